@@ -1,0 +1,134 @@
+"""Who drives a build: this process, or several that share nothing but the folder."""
+
+import json
+import multiprocessing
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_handle
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from speechrows.build import state
+from speechrows.build.ledger import Ledger
+from speechrows.build.pipeline import Pipeline
+from speechrows.build.writer import ShardWriter
+from speechrows.build.writer import finished_index
+from speechrows.build.writer import footer_digest
+from speechrows.errors import SpeechRowsError
+from speechrows.layout import shard_path
+from speechrows.types import Shard
+
+MakePipeline = Callable[[], Pipeline]
+Progress = Callable[[int], None]
+
+
+def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress) -> None:
+    """Build one shard and publish it; its commit file, written last, is what makes it count.
+
+    `progress` is called with the bytes of audio written since the last call.
+    """
+    task, tag = pipeline.spec.task.name, f"{os.getpid()}-{secrets.token_hex(4)}"
+    ledger = Ledger()
+    writer = ShardWriter(state.temporary_folder(out), tag)
+    for place, table in pipeline.tables(shard, ledger, reuse=True):
+        writer.write(place, table)
+        progress(table.nbytes)
+    files: list[dict[str, Any]] = []
+    for number, file in enumerate(writer.close()):
+        path = shard_path(task, file.place.split, file.place.band, shard.number)
+        index = state.index_part(out, task, shard.number, number)
+        part = file.temporary.with_suffix(".index")
+        pq.write_table(finished_index(file, path), part)
+        files.append(
+            {
+                "path": path,
+                "split": file.place.split,
+                "band": file.place.band,
+                "rows": file.num_rows,
+                "num_bytes": file.num_bytes,
+                "size": file.temporary.stat().st_size,
+                "footer_sha256": footer_digest(file.temporary),
+                "index": index.name,
+            }
+        )
+        state.publish(part, index)
+        state.publish(file.temporary, out / path)
+    commit = {"files": files, "ledger": ledger.summary(), "lines": ledger.lines(task)}
+    state.write_text(state.commit_file(out, task, shard.number), json.dumps(commit), out)
+
+
+def run(
+    shards: Sequence[Shard], make_pipeline: MakePipeline, out: Path, num_proc: int, progress: Progress
+) -> None:
+    """Build shards in this process, or in `num_proc` others; a dead one ends the build."""
+    if num_proc <= 1 or len(shards) <= 1:
+        pipeline = make_pipeline() if shards else None
+        for shard in shards:
+            assert pipeline is not None
+            build_shard(pipeline, shard, out, progress)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks, held
+    done = spawn.Value("q", 0)
+    with ProcessPoolExecutor(
+        min(num_proc, len(shards)), spawn, _start_worker, (make_pipeline, str(out), done)
+    ) as pool:
+        waiting = {pool.submit(_work, shard) for shard in shards}
+        seen = 0
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                now = int(done.value)
+                progress(now - seen)
+                seen = now
+        except BrokenProcessPool as error:
+            raise SpeechRowsError(
+                f"{out}: a worker process died (out of memory, or killed). Run the same command "
+                "again: finished shards are kept"
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_worker: tuple[Pipeline, Path, Any] | None = None  # of a worker process, set once at its start
+
+
+def _start_worker(make_pipeline: MakePipeline, out: str, done: Any) -> None:
+    global _worker
+    _exit_with_parent()
+    state.share_lock(Path(out))
+    _worker = make_pipeline(), Path(out), done
+
+
+def _exit_with_parent() -> None:
+    """End this process as soon as the parent does: no orphan writes into the folder."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait_for_handle([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _work(shard: Shard) -> None:
+    assert _worker is not None
+    pipeline, out, done = _worker
+
+    def progress(num_bytes: int) -> None:
+        with done.get_lock():
+            done.value += num_bytes
+
+    build_shard(pipeline, shard, out, progress)

@@ -1,0 +1,93 @@
+"""The ledger: every item is a row, skipped by a fault, or left out by a rule. Nothing is lost."""
+
+from collections import Counter
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+
+from speechrows.errors import ShortfallError
+from speechrows.errors import SpeechRowsError
+from speechrows.types import LeftOut
+from speechrows.types import Skipped
+from speechrows.types import UnreadableFile
+
+
+@dataclass
+class Ledger:
+    """Counts of what became of the items of a build, or of a shard of it.
+
+    `files` counts the metadata files that were read; those that could not be read have no items.
+    """
+
+    items: int = 0
+    rows: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter[str])
+    files: int = 0
+    unreadable: list[UnreadableFile] = field(default_factory=list)
+
+    def leave_out(self, left_out: tuple[LeftOut, ...]) -> None:
+        """Count items that a rule leaves out."""
+        self.left_out.update(one.rule.value for one in left_out)
+
+    def check(self) -> None:
+        """Raise if an item was lost or doubled: an error of ours, never of the data."""
+        found = self.rows + len(self.skipped) + self.left_out.total()
+        if found != self.items:
+            raise SpeechRowsError(
+                f"the ledger does not add up: {self.items} items, but {self.rows} rows + "
+                f"{len(self.skipped)} skipped + {self.left_out.total()} left out = {found}"
+            )
+
+    def lines(self, task: str) -> list[dict[str, str | None]]:
+        """The lines of skipped.jsonl: unreadable files first, then items in order."""
+        files = [
+            {"task": task, "clip_id": None, "reason": "unreadable_metadata", "detail": one.detail, "file": one.file}
+            for one in self.unreadable
+        ]
+        items = [
+            {"task": task, "clip_id": one.clip_id, "reason": one.reason.value, "detail": one.detail, "file": one.file}
+            for one in self.skipped
+        ]
+        return [*files, *items]
+
+    def summary(self) -> dict[str, Any]:
+        """Counts by reason, as they stand in the index and the card."""
+        skipped = Counter(one.reason.value for one in self.skipped)
+        return {
+            "items": self.items,
+            "rows": self.rows,
+            "skipped": dict(sorted(skipped.items())),
+            "left_out": dict(sorted(self.left_out.items())),
+            "files": self.files,
+            "unreadable_files": len(self.unreadable),
+        }
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """A ledger's summary as a table, one line a reason."""
+    lines = [("items", summary["items"]), ("rows", summary["rows"])]
+    lines += [(f"skipped: {reason}", count) for reason, count in summary["skipped"].items()]
+    lines += [(f"left out: {rule}", count) for rule, count in summary["left_out"].items()]
+    if summary["unreadable_files"]:
+        lines.append((f"unreadable metadata files, of {summary['files']}", summary["unreadable_files"]))
+    return "\n".join(f"  {name:<40} {count:>12,}" for name, count in lines)
+
+
+def check_faults(summary: dict[str, Any], max_skipped: float) -> None:
+    """Refuse a build that lost too much.
+
+    Raises:
+        ShortfallError: no row at all, or faults above `max_skipped` of the items (or of the files).
+    """
+    skipped, items = sum(summary["skipped"].values()), summary["items"]
+    unreadable, files = summary["unreadable_files"], summary["files"]
+    table = describe(summary)
+    if skipped > max_skipped * items or unreadable > max_skipped * files:
+        raise ShortfallError(
+            f"{skipped:,} of {items:,} items and {unreadable:,} of {files:,} metadata files are "
+            f"faulty; expected at most {max_skipped:.1%}\n{table}\nThe faults are listed in "
+            "skipped.jsonl. Mend the corpus, or raise --max-skipped: what was built is kept."
+        )
+    if not summary["rows"]:
+        raise ShortfallError(f"no row was built\n{table}")

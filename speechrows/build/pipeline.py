@@ -1,0 +1,100 @@
+"""Dialogues in, tables out: the one path from a corpus to rows, whoever drives it."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from speechrows import schema
+from speechrows.budget import band_of
+from speechrows.build.ledger import Ledger
+from speechrows.clips import ClipBuffer
+from speechrows.corpus import Corpus
+from speechrows.rows import Heard
+from speechrows.rows import RowSpec
+from speechrows.rows import hear
+from speechrows.rows import split_of
+from speechrows.rows import to_rows
+from speechrows.types import Dialogue
+from speechrows.types import Shard
+from speechrows.types import Unit
+from speechrows.types import UnreadableFile
+
+GROUP_BYTES = 40 << 20  # of audio a table, and so a row group: whole conversations, 32-64 MiB
+GROUP_ROWS = 8192  # where clips are tiny
+
+Reader = Callable[[Corpus, Sequence[Unit]], Iterator[Dialogue | UnreadableFile]]
+
+
+class Destination(NamedTuple):
+    """Which files a row belongs to; `band` is None where the task has no bands."""
+
+    split: str
+    band: int | None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A corpus, how to read it, and what its rows are."""
+
+    corpus: Corpus
+    read: Reader
+    spec: RowSpec
+
+    def tables(
+        self, shard: Shard, ledger: Ledger, *, split: str | None = None, reuse: bool = False
+    ) -> Iterator[tuple[Destination, pa.Table]]:
+        """The rows of a shard as tables of about GROUP_BYTES, counting every item in `ledger`.
+
+        `split` keeps to one split. With `reuse`, a table is valid only until the next one is
+        asked for: its audio lies in a buffer that is filled again.
+        """
+        buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
+        heard: list[Heard] = []
+        num_items = 0
+        for found in self.read(self.corpus, shard.units):
+            if isinstance(found, UnreadableFile):
+                ledger.unreadable.append(found)
+                continue
+            if split is not None and split_of(found, self.spec.validation_fraction) != split:
+                continue
+            heard.append(hear(found, self.spec.task, buffer))
+            num_items += len(heard[-1].items)
+            if buffer.used >= GROUP_BYTES or num_items >= GROUP_ROWS:
+                yield from self._tables(heard, buffer, ledger)
+                heard, num_items = [], 0
+                if reuse:
+                    buffer.rewind(0)
+                else:
+                    buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
+        yield from self._tables(heard, buffer, ledger)
+        ledger.files += len(shard.units)
+        ledger.check()
+
+    def _tables(
+        self, heard: Sequence[Heard], buffer: ClipBuffer, ledger: Ledger
+    ) -> Iterator[tuple[Destination, pa.Table]]:
+        rows, skipped = to_rows(heard, self.spec)
+        for one in heard:
+            ledger.items += len(one.items) + len(one.skipped) + len(one.left_out)
+            ledger.skipped += one.skipped
+            ledger.leave_out(one.left_out)
+        ledger.skipped += skipped
+        ledger.rows += len(rows)
+        banded = self.spec.task.banded
+        places = [
+            Destination(row.split, band_of(row.conversation_tokens) if banded else None)
+            for row in rows
+        ]
+        wanted = sorted(set(places))
+        table = schema.to_table(rows, buffer.array) if rows else None
+        for place in wanted:
+            assert table is not None
+            if len(wanted) == 1:
+                yield place, table
+            else:
+                yield place, table.filter(np.array([one == place for one in places]))

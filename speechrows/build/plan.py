@@ -1,0 +1,24 @@
+"""Units to shards, from the corpus listing alone, so that no process count changes a byte."""
+
+from collections.abc import Sequence
+
+from speechrows.types import Shard
+from speechrows.types import Unit
+
+SHARD_BYTES = 1 << 30
+
+
+def plan_shards(units: Sequence[Unit], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
+    """Runs of units of about `shard_bytes`, in order; a unit is never divided."""
+    shards: list[Shard] = []
+    held: list[Unit] = []
+    num_bytes = 0
+    for unit in units:
+        if held and num_bytes + unit.num_bytes > shard_bytes:
+            shards.append(Shard(number=len(shards), units=tuple(held)))
+            held, num_bytes = [], 0
+        held.append(unit)
+        num_bytes += unit.num_bytes
+    if held:
+        shards.append(Shard(number=len(shards), units=tuple(held)))
+    return shards

@@ -1,0 +1,148 @@
+"""A build from start to card: claim the folder, build what is missing, merge, describe."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from speechrows import tokenizers
+from speechrows.build import card
+from speechrows.build import engine
+from speechrows.build import ledger
+from speechrows.build import state
+from speechrows.build.card import About
+from speechrows.layout import CARD
+from speechrows.layout import SKIPPED
+from speechrows.layout import TOKENIZER
+from speechrows.layout import index_path
+from speechrows.types import Shard
+from speechrows.types import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildJob:
+    """What to build. `recipe` is everything that decides the rows, by name, for people too."""
+
+    builder: str
+    about: About
+    task: Task
+    recipe: dict[str, Any]
+    tokenizer: PreTrainedTokenizerFast
+    shards: Sequence[Shard]
+    make_pipeline: engine.MakePipeline
+
+
+def build(
+    job: BuildJob, out: Path, *, num_proc: int = 1, max_skipped: float = 0.05, overwrite: bool = False
+) -> dict[str, Any]:
+    """Build a task's rows into a folder, or go on with a build that was stopped.
+
+    Returns the ledger's summary. The published files depend on the job alone: not on the day,
+    the machine, `num_proc`, or how often the build was stopped.
+
+    Raises:
+        UsageError: the folder holds something else, or another build holds it.
+        ShortfallError: faults above `max_skipped` of the items; finished shards are kept.
+    """
+    task = job.task.name
+    out.mkdir(parents=True, exist_ok=True)
+    with state.locked(out):
+        state.claim(out, job.builder, tokenizers.fingerprint(job.tokenizer), task, job.recipe, overwrite)
+        if not (out / TOKENIZER).exists() or overwrite:
+            tokenizers.save(job.tokenizer, state.temporary_folder(out) / TOKENIZER)
+            state.replace_folder(state.temporary_folder(out) / TOKENIZER, out / TOKENIZER)
+        missing = [s for s in job.shards if not state.commit_file(out, task, s.number).exists()]
+        total = sum(shard.num_bytes for shard in job.shards)
+        with tqdm(
+            total=total,
+            initial=total - sum(shard.num_bytes for shard in missing),
+            desc=f"{job.builder}/{task}",
+            unit="B",
+            unit_scale=True,
+            disable=None,  # quiet when not a terminal
+        ) as bar:
+            engine.run(missing, job.make_pipeline, out, num_proc, lambda n: _advance(bar, n))
+        commits = state.commits(out, task)
+        summary = _merge_ledgers(commits)
+        _write_skipped(out)
+        ledger.check_faults(summary, max_skipped)
+        _merge_indexes(out, task, commits, summary)
+        _remove_strays(out, task, commits)
+        _write_card(job, out)
+    return summary
+
+
+def _write_card(job: BuildJob, out: Path) -> None:
+    """The card of every task in the folder that is finished; the last file to be written."""
+    commits = {name: state.commits(out, name) for name in _tasks(out)}
+    finished = {name: c for name, c in commits.items() if (out / "index" / name).exists()}
+    ledgers = {name: _merge_ledgers(c) for name, c in finished.items()}
+    state.write_text(out / CARD, card.render(job.builder, job.about, finished, ledgers), out)
+
+
+def _advance(bar: Any, num_bytes: int) -> None:
+    bar.update(min(num_bytes, bar.total - bar.n))  # rows weigh a little more than their clips
+
+
+def _tasks(out: Path) -> list[str]:
+    return sorted(json.loads(state.recipe_file(out).read_text("utf-8"))["tasks"])
+
+
+def _merge_ledgers(commits: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    total = ledger.Ledger().summary()
+    for commit in commits:
+        for key, value in commit["ledger"].items():
+            if isinstance(value, dict):
+                for reason, count in value.items():
+                    total[key][reason] = total[key].get(reason, 0) + count
+            else:
+                total[key] += value
+    return {k: dict(sorted(v.items())) if isinstance(v, dict) else v for k, v in total.items()}
+
+
+def _write_skipped(out: Path) -> None:
+    """skipped.jsonl: the faults of every task in the folder, in shard order."""
+    lines = [
+        json.dumps(line, ensure_ascii=True) + "\n"
+        for task in _tasks(out)
+        for commit in state.commits(out, task)
+        for line in commit["lines"]
+    ]
+    state.write_text(out / SKIPPED, "".join(lines), out)
+
+
+def _merge_indexes(
+    out: Path, task: str, commits: Sequence[dict[str, Any]], summary: dict[str, Any]
+) -> None:
+    """One index a split, in file order: band by band, shard by shard."""
+    files = sorted((file for commit in commits for file in commit["files"]), key=lambda f: f["path"])
+    for split in sorted({file["split"] for file in files}):
+        mine = [file for file in files if file["split"] == split]
+        facts = {
+            "shards": {f["path"]: {k: f[k] for k in ("size", "rows", "footer_sha256")} for f in mine},
+            "ledger": summary,
+        }
+        temporary = state.temporary_folder(out) / f"{split}.parquet"
+        writer: pq.ParquetWriter | None = None
+        for file in mine:
+            part: pa.Table = pq.read_table(state.commit_file(out, task, 0).parent / file["index"])
+            part = part.replace_schema_metadata({"speechrows": json.dumps(facts, sort_keys=True)})
+            writer = writer or pq.ParquetWriter(temporary, part.schema, compression="zstd")
+            writer.write_table(part)
+        assert writer is not None
+        writer.close()
+        state.publish(temporary, out / index_path(task, split))
+
+
+def _remove_strays(out: Path, task: str, commits: Sequence[dict[str, Any]]) -> None:
+    """Shards that no commit names: left by a build of another recipe that was overwritten."""
+    named = {out / file["path"] for commit in commits for file in commit["files"]}
+    for path in (out / "data" / task).rglob("*.parquet"):
+        if path not in named:
+            path.unlink()

@@ -1,0 +1,189 @@
+"""Shard files: parquet written group by group, then measured so that any clip can be found.
+
+Audio columns are uncompressed and PLAIN, so a clip's bytes lie in the file as they are, behind
+four bytes of length. Where, is found after closing by looking for exactly that, from the last
+clip on: no parquet internals are needed.
+"""
+
+import hashlib
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from speechrows import schema
+from speechrows.build.pipeline import Destination
+from speechrows.errors import SpeechRowsError
+
+MIN_GROUP_BYTES = 32 << 20
+_AUDIO_BYTES = tuple(f"{column}.bytes" for column in schema.AUDIO_COLUMNS)
+_HEAD = 24  # bytes of a clip that are looked for; a WAV header's sizes are among them
+
+
+def _leaves(name: str, kind: pa.DataType) -> Iterator[str]:
+    """Parquet's names of the columns below a field."""
+    if pa.types.is_struct(kind):
+        for child in kind:
+            yield from _leaves(f"{name}.{child.name}", child.type)
+    elif pa.types.is_list(kind):
+        yield from _leaves(f"{name}.list.element", kind.value_type)
+    else:
+        yield name
+
+
+_LEAVES = [leaf for f in schema.ARROW_SCHEMA for leaf in _leaves(f.name, f.type)]
+_OTHERS = [leaf for leaf in _LEAVES if leaf not in _AUDIO_BYTES]
+_OPTIONS: dict[str, Any] = {
+    "compression": {leaf: "zstd" if leaf in _OTHERS else "none" for leaf in _LEAVES},
+    "use_dictionary": _OTHERS,
+    "write_statistics": _OTHERS,
+    "write_page_index": True,
+    "max_rows_per_page": 256,
+    "write_batch_size": 8,  # pages end between batches: about 1 MiB of clips, which fits a cache
+}
+
+
+@dataclass
+class ShardFile:
+    """One parquet file of a shard, at its temporary place until it is published."""
+
+    place: Destination
+    temporary: Path
+    writer: pq.ParquetWriter
+    num_rows: int = 0
+    num_bytes: int = 0
+    num_groups: int = 0
+    pending: list[pa.Table] = field(default_factory=list[pa.Table])
+    pending_bytes: int = 0
+    index: list[pa.Table] = field(default_factory=list[pa.Table])
+    heads: list[list[bytes]] = field(default_factory=list[list[bytes]])  # by row group
+
+
+class ShardWriter:
+    """The files of one shard, written under temporary names in `folder`."""
+
+    def __init__(self, folder: Path, tag: str) -> None:
+        self._folder = folder
+        self._tag = tag
+        self._files: dict[Destination, ShardFile] = {}
+
+    def write(self, place: Destination, table: pa.Table) -> None:
+        """Add a table: a row group of its own if it is large, else part of the next one."""
+        file = self._files.get(place) or self._open(place)
+        num_bytes = _audio_bytes(table)
+        if not file.pending and num_bytes >= MIN_GROUP_BYTES:
+            self._write_group(file, table)
+            return
+        # A copy: the table may lie in a buffer that is filled again.
+        file.pending.append(table.take(pa.array(range(len(table)))))
+        file.pending_bytes += num_bytes
+        if file.pending_bytes >= MIN_GROUP_BYTES:
+            self._flush(file)
+
+    def close(self) -> list[ShardFile]:
+        """Write what is pending and bring every file to disk."""
+        for file in self._files.values():
+            self._flush(file)
+            file.writer.close()
+            fd = os.open(file.temporary, os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
+        return sorted(self._files.values(), key=lambda file: file.place)
+
+    def _open(self, place: Destination) -> ShardFile:
+        name = f"{place.split}-{place.band or 0}-{self._tag}.parquet"
+        temporary = self._folder / name
+        writer = pq.ParquetWriter(temporary, schema.ARROW_SCHEMA, **_OPTIONS)
+        self._files[place] = ShardFile(place, temporary, writer)
+        return self._files[place]
+
+    def _flush(self, file: ShardFile) -> None:
+        if file.pending:
+            table = pa.concat_tables(file.pending)
+            file.pending, file.pending_bytes = [], 0
+            self._write_group(file, table)
+
+    def _write_group(self, file: ShardFile, table: pa.Table) -> None:
+        file.writer.write_table(table, row_group_size=len(table))
+        file.index.append(_index(table, file.num_groups))
+        file.heads.append([head for chunk in table["audio"].chunks for head in _heads(chunk.field("bytes"))])
+        file.num_rows += len(table)
+        file.num_bytes += table.nbytes
+        file.num_groups += 1
+
+
+def _audio_bytes(table: pa.Table) -> int:
+    lengths = (pc.binary_length(pc.struct_field(table[column], "bytes")) for column in schema.AUDIO_COLUMNS)
+    return sum(pc.sum(length).as_py() or 0 for length in lengths)
+
+
+def _heads(values: pa.BinaryArray) -> list[bytes]:
+    """Length and first bytes of each clip, as they stand in the file."""
+    offsets = values.buffers()[1]
+    assert offsets is not None
+    ends = memoryview(offsets).cast("i")[values.offset : values.offset + len(values) + 1]
+    data = memoryview(values.buffers()[2] or b"")
+    return [
+        struct.pack("<I", stop - start) + bytes(data[start : min(stop, start + _HEAD)])
+        for start, stop in zip(ends, ends[1:], strict=False)
+    ]
+
+
+INDEX_COLUMNS = (
+    "row_id", "conversation_id", "turn_number", "num_turns", "num_tokens",
+    "conversation_tokens", "sampling_rate", "num_samples",
+)  # fmt: skip
+
+
+def _index(table: pa.Table, group: int) -> pa.Table:
+    """What the index tells of a row group, all but the shard and the places in it."""
+    made = table.select(INDEX_COLUMNS).replace_schema_metadata(None)
+    made = made.append_column("padded_tokens", pc.list_value_length(table["input_ids"]))
+    made = made.append_column("row_group", pa.array([group] * len(table), pa.int32()))
+    lengths = pc.binary_length(pc.struct_field(table["audio"], "bytes"))
+    return made.append_column("audio_length", pc.cast(lengths, pa.int64()))
+
+
+def finished_index(file: ShardFile, path: str) -> pa.Table:
+    """The index lines of a closed file that will be published at `path`."""
+    table = pa.concat_tables(file.index)
+    offsets = pa.array(_offsets(file), pa.int64())
+    shard = pa.array([path] * len(table)).dictionary_encode()
+    return table.append_column("audio_offset", offsets).append_column("shard", shard)
+
+
+def _offsets(file: ShardFile) -> list[int]:
+    """Where each clip's bytes begin in a closed file."""
+    found: list[int] = []
+    metadata = pq.read_metadata(file.temporary)
+    with file.temporary.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as data:
+        for group, heads in enumerate(file.heads):
+            at = metadata.row_group(group).column(_LEAVES.index("audio.bytes")).data_page_offset
+            for head in heads:
+                # Only a page's header stands between a clip and the next: the nearest is the one.
+                place = at if data[at : at + len(head)] == head else data.find(head, at)
+                if place < 0:
+                    raise SpeechRowsError(
+                        f"{file.temporary}: a clip's bytes are not where parquet's PLAIN encoding "
+                        "puts them; expected a pyarrow that writes them as they are"
+                    )
+                found.append(place + 4)
+                at = place + 4 + struct.unpack_from("<I", head)[0]
+    return found
+
+
+def footer_digest(path: Path) -> str:
+    """The SHA-256 of a parquet file's footer: what a shard is bound to its index by."""
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        (length,) = struct.unpack("<I", file.read(4))
+        file.seek(-8 - length, os.SEEK_END)
+        return hashlib.sha256(file.read(length)).hexdigest()

@@ -1,0 +1,243 @@
+"""SpeechBuilder: a corpus module as a datasets builder, and as a job for `speechrows build`."""
+
+import datetime
+import hashlib
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+from typing import ClassVar
+
+import datasets
+import pyarrow as pa
+from transformers import PreTrainedTokenizerFast
+
+from speechrows import schema
+from speechrows import tokenizers
+from speechrows.build.card import About
+from speechrows.build.ledger import Ledger
+from speechrows.build.pipeline import Pipeline
+from speechrows.build.plan import plan_shards
+from speechrows.build.run import BuildJob
+from speechrows.chat import DEFAULT_DATE
+from speechrows.chat import compile_chat
+from speechrows.codec import parse_rate
+from speechrows.configs import bands_of
+from speechrows.configs import task_of
+from speechrows.budget import band_of
+from speechrows.corpus import Corpus
+from speechrows.corpus import listing_digest
+from speechrows.errors import UsageError
+from speechrows.rows import RowSpec
+from speechrows.types import Dialogue
+from speechrows.types import Shard
+from speechrows.types import Unit
+from speechrows.types import UnreadableFile
+
+__all__ = ["About", "SpeechBuilder", "SpeechConfig", "load_builder"]
+
+ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
+logger = datasets.logging.get_logger(__name__)
+
+
+@dataclass
+class SpeechConfig(datasets.BuilderConfig):
+    """What a person chooses about rows. Each field is a flag of `speechrows build`."""
+
+    version: datasets.Version = datasets.Version(ROW_VERSION)  # noqa: RUF009
+    source: str | None = None  # the Hub repository that is read when there is no data_dir
+    tokenizer: str | None = None  # a Hub repository or folder; None is the byte-level one
+    audio_tokens_per_second: str | float = "12.5"
+    validation_fraction: float = 0.0
+    date: str = DEFAULT_DATE.isoformat()
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        """The name of this config's cache: it changes with the corpus and the tokenizer.
+
+        datasets itself would hash the name of data_dir, and return yesterday's rows for today's files.
+        """
+        told = super().create_config_id(config_kwargs, custom_features)
+        return f"{told}-{_digest(self.recipe())[:16]}"
+
+    def recipe(self) -> dict[str, Any]:
+        """Everything that decides the rows, by name, without paths of this machine."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name in flags_of(type(self))}
+        return {
+            **own,
+            "row_version": ROW_VERSION,
+            "tokenizer": tokenizers.fingerprint(tokenizers.open_tokenizer(self.tokenizer)),
+            "audio_tokens_per_second": str(parse_rate(self.audio_tokens_per_second)),
+            "corpus": self.corpus().label,
+            "listing": listing_digest(self.corpus().list()),
+        }
+
+    def corpus(self) -> Corpus:
+        """The corpus at data_dir, or the Hub repository `source`.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if self.data_dir is None and self.source is None:
+            raise UsageError("no data_dir; expected the corpus' folder, or hf://datasets/org/name")
+        return Corpus.open(self.data_dir or f"hf://datasets/{self.source}")
+
+
+def flags_of(config_class: type[SpeechConfig]) -> list[str]:
+    """The fields of a config that are its own choices, not datasets' bookkeeping."""
+    theirs = {field.name for field in fields(datasets.BuilderConfig)}
+    return [field.name for field in fields(config_class) if field.name not in theirs]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+class SpeechBuilder(datasets.ArrowBasedBuilder):
+    """A corpus as a datasets builder. A corpus module fills in the class attributes."""
+
+    ABOUT: ClassVar[About]
+    BUILDER_CONFIG_CLASS = SpeechConfig
+    config: SpeechConfig
+
+    list_units: ClassVar[Callable[[Corpus], tuple[str, list[Unit]]]]
+    read_dialogues: ClassVar[Callable[..., Iterator[Dialogue | UnreadableFile]]]
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=self.ABOUT.summary,
+            features=schema.FEATURES,
+            homepage=self.ABOUT.homepage,
+            license=self.ABOUT.licence,
+            citation=self.ABOUT.citation,
+        )
+
+    def shards(self, corpus: Corpus) -> list[Shard]:
+        """The corpus in shards; what was found is said aloud.
+
+        Raises:
+            UsageError: the folder holds nothing that this builder reads.
+        """
+        found, units = type(self).list_units(corpus)
+        if not units:
+            raise UsageError(
+                f"{corpus.root}: found {found}; expected {self.ABOUT.title} as it is published "
+                f"({self.ABOUT.homepage})"
+            )
+        logger.info(f"{corpus.root}: {found}")
+        self.found = found
+        return plan_shards(units)
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        corpus = self.config.corpus()
+        shards = self.shards(corpus)
+        if self.config.data_dir is None:
+            files = {path: corpus.address(path) for shard in shards for unit in shard.units for path in _files(unit)}
+            corpus = Corpus(root=corpus.root, located=dl_manager.download(files))
+        splits = ["train"] + (["validation"] if self.config.validation_fraction else [])
+        return [
+            datasets.SplitGenerator(
+                name=split, gen_kwargs={"shards": shards, "corpus": corpus, "split": split}
+            )
+            for split in splits
+        ]
+
+    def _generate_tables(
+        self, shards: Sequence[Shard], corpus: Corpus, split: str
+    ) -> Iterator[tuple[str, pa.Table]]:
+        pipeline = self.pipeline(corpus)
+        bands = bands_of(self.config.name)
+        for shard in shards:
+            ledger = Ledger()
+            for i, (place, table) in enumerate(pipeline.tables(shard, ledger, split=split)):
+                if place.band is None or place.band in bands:
+                    yield f"{shard.number}-{i}", table
+            if ledger.skipped or ledger.unreadable:
+                logger.warning(f"{self.name}: shard {shard.number}: {ledger.summary()}")
+
+    def pipeline(self, corpus: Corpus) -> Pipeline:
+        """How rows of this config are made of a corpus."""
+        config, task = self.config, task_of(self.config.name)
+        tokenizer = tokenizers.open_tokenizer(config.tokenizer)
+        own = [name for name in flags_of(type(config)) if name not in flags_of(SpeechConfig)]
+        return Pipeline(
+            corpus=corpus,
+            read=partial(type(self).read_dialogues, **{name: getattr(config, name) for name in own}),
+            spec=RowSpec(
+                builder=self.name,
+                corpus=corpus.label,
+                task=task,
+                chat=compile_chat(tokenizer, task, datetime.date.fromisoformat(config.date)),
+                tokens_per_second=parse_rate(config.audio_tokens_per_second),
+                validation_fraction=config.validation_fraction,
+            ),
+        )
+
+    def job(self) -> BuildJob:
+        """What `speechrows build` builds: all of the task that this config is a view of."""
+        corpus = self.config.corpus()
+        return BuildJob(
+            builder=self.name,
+            about=self.ABOUT,
+            task=task_of(self.config.name),
+            recipe=self.config.recipe(),
+            tokenizer=tokenizers.open_tokenizer(self.config.tokenizer),
+            shards=self.shards(corpus),
+            make_pipeline=partial(_pipeline_of, _where(type(self)), self.config.name, self._options()),
+        )
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self.config, name) for name in ("data_dir", *flags_of(type(self.config)))}
+
+
+def _files(unit: Unit) -> tuple[str, ...]:
+    return (unit.key.partition("#")[0], *unit.files)
+
+
+def _where(builder: type[SpeechBuilder]) -> str:
+    """A name under which another process finds a builder: its module's, or its file's."""
+    module = sys.modules[builder.__module__]
+    return str(Path(module.__file__ or builder.__module__).resolve())
+
+
+def _pipeline_of(where: str, config_name: str, options: dict[str, Any]) -> Pipeline:
+    builder = load_builder(where)(config_name=config_name, **options)
+    return builder.pipeline(builder.config.corpus())
+
+
+def load_builder(name: str) -> type[SpeechBuilder]:
+    """The one builder class of an importable module, or of a .py file.
+
+    Raises:
+        UsageError: no such module, or not one builder in it.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.exists():
+            raise UsageError(f"{name}: no such file; expected a corpus module")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # so that its classes can be pickled
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"{name}: {error}; expected a corpus module such as deepdialogue_ttt, or its file"
+            ) from error
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, SpeechBuilder) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise UsageError(f"{name}: found {len(found)} SpeechBuilder classes; expected one a module")
+    return found[0]

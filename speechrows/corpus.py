@@ -1,0 +1,159 @@
+"""A publisher's folder, on disk or behind any fsspec address (hf://, s3://): list it, read it.
+
+Paths inside a corpus are relative, with forward slashes. Names that come out of a corpus'
+own files (audio_file, segment_audio_path) are resolved inside the folder or refused.
+"""
+
+import hashlib
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+from typing import NamedTuple
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from speechrows.errors import BadClipError
+from speechrows.errors import UsageError
+from speechrows.types import Reason
+
+
+class Entry(NamedTuple):
+    """A file of a corpus, or a symlink that is not followed (a folder's, or one that leaves).
+
+    `stamp` changes when the content does: a modification time, or the blob id of a remote store.
+    """
+
+    path: str
+    num_bytes: int
+    stamp: str
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus folder. `located`, when given, maps paths to where a download manager put them."""
+
+    root: str
+    located: Mapping[str, str] | None = None
+    _fs: Any = field(default=None, compare=False, repr=False)
+
+    @staticmethod
+    def open(address: str) -> "Corpus":
+        """The corpus at a local folder or an fsspec address.
+
+        Raises:
+            UsageError: there is no such folder.
+        """
+        if "://" in address:
+            fs, root = url_to_fs(address)
+            if not fs.isdir(root):
+                raise UsageError(f"--data-dir {address}: no such folder there")
+            return Corpus(root=root.rstrip("/"), _fs=fs)
+        if not os.path.isdir(address):
+            raise UsageError(f"--data-dir {address}: no such folder; expected the corpus' own")
+        return Corpus(root=os.path.realpath(address))
+
+    @property
+    def name(self) -> str:
+        """The corpus' name: its folder's, the parent's where that is called `data`."""
+        return self.label.split("/")[0]
+
+    @property
+    def label(self) -> str:
+        """What rows call the folder: its name, with `/data` behind it where it is that."""
+        *_, above, last = ("/", *self.root.split("/"))
+        label = f"{above}/{last}" if last == "data" else last
+        return re.sub(r"@[^/]*", "", label)  # a Hub revision
+
+    def list(self) -> list[Entry]:
+        """Every file, sorted by path."""
+        if self._fs is None:
+            return sorted(self._walk(""))
+        found: Mapping[str, Mapping[str, Any]] = self._fs.find(self.root, detail=True)
+        cut = len(self.root) + 1
+        return sorted(
+            Entry(path[cut:], int(info["size"] or 0), _stamp(info)) for path, info in found.items()
+        )
+
+    def _walk(self, folder: str) -> Iterator[Entry]:
+        with os.scandir(os.path.join(self.root, folder)) as entries:
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_symlink() and (entry.is_dir() or not self._is_inside(path)):
+                    yield Entry(path, 0, "symlink", refused=True)
+                elif entry.is_dir():
+                    yield from self._walk(path)
+                elif entry.is_file():
+                    stat = entry.stat()
+                    yield Entry(path, stat.st_size, str(stat.st_mtime_ns))
+
+    def _is_inside(self, path: str) -> bool:
+        real = os.path.realpath(os.path.join(self.root, path))
+        return real == self.root or real.startswith(self.root + os.sep)
+
+    def resolve(self, folder: str, name: str) -> str:
+        """The path of a file that corpus metadata names, relative to `folder`.
+
+        Raises:
+            BadClipError: the name is absolute, or leaves the corpus by `..` or by a symlink.
+        """
+        path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
+        absolute = posixpath.isabs(name) or os.path.isabs(name) or "://" in name
+        if absolute or "\0" in name or path == ".." or path.startswith("../"):
+            raise BadClipError(
+                Reason.REFUSED_PATH, f"{name!r} leads out of the corpus; expected a path inside it"
+            )
+        if self._fs is None and self.located is None and not self._is_inside(path):
+            raise BadClipError(
+                Reason.REFUSED_PATH,
+                f"{name!r} is a symlink that leads out of the corpus; copy the file in its place",
+            )
+        return path
+
+    def read(self, path: str) -> bytes:
+        """The whole of a file. Raises OSError, FileNotFoundError among them."""
+        if self.located is not None:
+            if path not in self.located:
+                raise FileNotFoundError(path)
+            place = self.located[path]
+            if "://" in place:
+                with fsspec.open(place, "rb") as file:
+                    return file.read()  # pyright: ignore[reportAttributeAccessIssue]
+            with open(place, "rb") as file:
+                return file.read()
+        if self._fs is not None:
+            return self._fs.cat_file(f"{self.root}/{path}")
+        with open(os.path.join(self.root, path), "rb") as file:
+            return file.read()
+
+    def address(self, path: str) -> str:
+        """The fsspec address of a file, for a download manager."""
+        return self._fs.unstrip_protocol(f"{self.root}/{path}") if self._fs else f"{self.root}/{path}"
+
+    def local_path(self, path: str) -> str | None:
+        """Where a file lies on this machine, or None when it does not."""
+        if self.located is not None:
+            place = self.located.get(path)
+            return place if place is not None and "://" not in place else None
+        return None if self._fs is not None else os.path.join(self.root, path)
+
+
+def _stamp(info: Mapping[str, Any]) -> str:
+    for key in ("blob_id", "ETag", "etag", "LastModified", "mtime", "created"):
+        if info.get(key) is not None:
+            return str(info[key])
+    return ""
+
+
+def listing_digest(entries: list[Entry]) -> str:
+    """A digest of what a corpus holds; it changes when any file does."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(f"{entry.path}\0{entry.num_bytes}\0{entry.stamp}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()

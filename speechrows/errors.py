@@ -1,0 +1,28 @@
+"""Errors: each names the row or file, what was found, what was expected, what to do."""
+
+from speechrows.types import Reason
+
+
+class SpeechRowsError(Exception):
+    """The root of every error that speechrows raises on purpose."""
+
+
+class UsageError(SpeechRowsError):
+    """The call was wrong (exit code 2): a name, an option, a folder."""
+
+
+class ShortfallError(SpeechRowsError):
+    """The data falls short (exit code 1): too many faults, or nothing to build from."""
+
+
+class TemplateError(SpeechRowsError):
+    """A chat template whose shape leaves no place for a supervised target."""
+
+
+class BadClipError(SpeechRowsError):
+    """A clip that can not become part of a row; `reason` is counted in the ledger."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,83 @@
+"""Where everything lies in a built folder, which is also the Hub repository; how to open one."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from speechrows.errors import UsageError
+
+CARD = "README.md"
+SKIPPED = "skipped.jsonl"
+TOKENIZER = "tokenizer"
+STATE = ".build"  # never published
+
+
+def shard_folder(task: str, split: str, band: int | None) -> str:
+    """The folder of a task's shards; a band of its own only where the task has bands."""
+    return f"data/{task}/{split}" + ("" if band is None else f"/band_{band}")
+
+
+def shard_path(task: str, split: str, band: int | None, number: int) -> str:
+    """The parquet file that shard `number` writes for a split and band."""
+    return f"{shard_folder(task, split, band)}/{number:05d}.parquet"
+
+
+def index_path(task: str, split: str) -> str:
+    """The index of a task and split: a line a row, in file order."""
+    return f"index/{task}/{split}.parquet"
+
+
+@dataclass(frozen=True)
+class RowsFolder:
+    """A built folder, on disk or as a Hub dataset, read by ranges."""
+
+    address: str
+    root: str
+    fs: Any
+
+    @staticmethod
+    def open(address: str) -> "RowsFolder":
+        """The folder at a path, at an fsspec address, or of a Hub dataset `org/name`.
+
+        Raises:
+            UsageError: nothing that speechrows built is there.
+        """
+        fs, root = url_to_fs(address)
+        if not fs.isdir(root) and "://" not in address and address.count("/") == 1:
+            fs, root = url_to_fs(f"hf://datasets/{address}")
+        folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs)
+        if not folder.splits():
+            raise UsageError(
+                f"{address}: found no index/<task>/<split>.parquet; expected a folder that "
+                "`speechrows build` wrote, or a Hub dataset published from one"
+            )
+        return folder
+
+    def splits(self) -> list[tuple[str, str]]:
+        """(task, split) of everything in the folder, sorted."""
+        found = self.fs.glob(f"{self.root}/index/*/*.parquet")
+        return sorted((path.split("/")[-2], path.split("/")[-1][: -len(".parquet")]) for path in found)
+
+    def index(self, task: str, split: str, columns: list[str] | None = None) -> pa.Table:
+        """The index of a task and split."""
+        with self.open_file(index_path(task, split)) as file:
+            return pq.read_table(file, columns=columns)
+
+    def index_facts(self, task: str, split: str) -> Mapping[str, Any]:
+        """What the index says of the task as a whole: its shards, and its ledger."""
+        with self.open_file(index_path(task, split)) as file:
+            metadata = pq.read_schema(file).metadata
+        return json.loads(metadata[b"speechrows"])
+
+    def open_file(self, path: str) -> Any:
+        """A file of the folder, for reading at any place."""
+        return self.fs.open(f"{self.root}/{path}", "rb")
+
+    def exists(self, path: str) -> bool:
+        """Whether the folder has a file."""
+        return self.fs.exists(f"{self.root}/{path}")

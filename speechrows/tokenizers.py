@@ -1,0 +1,87 @@
+"""Tokenizers: open any fast one, or make the byte-level default; add `<audio>`; save."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken
+from tokenizers import Tokenizer
+from tokenizers import decoders
+from tokenizers import models
+from tokenizers import pre_tokenizers
+from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
+
+from speechrows.errors import UsageError
+from speechrows.types import AUDIO_TOKEN
+
+BYTE_LEVEL = "byte-level"
+_PAD, _END = "<|pad|>", "<|end|>"
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """One token a UTF-8 byte, a pad and an end token, no template: needs no download."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token=_PAD, eos_token=_END)
+
+
+def open_tokenizer(name: str | None) -> PreTrainedTokenizerFast:
+    """The tokenizer of a Hub repository or folder, the byte-level one for None, with `<audio>`.
+
+    Raises:
+        UsageError: it is not there, not a fast one, or empty (some sentencepiece files load
+            as three tokens).
+    """
+    tokenizer = byte_level() if name is None or name == BYTE_LEVEL else _from_pretrained(name)
+    if not tokenizer.encode("speech rows", add_special_tokens=False):
+        raise UsageError(
+            f"tokenizer {name}: finds no token in 'speech rows'; its vocabulary did not load "
+            "(a sentencepiece model alone is not enough: give a folder with tokenizer.json)"
+        )
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"tokenizer {name}: has no eos token; expected one to end a turn with")
+    if AUDIO_TOKEN not in tokenizer.get_vocab():
+        audio = AddedToken(AUDIO_TOKEN, special=True, normalized=False)
+        tokenizer.add_tokens([audio], special_tokens=True)
+    return tokenizer
+
+
+def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"tokenizer {name}: can not be opened ({first}); expected a Hub repository or a folder"
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UsageError(
+            f"tokenizer {name}: is {type(tokenizer).__name__}, not a fast one; expected a "
+            "repository or folder with tokenizer.json"
+        )
+    return tokenizer
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """A digest of everything that decides ids: vocabulary, rules, special tokens, template."""
+    # Padding and truncation are per call: the first call with them would change the digest.
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    core.update(padding=None, truncation=None)
+    what = [core, tokenizer.chat_template, sorted((k, str(v)) for k, v in tokenizer.special_tokens_map.items())]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the tokenizer, without any path of this machine, replacing what is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    tokenizer.save_pretrained(folder)
+    config_file = folder / "tokenizer_config.json"
+    config = json.loads(config_file.read_text("utf-8"))
+    for key in ("name_or_path", "_commit_hash", "local_files_only", "is_local"):
+        config.pop(key, None)
+    config_file.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
