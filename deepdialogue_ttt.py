@@ -20,7 +20,6 @@ the curriculum's four stages hold the same conversations (`speechrows stats` say
 import csv
 import io
 import json
-import posixpath
 import re
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -82,7 +81,7 @@ def list_units(corpus: Corpus) -> tuple[str, list[Unit]]:
     for entry in entries:
         folder, cut, _ = entry.path.partition("/segments")
         if not cut:
-            folder = posixpath.dirname(entry.path)
+            folder = entry.path.rpartition("/")[0]
         folders.setdefault(folder, []).append(entry)
     units = [
         _unit(entry, folders.get(entry.path.removesuffix(".json"), []))
@@ -111,7 +110,7 @@ def _table_units(corpus: Corpus, table: str, sizes: dict[str, int]) -> Iterator[
     files: dict[str, list[str]] = {}
     for row in _read_table(corpus, table):
         name = row["segment_audio_path"] or ""
-        path = posixpath.join(posixpath.dirname(table), name)
+        path = f"{_folder(table)}{name}"
         files.setdefault(row["conversation_id"], []).append(path)
     for conversation, paths in sorted(files.items()):
         num_bytes = sum(sizes.get(path, 0) for path in paths)
@@ -129,7 +128,7 @@ def _read_table(corpus: Corpus, table: str) -> list[dict[str, Any]]:
         )
     rows = found.to_pylist()
     for i, row in enumerate(rows):
-        row["conversation_id"] = row["conversation_id"] or f"{posixpath.basename(table)[:-8]}:{i}"
+        row["conversation_id"] = row["conversation_id"] or f"{_name(table)[:-8]}:{i}"
     return rows
 
 
@@ -213,7 +212,7 @@ def _from_table(corpus: Corpus, table: str, row: dict[str, Any]) -> _Said:
     if name in (None, "", "null"):
         fault = Fault(reason=Reason.MISSING, detail="the table names no clip", file=table)
     else:
-        path, fault = _resolve(corpus, posixpath.dirname(table), name, table)
+        path, fault = _resolve(corpus, _folder(table), name, table)
     return _Said(
         number=row["turn_index"] - 1 if isinstance(row["turn_index"], int) else row["turn_index"],
         speaker=row["speaker"],
@@ -261,7 +260,7 @@ def _segments(unit: Unit) -> dict[int, list[str]]:
     """Segment files by turn number, from 0."""
     found: dict[int, list[str]] = {}
     for path in unit.files:
-        name = posixpath.basename(path)
+        name = _name(path)
         if match := _PUBLISHED_NAME.match(name):
             found.setdefault(int(match[1]) - 1, []).append(path)
         elif match := _DOCUMENTED_NAME.match(name):
@@ -279,7 +278,7 @@ def _read_metadata(corpus: Corpus, unit: Unit) -> dict[str, dict[str, str]]:
     for line in lines:
         name = line.get("filename") or line.get("audio_path")
         if name:
-            found[posixpath.basename(name)] = line
+            found[_name(name)] = line
     return found
 
 
@@ -300,7 +299,7 @@ def _from_json(
         path, fault = _segment(corpus, unit, segments.get(number, []), number, table)
     emotion = turn.get("emotion")
     if path is not None and fault is None:
-        name = posixpath.basename(path)
+        name = _name(path)
         fault = _disagreement(name, turn, table.get(name, {}), unit.key)
         if match := _PUBLISHED_NAME.match(name):
             emotion = match[3]
@@ -314,9 +313,9 @@ def _segment(
     corpus: Corpus, unit: Unit, paths: Sequence[str], number: Any, table: dict[str, dict[str, str]]
 ) -> tuple[str | None, Fault | None]:
     """The one segment file of a turn; of several, the one that metadata.tsv names."""
-    named = [path for path in paths if posixpath.basename(path) in table]
+    named = [path for path in paths if _name(path) in table]
     if len(paths) != 1 and len(named) != 1:
-        found = ", ".join(posixpath.basename(path) for path in paths) or "none"
+        found = ", ".join(_name(path) for path in paths) or "none"
         reason = Reason.BAD_NUMBER if paths else Reason.MISSING
         if f"{unit.key[:-5]}/segments" in unit.files:
             reason, found = Reason.REFUSED_PATH, "a symlink in place of the folder"
@@ -338,6 +337,14 @@ def _disagreement(name: str, turn: dict[str, Any], line: dict[str, str], file: s
             detail = f"{name}: the dialogue's {what} is {ours!r:.60}, its clip's is {theirs!r:.60}"
             return Fault(reason=Reason.METADATA_DISAGREES, detail=detail, file=file)
     return None
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]  # datasets replaces os.path in builder modules, for streaming
+
+
+def _folder(path: str) -> str:
+    return path[: -len(_name(path))]
 
 
 def _words(text: Any) -> str:

@@ -42,7 +42,7 @@ def inspect(data: memoryview) -> AudioFacts | None:
     """
     if len(data) == 0:
         raise BadClipError(Reason.EMPTY, "the file is empty; expected audio")
-    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+    if bytes(data[:4]) == b"RIFF" and bytes(data[8:12]) == b"WAVE":
         return _inspect_wav(data)
     return _inspect_encoded(data)
 

@@ -18,7 +18,6 @@ from typing import ClassVar
 
 import datasets
 import pyarrow as pa
-from transformers import PreTrainedTokenizerFast
 
 from speechrows import schema
 from speechrows import tokenizers
@@ -32,7 +31,6 @@ from speechrows.chat import compile_chat
 from speechrows.codec import parse_rate
 from speechrows.configs import bands_of
 from speechrows.configs import task_of
-from speechrows.budget import band_of
 from speechrows.corpus import Corpus
 from speechrows.corpus import listing_digest
 from speechrows.errors import UsageError
@@ -139,7 +137,12 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         corpus = self.config.corpus()
         shards = self.shards(corpus)
         if self.config.data_dir is None:
-            files = {path: corpus.address(path) for shard in shards for unit in shard.units for path in _files(unit)}
+            files = {
+                path: corpus.address(path)
+                for shard in shards
+                for unit in shard.units
+                for path in _files(unit)
+            }
             corpus = Corpus(root=corpus.root, located=dl_manager.download(files))
         splits = ["train"] + (["validation"] if self.config.validation_fraction else [])
         return [
@@ -236,7 +239,9 @@ def load_builder(name: str) -> type[SpeechBuilder]:
     found = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, SpeechBuilder) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, SpeechBuilder)
+        and value.__module__ == module.__name__
     ]
     if len(found) != 1:
         raise UsageError(f"{name}: found {len(found)} SpeechBuilder classes; expected one a module")

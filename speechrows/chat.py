@@ -125,9 +125,7 @@ def normalise(text: str, *, lower_case: bool = False) -> str:
     return unicodedata.normalize("NFC", (text.lower() if lower_case else text).strip())
 
 
-def compile_chat(
-    tokenizer: PreTrainedTokenizerFast, task: Task, date: datetime.date = DEFAULT_DATE
-) -> Chat:
+def compile_chat(tokenizer: PreTrainedTokenizerFast, task: Task, date: datetime.date = DEFAULT_DATE) -> Chat:
     """Compile a task's segments under the tokenizer's template, or in the plain form without one.
 
     Raises:
@@ -201,9 +199,7 @@ def _refusal(tokenizer: PreTrainedTokenizerFast, what: str) -> TemplateError:
     )
 
 
-def _render(
-    tokenizer: PreTrainedTokenizerFast, contents: Sequence[str], date: datetime.date
-) -> str:
+def _render(tokenizer: PreTrainedTokenizerFast, contents: Sequence[str], date: datetime.date) -> str:
     roles = ("user", "assistant")
     messages = [{"role": roles[i % 2], "content": content} for i, content in enumerate(contents)]
     try:
@@ -221,9 +217,7 @@ def _render(
         raise _refusal(tokenizer, f"fails on a plain user/assistant pair ({error})") from error
 
 
-def _split(
-    tokenizer: PreTrainedTokenizerFast, user: str, date: datetime.date
-) -> tuple[str, str, str, str]:
+def _split(tokenizer: PreTrainedTokenizerFast, user: str, date: datetime.date) -> tuple[str, str, str, str]:
     """Before the audio (first turn, later turn), between audio and target, after the target."""
     audio, target = (_AUDIO + "ONE", _AUDIO + "TWO"), (_TARGET + "ONE", _TARGET + "TWO")
     asks = [user.replace(AUDIO_TOKEN, sentinel) for sentinel in audio]
@@ -246,14 +240,11 @@ def _split(
     return first, later.removeprefix(bos), between, suffix
 
 
-def _cut(
-    tokenizer: PreTrainedTokenizerFast, text: str, audio: str, target: str
-) -> tuple[str, str, str]:
+def _cut(tokenizer: PreTrainedTokenizerFast, text: str, audio: str, target: str) -> tuple[str, str, str]:
     if text.count(audio) != 1 or text.count(target) != 1 or text.find(audio) > text.find(target):
         raise _refusal(
             tokenizer,
-            f"writes the user's text {text.count(audio)} times and the target "
-            f"{text.count(target)} times",
+            f"writes the user's text {text.count(audio)} times and the target {text.count(target)} times",
         )
     before, _, rest = text.partition(audio)
     between, _, after = rest.partition(target)

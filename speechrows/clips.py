@@ -74,9 +74,7 @@ class ClipBuffer:
                 return len(data)
             fd = os.open(place, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
-            raise BadClipError(
-                Reason.MISSING, "there is no such file; download the corpus again"
-            ) from None
+            raise BadClipError(Reason.MISSING, "there is no such file; download the corpus again") from None
         except PermissionError as error:
             raise BadClipError(Reason.UNREADABLE, f"{error.strerror}; make it readable") from error
         try:

@@ -18,9 +18,7 @@ def parse_rate(text: str | float) -> Fraction:
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if rate <= 0:
-        raise UsageError(
-            f"audio tokens per second: found {text!r}, expected a number above 0, such as 12.5"
-        )
+        raise UsageError(f"audio tokens per second: found {text!r}, expected a number above 0, such as 12.5")
     return rate
 
 

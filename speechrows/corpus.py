@@ -77,9 +77,7 @@ class Corpus:
             return sorted(self._walk(""))
         found: Mapping[str, Mapping[str, Any]] = self._fs.find(self.root, detail=True)
         cut = len(self.root) + 1
-        return sorted(
-            Entry(path[cut:], int(info["size"] or 0), _stamp(info)) for path, info in found.items()
-        )
+        return sorted(Entry(path[cut:], int(info["size"] or 0), _stamp(info)) for path, info in found.items())
 
     def _walk(self, folder: str) -> Iterator[Entry]:
         with os.scandir(os.path.join(self.root, folder)) as entries:

@@ -165,9 +165,7 @@ def _load(turn: Turn, loader: ClipLoader) -> Clip:
 
 
 def _skip(item: Item, fault: Fault) -> Skipped:
-    return Skipped(
-        clip_id=item.clip_id, reason=fault.reason, detail=fault.detail, file=fault.file
-    )
+    return Skipped(clip_id=item.clip_id, reason=fault.reason, detail=fault.detail, file=fault.file)
 
 
 def _incomplete(dialogue: Dialogue, turn: int) -> Fault:
@@ -209,9 +207,7 @@ def _text_fault(item: Item, source: str) -> Fault | None:
             detail = f"the text is not valid UTF-8: {turn.text[:80]!a}"
             return Fault(reason=Reason.BAD_TEXT, detail=detail, file=source)
     if not target.text.strip():
-        return Fault(
-            reason=Reason.EMPTY_TEXT, detail="the text is empty; expected words", file=source
-        )
+        return Fault(reason=Reason.EMPTY_TEXT, detail="the text is empty; expected words", file=source)
     return None
 
 
@@ -236,12 +232,13 @@ def to_rows(heard: Sequence[Heard], spec: RowSpec) -> tuple[list[Row], list[Skip
     skipped: list[Skipped] = []
     for one in heard:
         mine = [next(encoded) for _ in one.items]
-        faults = [
-            i for i, (_, ids) in enumerate(mine) if ids is None
-        ]
+        faults = [i for i, (_, ids) in enumerate(mine) if ids is None]
         if faults and task.whole:
             skipped += [
-                _skip(item, _not_round_trip(one, mine[i][0]) if i in faults else _incomplete(one.dialogue, faults[0]))
+                _skip(
+                    item,
+                    _not_round_trip(one, mine[i][0]) if i in faults else _incomplete(one.dialogue, faults[0]),
+                )
                 for i, item in enumerate(one.items)
             ]
             continue
@@ -293,16 +290,13 @@ def _rows_of(heard: Heard, encoded: Sequence[tuple[str, Int32 | None]], spec: Ro
     lengths = [padded_length(plan.num_tokens, multiple) for plan in plans]
     split, total = split_of(heard.dialogue, spec.validation_fraction), Tokens(sum(lengths))
     return [
-        _row(plan, heard, spec, split, length, total)
-        for plan, length in zip(plans, lengths, strict=True)
+        _row(plan, heard, spec, split, length, total) for plan, length in zip(plans, lengths, strict=True)
     ]
 
 
 def _row(plan: _Plan, heard: Heard, spec: RowSpec, split: str, length: int, total: Tokens) -> Row:
     task, chat, item, dialogue = spec.task, spec.chat, plan.item, heard.dialogue
-    input_ids, labels = chat.assemble(
-        plan.target_ids, plan.num_audio_tokens, first=plan.first, length=length
-    )
+    input_ids, labels = chat.assemble(plan.target_ids, plan.num_audio_tokens, first=plan.first, length=length)
     file = item.turn.audio.path if item.turn.audio else dialogue.source
     return Row(
         row_id=f"{spec.builder}/{split}/{item.clip_id}/{task.name}",

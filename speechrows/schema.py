@@ -85,9 +85,7 @@ def to_table(rows: Sequence[Row], buffer: npt.NDArray[np.uint8]) -> pa.Table:
         "num_samples": lambda kind: pa.array([row.clip.num_samples for row in rows], kind),
     }
     for trait in ("emotion", "gender", "age", "volume", "pace", "accent"):
-        make[trait] = lambda kind, name=trait: pa.array(
-            [getattr(row.traits, name) for row in rows], kind
-        )
+        make[trait] = lambda kind, name=trait: pa.array([getattr(row.traits, name) for row in rows], kind)
     for empty in ("codec", "codec_targets"):
         make[empty] = lambda kind: pa.nulls(len(rows), kind)
 

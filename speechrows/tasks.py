@@ -13,6 +13,7 @@ def _chat(user: str, assistant: str) -> tuple[Segment, Segment]:
 
 
 # fmt: off
+# ruff: noqa: E501
 TASKS = {task.name: task for task in (
     Task(name="ttt", pairing="turn", segments=_chat("<audio>", "{transcript}"), whole=True, pad_to_multiple_of=64, banded=True),
     Task(name="transcription", pairing="turn", segments=_chat("<audio> Transcribe:", "{transcript}"), whole=False, lower_case=True),

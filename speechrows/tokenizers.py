@@ -72,7 +72,11 @@ def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     # Padding and truncation are per call: the first call with them would change the digest.
     core = json.loads(tokenizer.backend_tokenizer.to_str())
     core.update(padding=None, truncation=None)
-    what = [core, tokenizer.chat_template, sorted((k, str(v)) for k, v in tokenizer.special_tokens_map.items())]
+    what = [
+        core,
+        tokenizer.chat_template,
+        sorted((k, str(v)) for k, v in tokenizer.special_tokens_map.items()),
+    ]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

@@ -114,8 +114,11 @@ class Dialogue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
-    """What a reader reads at once, a dialogue as a rule: `key` tells the reader where it is,
-    `files` are its clips and what lies beside them, `num_bytes` is what they weigh."""
+    """What a reader reads at once, a dialogue as a rule.
+
+    `key` tells the reader where it is, `files` are its clips and what lies beside them,
+    `num_bytes` is what they weigh.
+    """
 
     key: str
     files: tuple[str, ...]
@@ -230,4 +233,3 @@ class LeftOut:
 
     clip_id: str
     rule: Rule
-

@@ -42,11 +42,23 @@ class Ledger:
     def lines(self, task: str) -> list[dict[str, str | None]]:
         """The lines of skipped.jsonl: unreadable files first, then items in order."""
         files = [
-            {"task": task, "clip_id": None, "reason": "unreadable_metadata", "detail": one.detail, "file": one.file}
+            {
+                "task": task,
+                "clip_id": None,
+                "reason": "unreadable_metadata",
+                "detail": one.detail,
+                "file": one.file,
+            }
             for one in self.unreadable
         ]
         items = [
-            {"task": task, "clip_id": one.clip_id, "reason": one.reason.value, "detail": one.detail, "file": one.file}
+            {
+                "task": task,
+                "clip_id": one.clip_id,
+                "reason": one.reason.value,
+                "detail": one.detail,
+                "file": one.file,
+            }
             for one in self.skipped
         ]
         return [*files, *items]

@@ -87,8 +87,7 @@ class Pipeline:
         ledger.rows += len(rows)
         banded = self.spec.task.banded
         places = [
-            Destination(row.split, band_of(row.conversation_tokens) if banded else None)
-            for row in rows
+            Destination(row.split, band_of(row.conversation_tokens) if banded else None) for row in rows
         ]
         wanted = sorted(set(places))
         table = schema.to_table(rows, buffer.array) if rows else None

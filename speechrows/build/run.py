@@ -117,9 +117,7 @@ def _write_skipped(out: Path) -> None:
     state.write_text(out / SKIPPED, "".join(lines), out)
 
 
-def _merge_indexes(
-    out: Path, task: str, commits: Sequence[dict[str, Any]], summary: dict[str, Any]
-) -> None:
+def _merge_indexes(out: Path, task: str, commits: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:
     """One index a split, in file order: band by band, shard by shard."""
     files = sorted((file for commit in commits for file in commit["files"]), key=lambda f: f["path"])
     for split in sorted({file["split"] for file in files}):

@@ -104,9 +104,7 @@ def _take(fd: int, out: Path) -> None:
             return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise UsageError(
-                    f"{out}: another build is writing here; wait for it to end"
-                ) from None
+                raise UsageError(f"{out}: another build is writing here; wait for it to end") from None
             time.sleep(0.1)
 
 
@@ -124,7 +122,9 @@ def share_lock(out: Path) -> None:
     _held.append(fd)
 
 
-def claim(out: Path, builder: str, tokenizer: str, task: str, recipe: dict[str, Any], overwrite: bool) -> None:
+def claim(
+    out: Path, builder: str, tokenizer: str, task: str, recipe: dict[str, Any], overwrite: bool
+) -> None:
     """Write into the folder what is built here, or refuse a folder that holds something else.
 
     `recipe` is everything that decides the task's rows, by name; `tokenizer` its fingerprint.
@@ -152,7 +152,9 @@ def claim(out: Path, builder: str, tokenizer: str, task: str, recipe: dict[str, 
     if before is not None and before != recipe:
         changed = sorted(key for key in {*before, *recipe} if before.get(key) != recipe.get(key))
         if not overwrite:
-            differences = "; ".join(f"{key}: {before.get(key)} there, {recipe.get(key)} now" for key in changed)
+            differences = "; ".join(
+                f"{key}: {before.get(key)} there, {recipe.get(key)} now" for key in changed
+            )
             raise UsageError(
                 f"{out}: holds {task} rows of another build ({differences}). Give another folder, "
                 "or --overwrite"

@@ -1,0 +1,58 @@
+"""Every test talks to a Hub of its own on loopback: HF_ENDPOINT is read when datasets is imported."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mini_hub import MiniHub
+
+_home = tempfile.mkdtemp(prefix="speechrows-tests-")
+HUB = MiniHub().__enter__()
+assert "datasets" not in sys.modules, "datasets was imported before HF_ENDPOINT was set"
+os.environ.update(
+    HF_ENDPOINT=HUB.url,
+    HF_HOME=f"{_home}/home",
+    HF_TOKEN="hf_admin",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_XET="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    NO_PROXY="127.0.0.1,127.0.0.2",
+    no_proxy="127.0.0.1,127.0.0.2",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+XTTS = SAMPLES / "deepdialogue-xtts"
+DOCUMENTED = SAMPLES / "deepdialogue-documented"
+
+
+@pytest.fixture
+def hub() -> Iterator[MiniHub]:
+    HUB.log.clear()
+    HUB.hub.fail_next = []
+    yield HUB
+    HUB.hub.fail_next = []
+
+
+@pytest.fixture
+def xtts(tmp_path: Path) -> Path:
+    """A copy of the published sample that a test may spoil."""
+    return _copy(XTTS, tmp_path)
+
+
+@pytest.fixture
+def documented(tmp_path: Path) -> Path:
+    """A copy of the documented sample that a test may spoil."""
+    return _copy(DOCUMENTED, tmp_path)
+
+
+def _copy(corpus: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(corpus, tmp_path / corpus.name))
