@@ -1,6 +1,7 @@
 """Every test talks to a Hub of its own on loopback: HF_ENDPOINT is read when datasets is imported."""
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -53,6 +54,4 @@ def documented(tmp_path: Path) -> Path:
 
 
 def _copy(corpus: Path, tmp_path: Path) -> Path:
-    import shutil
-
     return Path(shutil.copytree(corpus, tmp_path / corpus.name))

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def _heads(values: pa.BinaryArray) -> list[bytes]:
     data = memoryview(values.buffers()[2] or b"")
     return [
         struct.pack("<I", stop - start) + bytes(data[start : min(stop, start + _HEAD)])
-        for start, stop in zip(ends, ends[1:], strict=False)
+        for start, stop in pairwise(ends.tolist())
     ]
 
 
