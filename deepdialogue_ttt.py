@@ -32,6 +32,7 @@ from speechrows import traits
 from speechrows.builder import About
 from speechrows.builder import SpeechBuilder
 from speechrows.builder import SpeechConfig
+from speechrows.builder import flag
 from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
 from speechrows.errors import BadClipError
@@ -356,8 +357,8 @@ def _words(text: Any) -> str:
 class DeepDialogueConfig(SpeechConfig):
     """The flags of this corpus."""
 
-    source: str = SOURCES[0]  # the Hub repository that is read when there is no data_dir
-    swap_roles: bool = False  # the first speaker is the assistant
+    source: str | None = flag(SOURCES[0], f"the Hub repository: {' or '.join(SOURCES)}")
+    swap_roles: bool = flag(False, "the first speaker is the assistant")
 
 
 class DeepDialogueTTT(SpeechBuilder):

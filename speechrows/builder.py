@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -40,10 +41,15 @@ from speechrows.types import Shard
 from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
-__all__ = ["About", "SpeechBuilder", "SpeechConfig", "load_builder"]
+__all__ = ["About", "SpeechBuilder", "SpeechConfig", "flag", "load_builder"]
 
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
 logger = datasets.logging.get_logger(__name__)
+
+
+def flag(default: Any, text: str) -> Any:
+    """A field of a config that is a flag of `speechrows build`, with its help."""
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass
@@ -51,11 +57,11 @@ class SpeechConfig(datasets.BuilderConfig):
     """What a person chooses about rows. Each field is a flag of `speechrows build`."""
 
     version: datasets.Version = datasets.Version(ROW_VERSION)  # noqa: RUF009
-    source: str | None = None  # the Hub repository that is read when there is no data_dir
-    tokenizer: str | None = None  # a Hub repository or folder; None is the byte-level one
-    audio_tokens_per_second: str | float = "12.5"
-    validation_fraction: float = 0.0
-    date: str = DEFAULT_DATE.isoformat()
+    source: str | None = flag(None, "the Hub repository that is read when there is no --data-dir")
+    tokenizer: str | None = flag(None, "a Hub repository or a folder; without one, one token a byte")
+    audio_tokens_per_second: str = flag("12.5", "placeholders a second of audio")
+    validation_fraction: float = flag(0.0, "share of train that becomes validation, by a stable hash")
+    date: str = flag(DEFAULT_DATE.isoformat(), "the date that chat templates write")
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """The name of this config's cache: it changes with the corpus and the tokenizer.

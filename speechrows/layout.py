@@ -1,6 +1,9 @@
 """Where everything lies in a built folder, which is also the Hub repository; how to open one."""
 
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +76,15 @@ class RowsFolder:
         with self.open_file(index_path(task, split)) as file:
             metadata = pq.read_schema(file).metadata
         return json.loads(metadata[b"speechrows"])
+
+    def tokenizer_folder(self) -> str:
+        """The tokenizer's folder on this machine; of a Hub dataset, a copy that is kept."""
+        if self.fs.protocol in ("file", ("file", "local")):
+            return f"{self.root}/{TOKENIZER}"
+        local = tempfile.mkdtemp(prefix="speechrows-tokenizer-")
+        atexit.register(shutil.rmtree, local, ignore_errors=True)
+        self.fs.get(f"{self.root}/{TOKENIZER}/", local, recursive=True)
+        return local
 
     def open_file(self, path: str) -> Any:
         """A file of the folder, for reading at any place."""

@@ -61,8 +61,13 @@ def _old_notation(feature: Any) -> Any:
     return feature
 
 
+def features_json() -> dict[str, Any]:
+    """FEATURES as JSON that every version of datasets from 3.6 on reads."""
+    return _old_notation(FEATURES.to_dict())
+
+
 def _arrow_schema() -> pa.Schema:
-    info = {"info": {"features": _old_notation(FEATURES.to_dict())}}
+    info = {"info": {"features": features_json()}}
     return FEATURES.arrow_schema.with_metadata({"huggingface": json.dumps(info)})
 
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mini_hub import MiniHub
 
 _home = tempfile.mkdtemp(prefix="speechrows-tests-")
-HUB = MiniHub().__enter__()
+HUB = MiniHub(orgs=("org", "SALT-Research")).__enter__()
 assert "datasets" not in sys.modules, "datasets was imported before HF_ENDPOINT was set"
 os.environ.update(
     HF_ENDPOINT=HUB.url,

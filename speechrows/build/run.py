@@ -72,7 +72,7 @@ def build(
         summary = _merge_ledgers(commits)
         _write_skipped(out)
         ledger.check_faults(summary, max_skipped)
-        _merge_indexes(out, task, commits, summary)
+        _merge_indexes(out, task, commits, summary, job.recipe["audio_tokens_per_second"])
         _remove_strays(out, task, commits)
         _write_card(job, out)
     return summary
@@ -117,7 +117,9 @@ def _write_skipped(out: Path) -> None:
     state.write_text(out / SKIPPED, "".join(lines), out)
 
 
-def _merge_indexes(out: Path, task: str, commits: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:
+def _merge_indexes(
+    out: Path, task: str, commits: Sequence[dict[str, Any]], summary: dict[str, Any], rate: str
+) -> None:
     """One index a split, in file order: band by band, shard by shard."""
     files = sorted((file for commit in commits for file in commit["files"]), key=lambda f: f["path"])
     for split in sorted({file["split"] for file in files}):
@@ -125,6 +127,7 @@ def _merge_indexes(out: Path, task: str, commits: Sequence[dict[str, Any]], summ
         facts = {
             "shards": {f["path"]: {k: f[k] for k in ("size", "rows", "footer_sha256")} for f in mine},
             "ledger": summary,
+            "audio_tokens_per_second": rate,
         }
         temporary = state.temporary_folder(out) / f"{split}.parquet"
         writer: pq.ParquetWriter | None = None

@@ -1,0 +1,149 @@
+"""The command line: `speechrows build | validate | stats | show | infos`.
+
+Exit codes: 0 done, 1 the data falls short (the table says where), 2 the call was wrong.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from speechrows.errors import ShortfallError
+from speechrows.errors import SpeechRowsError
+from speechrows.errors import UsageError
+
+BUILDERS = ("deepdialogue_ttt",)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it advises to install torch: no need
+    try:
+        options = _parse(arguments)
+        return options.run(options)
+    except ShortfallError as error:
+        print(f"speechrows: {error}", file=sys.stderr)
+        return 1
+    except SpeechRowsError as error:
+        print(f"speechrows: {error}", file=sys.stderr)
+        return 2
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="speechrows", description="Speech corpora in, training rows out.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # The builder's own fields become flags, so it is looked up before the rest is parsed.
+    builder = arguments[1] if len(arguments) > 1 and arguments[0] == "build" else None
+    _add_build(commands.add_parser("build", help="make a corpus' rows"), builder)
+    for name, run, text in (
+        ("validate", _validate, "check every promise, row by row"),
+        ("stats", _stats, "hours, turns, tokens, what each stage holds"),
+        ("show", _show, "print a row with its label mask"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("folder", metavar="FOLDER|org/name")
+        command.set_defaults(run=run)
+        if name == "show":
+            command.add_argument("row_id", nargs="?", metavar="ROW_ID", help="default: the first row")
+        else:
+            command.add_argument("--json", action="store_true", help="print JSON")
+        if name == "validate":
+            command.add_argument(
+                "--allow", action="append", default=[], metavar="CHECK", help="tell, but do not fail: silence, clipping"
+            )
+    infos = commands.add_parser("infos", help="write dataset_infos.json: features, licence, citation")
+    infos.add_argument("--out", type=Path, default=Path("dataset_infos.json"))
+    infos.set_defaults(run=_infos)
+    return parser.parse_args(arguments)
+
+
+def _add_build(command: argparse.ArgumentParser, builder: str | None) -> None:
+    command.set_defaults(run=_build)
+    command.add_argument("builder", metavar="BUILDER", help=f"{', '.join(BUILDERS)}, or a .py file")
+    command.add_argument("config", metavar="CONFIG")
+    command.add_argument("--data-dir", metavar="DIR|hf://…", help="the corpus; default: its Hub repository")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR")
+    command.add_argument("--num-proc", type=int, default=1, metavar="N")
+    command.add_argument("--max-skipped", type=float, default=0.05, metavar="F", help="share of faulty items")
+    command.add_argument("--overwrite", action="store_true", help="replace the task's rows in DIR")
+    if builder is None or builder.startswith("-"):
+        return
+    for field in _flags(builder):
+        flag, text = f"--{field.name.replace('_', '-')}", field.metadata.get("help", "")
+        default: Any = None if field.default is MISSING else field.default
+        if isinstance(default, bool):
+            command.add_argument(flag, action="store_true", help=text)
+        else:
+            kind = type(default) if isinstance(default, int | float) else str
+            command.add_argument(flag, type=kind, default=default, help=f"{text} (default: {default})")
+
+
+def _flags(builder: str) -> list[Any]:
+    from speechrows.builder import flags_of
+    from speechrows.builder import load_builder
+
+    config_class = load_builder(builder).BUILDER_CONFIG_CLASS
+    return [field for field in fields(config_class) if field.name in flags_of(config_class)]
+
+
+def _build(options: argparse.Namespace) -> int:
+    from speechrows.build.ledger import describe
+    from speechrows.build.run import build
+    from speechrows.builder import load_builder
+
+    builder = load_builder(options.builder)
+    configs = [config.name for config in builder.BUILDER_CONFIGS]
+    if options.config not in configs:
+        raise UsageError(f"{options.builder} has no config {options.config!r}; expected one of {', '.join(configs)}")
+    chosen = {field.name: getattr(options, field.name) for field in _flags(options.builder)}
+    made = builder(config_name=options.config, data_dir=options.data_dir, **chosen)
+    job = made.job()
+    print(f"{options.data_dir or made.config.source}: {made.found}")
+    if made.config.tokenizer is None:
+        print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
+    summary = build(
+        job, options.out, num_proc=options.num_proc, max_skipped=options.max_skipped, overwrite=options.overwrite
+    )
+    print(f"{options.out}: {job.builder}, {job.task.name} rows\n{describe(summary)}")
+    print(f'open it with: load_dataset("{options.out}", "{options.config}")')
+    return 0
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from speechrows.validate import validate
+
+    report = validate(options.folder, allow=options.allow)
+    print(json.dumps(report.to_json(), indent=1) if options.json else report)
+    return 0 if report.ok else 1
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from speechrows import stats
+
+    found = stats.stats(options.folder)
+    print(json.dumps(stats.to_json(found), indent=1) if options.json else stats.to_text(options.folder, found))
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from speechrows.show import show
+
+    print(show(options.folder, options.row_id, colour=sys.stdout.isatty()))
+    return 0
+
+
+def _infos(options: argparse.Namespace) -> int:
+    from speechrows.infos import write_infos
+
+    print(f"{options.out}: {write_infos(BUILDERS, options.out)} configs")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Every promise of docs/design.md, checked on the bytes of a built folder or a Hub dataset."""
+
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from speechrows import schema
+from speechrows import tokenizers
+from speechrows.layout import RowsFolder
+from speechrows.tasks import TASKS
+from speechrows.types import AUDIO_TOKEN
+from speechrows.validate.folder import Conversations
+from speechrows.validate.folder import Seen
+from speechrows.validate.folder import check_card
+from speechrows.validate.folder import check_ledger
+from speechrows.validate.folder import check_places
+from speechrows.validate.folder import check_shard
+from speechrows.validate.report import Report
+from speechrows.validate.row import CHECKS
+from speechrows.validate.row import Context
+from speechrows.validate.row import sound
+
+__all__ = ["Report", "validate"]
+
+
+def validate(address: str, allow: Iterable[str] = ()) -> Report:
+    """Check a built folder, or a Hub dataset `org/name` by range reads, row by row.
+
+    `allow` names checks that are told but do not fail the report ("silence", "clipping").
+
+    Raises:
+        UsageError: nothing that speechrows built is there.
+    """
+    folder = RowsFolder.open(address)
+    report = Report(address=address, allowed=frozenset(allow))
+    rows: Counter[str] = Counter()
+    shard_rows: dict[str, int] = {}
+    ledgers: dict[str, Any] = {}
+    seen = Seen()
+    for task, split in folder.splits():
+        facts = folder.index_facts(task, split)
+        ledgers[task] = facts["ledger"]
+        shard_rows |= {path: shard["rows"] for path, shard in facts["shards"].items()}
+        for row_id in _validate_split(folder, task, split, facts, report):
+            rows[task] += 1
+            seen.add(row_id)
+    _name_repeated(folder, "row_id", seen, report)
+    check_ledger(folder, ledgers, rows, report)
+    check_card(folder, shard_rows, report)
+    return report
+
+
+def _validate_split(
+    folder: RowsFolder, task: str, split: str, facts: Mapping[str, Any], report: Report
+) -> Iterator[str]:
+    """Check the rows of a split; yields their ids."""
+    tokenizer = tokenizers.open_tokenizer(folder.tokenizer_folder())
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    context = Context(
+        task=TASKS[task],
+        split=split,
+        tokenizer=tokenizer,
+        tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
+        audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
+        pad_id=int(str(pad)),
+    )
+    conversations = Conversations(TASKS[task], report)
+    index = folder.index(task, split)
+    lines, at = index, 0
+    with tqdm(total=len(index), desc=f"{task}/{split}", unit="row", disable=None) as bar:
+        for path, shard in facts["shards"].items():
+            check_shard(folder, path, shard, report)
+            for table in _groups(folder, path, report):
+                rows = table.to_pylist()
+                check_places(folder, path, rows, lines.slice(at, len(rows)).to_pylist(), report)
+                at += len(rows)
+                for row in rows:
+                    _validate_row(row, context, report)
+                    conversations.follow(row, path)
+                    yield row["row_id"]
+                bar.update(len(rows))
+    conversations.end()
+    if at != len(index):
+        report.fail("index", f"{task}/{split}", f"has {len(index)} lines, the shards {at} rows")
+    _name_repeated(folder, "conversation_id", conversations.seen, report)
+
+
+def _groups(folder: RowsFolder, path: str, report: Report) -> Iterator[pa.Table]:
+    """The row groups of a shard, one in memory at a time; none where its schema is not ours."""
+    with folder.open_file(path) as file:
+        shard = pq.ParquetFile(file)
+        found: pa.Schema = shard.schema_arrow
+        if not found.equals(schema.ARROW_SCHEMA):
+            differ = [f.name for f in schema.ARROW_SCHEMA if f.name not in found.names or found.field(f.name) != f]
+            report.fail("required fields", path, f"columns differ from the row's: {', '.join(differ)}")
+            return
+        for group in range(shard.num_row_groups):
+            yield shard.read_row_group(group)
+
+
+def _validate_row(row: Mapping[str, Any], context: Context, report: Report) -> None:
+    report.checked["rows"] += 1
+    for name, check in CHECKS.items():
+        detail = check(row, context)
+        if detail is not None:
+            report.fail(name, row["row_id"], detail)
+            if name == "required fields":
+                return
+    for name, detail in sound(row):
+        report.fail(name, row["row_id"], detail)
+
+
+def _name_repeated(folder: RowsFolder, column: str, seen: Seen, report: Report) -> None:
+    """Name the ids that came twice: hashes are kept, names are looked up when there is need."""
+    repeated = seen.repeated()
+    if not repeated:
+        return
+    for task, split in folder.splits():
+        names = folder.index(task, split, [column])[column].to_pylist()
+        for name in sorted({name for name in names if hash(name) in repeated}):
+            what = "unique row ids" if column == "row_id" else "conversations"
+            report.fail(what, name, "comes in two places; expected it once, its rows together")

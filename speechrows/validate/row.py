@@ -1,0 +1,158 @@
+"""The promises of a single row, each a check: a function that tells what is wrong, or nothing."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from speechrows import audio
+from speechrows.chat import normalise
+from speechrows.codec import num_audio_tokens
+from speechrows.errors import BadClipError
+from speechrows.types import AUDIO_TOKEN
+from speechrows.types import IGNORE_INDEX
+from speechrows.types import Task
+
+SILENCE = 0.001  # full scale is 1: a clip whose loudest sample is below -60 dB says nothing
+CLIPPED, CLIPPED_SHARE = 0.999, 0.01
+
+RowDict = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What rows are checked against."""
+
+    task: Task
+    split: str
+    tokenizer: PreTrainedTokenizerFast
+    tokens_per_second: Fraction
+    audio_id: int
+    pad_id: int
+
+
+def fields(row: RowDict, context: Context) -> str | None:
+    """What every row has is there, and says the same everywhere."""
+    needed = ("row_id", "clip_id", "conversation_id", "speaker", "role", "transcript", "text", "source")
+    missing = [name for name in needed if row[name] is None]
+    if missing or row["audio"] is None:
+        return f"{', '.join(missing or ['audio'])} is null"
+    if row["task"] != context.task.name or row["role"] not in ("user", "assistant"):
+        return f"found task {row['task']!r} and role {row['role']!r}; expected {context.task.name!r}"
+    ending = f"/{context.split}/{row['clip_id']}/{context.task.name}"
+    if not row["row_id"].endswith(ending) or not row["clip_id"].startswith(row["conversation_id"] + "/"):
+        return f"found clip_id {row['clip_id']!r}; expected row_id to end in {ending!r}"
+    return None
+
+
+def sound(row: RowDict) -> list[tuple[str, str]]:
+    """Audio decodes to finite float32, one dimension a channel, as long as the row says.
+
+    Returns (check, detail) of what fails: several checks share one decoding.
+    """
+    try:
+        samples, rate = audio.decode(row["audio"]["bytes"])
+        facts = audio.inspect(memoryview(row["audio"]["bytes"]))
+    except BadClipError as error:
+        return [("audio decodes", error.detail)]
+    found: list[tuple[str, str]] = []
+    if facts is None or not row["audio"]["path"].endswith(facts.extension):
+        found.append(("audio decodes", f"path {row['audio']['path']!r} does not tell the format"))
+    mono = samples.mean(axis=1, dtype=np.float32)
+    if mono.dtype != np.float32 or mono.ndim != 1:
+        found.append(("audio decodes", f"found {mono.dtype} [{mono.ndim} dimensions]"))
+    if (len(mono), rate) != (row["num_samples"], row["sampling_rate"]):
+        detail = (
+            f"holds {len(mono)} samples at {rate} Hz, the row says {row['num_samples']} "
+            f"at {row['sampling_rate']} Hz"
+        )
+        found.append(("audio length", detail))
+    peak = float(np.abs(mono).max(initial=0))
+    if not np.isfinite(peak):
+        found.append(("finite audio", "holds samples that are not finite"))
+    elif peak < SILENCE:
+        found.append(("silence", f"the loudest sample is {peak:.5f} of full scale"))
+    clipped = float((np.abs(samples) >= CLIPPED).mean()) if len(samples) else 0.0
+    if clipped > CLIPPED_SHARE:
+        found.append(("clipping", f"{clipped:.1%} of the samples are at full scale"))
+    return found
+
+
+def padding(row: RowDict, context: Context) -> str | None:
+    """The padded length is the next multiple; pads are pad tokens without loss."""
+    length, tokens, multiple = len(row["input_ids"]), row["num_tokens"], context.task.pad_to_multiple_of
+    if length % multiple or not tokens <= length < tokens + multiple:
+        return f"{length} ids for {tokens} tokens; expected the next multiple of {multiple}"
+    if any(i != context.pad_id for i in row["input_ids"][tokens:]):
+        return f"ids after the first {tokens} are not all pads ({context.pad_id})"
+    if any(label != IGNORE_INDEX for label in row["labels"][tokens:]):
+        return "pads take loss"
+    return None
+
+
+def labels(row: RowDict, context: Context) -> str | None:
+    """Labels are as long as the ids, and each is the id itself or -100."""
+    ids, marks = np.array(row["input_ids"]), np.array(row["labels"])
+    if len(ids) != len(marks):
+        return f"{len(ids)} input_ids, {len(marks)} labels"
+    wrong = np.flatnonzero((marks != IGNORE_INDEX) & (marks != ids))
+    if len(wrong):
+        return f"label {marks[wrong[0]]} at place {wrong[0]}, where the id is {ids[wrong[0]]}"
+    return None
+
+
+def target(row: RowDict, context: Context) -> str | None:
+    """The supervised tokens decode to the assistant's text, and end with a special token."""
+    supervised = [label for label in row["labels"] if label != IGNORE_INDEX]
+    expected = row["messages"][1]["content"]
+    if not supervised:
+        return "no token takes loss"
+    decoded = context.tokenizer.decode(
+        supervised, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    if decoded not in (expected, " " + expected):
+        return f"supervised tokens decode to {decoded!r:.80}, expected {expected!r:.80}"
+    if supervised[-1] not in context.tokenizer.all_special_ids + _added_specials(context):
+        return f"the last supervised token is {supervised[-1]}, expected an end token"
+    return None
+
+
+def _added_specials(context: Context) -> list[int]:
+    return [i for i, token in context.tokenizer.added_tokens_decoder.items() if token.special]
+
+
+def placeholders(row: RowDict, context: Context) -> str | None:
+    """There are as many `<audio>` ids as the clip is long."""
+    found = sum(i == context.audio_id for i in row["input_ids"])
+    expected = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
+    return None if found == expected else f"{found} {AUDIO_TOKEN} ids, the clip's length asks for {expected}"
+
+
+def messages(row: RowDict, context: Context) -> str | None:
+    """Exactly user and assistant; `<audio>` once in the user's; the text is their rendering."""
+    roles = [message["role"] for message in row["messages"]]
+    if roles != ["user", "assistant"]:
+        return f"found roles {roles}, expected user and assistant"
+    user, assistant = (message["content"] for message in row["messages"])
+    if user != context.task.segments[0].text:
+        return f"the user's content is {user!r}, expected {context.task.segments[0].text!r}"
+    spoken = normalise(row["transcript"], lower_case=context.task.lower_case)
+    if context.task.pairing == "turn" and assistant != spoken:
+        return f"the assistant's content is {assistant!r:.80}, expected {spoken!r:.80}"
+    if user not in row["text"] or assistant not in row["text"].partition(user)[2]:
+        return "text is not the rendering of messages"
+    return None
+
+
+CHECKS: dict[str, Callable[[RowDict, Context], str | None]] = {
+    "required fields": fields,
+    "padding": padding,
+    "labels align": labels,
+    "target decodes": target,
+    "placeholders": placeholders,
+    "messages": messages,
+}

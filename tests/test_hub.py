@@ -1,0 +1,81 @@
+"""From a corpus on the Hub to rows on the Hub, with the real clients and a Hub on loopback."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from building import build_rows
+from building import published_files
+from building import read_rows
+from conftest import XTTS
+from datasets import load_dataset
+from huggingface_hub import HfApi
+from mini_hub import MiniHub
+from test_ways_in import plain
+
+from deepdialogue_ttt import DeepDialogueTTT
+from speechrows.stats import stats
+from speechrows.validate import validate
+
+SOURCE = "SALT-Research/DeepDialogue-xtts"
+BUILT = "org/deepdialogue_ttt"
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rows of the same corpus from a local folder of the repository's name."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("local") / "DeepDialogue-xtts"
+    shutil.copytree(XTTS, folder)
+    build_rows(folder, folder.parent / "rows")
+    return folder.parent / "rows"
+
+
+@pytest.fixture(scope="module")
+def corpus(expected: Path) -> Iterator[str]:
+    api = HfApi()
+    api.create_repo(SOURCE, repo_type="dataset", exist_ok=True)
+    api.upload_folder(repo_id=SOURCE, repo_type="dataset", folder_path=XTTS)
+    yield SOURCE
+    api.delete_repo(SOURCE, repo_type="dataset")
+
+
+@pytest.fixture(scope="module")
+def rows(expected: Path) -> Iterator[str]:
+    api = HfApi()
+    api.create_repo(BUILT, repo_type="dataset", exist_ok=True)
+    api.upload_folder(repo_id=BUILT, repo_type="dataset", folder_path=expected, ignore_patterns=".build/**")
+    yield BUILT
+    api.delete_repo(BUILT, repo_type="dataset")
+
+
+def test_the_class_downloads_the_corpus_through_its_download_manager(
+    hub: MiniHub, corpus: str, expected: Path, tmp_path: Path
+) -> None:
+    builder = DeepDialogueTTT(config_name="ttt", source=corpus, cache_dir=str(tmp_path))
+    builder.download_and_prepare()
+    assert plain(builder.as_dataset(split="train")) == read_rows(expected)
+    assert not [request for request in hub.log if request[2] >= 500]
+
+
+def test_the_class_streams_from_the_hub(corpus: str, expected: Path, tmp_path: Path) -> None:
+    builder = DeepDialogueTTT(config_name="stage_1", source=corpus, cache_dir=str(tmp_path))
+    assert plain(builder.as_streaming_dataset(split="train")) == read_rows(expected)
+
+
+def test_a_build_from_the_hub_gives_the_bytes_of_a_build_from_disk(
+    corpus: str, expected: Path, tmp_path: Path
+) -> None:
+    build_rows(f"hf://datasets/{corpus}", tmp_path / "rows")
+    assert published_files(tmp_path / "rows") == published_files(expected)
+
+
+def test_rows_on_the_hub_load_stream_and_validate(rows: str, expected: Path, tmp_path: Path) -> None:
+    loaded = load_dataset(rows, "stage_2", split="train", cache_dir=str(tmp_path))
+    assert plain(loaded) == read_rows(expected)
+    assert plain(load_dataset(rows, "stage_2", split="train", streaming=True)) == read_rows(expected)
+    report = validate(rows)
+    assert report.ok, str(report)
+    assert report.checked["rows"] == 17
+    assert stats(rows) == stats(str(expected))
