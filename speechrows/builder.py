@@ -25,6 +25,7 @@ from speechrows import tokenizers
 from speechrows.build.card import About
 from speechrows.build.ledger import Ledger
 from speechrows.build.pipeline import Pipeline
+from speechrows.build.plan import SHARD_BYTES
 from speechrows.build.plan import plan_shards
 from speechrows.build.run import BuildJob
 from speechrows.chat import DEFAULT_DATE
@@ -62,6 +63,16 @@ class SpeechConfig(datasets.BuilderConfig):
     audio_tokens_per_second: str = flag("12.5", "placeholders a second of audio")
     validation_fraction: float = flag(0.0, "share of train that becomes validation, by a stable hash")
     date: str = flag(DEFAULT_DATE.isoformat(), "the date that chat templates write")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_rate(self.audio_tokens_per_second)
+        if not 0 <= self.validation_fraction < 1:
+            raise UsageError(f"validation fraction: found {self.validation_fraction}, expected from 0 to 1")
+        try:
+            datetime.date.fromisoformat(self.date)
+        except ValueError:
+            raise UsageError(f"date: found {self.date!r}, expected a day such as 2024-07-26") from None
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """The name of this config's cache: it changes with the corpus and the tokenizer.
@@ -123,7 +134,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             citation=self.ABOUT.citation,
         )
 
-    def shards(self, corpus: Corpus) -> list[Shard]:
+    def shards(self, corpus: Corpus, shard_bytes: int = SHARD_BYTES) -> list[Shard]:
         """The corpus in shards; what was found is said aloud.
 
         Raises:
@@ -137,7 +148,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             )
         logger.info(f"{corpus.root}: {found}")
         self.found = found
-        return plan_shards(units)
+        return plan_shards(units, shard_bytes)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         corpus = self.config.corpus()
@@ -189,16 +200,16 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             ),
         )
 
-    def job(self) -> BuildJob:
+    def job(self, shard_bytes: int = SHARD_BYTES) -> BuildJob:
         """What `speechrows build` builds: all of the task that this config is a view of."""
         corpus = self.config.corpus()
         return BuildJob(
             builder=self.name,
             about=self.ABOUT,
             task=task_of(self.config.name),
-            recipe=self.config.recipe(),
+            recipe={**self.config.recipe(), "shard_bytes": shard_bytes},
             tokenizer=tokenizers.open_tokenizer(self.config.tokenizer),
-            shards=self.shards(corpus),
+            shards=self.shards(corpus, shard_bytes),
             make_pipeline=partial(_pipeline_of, _where(type(self)), self.config.name, self._options()),
         )
 

@@ -1,0 +1,60 @@
+# Everything runs in .venv of this checkout; a fresh machine needs python3 (3.11 or later) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := rows/deepdialogue_ttt
+COMPAT := 3.6.0 4.8.5
+# What datasets itself decides the version of; the rest is pinned in the compat lanes too.
+UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
+PIP := pip install --quiet --disable-pip-version-check
+
+.PHONY: install demo test test-compat check format bench clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "speechrows needs Python 3.11 or later")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/$(PIP) --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/$(PIP) --constraint constraints.txt --no-deps llama-models # its tokenizer alone, for the tests
+	touch $@
+
+demo: install
+	$(BIN)/speechrows build deepdialogue_ttt ttt --data-dir samples/deepdialogue-xtts --out $(DEMO)
+	$(BIN)/speechrows build deepdialogue_ttt response --data-dir samples/deepdialogue-xtts --out $(DEMO)
+	$(BIN)/speechrows validate $(DEMO)
+	$(BIN)/speechrows stats $(DEMO)
+	$(BIN)/speechrows show $(DEMO)
+	@echo; echo 'Open it in Python:'
+	@echo '  from datasets import load_dataset'
+	@echo '  rows = load_dataset("$(DEMO)", "stage_2", split="train", streaming=True)'
+
+test: install
+	$(BIN)/python -m pytest
+
+# The ways in and the Hub, under the other versions of datasets; decoding where there is ffmpeg.
+test-compat: $(COMPAT:%=.venv-compat/%/installed)
+	for version in $(COMPAT); do \
+	  PYTHONPATH=. .venv-compat/$$version/bin/python -m pytest -rs tests/test_ways_in.py tests/test_hub.py || exit 1; \
+	done
+
+.venv-compat/%/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-compat/$*
+	grep -vE '^($(UNPINNED))==' constraints.txt > .venv-compat/$*/constraints.txt
+	.venv-compat/$*/bin/$(PIP) --constraint .venv-compat/$*/constraints.txt \
+	  --editable . datasets==$* pytest $(if $(filter 3.%,$*),,torch torchcodec)
+	touch $@
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python benchmarks/build.py
+
+clean:
+	rm -rf .venv .venv-* rows benchmarks/.work

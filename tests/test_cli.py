@@ -1,0 +1,137 @@
+"""The command line as a person uses it: what it prints, and the exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import XTTS
+
+from speechrows.cli import main
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "rows"
+    assert main(["build", "deepdialogue_ttt", "stage_2", "--data-dir", str(XTTS), "--out", str(out)]) == 0
+    return out
+
+
+def test_build_says_what_was_found_which_tokenizer_and_how_to_open_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "rows"
+    assert main(["build", "deepdialogue_ttt", "stage_2", "--data-dir", str(XTTS), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "4 dialogue JSONs (the table beside them is not read)" in printed
+    assert "tokenizer: byte-level" in printed
+    assert f'load_dataset("{out}", "stage_2")' in printed
+
+
+def test_any_of_the_five_names_builds_all_bands(built: Path) -> None:
+    card = (built / "README.md").read_text()
+    assert all(
+        f"config_name: {name}\n" in card for name in ("ttt", "stage_1", "stage_2", "stage_3", "stage_4")
+    )
+
+
+def test_a_builders_own_flags_are_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["build", "deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--out", str(tmp_path / "rows")]
+    assert main([*arguments, "--swap-roles", "--audio-tokens-per-second", "10", "--date", "2025-01-31"]) == 0
+    capsys.readouterr()
+    assert main(["show", str(tmp_path / "rows")]) == 0
+    assert "role                 assistant" in capsys.readouterr().out
+
+
+def test_a_builder_can_be_a_path_to_its_file(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "deepdialogue_ttt.py"
+    assert main(["build", str(script), "ttt", "--data-dir", str(XTTS), "--out", str(tmp_path / "rows")]) == 0
+
+
+def test_validate_stats_and_show_work_on_what_was_built(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(built)]) == 0
+    assert "every promise holds (17 rows, 4 conversations)" in capsys.readouterr().out
+    assert main(["validate", "--json", str(built)]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"] is True
+    assert main(["stats", str(built)]) == 0
+    assert "stage_2, stage_3, stage_4 add nothing" in capsys.readouterr().out
+    assert main(["stats", "--json", str(built)]) == 0
+    by_config = {one["config"]: one for one in json.loads(capsys.readouterr().out)}
+    assert by_config["stage_1"]["turns"] == by_config["ttt"]["turns"] == 17
+    assert by_config["stage_1"]["adds"] == 4
+    assert by_config["stage_4"]["adds"] == 0
+    assert main(["show", str(built)]) == 0
+    shown = capsys.readouterr().out
+    assert "[<audio> × 22]" in shown
+    assert "⟦ I have not slept well for a week.<|end|>⟧[pad × 54]" in shown
+
+
+def test_show_finds_a_row_by_its_id(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row_id = "deepdialogue_ttt/train/deepdialogue-xtts/dialogues_phi4-mini/travel_2_3/2/ttt"
+    assert main(["show", str(built), row_id]) == 0
+    assert "There is a night bus at eleven." in capsys.readouterr().out
+    assert main(["show", str(built), "nope"]) == 2
+
+
+def test_validate_exits_with_1_when_a_promise_is_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "rows"
+    main(["build", "deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--out", str(out)])
+    (out / "skipped.jsonl").write_text('{"task": "ttt", "clip_id": "x/0"}\n')
+    assert main(["validate", str(out)]) == 1
+    assert "ledger" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nope", "ttt", "--data-dir", str(XTTS)], "expected a corpus module"),
+        (
+            ["deepdialogue_ttt", "stage_9", "--data-dir", str(XTTS)],
+            "has no config 'stage_9'; expected one of ttt",
+        ),
+        (["deepdialogue_ttt", "ttt", "--data-dir", "nowhere"], "no such folder"),
+        (
+            ["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS.parent.parent / "docs")],
+            "expected DeepDialogue",
+        ),
+        (["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--tokenizer", "./none"], "can not be opened"),
+        (["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--audio-tokens-per-second", "-1"], "above 0"),
+        (["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--date", "yesterday"], "expected a day"),
+        (["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--validation-fraction", "7"], "from 0 to 1"),
+    ],
+)
+def test_a_wrong_call_exits_with_2_and_says_what_to_do(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", *arguments, "--out", str(tmp_path / "rows")]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "rows/README.md").exists()
+
+
+def test_a_corpus_with_too_many_faults_exits_with_1_and_the_table(
+    xtts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next((xtts / "data/dialogues_phi4-mini").rglob("001_*.wav")).unlink()
+    arguments = ["build", "deepdialogue_ttt", "ttt", "--data-dir", str(xtts), "--out", str(tmp_path / "rows")]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert "missing" in error
+    assert "dialogue_incomplete" in error
+    assert not (tmp_path / "rows/README.md").exists()
+    assert main([*arguments, "--max-skipped", "0.5"]) == 0
+
+
+def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys; from speechrows.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'datasets', 'transformers', 'pyarrow'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
