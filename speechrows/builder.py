@@ -64,8 +64,21 @@ class SpeechConfig(datasets.BuilderConfig):
     validation_fraction: float = flag(0.0, "share of train that becomes validation, by a stable hash")
     date: str = flag(DEFAULT_DATE.isoformat(), "the date that chat templates write")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        """The name of this config's cache: it changes with the corpus and the tokenizer.
+
+        datasets itself would hash the name of data_dir, and return yesterday's rows for today's files.
+        """
+        self.check()
+        told = super().create_config_id(config_kwargs, custom_features)
+        return f"{told}-{_digest(self.recipe())[:16]}"
+
+    def check(self) -> None:
+        """Refuse values that make no rows.
+
+        Raises:
+            UsageError: which, what was found, what was expected.
+        """
         parse_rate(self.audio_tokens_per_second)
         if not 0 <= self.validation_fraction < 1:
             raise UsageError(f"validation fraction: found {self.validation_fraction}, expected from 0 to 1")
@@ -73,14 +86,6 @@ class SpeechConfig(datasets.BuilderConfig):
             datetime.date.fromisoformat(self.date)
         except ValueError:
             raise UsageError(f"date: found {self.date!r}, expected a day such as 2024-07-26") from None
-
-    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
-        """The name of this config's cache: it changes with the corpus and the tokenizer.
-
-        datasets itself would hash the name of data_dir, and return yesterday's rows for today's files.
-        """
-        told = super().create_config_id(config_kwargs, custom_features)
-        return f"{told}-{_digest(self.recipe())[:16]}"
 
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the rows, by name, without paths of this machine."""

@@ -1,0 +1,99 @@
+"""Building rows against its peers and the disk, side by side in one run, as ratios.
+
+The rate is marginal, a large corpus minus a small one, so that start-up does not count; the fixed
+cost is what remains. Rounds interleave the contenders, since a shared machine's speed drifts.
+
+    python benchmarks/build.py [--rounds 5] [--dialogues 360] [--peers]
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+WORK = HERE / ".work"
+PEERS = ROOT / ".venv-bench"
+NEEDS_PEERS = ("audiofolder", "lhotse_shar")
+SLOW = ("founding_script", "audiofolder", "lhotse_shar")  # one round in two
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+from contenders import CONTENDERS
+from synthetic import write_corpus
+
+
+def corpus(dialogues: int) -> tuple[str, int]:
+    """A synthetic DeepDialogue of 24 kHz WAVs as long as the real ones, and its audio's bytes."""
+    folder = WORK / f"corpus-{dialogues}"
+    if not (folder / "data").exists():
+        write_corpus(folder, dialogues=dialogues, turns=6, seconds=7.66)
+    return str(folder), sum(clip.stat().st_size for clip in folder.rglob("*.wav"))
+
+
+def install_peers() -> None:
+    """lhotse, torch and torchcodec in a venv of the benchmark's own."""
+    if (PEERS / "installed").exists():
+        return
+    subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+    pip = [PEERS / "bin/pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
+    subprocess.run([*pip, "torch", "torchcodec", "datasets", "soundfile", "lhotse"], check=True)
+    (PEERS / "installed").touch()
+
+
+def time_one(name: str, folder: str) -> tuple[float, float]:
+    """Seconds and peak MB of one contender on one corpus."""
+    python = PEERS / "bin/python" if name in NEEDS_PEERS else Path(sys.executable)
+    command = [str(python), str(HERE / "contenders.py"), name, folder, str(WORK / "out")]
+    os.sync()  # what another wrote is not this one's to bring to disk
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds, peak = done.stdout.split()[-2:]
+    return float(seconds), float(peak)
+
+
+def main() -> None:
+    """Time everything and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dialogues", type=int, default=360)
+    parser.add_argument("--peers", action="store_true", help="lhotse, audiofolder, the founding script too")
+    parser.add_argument("--only", nargs="*", help="these contenders alone")
+    options = parser.parse_args()
+    names = options.only or [name for name in CONTENDERS if options.peers or name not in SLOW]
+    if set(names) & set(NEEDS_PEERS):
+        install_peers()
+    (small, small_bytes), (large, large_bytes) = corpus(options.dialogues // 6), corpus(options.dialogues)
+    marginal: dict[str, list[float]] = {name: [] for name in names}
+    fixed: dict[str, list[float]] = {name: [] for name in names}
+    peaks: dict[str, float] = {}
+    ratios: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:
+        time_one(name, small)  # warms the page cache, and imports
+    for number in range(options.rounds):
+        for name in names:
+            if name in SLOW and number % 2:
+                continue
+            short, _ = time_one(name, small)
+            long, peaks[name] = time_one(name, large)
+            marginal[name].append(long - short)
+            fixed[name].append(short - (long - short) * small_bytes / (large_bytes - small_bytes))
+            if "bare_column" in marginal:
+                ratios[name].append(marginal[name][-1] / marginal["bare_column"][-1])
+    megabytes = (large_bytes - small_bytes) / 1e6
+    print(f"{large_bytes / 1e6:.0f} MB minus {small_bytes / 1e6:.0f} MB of WAV, {options.rounds} rounds\n")
+    print(
+        "| | time, bare column = 1 (median, min to max) | MB/s | fixed s | peak MB |\n|---|---|---:|---:|---:|"
+    )
+    for name in names:
+        median, low, high = statistics.median(ratios[name]), min(ratios[name]), max(ratios[name])
+        print(
+            f"| {name} | {median:.2f} ({low:.2f} to {high:.2f}) | {megabytes / statistics.median(marginal[name]):.0f} "
+            f"| {statistics.median(fixed[name]):.2f} | {peaks[name]:.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
