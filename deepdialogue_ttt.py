@@ -19,11 +19,16 @@ the curriculum's four stages hold the same conversations (`speechrows stats` say
 
 import csv
 import io
+import itertools
 import json
+import posixpath
 import re
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -78,14 +83,13 @@ _TABLE_COLUMNS = ("conversation_id", "turn_index", "speaker", "text", "segment_a
 def list_units(corpus: Corpus) -> tuple[str, list[Unit]]:
     """What was found, in words, and the dialogues of the corpus in order."""
     entries = corpus.list()
-    folders: dict[str, list[Entry]] = {}
+    beside: dict[str, list[Entry]] = {}
     for entry in entries:
-        folder, cut, _ = entry.path.partition("/segments")
-        if not cut:
-            folder = entry.path.rpartition("/")[0]
-        folders.setdefault(folder, []).append(entry)
+        folder, is_segment, _ = f"{entry.path}/".rpartition("/segments/")
+        if not entry.path.endswith("_full.wav"):
+            beside.setdefault(folder if is_segment else _folder(entry.path), []).append(entry)
     units = [
-        _unit(entry, folders.get(entry.path.removesuffix(".json"), []))
+        _unit(entry.path, [entry, *beside.get(entry.path[:-5], [])])
         for entry in entries
         if entry.path.endswith(".json") and "/" in entry.path
     ]
@@ -93,251 +97,235 @@ def list_units(corpus: Corpus) -> tuple[str, list[Unit]]:
     if units:
         note = " (the table beside them is not read)" if tables else ""
         return f"{len(units)} dialogue JSONs{note}", units
-    sizes = {entry.path: entry.num_bytes for entry in entries}
-    units = [unit for table in tables for unit in _table_units(corpus, table, sizes)]
+    listed = {entry.path: entry for entry in entries}  # what is not there is not downloaded
+    for table in tables:
+        for stem, turns in sorted(_read_table(corpus, table).items()):
+            paths = [posixpath.join(_folder(table), str(turn["audio_file"])) for turn in turns]
+            units.append(_unit(f"{table}#{stem}", [listed[path] for path in paths if path in listed]))
     return f"no dialogue JSON; {len(units)} conversations in {len(tables)} tables", units
 
 
-def _unit(dialogue: Entry, beside: Sequence[Entry]) -> Unit:
-    clips = [entry for entry in beside if not entry.path.endswith("_full.wav")]
-    return Unit(
-        key=dialogue.path,
-        files=tuple(entry.path for entry in clips),
-        num_bytes=dialogue.num_bytes + sum(entry.num_bytes for entry in clips),
-    )
+def _unit(key: str, entries: Sequence[Entry]) -> Unit:
+    files = tuple(entry.path for entry in entries if entry.path != key)
+    return Unit(key=key, files=files, num_bytes=sum(entry.num_bytes for entry in entries))
 
 
-def _table_units(corpus: Corpus, table: str, sizes: dict[str, int]) -> Iterator[Unit]:
-    files: dict[str, list[str]] = {}
-    for row in _read_table(corpus, table):
-        name = row["segment_audio_path"] or ""
-        path = f"{_folder(table)}{name}"
-        files.setdefault(row["conversation_id"], []).append(path)
-    for conversation, paths in sorted(files.items()):
-        num_bytes = sum(sizes.get(path, 0) for path in paths)
-        yield Unit(key=f"{table}#{conversation}", files=tuple(paths), num_bytes=num_bytes)
+def read_dialogues(
+    corpus: Corpus, units: Iterable[Unit], *, swap_roles: bool = False
+) -> Iterator[Dialogue | UnreadableFile]:
+    """The dialogues of some units, in order, whatever their shape."""
+    held, conversations = "", dict[str, list[dict[str, Any]]]()
+    for unit in units:
+        table, is_table, stem = unit.key.partition(".parquet#")
+        if not is_table:
+            yield from _read_json(corpus, unit, swap_roles)
+            continue
+        table += ".parquet"
+        if table != held:
+            held, conversations = table, _read_table(corpus, table)
+        turns, folder = conversations[stem], _folder(table)
+        found = _Found(file=table, folder=folder, turns=turns, domain=turns[0]["domain"], first=1)
+        yield _dialogue(corpus, found, folder, stem, swap_roles)
 
 
-def _read_table(corpus: Corpus, table: str) -> list[dict[str, Any]]:
-    """The rows of a table; a conversation without an id is named after its file and row."""
-    found = pq.read_table(io.BytesIO(corpus.read(table)))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """A dialogue of any of the three shapes; `turns` are as in the documented JSON, unchecked."""
+
+    file: str  # that describes it
+    folder: str  # that its clips' names are relative to
+    turns: Sequence[dict[str, Any]]
+    domain: Any
+    first: int = 0  # the number of its first turn
+    segments: Mapping[int, Sequence[str]] = field(default_factory=dict)  # paths by turn number, from 0
+    lines: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of metadata.tsv by clip name
+    is_refused: bool = False  # its segments/ is a symlink, which is not followed
+
+
+def _read_table(corpus: Corpus, table: str) -> dict[str, list[dict[str, Any]]]:
+    """The turns of a table by conversation; one without an id is named after its file and row."""
+    try:
+        found = pq.read_table(io.BytesIO(corpus.read(table)))
+    except ValueError as error:
+        raise UsageError(f"{table}: found {error}; expected parquet. Download it again") from error
     missing = [column for column in _TABLE_COLUMNS if column not in found.column_names]
     if missing:
         raise UsageError(
             f"{table}: has the columns {', '.join(found.column_names)}; expected "
             f"{', '.join(missing)} too, as in the corpus' one-row-per-turn table"
         )
-    rows = found.to_pylist()
-    for i, row in enumerate(rows):
-        row["conversation_id"] = row["conversation_id"] or f"{_name(table)[:-8]}:{i}"
-    return rows
-
-
-def read_dialogues(
-    corpus: Corpus, units: Sequence[Unit], *, swap_roles: bool = False
-) -> Iterator[Dialogue | UnreadableFile]:
-    """The dialogues of some units, in order, whatever their shape."""
-    tables: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for unit in units:
-        table, is_table, conversation = unit.key.partition("#")
-        if not is_table:
-            yield from _read_json(corpus, unit, swap_roles)
-            continue
-        if table not in tables:
-            tables = {table: {}}
-            for row in _read_table(corpus, table):
-                tables[table].setdefault(row["conversation_id"], []).append(row)
-        said = [_from_table(corpus, table, row) for row in tables[table][conversation]]
-        domain = tables[table][conversation][0].get("domain")
-        yield _dialogue(corpus, table, conversation, domain, said, swap_roles)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Said:
-    """A turn of any of the three shapes, as found: any value may be of any type."""
-
-    number: Any
-    speaker: Any
-    text: Any
-    emotion: Any
-    path: str | None
-    fault: Fault | None = None
-
-
-def _dialogue(
-    corpus: Corpus, file: str, stem: str, domain: Any, said: Sequence[_Said], swap_roles: bool
-) -> Dialogue:
-    """Roles by who speaks first; `stem` is `<config>/<name>`, which twin renderings share."""
-    cast = list(dict.fromkeys(one.speaker for one in said if one.speaker in SPEAKERS))[:2]
-    turns = [_turn(one, cast, file, swap_roles) for one in said]
-    folders = [part for part in file.split("/")[: -1 - stem.count("/")] if part != "data"]
-    return Dialogue(
-        conversation_id=f"{folders[-1] if folders else corpus.name}/{stem}",
-        split="train",
-        domain=domain if isinstance(domain, str) else None,
-        turns=tuple(sorted(turns, key=lambda turn: turn.number)),
-        twin_key=stem,
-        source=file,
-    )
-
-
-def _turn(said: _Said, cast: Sequence[str], file: str, swap_roles: bool) -> Turn:
-    fault, role = said.fault, None
-    if said.speaker in cast:
-        is_user = (cast.index(said.speaker) == 0) != swap_roles
-        role: Role | None = "user" if is_user else "assistant"
-    elif fault is None:
-        detail = f"found speaker {said.speaker!r}, expected two of {', '.join(SPEAKERS)}"
-        fault = Fault(reason=Reason.BAD_SPEAKER, detail=detail, file=file)
-    number, text = said.number, said.text
-    if not isinstance(text, str):
-        detail = f"found text {text!r:.80}, expected a string"
-        fault = fault or Fault(reason=Reason.BAD_TEXT, detail=detail, file=file)
-    if not isinstance(number, int) or isinstance(number, bool):
-        detail = f"found turn number {number!r}, expected a whole number"
-        fault = fault or Fault(reason=Reason.BAD_NUMBER, detail=detail, file=file)
-        number = -1
-    return Turn(
-        number=number,
-        speaker=str(said.speaker),
-        role=role,
-        text=text if isinstance(text, str) else "",
-        audio=AudioRef(path=said.path) if said.path else None,
-        traits=Traits(emotion=traits.emotion(said.emotion) if isinstance(said.emotion, str) else None),
-        fault=fault,
-    )
-
-
-def _from_table(corpus: Corpus, table: str, row: dict[str, Any]) -> _Said:
-    name, path, fault = row["segment_audio_path"], None, None
-    if name in (None, "", "null"):
-        fault = Fault(reason=Reason.MISSING, detail="the table names no clip", file=table)
-    else:
-        path, fault = _resolve(corpus, _folder(table), name, table)
-    return _Said(
-        number=row["turn_index"] - 1 if isinstance(row["turn_index"], int) else row["turn_index"],
-        speaker=row["speaker"],
-        text=row["text"],
-        emotion=row.get("audio_ravdess_emotion") or row.get("emotion"),
-        path=path,
-        fault=fault,
-    )
-
-
-def _resolve(corpus: Corpus, folder: str, name: Any, file: str) -> tuple[str | None, Fault | None]:
-    if not isinstance(name, str):
-        detail = f"found audio_file {name!r}, expected a path"
-        return None, Fault(reason=Reason.MISSING, detail=detail, file=file)
-    try:
-        return corpus.resolve(folder, name), None
-    except BadClipError as error:
-        return None, Fault(reason=error.reason, detail=error.detail, file=file)
+    conversations: dict[str, list[dict[str, Any]]] = {}
+    for i, row in enumerate(found.to_pylist()):
+        told, clip = row["conversation_id"], row["segment_audio_path"]
+        stem = f"{_name(table)[:-8]}:{i}" if told in (None, "") else str(told)
+        if "/" not in stem and (folder := str(clip).rpartition("/segments/")[0]).count("/"):
+            stem = "/".join(folder.split("/")[-2:])  # a bare stem repeats across configs
+        turn = {
+            "turn_id": row["turn_index"],
+            "speaker": row["speaker"],
+            "text": row["text"],
+            "emotion": row.get("audio_ravdess_emotion") or row.get("emotion"),
+            "audio_file": None if clip in ("", "null") else clip,
+            "domain": row.get("domain"),
+        }
+        conversations.setdefault(stem, []).append(turn)
+    return conversations
 
 
 def _read_json(corpus: Corpus, unit: Unit, swap_roles: bool) -> Iterator[Dialogue | UnreadableFile]:
+    folder, lines = unit.key[:-5], dict[str, dict[str, str]]()
     try:
         # Bytes that are no UTF-8 become lone surrogates: they cost their own turn, not the file.
-        found = json.loads(corpus.read(unit.key).decode("utf-8", "surrogateescape"))
-    except (ValueError, RecursionError, FileNotFoundError, PermissionError) as error:
-        yield UnreadableFile(file=unit.key, detail=f"{type(error).__name__}: {error}")
-        return
-    turns = found.get("conversation", found.get("turns")) if isinstance(found, dict) else None
-    if not isinstance(turns, list) or not turns:
-        detail = "expected an object with a list of turns under 'conversation' or 'turns'"
+        told = json.loads(_read_text(corpus, unit.key, "surrogateescape"))
+        turns = _turns(told)
+    except (ValueError, RecursionError, OSError, BadClipError) as error:
+        detail = f"found {_say(error)}; expected the JSON of a dialogue"
         yield UnreadableFile(file=unit.key, detail=detail)
         return
     try:
-        table = _read_metadata(corpus, unit)
-    except ValueError as error:
-        yield UnreadableFile(file=f"{unit.key[:-5]}/metadata.tsv", detail=str(error))
-        table = {}
-    segments = _segments(unit)
-    said = [_from_json(corpus, unit, i, turn, segments, table) for i, turn in enumerate(turns)]
-    stem = "/".join(unit.key[:-5].split("/")[-2:])
-    yield _dialogue(corpus, unit.key, stem, found.get("domain"), said, swap_roles)
-
-
-def _segments(unit: Unit) -> dict[int, list[str]]:
-    """Segment files by turn number, from 0."""
-    found: dict[int, list[str]] = {}
+        if f"{folder}/metadata.tsv" in unit.files:
+            text = _read_text(corpus, f"{folder}/metadata.tsv", "strict")
+            for line in csv.DictReader(io.StringIO(text), delimiter="\t"):
+                lines[_name(line.get("filename") or line.get("audio_path") or "")] = line
+    except (ValueError, csv.Error, OSError, BadClipError) as error:
+        detail = f"found {_say(error)}; expected tab-separated lines of UTF-8"
+        yield UnreadableFile(file=f"{folder}/metadata.tsv", detail=detail)
+    segments: dict[int, list[str]] = {}
     for path in unit.files:
-        name = _name(path)
-        if match := _PUBLISHED_NAME.match(name):
-            found.setdefault(int(match[1]) - 1, []).append(path)
-        elif match := _DOCUMENTED_NAME.match(name):
-            found.setdefault(int(match[1]), []).append(path)
-    return found
-
-
-def _read_metadata(corpus: Corpus, unit: Unit) -> dict[str, dict[str, str]]:
-    """The lines of metadata.tsv by clip name; none where there is no such file."""
-    file = f"{unit.key[:-5]}/metadata.tsv"
-    if file not in unit.files:
-        return {}
-    lines = csv.DictReader(io.StringIO(corpus.read(file).decode("utf-8")), delimiter="\t")
-    found: dict[str, dict[str, str]] = {}
-    for line in lines:
-        name = line.get("filename") or line.get("audio_path")
-        if name:
-            found[_name(name)] = line
-    return found
-
-
-def _from_json(
-    corpus: Corpus,
-    unit: Unit,
-    position: int,
-    turn: Any,
-    segments: dict[int, list[str]],
-    table: dict[str, dict[str, str]],
-) -> _Said:
-    if not isinstance(turn, dict):
-        turn = {}
-    number, path, fault = turn.get("turn_id", position), None, None
-    if turn.get("audio_file") is not None:
-        path, fault = _resolve(corpus, unit.key[:-5], turn["audio_file"], unit.key)
-    else:
-        path, fault = _segment(corpus, unit, segments.get(number, []), number, table)
-    emotion = turn.get("emotion")
-    if path is not None and fault is None:
-        name = _name(path)
-        fault = _disagreement(name, turn, table.get(name, {}), unit.key)
-        if match := _PUBLISHED_NAME.match(name):
-            emotion = match[3]
-    return _Said(
-        number=number, speaker=turn.get("speaker"), text=turn.get("text"),
-        emotion=emotion, path=path, fault=fault,
+        if match := _PUBLISHED_NAME.match(_name(path)):
+            segments.setdefault(int(match[1]) - 1, []).append(path)
+        elif match := _DOCUMENTED_NAME.match(_name(path)):
+            segments.setdefault(int(match[1]), []).append(path)
+    found = _Found(
+        file=unit.key, folder=folder, turns=turns, domain=told.get("domain"), segments=segments,
+        lines=lines, is_refused=f"{folder}/segments" in unit.files,
     )  # fmt: skip
+    *above, config, name = folder.split("/")
+    yield _dialogue(corpus, found, "/".join(above), f"{config}/{name}", swap_roles)
 
 
-def _segment(
-    corpus: Corpus, unit: Unit, paths: Sequence[str], number: Any, table: dict[str, dict[str, str]]
-) -> tuple[str | None, Fault | None]:
-    """The one segment file of a turn; of several, the one that metadata.tsv names."""
-    named = [path for path in paths if _name(path) in table]
-    if len(paths) != 1 and len(named) != 1:
-        found = ", ".join(_name(path) for path in paths) or "none"
-        reason = Reason.BAD_NUMBER if paths else Reason.MISSING
-        if f"{unit.key[:-5]}/segments" in unit.files:
-            reason, found = Reason.REFUSED_PATH, "a symlink in place of the folder"
-        detail = f"found {found} in segments/, expected one clip for turn {number}"
-        return None, Fault(reason=reason, detail=detail, file=f"{unit.key[:-5]}/segments")
-    return _resolve(corpus, "", paths[0] if len(paths) == 1 else named[0], unit.key)
+def _read_text(corpus: Corpus, path: str, errors: str) -> str:
+    return corpus.read(corpus.resolve("", path)).decode("utf-8-sig", errors)
 
 
-def _disagreement(name: str, turn: dict[str, Any], line: dict[str, str], file: str) -> Fault | None:
-    """A clip whose name or line in metadata.tsv tells of another speaker or another text."""
-    match = _PUBLISHED_NAME.match(name)
-    pairs = [
-        ("speaker", turn.get("speaker"), match[2] if match else None),
-        ("speaker", turn.get("speaker"), line.get("speaker")),
-        ("text", _words(turn.get("text")), _words(line.get("original_text") or line.get("text"))),
-    ]
-    for what, ours, theirs in pairs:
-        if ours and theirs and ours != theirs:
-            detail = f"{name}: the dialogue's {what} is {ours!r:.60}, its clip's is {theirs!r:.60}"
-            return Fault(reason=Reason.METADATA_DISAGREES, detail=detail, file=file)
-    return None
+def _turns(told: Any) -> list[dict[str, Any]]:
+    """The turns of a dialogue JSON. Raises ValueError where there are none."""
+    turns = told.get("conversation", told.get("turns")) if isinstance(told, dict) else None
+    if not isinstance(turns, list) or not turns:
+        what = f"the keys {', '.join(map(ascii, told))}" if isinstance(told, dict) else type(told).__name__
+        raise ValueError(f"{what:.200} without a list of turns under 'conversation' or 'turns'")
+    turns = [turn if isinstance(turn, dict) else {"text": turn} for turn in turns]
+    return [{"turn_id": i, **turn} for i, turn in enumerate(turns)]
+
+
+def _say(error: Exception) -> str:
+    """An error in words: of the operating system's without the path, which is this machine's."""
+    return f"{type(error).__name__}: {error.strerror if isinstance(error, OSError) else error}"
+
+
+def _dialogue(corpus: Corpus, found: _Found, above: str, stem: str, swap_roles: bool) -> Dialogue:
+    """Roles by who speaks first; `stem` is `<config>/<name>`, which twin renderings share."""
+    told = [_number(found, turn) for turn in found.turns]
+    # What is no number takes a free one, so that its fault costs no other turn where turns count alone.
+    free = (number for number in itertools.count() if number not in told)
+    numbers = [next(free) if number is None else number for number in told]
+    turns = sorted(zip(numbers, found.turns, strict=True), key=lambda pair: pair[0])
+    speakers = [turn.get("speaker") for _, turn in turns]
+    cast = list(dict.fromkeys(speaker for speaker in speakers if speaker in SPEAKERS))[:2]
+    variants = [part for part in above.split("/") if part not in ("", "data")]
+    return Dialogue(
+        conversation_id=f"{variants[-1] if variants else corpus.name}/{stem}",
+        split="train",
+        domain=found.domain if _is_text(found.domain) else None,
+        turns=tuple(_turn(corpus, found, number, turn, cast, swap_roles) for number, turn in turns),
+        twin_key=stem,
+        source=found.file,
+    )
+
+
+def _number(found: _Found, turn: dict[str, Any]) -> int | None:
+    """The number of a turn, from 0; None where what it has is none."""
+    number = turn["turn_id"]
+    is_number = isinstance(number, int) and not isinstance(number, bool)
+    return number - found.first if is_number and found.first <= number < 1 << 31 else None
+
+
+def _turn(
+    corpus: Corpus, found: _Found, number: int, turn: dict[str, Any], cast: Sequence[str], swap_roles: bool
+) -> Turn:
+    speaker, text, emotion = turn.get("speaker"), turn.get("text"), turn.get("emotion")
+    path: str | None = None
+    role: Role | None = None
+    fault: Fault | None = None
+    if speaker in cast:
+        role = "user" if (speaker == cast[0]) != swap_roles else "assistant"
+    try:
+        path = _clip(corpus, found, turn)
+        if role is None:
+            known = cast if len(cast) == 2 else SPEAKERS
+            raise BadClipError(
+                Reason.BAD_SPEAKER, f"found speaker {speaker!r:.80}, expected one of {', '.join(known)}"
+            )
+        if not _is_text(text):
+            raise BadClipError(Reason.BAD_TEXT, f"found text {text!a:.80}, expected a string of UTF-8")
+        if match := _PUBLISHED_NAME.match(_name(path)):
+            emotion = match[3]
+        _compare(_name(path), found, speaker, text)
+    except BadClipError as error:
+        fault = Fault(reason=error.reason, detail=error.detail, file=found.file)
+    return Turn(
+        number=number,
+        speaker=str(speaker),
+        role=role,
+        text=text if isinstance(text, str) else "",
+        audio=AudioRef(path=path) if path else None,
+        traits=Traits(emotion=traits.emotion(emotion) if isinstance(emotion, str) else None),
+        fault=fault,
+    )
+
+
+def _clip(corpus: Corpus, found: _Found, turn: dict[str, Any]) -> str:
+    """The path of a turn's clip: the one it names, else the one segment file of its number."""
+    number, name = _number(found, turn), turn.get("audio_file")
+    if number is None:
+        detail = f"found turn number {turn['turn_id']!r:.80}, expected a whole number from {found.first}"
+        raise BadClipError(Reason.BAD_NUMBER, detail)
+    if isinstance(name, str):
+        return corpus.resolve(found.folder, name)
+    paths = found.segments.get(number, [])
+    named = paths if len(paths) == 1 else [path for path in paths if _name(path) in found.lines]
+    if len(named) == 1 and name is None:
+        return corpus.resolve("", named[0])
+    told = ", ".join(map(_name, paths)) or "none" if name is None else f"the name {name!r:.80}"
+    if found.is_refused:
+        raise BadClipError(Reason.REFUSED_PATH, "found a symlink in place of segments/, expected a folder")
+    raise BadClipError(
+        Reason.BAD_NUMBER if paths else Reason.MISSING,
+        f"found {told}, expected one clip for turn {turn['turn_id']}",
+    )
+
+
+def _compare(name: str, found: _Found, speaker: str, text: str) -> None:
+    """Refuse a clip whose name, or whose line in metadata.tsv, tells of another speaker or text."""
+    match, line = _PUBLISHED_NAME.match(name), found.lines.get(name, {})
+    for what, ours, theirs in [
+        ("speaker", speaker, match[2] if match else None),
+        ("speaker", speaker, line.get("speaker")),
+        ("text", text, line.get("original_text") or line.get("text")),
+    ]:
+        if _words(ours) and _words(theirs or "") not in ("", _words(ours)):
+            detail = f"{name}: found {what} {ours!r:.80}, expected its clip's, which is {theirs!r:.80}"
+            raise BadClipError(Reason.METADATA_DISAGREES, detail)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a string without lone surrogates: bytes that were no UTF-8, or a broken escape."""
+    return isinstance(value, str) and value == value.encode(errors="ignore").decode()
+
+
+def _words(text: str) -> str:
+    """A text without what quoting and spacing change."""
+    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def _name(path: str) -> str:
@@ -345,12 +333,7 @@ def _name(path: str) -> str:
 
 
 def _folder(path: str) -> str:
-    return path[: -len(_name(path))]
-
-
-def _words(text: Any) -> str:
-    """A text without what quoting and spacing change."""
-    return "".join(filter(str.isalnum, text.casefold())) if isinstance(text, str) else ""
+    return path.rpartition("/")[0]
 
 
 @dataclass

@@ -223,7 +223,8 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
 
 
 def _files(unit: Unit) -> tuple[str, ...]:
-    return (unit.key.partition("#")[0], *unit.files)
+    table, is_table, _ = unit.key.partition(".parquet#")
+    return (f"{table}.parquet" if is_table else unit.key, *unit.files)
 
 
 def _where(builder: type[SpeechBuilder]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import stat
 
 import numpy as np
 import numpy.typing as npt
@@ -72,20 +73,24 @@ class ClipBuffer:
                 self._reserve(len(data))
                 self._bytes[self.used : self.used + len(data)] = np.frombuffer(data, np.uint8)
                 return len(data)
-            fd = os.open(place, os.O_RDONLY)
+            fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
         except (FileNotFoundError, NotADirectoryError):
             raise BadClipError(Reason.MISSING, "there is no such file; download the corpus again") from None
-        except PermissionError as error:
-            raise BadClipError(Reason.UNREADABLE, f"{error.strerror}; make it readable") from error
+        except OSError as error:
+            said = error.strerror or type(error).__name__
+            detail = f"found {said!r} on opening it, expected a file; make it readable, or name another"
+            raise BadClipError(Reason.UNREADABLE, detail) from error
         try:
-            size = os.fstat(fd).st_size
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+                raise BadClipError(Reason.UNDECODABLE, f"is {kind}; expected a file")
+            size = status.st_size
             self._reserve(size)
             view, at = memoryview(self._bytes)[self.used : self.used + size], 0
             while at < size and (n := os.readv(fd, [view[at:]])):
                 at += n
             return at
-        except IsADirectoryError:
-            raise BadClipError(Reason.UNDECODABLE, "is a folder; expected a file") from None
         finally:
             os.close(fd)
 

@@ -8,8 +8,10 @@ import hashlib
 import os
 import posixpath
 import re
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -23,8 +25,11 @@ from speechrows.errors import UsageError
 from speechrows.types import Reason
 
 
+_CONNECTIONS = 16  # at once, to a remote store
+
+
 class Entry(NamedTuple):
-    """A file of a corpus, or a symlink that is not followed (a folder's, or one that leaves).
+    """A file of a corpus, or a symlink that is not followed (to a folder, out of the corpus, to nothing).
 
     `stamp` changes when the content does: a modification time, or the blob id of a remote store.
     """
@@ -42,6 +47,7 @@ class Corpus:
     root: str
     located: Mapping[str, str] | None = None
     _fs: Any = field(default=None, compare=False, repr=False)
+    _held: dict[str, bytes] = field(default_factory=dict[str, bytes], compare=False, repr=False)
 
     @staticmethod
     def open(address: str) -> "Corpus":
@@ -50,6 +56,7 @@ class Corpus:
         Raises:
             UsageError: there is no such folder.
         """
+        address = address.removeprefix("file://")  # on disk, symlinks are looked at
         if "://" in address:
             fs, root = url_to_fs(address)
             if not fs.isdir(root):
@@ -68,7 +75,7 @@ class Corpus:
     def label(self) -> str:
         """What rows call the folder: its name, with `/data` behind it where it is that."""
         *_, above, last = ("/", *self.root.split("/"))
-        label = f"{above}/{last}" if last == "data" else last
+        label = f"{above}/{last}" if last == "data" and above not in ("", "/") else last
         return re.sub(r"@[^/]*", "", label)  # a Hub revision
 
     def list(self) -> list[Entry]:
@@ -83,7 +90,8 @@ class Corpus:
         with os.scandir(os.path.join(self.root, folder)) as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_symlink() and (entry.is_dir() or not self._is_inside(path)):
+                # os.path, not the entry: a symlink to itself raises there.
+                if entry.is_symlink() and not (os.path.isfile(entry.path) and self._is_inside(path)):
                     yield Entry(path, 0, "symlink", refused=True)
                 elif entry.is_dir():
                     yield from self._walk(path)
@@ -101,21 +109,44 @@ class Corpus:
         Raises:
             BadClipError: the name is absolute, or leaves the corpus by `..` or by a symlink.
         """
-        path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
-        absolute = posixpath.isabs(name) or os.path.isabs(name) or "://" in name
-        if absolute or "\0" in name or path == ".." or path.startswith("../"):
-            raise BadClipError(
-                Reason.REFUSED_PATH, f"{name!r} leads out of the corpus; expected a path inside it"
-            )
+        told = name.replace("\\", "/")
+        path = posixpath.normpath(posixpath.join(folder, told))
+        absolute = posixpath.isabs(told) or re.match("[A-Za-z]:/", told) or "://" in told
+        if absolute or path == ".." or path.startswith("../"):
+            detail = f"found {name!r:.200}, which leads out of the corpus; expected a path inside it"
+            raise BadClipError(Reason.REFUSED_PATH, detail)
+        if "\0" in name or name != name.encode(errors="ignore").decode():
+            detail = f"found {name!r:.200}, expected a name in UTF-8: no file, or no row, can bear this one"
+            raise BadClipError(Reason.REFUSED_PATH, detail)
         if self._fs is None and self.located is None and not self._is_inside(path):
             raise BadClipError(
                 Reason.REFUSED_PATH,
-                f"{name!r} is a symlink that leads out of the corpus; copy the file in its place",
+                f"found {name!r:.200}, a symlink that leads out of the corpus; copy the file in its place",
             )
         return path
 
+    def fetch(self, paths: Iterable[str]) -> None:
+        """Read files ahead, many at once, where each costs a round trip; on disk, do nothing.
+
+        They are held until the next call. What can not be read raises when it is asked for.
+        """
+        self._held.clear()
+        remote = [path for path in dict.fromkeys(paths) if self.local_path(path) is None]
+        if remote:
+            with ThreadPoolExecutor(_CONNECTIONS) as pool:
+                found = zip(remote, pool.map(self._try_to_read, remote), strict=True)
+                self._held.update((path, data) for path, data in found if data is not None)
+
+    def _try_to_read(self, path: str) -> bytes | None:
+        try:
+            return self.read(path)
+        except OSError:
+            return None
+
     def read(self, path: str) -> bytes:
         """The whole of a file. Raises OSError, FileNotFoundError among them."""
+        if path in self._held:
+            return self._held[path]
         if self.located is not None:
             if path not in self.located:
                 raise FileNotFoundError(path)

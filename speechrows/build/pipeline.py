@@ -1,6 +1,7 @@
 """Dialogues in, tables out: the one path from a corpus to rows, whoever drives it."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pyarrow as pa
 from speechrows import schema
 from speechrows.budget import band_of
 from speechrows.build.ledger import Ledger
+from speechrows.build.plan import plan_shards
 from speechrows.clips import ClipBuffer
 from speechrows.corpus import Corpus
 from speechrows.rows import Heard
@@ -27,7 +29,9 @@ from speechrows.types import UnreadableFile
 GROUP_BYTES = 40 << 20  # of audio a table, and so a row group: whole conversations, 32-64 MiB
 GROUP_ROWS = 8192  # where clips are tiny
 
-Reader = Callable[[Corpus, Sequence[Unit]], Iterator[Dialogue | UnreadableFile]]
+WINDOW_BYTES = 64 << 20  # of a remote corpus, fetched at once
+
+Reader = Callable[[Corpus, Iterable[Unit]], Iterator[Dialogue | UnreadableFile]]
 
 
 class Destination(NamedTuple):
@@ -56,7 +60,7 @@ class Pipeline:
         buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
         heard: list[Heard] = []
         num_items = 0
-        for found in self.read(self.corpus, shard.units):
+        for found in self.read(self.corpus, self._fetched(shard.units)):
             if isinstance(found, UnreadableFile):
                 ledger.unreadable.append(found)
                 continue
@@ -74,6 +78,12 @@ class Pipeline:
         yield from self._tables(heard, buffer, ledger)
         ledger.files += len(shard.units)
         ledger.check()
+
+    def _fetched(self, units: Sequence[Unit]) -> Iterator[Unit]:
+        """Units whose files a remote corpus has at hand: fetched a window at a time."""
+        for window in plan_shards(units, WINDOW_BYTES):
+            self.corpus.fetch(path for unit in window.units for path in (unit.key, *unit.files))
+            yield from window.units
 
     def _tables(
         self, heard: Sequence[Heard], buffer: ClipBuffer, ledger: Ledger
