@@ -82,17 +82,20 @@ def main() -> None:
             fixed[name].append(short - (long - short) * small_bytes / (large_bytes - small_bytes))
             if "bare_column" in marginal:
                 ratios[name].append(marginal[name][-1] / marginal["bare_column"][-1])
-    megabytes = (large_bytes - small_bytes) / 1e6
     print(f"{large_bytes / 1e6:.0f} MB minus {small_bytes / 1e6:.0f} MB of WAV, {options.rounds} rounds\n")
-    print(
-        "| | time, bare column = 1 (median, min to max) | MB/s | fixed s | peak MB |\n|---|---|---:|---:|---:|"
-    )
+    head = ("", "time, bare column = 1 (median, min to max)", "MB/s", "fixed s", "peak MB")
+    print(f"| {' | '.join(head)} |\n|---|---|---:|---:|---:|")
     for name in names:
+        speed = (large_bytes - small_bytes) / 1e6 / statistics.median(marginal[name])
         median, low, high = statistics.median(ratios[name]), min(ratios[name]), max(ratios[name])
-        print(
-            f"| {name} | {median:.2f} ({low:.2f} to {high:.2f}) | {megabytes / statistics.median(marginal[name]):.0f} "
-            f"| {statistics.median(fixed[name]):.2f} | {peaks[name]:.0f} |"
+        cells = (
+            name,
+            f"{median:.2f} ({low:.2f} to {high:.2f})",
+            f"{speed:.0f}",
+            f"{statistics.median(fixed[name]):.2f}",
+            f"{peaks[name]:.0f}",
         )
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

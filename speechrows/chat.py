@@ -22,7 +22,7 @@ from speechrows.types import Int32
 from speechrows.types import Task
 
 DEFAULT_DATE = datetime.date(2024, 7, 26)
-_AUDIO, _TARGET = "SPEECHROWSAUDIO", "SPEECHROWSTARGET"
+_AUDIO, _TARGET = "SpeechRowsAudio", "SpeechRowsTarget"  # mixed case: a template that changes it is seen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,13 +208,25 @@ def _render(tokenizer: PreTrainedTokenizerFast, contents: Sequence[str], date: d
                 messages,
                 tokenize=False,
                 add_generation_prompt=False,
+                chat_template=_strftime_macro(date) + tokenizer.get_chat_template(),
                 enable_thinking=False,
                 date_string=date.strftime("%d %b %Y"),
-                strftime_now=date.strftime,  # some templates print today's date otherwise
             )
         )
     except Exception as error:  # jinja2's own errors, and whatever a template raises
         raise _refusal(tokenizer, f"fails on a plain user/assistant pair ({error})") from error
+
+
+def _strftime_macro(date: datetime.date) -> str:
+    """Jinja that hides the `strftime_now` of transformers, which says today, behind a fixed date.
+
+    A macro, because transformers hands plain data to templates: a function becomes its repr.
+    """
+    replaced = "format"
+    for letter in "aAbBdeFHIjmMpSTuUwWxXyY":
+        value = date.strftime(f"%{letter}")
+        replaced += f".replace('%{letter}', '{value}').replace('%-{letter}', '{value.lstrip('0 ') or 0}')"
+    return f"{{%- macro strftime_now(format) -%}}{{{{ {replaced} }}}}{{%- endmacro -%}}"
 
 
 def _split(tokenizer: PreTrainedTokenizerFast, user: str, date: datetime.date) -> tuple[str, str, str, str]:
@@ -224,14 +236,15 @@ def _split(tokenizer: PreTrainedTokenizerFast, user: str, date: datetime.date) -
     first, between, suffix = _cut(
         tokenizer, _render(tokenizer, (asks[0], target[0]), date), audio[0], target[0]
     )
-    bos = tokenizer.bos_token or ""
+    bos = str(tokenizer.bos_token or "")
     try:
         both = _render(tokenizer, (asks[0], target[0], asks[1], target[1]), date)
         middle, _, _ = _cut(tokenizer, both.partition(target[0])[2], audio[1], target[1])
     except TemplateError:  # a template for one turn only: a later turn is a first one without BOS
         return first, first.removeprefix(bos), between, suffix
     if middle.startswith(suffix):
-        later = middle[len(suffix) :]
+        # What ends a turn only where another follows is the end token that _cut_suffix adds.
+        later = middle[len(suffix) :].removeprefix("" if suffix else str(tokenizer.eos_token))
     else:
         common = 0
         while common < min(len(first), len(middle)) and first[-1 - common] == middle[-1 - common]:

@@ -55,7 +55,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
             command.add_argument("--json", action="store_true", help="print JSON")
         if name == "validate":
             command.add_argument(
-                "--allow", action="append", default=[], metavar="CHECK", help="tell, but do not fail: silence, clipping"
+                "--allow",
+                action="append",
+                default=[],
+                metavar="CHECK",
+                help="tell, but do not fail: silence, clipping",
             )
     infos = commands.add_parser("infos", help="write dataset_infos.json: features, licence, citation")
     infos.add_argument("--out", type=Path, default=Path("dataset_infos.json"))
@@ -100,7 +104,9 @@ def _build(options: argparse.Namespace) -> int:
     builder = load_builder(options.builder)
     configs = [config.name for config in builder.BUILDER_CONFIGS]
     if options.config not in configs:
-        raise UsageError(f"{options.builder} has no config {options.config!r}; expected one of {', '.join(configs)}")
+        raise UsageError(
+            f"{options.builder} has no config {options.config!r}; expected one of {', '.join(configs)}"
+        )
     chosen = {field.name: getattr(options, field.name) for field in _flags(options.builder)}
     made = builder(config_name=options.config, data_dir=options.data_dir, **chosen)
     job = made.job()
@@ -108,7 +114,11 @@ def _build(options: argparse.Namespace) -> int:
     if made.config.tokenizer is None:
         print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
     summary = build(
-        job, options.out, num_proc=options.num_proc, max_skipped=options.max_skipped, overwrite=options.overwrite
+        job,
+        options.out,
+        num_proc=options.num_proc,
+        max_skipped=options.max_skipped,
+        overwrite=options.overwrite,
     )
     print(f"{options.out}: {job.builder}, {job.task.name} rows\n{describe(summary)}")
     print(f'open it with: load_dataset("{options.out}", "{options.config}")')
@@ -127,7 +137,9 @@ def _stats(options: argparse.Namespace) -> int:
     from speechrows import stats
 
     found = stats.stats(options.folder)
-    print(json.dumps(stats.to_json(found), indent=1) if options.json else stats.to_text(options.folder, found))
+    print(
+        json.dumps(stats.to_json(found), indent=1) if options.json else stats.to_text(options.folder, found)
+    )
     return 0
 
 

@@ -45,13 +45,13 @@ class ClipBuffer:
             BadClipError: it can not become part of a row; the buffer is as before.
         """
         size = self._read(ref.path)
-        data = memoryview(self._bytes)[self.used : self.used + size]
+        data = self._bytes.data[self.used : self.used + size]
         facts = audio.inspect(data)
         if facts is None:
             wav = audio.reencode(data)
             size = len(wav)
             self._reserve(size)
-            data = memoryview(self._bytes)[self.used : self.used + size]
+            data = self._bytes.data[self.used : self.used + size]
             data[:] = wav
             facts = audio.inspect(data)
         assert facts is not None  # reencode writes formats that inspect passes through
@@ -87,7 +87,7 @@ class ClipBuffer:
                 raise BadClipError(Reason.UNDECODABLE, f"is {kind}; expected a file")
             size = status.st_size
             self._reserve(size)
-            view, at = memoryview(self._bytes)[self.used : self.used + size], 0
+            view, at = self._bytes.data[self.used : self.used + size], 0
             while at < size and (n := os.readv(fd, [view[at:]])):
                 at += n
             return at

@@ -63,8 +63,8 @@ class RowsFolder:
 
     def splits(self) -> list[tuple[str, str]]:
         """(task, split) of everything in the folder, sorted."""
-        found = self.fs.glob(f"{self.root}/index/*/*.parquet")
-        return sorted((path.split("/")[-2], path.split("/")[-1][: -len(".parquet")]) for path in found)
+        found = [path.split("/") for path in self.glob("index/*/*.parquet")]
+        return [(task, split.removesuffix(".parquet")) for _, task, split in found]
 
     def index(self, task: str, split: str, columns: list[str] | None = None) -> pa.Table:
         """The index of a task and split."""
@@ -90,6 +90,6 @@ class RowsFolder:
         """A file of the folder, for reading at any place."""
         return self.fs.open(f"{self.root}/{path}", "rb")
 
-    def exists(self, path: str) -> bool:
-        """Whether the folder has a file."""
-        return self.fs.exists(f"{self.root}/{path}")
+    def glob(self, pattern: str) -> list[str]:
+        """The folder's files that match a pattern of the card, sorted."""
+        return sorted(path[len(self.root) + 1 :] for path in self.fs.glob(f"{self.root}/{pattern}"))

@@ -15,6 +15,10 @@ from speechrows.chat import Chat
 from speechrows.chat import normalise
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import BadClipError
+from speechrows.pairing import Item
+from speechrows.pairing import number_faults
+from speechrows.pairing import pair
+from speechrows.pairing import text_fault
 from speechrows.types import AudioRef
 from speechrows.types import Clip
 from speechrows.types import Dialogue
@@ -23,7 +27,6 @@ from speechrows.types import Int32
 from speechrows.types import LeftOut
 from speechrows.types import Reason
 from speechrows.types import Row
-from speechrows.types import Rule
 from speechrows.types import Skipped
 from speechrows.types import Task
 from speechrows.types import Tokens
@@ -57,16 +60,6 @@ class RowSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
-    """What could become one row: a turn, or an exchange (a user's turn and its answer)."""
-
-    clip_id: str
-    number: int
-    turn: Turn
-    answer: Turn | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Heard:
     """A dialogue whose clips have been read: `clips` and `target_clips` go with `items`."""
 
@@ -87,29 +80,10 @@ def split_of(dialogue: Dialogue, validation_fraction: float) -> str:
     return dialogue.split
 
 
-def pair(dialogue: Dialogue, task: Task) -> tuple[list[Item], list[LeftOut]]:
-    """The items of a dialogue under a task's pairing, and those its rules leave out."""
-    items: list[Item] = []
-    left_out: list[LeftOut] = []
-    turns = dialogue.turns
-    for i, turn in enumerate(turns):
-        clip_id = f"{dialogue.conversation_id}/{turn.number}"
-        if task.pairing == "turn" or turn.role is None:
-            number = turn.number if task.pairing == "turn" else len(items)
-            items.append(Item(clip_id=clip_id, number=number, turn=turn))
-        elif turn.role == "user":
-            answer = turns[i + 1] if i + 1 < len(turns) else None
-            if answer is None or answer.role == "user":
-                left_out.append(LeftOut(clip_id=clip_id, rule=Rule.NO_ANSWER))
-            else:
-                items.append(Item(clip_id=clip_id, number=len(items), turn=turn, answer=answer))
-    return items, left_out
-
-
 def hear(dialogue: Dialogue, task: Task, loader: ClipLoader) -> Heard:
     """Pair a dialogue and read its clips. Where the task is whole, one fault drops all of it."""
     items, left_out = pair(dialogue, task)
-    faults = _number_faults(dialogue, items, task)
+    faults = number_faults(dialogue, items, task)
     start, kept, clips, target_clips = loader.used, list[Item](), list[Clip](), list[Clip | None]()
     for i, item in enumerate(items):
         if i in faults:
@@ -117,7 +91,7 @@ def hear(dialogue: Dialogue, task: Task, loader: ClipLoader) -> Heard:
         if task.whole and faults:
             break
         before = loader.used
-        fault = _text_fault(item, dialogue.source)
+        fault = text_fault(item, dialogue.source)
         try:
             if fault is None:
                 clip = _load(item.turn, loader)
@@ -171,52 +145,6 @@ def _skip(item: Item, fault: Fault) -> Skipped:
 def _incomplete(dialogue: Dialogue, turn: int) -> Fault:
     detail = f"item {turn} of the dialogue is skipped, and this task promises whole conversations"
     return Fault(reason=Reason.DIALOGUE_INCOMPLETE, detail=detail, file=dialogue.source)
-
-
-def _number_faults(dialogue: Dialogue, items: Sequence[Item], task: Task) -> dict[int, Fault]:
-    """Faults of numbering by item: repeats everywhere, gaps too where the task is whole."""
-
-    def fault(found: int, expected: str) -> Fault:
-        detail = f"found turn number {found}, expected {expected}"
-        return Fault(reason=Reason.BAD_NUMBER, detail=detail, file=dialogue.source)
-
-    if task.whole:
-        for position, turn in enumerate(dialogue.turns):
-            if turn.number != position and items:
-                at = next(
-                    (i for i, item in enumerate(items) if turn in (item.turn, item.answer)),
-                    len(items) - 1,
-                )
-                return {at: fault(turn.number, str(position))}
-        return {}
-    seen: set[int] = set()
-    faults: dict[int, Fault] = {}
-    for i, item in enumerate(items):
-        if item.turn.number in seen or item.turn.number < 0:
-            faults[i] = fault(item.turn.number, "each number once, from 0")
-        seen.add(item.turn.number)
-    return faults
-
-
-def _text_fault(item: Item, source: str) -> Fault | None:
-    target = item.answer or item.turn
-    for turn in (item.turn, target):
-        if turn.fault is not None:
-            return turn.fault
-        if not turn.text.isascii() and not _is_unicode(turn.text):
-            detail = f"the text is not valid UTF-8: {turn.text[:80]!a}"
-            return Fault(reason=Reason.BAD_TEXT, detail=detail, file=source)
-    if not target.text.strip():
-        return Fault(reason=Reason.EMPTY_TEXT, detail="the text is empty; expected words", file=source)
-    return None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates: bytes that were no UTF-8, or a broken escape
-        return False
-    return True
 
 
 def to_rows(heard: Sequence[Heard], spec: RowSpec) -> tuple[list[Row], list[Skipped]]:

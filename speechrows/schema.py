@@ -80,7 +80,7 @@ def to_table(rows: Sequence[Row], buffer: npt.NDArray[np.uint8]) -> pa.Table:
     The audio column is the buffer itself, not a copy, where the clips of the rows follow one
     another in it; the table is then valid as long as the buffer is not written to.
     """
-    make: dict[str, Callable[[pa.DataType], pa.Array]] = {
+    make: dict[str, Callable[[pa.DataType], pa.Array[Any]]] = {
         "audio": lambda _: _audio([row.clip for row in rows], buffer),
         "target_audio": lambda _: _audio([row.target_clip for row in rows], buffer),
         "input_ids": lambda kind: _lists([row.input_ids for row in rows], kind),
@@ -92,9 +92,9 @@ def to_table(rows: Sequence[Row], buffer: npt.NDArray[np.uint8]) -> pa.Table:
     for trait in ("emotion", "gender", "age", "volume", "pace", "accent"):
         make[trait] = lambda kind, name=trait: pa.array([getattr(row.traits, name) for row in rows], kind)
     for empty in ("codec", "codec_targets"):
-        make[empty] = lambda kind: pa.nulls(len(rows), kind)
+        make[empty] = lambda kind: pa.array([None] * len(rows), kind)
 
-    def column(field: pa.Field) -> pa.Array:
+    def column(field: "pa.Field[Any]") -> "pa.Array[Any]":
         if field.name in make:
             return make[field.name](field.type)
         return pa.array([getattr(row, field.name) for row in rows], field.type)
@@ -106,18 +106,18 @@ def _messages(row: Row) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in row.messages]
 
 
-def _lists(arrays: Sequence[npt.NDArray[np.int32]], kind: pa.DataType) -> pa.Array:
+def _lists(arrays: Sequence[npt.NDArray[np.int32]], kind: pa.DataType) -> "pa.Array[Any]":
     offsets = np.zeros(len(arrays) + 1, np.int32)
     np.cumsum([len(array) for array in arrays], out=offsets[1:])
     values = np.concatenate(arrays) if arrays else np.empty(0, np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), type=kind)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), type=kind)
 
 
-def _audio(clips: Sequence[Clip | None], buffer: npt.NDArray[np.uint8]) -> pa.Array:
+def _audio(clips: Sequence[Clip | None], buffer: npt.NDArray[np.uint8]) -> "pa.Array[Any]":
     kind = ARROW_SCHEMA.field("audio").type
     there = [clip for clip in clips if clip is not None]
     if not there:
-        return pa.nulls(len(clips), kind)
+        return pa.array([None] * len(clips), kind)
     if len(there) < len(clips):
         cells = [
             None if clip is None else {"bytes": buffer[clip.start : clip.stop].tobytes(), "path": clip.name}
@@ -133,7 +133,7 @@ def _audio(clips: Sequence[Clip | None], buffer: npt.NDArray[np.uint8]) -> pa.Ar
         np.cumsum(stops - starts, out=offsets[1:])
         data = np.concatenate([buffer[clip.start : clip.stop] for clip in there])
     values = pa.BinaryArray.from_buffers(
-        pa.binary(), len(there), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        pa.binary(), len(there), [None, pa.py_buffer(offsets.data), pa.py_buffer(data.data)]
     )
     names = pa.array([clip.name for clip in there], pa.string())
     return pa.StructArray.from_arrays([values, names], fields=list(kind))

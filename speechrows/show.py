@@ -39,17 +39,20 @@ def to_text(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colou
     """A row, column by column, then its tokens: supervised ones in green, or in ⟦ ⟧ without colour."""
     lines: list[str] = []
     for name, value in row.items():
-        if name in ("input_ids", "labels") or value is None:
-            continue
-        if name in ("audio", "target_audio"):
-            value = f"{value['path']}, {len(value['bytes']):,} bytes"
-        elif name == "messages":
-            value = "  ".join(f"{message['role']}: {message['content']!r}" for message in value)
-        lines.append(f"{name:<20} {value!s:.300}")
+        if name not in ("input_ids", "labels") and value is not None:
+            lines.append(f"{name:<20} {_cell(name, value):.300}")
     supervised = sum(label != IGNORE_INDEX for label in row["labels"])
     lines.append(f"{'tokens':<20} {len(row['input_ids'])}, of which {supervised} take loss:")
     lines.append("".join(_mask(row, tokenizer, colour=colour)))
     return "\n".join(lines)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in ("audio", "target_audio"):
+        return f"{value['path']}, {len(value['bytes']):,} bytes"
+    if name == "messages":
+        return "  ".join(f"{message['role']}: {message['content']!r}" for message in value)
+    return str(value)
 
 
 def _mask(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> Iterator[str]:
@@ -64,7 +67,7 @@ def _mask(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colour:
 
     for what, places in groupby(range(len(row["input_ids"])), kind):
         ids = [row["input_ids"][place] for place in places]
-        text = f"[{AUDIO_TOKEN} × {len(ids)}]" if what == "audio" else tokenizer.decode(ids)
+        text = f"[{AUDIO_TOKEN} × {len(ids)}]" if what == "audio" else str(tokenizer.decode(ids))
         if what == "pad":
             text = f"[pad × {len(ids)}]"
         if what == "supervised":

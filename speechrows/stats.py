@@ -17,7 +17,14 @@ from speechrows.configs import configs_of
 from speechrows.layout import RowsFolder
 from speechrows.tasks import TASKS
 
-_COLUMNS = ["conversation_id", "conversation_tokens", "num_tokens", "padded_tokens", "num_samples", "sampling_rate"]
+_COLUMNS = [
+    "conversation_id",
+    "conversation_tokens",
+    "num_tokens",
+    "padded_tokens",
+    "num_samples",
+    "sampling_rate",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +60,7 @@ def stats(address: str) -> list[Stats]:
             if limit is None:
                 found.append(_sum(config, split, table, None))
                 continue
-            stage = table.filter(pc.less_equal(table["conversation_tokens"], limit))
+            stage = table.filter(pc.less_equal(table["conversation_tokens"], pa.scalar(limit, pa.int32())))
             found.append(_sum(config, split, stage, before))
             before = found[-1].conversations
     return found
@@ -89,6 +96,10 @@ def to_json(found: list[Stats]) -> list[dict[str, Any]]:
     return [asdict(one) for one in found]
 
 
+def _justify(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column < 2 else cell.rjust(width)  # names to the left, numbers to the right
+
+
 def to_text(address: str, found: list[Stats]) -> str:
     """The sums as a table, what the stages add in words, and the ledgers."""
     head = ("config", "split", "conversations", "turns", "hours", "tokens: mean", "p50", "p95", "max", "pads")
@@ -101,12 +112,10 @@ def to_text(address: str, found: list[Stats]) -> str:
         for one in found
     ]  # fmt: skip
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
-    text = [
-        "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in [head, *lines]
-    ]
+    text = ["  ".join(map(_justify, line, widths, range(len(head)))) for line in [head, *lines]]
     for split in sorted({one.split for one in found}):
-        idle = [one.config for one in found if one.split == split and one.adds == 0 and one.config != "stage_1"]
+        stages = [one for one in found if one.split == split and one.config in list(STAGE_LIMITS)[1:]]
+        idle = [one.config for one in stages if one.adds == 0]
         if idle:
             text += ["", f"{split}: {', '.join(idle)} add nothing: no conversation is that long."]
     folder = RowsFolder.open(address)

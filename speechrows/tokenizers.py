@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken
 from tokenizers import Tokenizer
 from tokenizers import decoders
 from tokenizers import models
@@ -45,9 +44,9 @@ def open_tokenizer(name: str | None) -> PreTrainedTokenizerFast:
         )
     if tokenizer.eos_token_id is None:
         raise UsageError(f"tokenizer {name}: has no eos token; expected one to end a turn with")
-    if AUDIO_TOKEN not in tokenizer.get_vocab():
-        audio = AddedToken(AUDIO_TOKEN, special=True, normalized=False)
-        tokenizer.add_tokens([audio], special_tokens=True)
+    # A tokenizer may hold it as an ordinary token already: a transcript that spells it would say it.
+    if AUDIO_TOKEN not in (t.content for t in tokenizer.added_tokens_decoder.values() if t.special):
+        tokenizer.add_tokens(AUDIO_TOKEN, special_tokens=True)
     return tokenizer
 
 

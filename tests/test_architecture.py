@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = {
     "types": 0, "errors": 0,
-    "audio": 1, "budget": 1, "chat": 1, "codec": 1, "corpus": 1, "layout": 1, "schema": 1,
+    "audio": 1, "budget": 1, "chat": 1, "codec": 1, "corpus": 1, "layout": 1, "pairing": 1, "schema": 1,
     "tasks": 1, "tokenizers": 1, "traits": 1,
     "clips": 2, "configs": 2, "rows": 2,
     "build": 3, "show": 3, "stats": 3, "validate": 3,

@@ -1,5 +1,6 @@
 """From a corpus on the Hub to rows on the Hub, with the real clients and a Hub on loopback."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +25,6 @@ BUILT = "org/deepdialogue_ttt"
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rows of the same corpus from a local folder of the repository's name."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("local") / "DeepDialogue-xtts"
     shutil.copytree(XTTS, folder)
     build_rows(folder, folder.parent / "rows")

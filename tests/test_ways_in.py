@@ -1,5 +1,6 @@
 """The three ways in: the class, the loading script, the built folder. Run under datasets 5.2, 4.8 and 3.6."""
 
+import importlib
 import importlib.util
 import io
 import json
@@ -20,6 +21,8 @@ from datasets import load_dataset
 from deepdialogue_ttt import CONFIGS
 from deepdialogue_ttt import DeepDialogueTTT
 from speechrows import tokenizers
+from speechrows.cli import BUILDERS
+from speechrows.infos import infos
 from speechrows.schema import FEATURES
 
 SCRIPT = Path(__file__).parents[1] / "deepdialogue_ttt.py"
@@ -64,7 +67,9 @@ def test_streaming_gives_the_same_rows_without_preparing(config: str, built: Pat
 def test_two_processes_prepare_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
     for num_proc in (None, 2):
-        builder = DeepDialogueTTT(config_name="ttt", data_dir=str(XTTS), cache_dir=str(tmp_path / str(num_proc)))
+        builder = DeepDialogueTTT(
+            config_name="ttt", data_dir=str(XTTS), cache_dir=str(tmp_path / str(num_proc))
+        )
         builder.shard_bytes = 500_000
         builder.download_and_prepare(num_proc=num_proc)
         rows.append(plain(builder.as_dataset(split="train")))
@@ -76,7 +81,9 @@ def test_the_features_are_the_same_on_every_way(built: Path, tmp_path: Path) -> 
     assert DeepDialogueTTT(config_name="ttt", data_dir=str(XTTS)).info.features == FEATURES
     assert load_dataset(str(built), "ttt", split="train", cache_dir=str(tmp_path)).features == FEATURES
     bare = str(built / "data/ttt/train/band_1/*.parquet")  # the notation inside the file alone
-    assert load_dataset("parquet", data_files=bare, split="train", cache_dir=str(tmp_path)).features == FEATURES
+    assert (
+        load_dataset("parquet", data_files=bare, split="train", cache_dir=str(tmp_path)).features == FEATURES
+    )
 
 
 def test_a_changed_corpus_never_gives_stale_rows(xtts: Path, tmp_path: Path) -> None:
@@ -115,7 +122,12 @@ def test_a_changed_tokenizer_never_gives_stale_rows(tmp_path: Path) -> None:
 def test_the_file_is_a_loading_script(built: Path, tmp_path: Path) -> None:
     for config in ("stage_2", "response"):
         loaded = load_dataset(
-            str(SCRIPT), config, data_dir=str(XTTS), split="train", trust_remote_code=True, cache_dir=str(tmp_path)
+            str(SCRIPT),
+            config,
+            data_dir=str(XTTS),
+            split="train",
+            trust_remote_code=True,
+            cache_dir=str(tmp_path),
         )
         assert plain(loaded) == read_rows(built, "response" if config == "response" else "ttt")
         assert loaded.features == FEATURES
@@ -135,9 +147,6 @@ def test_dataset_infos_beside_the_rows_is_harmless(built: Path, tmp_path: Path) 
 
 
 def test_dataset_infos_is_current(tmp_path: Path) -> None:
-    from speechrows.cli import BUILDERS
-    from speechrows.infos import infos
-
     assert json.loads((SCRIPT.parent / "dataset_infos.json").read_text("utf-8")) == infos(BUILDERS)
 
 
@@ -148,7 +157,7 @@ def can_decode() -> bool:
     if importlib.util.find_spec("torchcodec") is None:
         return False
     try:
-        import torchcodec.decoders  # noqa: F401
+        importlib.import_module("torchcodec.decoders")
     except (OSError, RuntimeError):  # torchcodec without ffmpeg's libraries
         return False
     return True

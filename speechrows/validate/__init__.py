@@ -98,7 +98,8 @@ def _groups(folder: RowsFolder, path: str, report: Report) -> Iterator[pa.Table]
         shard = pq.ParquetFile(file)
         found: pa.Schema = shard.schema_arrow
         if not found.equals(schema.ARROW_SCHEMA):
-            differ = [f.name for f in schema.ARROW_SCHEMA if f.name not in found.names or found.field(f.name) != f]
+            ours = schema.ARROW_SCHEMA
+            differ = [f.name for f in ours if f.name not in found.names or found.field(f.name) != f]
             report.fail("required fields", path, f"columns differ from the row's: {', '.join(differ)}")
             return
         for group in range(shard.num_row_groups):
@@ -123,7 +124,7 @@ def _name_repeated(folder: RowsFolder, column: str, seen: Seen, report: Report) 
     if not repeated:
         return
     for task, split in folder.splits():
-        names = folder.index(task, split, [column])[column].to_pylist()
+        names: list[str] = folder.index(task, split, [column])[column].to_pylist()  # pyright: ignore[reportAssignmentType]
         for name in sorted({name for name in names if hash(name) in repeated}):
             what = "unique row ids" if column == "row_id" else "conversations"
             report.fail(what, name, "comes in two places; expected it once, its rows together")

@@ -147,7 +147,7 @@ def check_card(folder: RowsFolder, shard_rows: Mapping[str, int], report: Report
         for split in config["data_files"]:
             found: list[str] = []
             for pattern in split["path"]:
-                matched = [path[len(folder.root) + 1 :] for path in folder.fs.glob(f"{folder.root}/{pattern}")]
+                matched = folder.glob(pattern)
                 if not matched:
                     report.fail("card", config["config_name"], f"{pattern} matches no file")
                 found += matched

@@ -94,7 +94,7 @@ def padding(row: RowDict, context: Context) -> str | None:
     return None
 
 
-def labels(row: RowDict, context: Context) -> str | None:
+def labels(row: RowDict, _context: Context) -> str | None:
     """Labels are as long as the ids, and each is the id itself or -100."""
     ids, marks = np.array(row["input_ids"]), np.array(row["labels"])
     if len(ids) != len(marks):
