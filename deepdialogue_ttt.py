@@ -15,6 +15,8 @@ Of the three texts that metadata.tsv gives a segment (original, substituted, cle
 transcript is the original, which is the JSON's. Emotion is the one that was acted, of the file
 name, where there is one. Dialogues have 3 to 10 turns, so that none passes about 4 000 tokens:
 the curriculum's four stages hold the same conversations (`speechrows stats` says so).
+
+This file is longer than 300 lines: it reads three shapes, with every fault that each can have.
 """
 
 import csv

@@ -40,7 +40,7 @@ def install_peers() -> None:
         return
     subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
     pip = [PEERS / "bin/pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
-    subprocess.run([*pip, "torch", "torchcodec", "datasets", "soundfile", "lhotse"], check=True)
+    subprocess.run([*pip, "torch", "torchcodec", "datasets", "soundfile", "lhotse", "urllib3"], check=True)
     (PEERS / "installed").touch()
 
 

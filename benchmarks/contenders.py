@@ -71,8 +71,9 @@ def _speechrows(corpus: str, out: str, num_proc: int) -> Callable[[], None]:
     builder = load_builder("deepdialogue_ttt")
 
     def run() -> None:
-        job = builder(config_name="ttt", data_dir=corpus).job(shard_bytes=64 << 20)
-        build(job, Path(out) / "rows", num_proc=num_proc)
+        made = builder(config_name="ttt", data_dir=corpus)
+        made.shard_bytes = 64 << 20  # so that there is work for two processes
+        build(made.job(), Path(out) / "rows", num_proc=num_proc)
 
     return run
 

@@ -19,11 +19,11 @@ from typing import ClassVar
 
 import datasets
 import pyarrow as pa
+from transformers import PreTrainedTokenizerFast
 
 from speechrows import schema
 from speechrows import tokenizers
 from speechrows.build.card import About
-from speechrows.build.ledger import Ledger
 from speechrows.build.pipeline import Pipeline
 from speechrows.build.plan import SHARD_BYTES
 from speechrows.build.plan import plan_shards
@@ -36,6 +36,7 @@ from speechrows.configs import task_of
 from speechrows.corpus import Corpus
 from speechrows.corpus import listing_digest
 from speechrows.errors import UsageError
+from speechrows.ledger import Ledger
 from speechrows.rows import RowSpec
 from speechrows.types import Dialogue
 from speechrows.types import Shard
@@ -57,7 +58,7 @@ def flag(default: Any, text: str) -> Any:
 class SpeechConfig(datasets.BuilderConfig):
     """What a person chooses about rows. Each field is a flag of `speechrows build`."""
 
-    version: datasets.Version = datasets.Version(ROW_VERSION)  # noqa: RUF009
+    version: datasets.Version | str | None = datasets.Version(ROW_VERSION)  # noqa: RUF009
     source: str | None = flag(None, "the Hub repository that is read when there is no --data-dir")
     tokenizer: str | None = flag(None, "a Hub repository or a folder; without one, one token a byte")
     audio_tokens_per_second: str = flag("12.5", "placeholders a second of audio")
@@ -126,6 +127,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
     ABOUT: ClassVar[About]
     BUILDER_CONFIG_CLASS = SpeechConfig
     config: SpeechConfig
+    shard_bytes = SHARD_BYTES  # of corpus files, at most, that one process builds in one go
 
     list_units: ClassVar[Callable[[Corpus], tuple[str, list[Unit]]]]
     read_dialogues: ClassVar[Callable[..., Iterator[Dialogue | UnreadableFile]]]
@@ -139,7 +141,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             citation=self.ABOUT.citation,
         )
 
-    def shards(self, corpus: Corpus, shard_bytes: int = SHARD_BYTES) -> list[Shard]:
+    def shards(self, corpus: Corpus) -> list[Shard]:
         """The corpus in shards; what was found is said aloud.
 
         Raises:
@@ -153,7 +155,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             )
         logger.info(f"{corpus.root}: {found}")
         self.found = found
-        return plan_shards(units, shard_bytes)
+        return plan_shards(units, self.shard_bytes)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         corpus = self.config.corpus()
@@ -174,10 +176,11 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             for split in splits
         ]
 
-    def _generate_tables(
+    def _generate_tables(  # pyright: ignore[reportIncompatibleMethodOverride]  # gen_kwargs by name
         self, shards: Sequence[Shard], corpus: Corpus, split: str
     ) -> Iterator[tuple[str, pa.Table]]:
-        pipeline = self.pipeline(corpus)
+        tokenizer = tokenizers.open_tokenizer(self.config.tokenizer)
+        pipeline = make_pipeline(type(self), self.config, corpus, tokenizer)
         bands = bands_of(self.config.name)
         for shard in shards:
             ledger = Ledger()
@@ -187,39 +190,40 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             if ledger.skipped or ledger.unreadable:
                 logger.warning(f"{self.name}: shard {shard.number}: {ledger.summary()}")
 
-    def pipeline(self, corpus: Corpus) -> Pipeline:
-        """How rows of this config are made of a corpus."""
-        config, task = self.config, task_of(self.config.name)
-        tokenizer = tokenizers.open_tokenizer(config.tokenizer)
-        own = [name for name in flags_of(type(config)) if name not in flags_of(SpeechConfig)]
-        return Pipeline(
-            corpus=corpus,
-            read=partial(type(self).read_dialogues, **{name: getattr(config, name) for name in own}),
-            spec=RowSpec(
-                builder=self.name,
-                corpus=corpus.label,
-                task=task,
-                chat=compile_chat(tokenizer, task, datetime.date.fromisoformat(config.date)),
-                tokens_per_second=parse_rate(config.audio_tokens_per_second),
-                validation_fraction=config.validation_fraction,
-            ),
-        )
-
-    def job(self, shard_bytes: int = SHARD_BYTES) -> BuildJob:
+    def job(self) -> BuildJob:
         """What `speechrows build` builds: all of the task that this config is a view of."""
-        corpus = self.config.corpus()
+        config = self.config
+        tokenizer = tokenizers.open_tokenizer(config.tokenizer)
+        options = {name: getattr(config, name) for name in ("data_dir", *flags_of(type(config)))}
         return BuildJob(
             builder=self.name,
             about=self.ABOUT,
-            task=task_of(self.config.name),
-            recipe={**self.config.recipe(), "shard_bytes": shard_bytes},
-            tokenizer=tokenizers.open_tokenizer(self.config.tokenizer),
-            shards=self.shards(corpus, shard_bytes),
-            make_pipeline=partial(_pipeline_of, _where(type(self)), self.config.name, self._options()),
+            task=task_of(config.name),
+            recipe={**config.recipe(), "shard_bytes": self.shard_bytes},
+            tokenizer=tokenizer,
+            shards=self.shards(config.corpus()),
+            make_pipeline=partial(_pipeline_of, _where(type(self)), config.name, options, tokenizer),
         )
 
-    def _options(self) -> dict[str, Any]:
-        return {name: getattr(self.config, name) for name in ("data_dir", *flags_of(type(self.config)))}
+
+def make_pipeline(
+    builder: type[SpeechBuilder], config: SpeechConfig, corpus: Corpus, tokenizer: PreTrainedTokenizerFast
+) -> Pipeline:
+    """How rows of a config are made of a corpus."""
+    task = task_of(config.name)
+    own = [name for name in flags_of(type(config)) if name not in flags_of(SpeechConfig)]
+    return Pipeline(
+        corpus=corpus,
+        read=partial(builder.read_dialogues, **{name: getattr(config, name) for name in own}),
+        spec=RowSpec(
+            builder=builder.__module__.rpartition(".")[2],
+            corpus=corpus.label,
+            task=task,
+            chat=compile_chat(tokenizer, task, datetime.date.fromisoformat(config.date)),
+            tokens_per_second=parse_rate(config.audio_tokens_per_second),
+            validation_fraction=config.validation_fraction,
+        ),
+    )
 
 
 def _files(unit: Unit) -> tuple[str, ...]:
@@ -233,9 +237,13 @@ def _where(builder: type[SpeechBuilder]) -> str:
     return str(Path(module.__file__ or builder.__module__).resolve())
 
 
-def _pipeline_of(where: str, config_name: str, options: dict[str, Any]) -> Pipeline:
-    builder = load_builder(where)(config_name=config_name, **options)
-    return builder.pipeline(builder.config.corpus())
+def _pipeline_of(
+    where: str, config_name: str, options: dict[str, Any], tokenizer: PreTrainedTokenizerFast
+) -> Pipeline:
+    """The pipeline of a job in another process, where neither its builder nor its corpus is open."""
+    builder = load_builder(where)
+    config = builder.BUILDER_CONFIG_CLASS(name=config_name, **options)
+    return make_pipeline(builder, config, config.corpus(), tokenizer)
 
 
 def load_builder(name: str) -> type[SpeechBuilder]:

@@ -97,9 +97,9 @@ def _flags(builder: str) -> list[Any]:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from speechrows.build.ledger import describe
     from speechrows.build.run import build
     from speechrows.builder import load_builder
+    from speechrows.ledger import describe
 
     builder = load_builder(options.builder)
     configs = [config.name for config in builder.BUILDER_CONFIGS]

@@ -24,7 +24,6 @@ from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.types import Reason
 
-
 _CONNECTIONS = 16  # at once, to a remote store
 
 

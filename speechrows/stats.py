@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from speechrows.budget import STAGE_LIMITS
-from speechrows.build.ledger import describe
 from speechrows.configs import configs_of
 from speechrows.layout import RowsFolder
+from speechrows.ledger import describe
 from speechrows.tasks import TASKS
 
 _COLUMNS = [

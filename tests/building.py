@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from speechrows.build.plan import SHARD_BYTES
 from speechrows.build.run import build
 from speechrows.builder import load_builder
 
@@ -19,10 +20,12 @@ def build_rows(
     num_proc: int = 1,
     max_skipped: float = 1.0,
     overwrite: bool = False,
+    shard_bytes: int = SHARD_BYTES,
     **options: Any,
 ) -> dict[str, Any]:
     """Build deepdialogue_ttt into `out` and return the ledger's summary."""
     builder = load_builder("deepdialogue_ttt")(config_name=config, data_dir=str(data_dir), **options)
+    builder.shard_bytes = shard_bytes
     return build(builder.job(), out, num_proc=num_proc, max_skipped=max_skipped, overwrite=overwrite)
 
 

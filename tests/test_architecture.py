@@ -12,14 +12,13 @@ LAYERS = {
     "types": 0, "errors": 0,
     "audio": 1, "budget": 1, "chat": 1, "codec": 1, "corpus": 1, "layout": 1, "pairing": 1, "schema": 1,
     "tasks": 1, "tokenizers": 1, "traits": 1,
-    "clips": 2, "configs": 2, "rows": 2,
+    "clips": 2, "configs": 2, "ledger": 2, "rows": 2,
     "build": 3, "show": 3, "stats": 3, "validate": 3,
     "builder": 4,
     "infos": 5,
     "cli": 6,
 }  # fmt: skip
-# Neighbours that may be imported: stats tells the ledger as builds do.
-NEIGHBOURS = {("errors", "types"), ("stats", "build")}
+NEIGHBOURS = {("errors", "types")}  # an error carries the reason that the ledger counts
 MODULES = sorted((ROOT / "speechrows").rglob("*.py"))
 CORPORA = ["deepdialogue_ttt"]
 
@@ -75,7 +74,7 @@ def test_nothing_here_needs_torch() -> None:
 
 
 # Files and functions that are longer than the house rule, each with its reason at its head.
-LONG_FILES: set[str] = set()
+LONG_FILES = {"deepdialogue_ttt.py"}
 
 
 def test_no_file_is_over_300_lines_and_no_function_over_40() -> None:

@@ -230,7 +230,10 @@ def test_a_build_that_dies_between_overwriting_and_its_tokenizer_goes_on_with_th
     build_rows(corpus, out, **OPTIONS)
     state.temporary_folder(out).mkdir()
     recipe = json.loads(state.recipe_file(out).read_text("utf-8"))
-    state.claim(out, recipe["builder"], "another", "ttt", {"tokenizer": "another"}, True)
+    another = state.Claim(
+        builder=recipe["builder"], tokenizer="another", task="ttt", recipe={"tokenizer": "another"}
+    )
+    state.claim(out, another, overwrite=True)
     assert not (out / "tokenizer").exists()
 
 

@@ -16,10 +16,10 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from speechrows import schema
-from speechrows.build.ledger import describe
 from speechrows.configs import bands_of
 from speechrows.configs import configs_of
 from speechrows.layout import shard_folder
+from speechrows.ledger import describe
 from speechrows.tasks import TASKS
 
 Commits = Sequence[Mapping[str, Any]]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import Future
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,13 +19,13 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from speechrows.build import state
-from speechrows.build.ledger import Ledger
 from speechrows.build.pipeline import Pipeline
 from speechrows.build.writer import ShardWriter
 from speechrows.build.writer import finished_index
 from speechrows.build.writer import footer_digest
 from speechrows.errors import SpeechRowsError
 from speechrows.layout import shard_path
+from speechrows.ledger import Ledger
 from speechrows.types import Shard
 
 MakePipeline = Callable[[], Pipeline]
@@ -81,14 +82,15 @@ def run(
     with ProcessPoolExecutor(
         min(num_proc, len(shards)), spawn, _start_worker, (make_pipeline, str(out), done)
     ) as pool:
-        waiting = {pool.submit(_work, shard) for shard in shards}
+        waiting: set[Future[None]] = set()
         seen = 0
         try:
+            waiting = {pool.submit(_work, shard) for shard in shards}
             while waiting:
                 finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
                 for future in finished:
                     future.result()
-                now = int(done.value)
+                now = int(done.get_obj().value)  # without its lock: a killed worker may hold that
                 progress(now - seen)
                 seen = now
         except BrokenProcessPool as error:
@@ -108,19 +110,26 @@ def _start_worker(make_pipeline: MakePipeline, out: str, done: Any) -> None:
     global _worker
     _exit_with_parent()
     state.share_lock(Path(out))
+    if not _parent().is_alive():  # else the next build may have started before this worker held the lock
+        os._exit(1)
     _worker = make_pipeline(), Path(out), done
 
 
 def _exit_with_parent() -> None:
     """End this process as soon as the parent does: no orphan writes into the folder."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    sentinel = _parent().sentinel
 
     def watch() -> None:
-        wait_for_handle([parent.sentinel])
+        wait_for_handle([sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _parent() -> Any:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    return parent
 
 
 def _work(shard: Shard) -> None:

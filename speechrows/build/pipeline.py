@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from speechrows import schema
 from speechrows.budget import band_of
-from speechrows.build.ledger import Ledger
 from speechrows.build.plan import plan_shards
 from speechrows.clips import ClipBuffer
 from speechrows.corpus import Corpus
+from speechrows.ledger import Ledger
 from speechrows.rows import Heard
 from speechrows.rows import RowSpec
 from speechrows.rows import hear

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from speechrows import ledger
 from speechrows import tokenizers
 from speechrows.build import card
 from speechrows.build import engine
-from speechrows.build import ledger
 from speechrows.build import state
 from speechrows.build.card import About
 from speechrows.layout import CARD
@@ -48,16 +48,18 @@ def build(
 
     Raises:
         UsageError: the folder holds something else, or another build holds it.
+        FullDiskError: there was no room; finished shards are kept.
         ShortfallError: faults above `max_skipped` of the items; finished shards are kept.
     """
     task = job.task.name
-    out.mkdir(parents=True, exist_ok=True)
     with state.locked(out):
-        state.claim(out, job.builder, tokenizers.fingerprint(job.tokenizer), task, job.recipe, overwrite)
+        tokenizer = tokenizers.fingerprint(job.tokenizer)
+        mine = state.Claim(builder=job.builder, tokenizer=tokenizer, task=task, recipe=job.recipe)
+        state.claim(out, mine, overwrite=overwrite)
         if not (out / TOKENIZER).exists() or overwrite:
             tokenizers.save(job.tokenizer, state.temporary_folder(out) / TOKENIZER)
             state.replace_folder(state.temporary_folder(out) / TOKENIZER, out / TOKENIZER)
-        missing = [s for s in job.shards if not state.commit_file(out, task, s.number).exists()]
+        missing = [s for s in job.shards if not state.finished(out, task, s.number)]
         total = sum(shard.num_bytes for shard in job.shards)
         with tqdm(
             total=total,
@@ -81,9 +83,14 @@ def build(
 def _write_card(job: BuildJob, out: Path) -> None:
     """The card of every task in the folder that is finished; the last file to be written."""
     commits = {name: state.commits(out, name) for name in _tasks(out)}
-    finished = {name: c for name, c in commits.items() if (out / "index" / name).exists()}
+    finished = {name: c for name, c in commits.items() if _is_indexed(out, name, c)}
     ledgers = {name: _merge_ledgers(c) for name, c in finished.items()}
     state.write_text(out / CARD, card.render(job.builder, job.about, finished, ledgers), out)
+
+
+def _is_indexed(out: Path, task: str, commits: Sequence[dict[str, Any]]) -> bool:
+    splits = {file["split"] for commit in commits for file in commit["files"]}
+    return bool(splits) and all((out / index_path(task, split)).exists() for split in splits)
 
 
 def _advance(bar: Any, num_bytes: int) -> None:

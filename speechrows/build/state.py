@@ -4,22 +4,32 @@ A shard's data and index are renamed into place, then its commit file is; everyt
 is merged from commits. So a build that is killed at any moment goes on from its last commit.
 """
 
+import errno
 import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.layout import CARD
 from speechrows.layout import STATE
+from speechrows.layout import TOKENIZER
 
 _ORPHANS_END_WITHIN = 10  # seconds after their parent's death; it takes them milliseconds
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _held: list[int] = []  # lock descriptors of this process, open until it ends
+
+
+class FullDiskError(SpeechRowsError):
+    """There is no room for what is built."""
 
 
 def temporary_folder(out: Path) -> Path:
@@ -43,10 +53,15 @@ def index_part(out: Path, task: str, shard: int, number: int) -> Path:
 
 
 def publish(temporary: Path, place: Path) -> None:
-    """Rename a finished file into place, and make the rename last."""
+    """Bring a finished file to disk, rename it into place, and make the rename last."""
     place.parent.mkdir(parents=True, exist_ok=True)
+    _sync(temporary)
     temporary.replace(place)
-    fd = os.open(place.parent, os.O_RDONLY)
+    _sync(place.parent)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
@@ -62,10 +77,7 @@ def replace_folder(temporary: Path, place: Path) -> None:
 def write_text(place: Path, text: str, out: Path) -> None:
     """Write a small file so that it is there whole or not at all."""
     temporary = temporary_folder(out) / f"{os.getpid()}-{place.name}"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    temporary.write_text(text, "utf-8")
     publish(temporary, place)
 
 
@@ -75,46 +87,91 @@ def commits(out: Path, task: str) -> list[dict[str, Any]]:
     return [json.loads(file.read_text("utf-8")) for file in files]
 
 
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this build and its workers.
+def finished(out: Path, task: str, shard: int) -> bool:
+    """Whether a shard has its commit, and every file that the commit names."""
+    file = commit_file(out, task, shard)
+    if not file.exists():
+        return False
+    return all(
+        (out / one["path"]).is_file()
+        and (out / one["path"]).stat().st_size == one["size"]
+        and (file.parent / one["index"]).is_file()
+        for one in json.loads(file.read_text("utf-8"))["files"]
+    )
 
-    The builder takes the lock alone, then shares it with its workers: while an orphan of a
-    killed build lives, it still shares, and the next build is refused rather than mixed in.
+
+@contextmanager
+def locked(out: Path) -> Generator[None]:
+    """Hold the folder for this build, which may use `temporary_folder` meanwhile.
+
+    There are two locks: the build's, and one that its workers share. A build takes the second
+    for a moment too: while an orphan of a killed build lives, the next one waits or is refused
+    rather than mixed in. (One lock for both would be let go when it is changed from the build's
+    alone to shared: flock does not do that in one step.)
 
     Raises:
-        UsageError: another build holds it.
+        UsageError: another build holds it, or something else lies there.
+        FullDiskError: there was no room.
     """
-    temporary_folder(out).mkdir(parents=True, exist_ok=True)
-    fd = os.open(out / STATE / "lock", os.O_RDWR | os.O_CREAT)
     try:
-        _take(fd, out)
-        shutil.rmtree(temporary_folder(out))  # what a killed build left
-        temporary_folder(out).mkdir()
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        _refuse_strangers(out)
+        (out / STATE).mkdir(parents=True, exist_ok=True)
+        with _lock(out, "lock"):
+            with _lock(out, "workers"):
+                pass
+            try:
+                if temporary_folder(out).exists():  # what a killed build left
+                    shutil.rmtree(temporary_folder(out))
+                temporary_folder(out).mkdir()
+                yield
+            finally:
+                shutil.rmtree(temporary_folder(out), ignore_errors=True)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise FullDiskError(
+            f"{out}: no room to write ({error.strerror or error}). Make room, or raise the quota, and run "
+            "the same command again: finished shards are kept"
+        ) from error
+
+
+def _refuse_strangers(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; expected a folder, or a name for a new one")
+    strangers = sorted(path.name for path in out.glob("[!.]*"))
+    if strangers and not recipe_file(out).exists():
+        raise UsageError(
+            f"{out}: holds {', '.join(strangers[:3])}, which no build wrote; give an empty folder"
+        )
+
+
+@contextmanager
+def _lock(out: Path, name: str) -> Generator[None]:
+    fd = os.open(out / STATE / name, os.O_RDWR | os.O_CREAT)
+    deadline = time.monotonic() + _ORPHANS_END_WITHIN
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UsageError(f"{out}: another build is writing here; wait for it to end") from None
+                time.sleep(0.1)
         yield
     finally:
         os.close(fd)
 
 
-def _take(fd: int, out: Path) -> None:
-    deadline = time.monotonic() + _ORPHANS_END_WITHIN
-    while True:
-        try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise UsageError(f"{out}: another build is writing here; wait for it to end") from None
-            time.sleep(0.1)
-
-
 def share_lock(out: Path) -> None:
     """Hold the folder as a worker, until this process ends.
+
+    The caller then looks whether its parent lives: from there on no other build can start.
 
     Raises:
         UsageError: another build has taken the folder since.
     """
-    fd = os.open(out / STATE / "lock", os.O_RDWR)
+    fd = os.open(out / STATE / "workers", os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -122,47 +179,54 @@ def share_lock(out: Path) -> None:
     _held.append(fd)
 
 
-def claim(
-    out: Path, builder: str, tokenizer: str, task: str, recipe: dict[str, Any], overwrite: bool
-) -> None:
-    """Write into the folder what is built here, or refuse a folder that holds something else.
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a build would write into a folder: `recipe` is all that decides the rows, by name."""
 
-    `recipe` is everything that decides the task's rows, by name; `tokenizer` its fingerprint.
+    builder: str
+    tokenizer: str  # its fingerprint
+    task: str
+    recipe: Mapping[str, Any]
+
+
+def claim(out: Path, mine: Claim, *, overwrite: bool) -> None:
+    """Write into the folder what is built here, or refuse a folder that holds something else.
 
     Raises:
         UsageError: the folder holds another builder, another tokenizer, the same task under
-            another recipe (without `overwrite`), or files of something else.
+            another recipe (without `overwrite`).
     """
     file = recipe_file(out)
+    held: dict[str, Any] = {"builder": mine.builder, "tokenizer": mine.tokenizer, "tasks": {}}
     if file.exists():
-        held: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    elif (out / CARD).exists() or (out / "data").exists():
-        raise UsageError(f"{out}: holds files that no build wrote; give an empty folder")
-    else:
-        held = {"builder": builder, "tokenizer": tokenizer, "tasks": {}}
-    if held["builder"] != builder:
-        raise UsageError(f"{out}: holds {held['builder']}, not {builder}; give another folder")
-    others = [name for name in held["tasks"] if name != task]
-    if held["tokenizer"] != tokenizer and (others or not overwrite) and held["tasks"]:
-        raise UsageError(
-            f"{out}: its {', '.join(held['tasks'])} rows were made with another tokenizer; a folder "
-            "holds one. Give another folder" + ("" if others else ", or --overwrite")
-        )
-    before = held["tasks"].get(task)
-    if before is not None and before != recipe:
-        changed = sorted(key for key in {*before, *recipe} if before.get(key) != recipe.get(key))
-        if not overwrite:
-            differences = "; ".join(
-                f"{key}: {before.get(key)} there, {recipe.get(key)} now" for key in changed
-            )
-            raise UsageError(
-                f"{out}: holds {task} rows of another build ({differences}). Give another folder, "
-                "or --overwrite"
-            )
-    if overwrite and before is not None:
+        held = json.loads(file.read_text("utf-8"))
+    _refuse_another(out, held, mine, overwrite=overwrite)
+    if overwrite and mine.task in held["tasks"]:
         (out / CARD).unlink(missing_ok=True)
-        for folder in (f"{STATE}/{task}", f"data/{task}", f"index/{task}"):
+        for folder in (f"{STATE}/{mine.task}", f"data/{mine.task}", f"index/{mine.task}"):
             shutil.rmtree(out / folder, ignore_errors=True)
-    held["tokenizer"] = tokenizer
-    held["tasks"][task] = recipe
+    if held["tokenizer"] != mine.tokenizer:  # a build that is killed next must not go on with the old one
+        shutil.rmtree(out / TOKENIZER, ignore_errors=True)
+    held["tokenizer"] = mine.tokenizer
+    held["tasks"][mine.task] = mine.recipe
     write_text(file, json.dumps(held, indent=1, sort_keys=True), out)
+
+
+def _refuse_another(out: Path, held: Mapping[str, Any], mine: Claim, *, overwrite: bool) -> None:
+    if held["builder"] != mine.builder:
+        raise UsageError(f"{out}: holds {held['builder']}, not {mine.builder}; give another folder")
+    others = [name for name in held["tasks"] if name != mine.task]
+    if held["tokenizer"] != mine.tokenizer and held["tasks"] and (others or not overwrite):
+        raise UsageError(
+            f"{out}: its {', '.join(held['tasks'])} rows were made with tokenizer "
+            f"{held['tokenizer'][:12]}, this one is {mine.tokenizer[:12]}; a folder holds one. Give another "
+            "folder" + ("" if others else ", or --overwrite")
+        )
+    before, now = held["tasks"].get(mine.task, mine.recipe), mine.recipe
+    if before != now and not overwrite:
+        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        differences = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in changed)
+        raise UsageError(
+            f"{out}: holds {mine.task} rows of another build ({differences}). Give another folder, "
+            "or --overwrite"
+        )

@@ -6,7 +6,6 @@ clip on: no parquet internals are needed.
 """
 
 import hashlib
-import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,8 +25,10 @@ from speechrows import schema
 from speechrows.build.pipeline import Destination
 from speechrows.errors import SpeechRowsError
 
-MIN_GROUP_BYTES = 32 << 20
+MIN_GROUP_BYTES = 32 << 20  # of audio; the last group of a file may have less
+MAX_GROUP_BYTES = 64 << 20  # a conversation is never divided, however large
 _AUDIO_BYTES = tuple(f"{column}.bytes" for column in schema.AUDIO_COLUMNS)
+_LONGEST_PAGE_HEADER = 1 << 16  # bytes, with the levels; some dozens as a rule
 _HEAD = 24  # bytes of a clip that are looked for; a WAV header's sizes are among them
 
 
@@ -79,10 +82,16 @@ class ShardWriter:
     def write(self, place: Destination, table: pa.Table) -> None:
         """Add a table: a row group of its own if it is large, else part of the next one."""
         file = self._files.get(place) or self._open(place)
-        num_bytes = _audio_bytes(table)
+        num_bytes = int(_row_bytes(table).sum())
         if not file.pending and num_bytes >= MIN_GROUP_BYTES:
             self._write_group(file, table)
             return
+        if file.pending_bytes + num_bytes > MAX_GROUP_BYTES:
+            cut = _cut(table, MIN_GROUP_BYTES - file.pending_bytes)
+            if cut < len(table):
+                self.write(place, table[:cut])
+                self.write(place, table[cut:])
+                return
         # A copy: the table may lie in a buffer that is filled again.
         file.pending.append(table.take(pa.array(range(len(table)))))
         file.pending_bytes += num_bytes
@@ -90,13 +99,10 @@ class ShardWriter:
             self._flush(file)
 
     def close(self) -> list[ShardFile]:
-        """Write what is pending and bring every file to disk."""
+        """Write what is pending and close every file."""
         for file in self._files.values():
             self._flush(file)
             file.writer.close()
-            fd = os.open(file.temporary, os.O_RDONLY)
-            os.fsync(fd)
-            os.close(fd)
         return sorted(self._files.values(), key=lambda file: file.place)
 
     def _open(self, place: Destination) -> ShardFile:
@@ -115,18 +121,32 @@ class ShardWriter:
     def _write_group(self, file: ShardFile, table: pa.Table) -> None:
         file.writer.write_table(table, row_group_size=len(table))
         file.index.append(_index(table, file.num_groups))
-        file.heads.append([head for chunk in table["audio"].chunks for head in _heads(chunk.field("bytes"))])
+        clips: pa.ChunkedArray[Any] = pc.struct_field(table["audio"], "bytes")
+        file.heads.append([head for chunk in clips.chunks for head in _heads(chunk)])
         file.num_rows += len(table)
         file.num_bytes += table.nbytes
         file.num_groups += 1
 
 
-def _audio_bytes(table: pa.Table) -> int:
-    lengths = (pc.binary_length(pc.struct_field(table[column], "bytes")) for column in schema.AUDIO_COLUMNS)
-    return sum(pc.sum(length).as_py() or 0 for length in lengths)
+def _row_bytes(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Bytes of audio by row."""
+    total = np.zeros(len(table), np.int64)
+    for column in schema.AUDIO_COLUMNS:
+        lengths: pa.ChunkedArray[Any] = pc.binary_length(pc.struct_field(table[column], "bytes"))
+        total += lengths.fill_null(pa.scalar(0, pa.int32())).to_numpy()
+    return total
 
 
-def _heads(values: pa.BinaryArray) -> list[bytes]:
+def _cut(table: pa.Table, num_bytes: int) -> int:
+    """How many rows, of whole conversations, it takes from the first to have so much audio."""
+    ids = table["conversation_id"].to_pylist()
+    row = int(np.searchsorted(np.cumsum(_row_bytes(table)), num_bytes)) + 1
+    while row < len(ids) and ids[row] == ids[row - 1]:
+        row += 1
+    return min(row, len(ids))
+
+
+def _heads(values: "pa.Array[Any]") -> list[bytes]:
     """Length and first bytes of each clip, as they stand in the file."""
     offsets = values.buffers()[1]
     assert offsets is not None
@@ -165,13 +185,12 @@ def _offsets(file: ShardFile) -> list[int]:
     """Where each clip's bytes begin in a closed file."""
     found: list[int] = []
     metadata = pq.read_metadata(file.temporary)
-    with file.temporary.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as data:
+    with file.temporary.open("rb", buffering=0) as opened:  # a mapped file would count as memory
         for group, heads in enumerate(file.heads):
             at = metadata.row_group(group).column(_LEAVES.index("audio.bytes")).data_page_offset
             for head in heads:
-                # Only a page's header stands between a clip and the next: the nearest is the one.
-                place = at if data[at : at + len(head)] == head else data.find(head, at)
-                if place < 0:
+                place = _find(opened.fileno(), head, at)
+                if place is None:
                     raise SpeechRowsError(
                         f"{file.temporary}: a clip's bytes are not where parquet's PLAIN encoding "
                         "puts them; expected a pyarrow that writes them as they are"
@@ -179,6 +198,15 @@ def _offsets(file: ShardFile) -> list[int]:
                 found.append(place + 4)
                 at = place + 4 + struct.unpack_from("<I", head)[0]
     return found
+
+
+def _find(fd: int, head: bytes, at: int) -> int | None:
+    """The nearest place of `head` from `at` on: only a page's header stands between two clips."""
+    if os.pread(fd, len(head), at) == head:
+        return at
+    data = os.pread(fd, _LONGEST_PAGE_HEADER, at)
+    place = data.find(head)
+    return None if place < 0 else at + place
 
 
 def footer_digest(path: Path) -> str:

@@ -41,27 +41,14 @@ class Ledger:
 
     def lines(self, task: str) -> list[dict[str, str | None]]:
         """The lines of skipped.jsonl: unreadable files first, then items in order."""
-        files = [
-            {
-                "task": task,
-                "clip_id": None,
-                "reason": "unreadable_metadata",
-                "detail": one.detail,
-                "file": one.file,
-            }
-            for one in self.unreadable
-        ]
-        items = [
-            {
-                "task": task,
-                "clip_id": one.clip_id,
-                "reason": one.reason.value,
-                "detail": one.detail,
-                "file": one.file,
-            }
-            for one in self.skipped
-        ]
-        return [*files, *items]
+        lines: list[dict[str, str | None]] = []
+        for file in self.unreadable:
+            facts = {"reason": "unreadable_metadata", "detail": file.detail, "file": file.file}
+            lines.append({"task": task, "clip_id": None, **facts})
+        for one in self.skipped:
+            facts = {"reason": one.reason.value, "detail": one.detail, "file": one.file}
+            lines.append({"task": task, "clip_id": one.clip_id, **facts})
+        return lines
 
     def summary(self) -> dict[str, Any]:
         """Counts by reason, as they stand in the index and the card."""
