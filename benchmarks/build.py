@@ -3,7 +3,7 @@
 The rate is marginal, a large corpus minus a small one, so that start-up does not count; the fixed
 cost is what remains. Rounds interleave the contenders, since a shared machine's speed drifts.
 
-    python benchmarks/build.py [--rounds 5] [--dialogues 360] [--peers]
+    python benchmarks/build.py [--rounds 5] [--dialogues 360] [--peers] [--work /dev/shm/bench]
 """
 
 import argparse
@@ -15,7 +15,6 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-WORK = HERE / ".work"
 PEERS = ROOT / ".venv-bench"
 NEEDS_PEERS = ("audiofolder", "lhotse_shar")
 SLOW = ("founding_script", "audiofolder", "lhotse_shar")  # one round in two
@@ -26,9 +25,9 @@ from contenders import CONTENDERS
 from synthetic import write_corpus
 
 
-def corpus(dialogues: int) -> tuple[str, int]:
+def corpus(work: Path, dialogues: int) -> tuple[str, int]:
     """A synthetic DeepDialogue of 24 kHz WAVs as long as the real ones, and its audio's bytes."""
-    folder = WORK / f"corpus-{dialogues}"
+    folder = work / f"corpus-{dialogues}"
     if not (folder / "data").exists():
         write_corpus(folder, dialogues=dialogues, turns=6, seconds=7.66)
     return str(folder), sum(clip.stat().st_size for clip in folder.rglob("*.wav"))
@@ -44,10 +43,10 @@ def install_peers() -> None:
     (PEERS / "installed").touch()
 
 
-def time_one(name: str, folder: str) -> tuple[float, float]:
+def time_one(name: str, folder: str, work: Path) -> tuple[float, float]:
     """Seconds and peak MB of one contender on one corpus."""
     python = PEERS / "bin/python" if name in NEEDS_PEERS else Path(sys.executable)
-    command = [str(python), str(HERE / "contenders.py"), name, folder, str(WORK / "out")]
+    command = [str(python), str(HERE / "contenders.py"), name, folder, str(work / "out")]
     os.sync()  # what another wrote is not this one's to bring to disk
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     seconds, peak = done.stdout.split()[-2:]
@@ -60,34 +59,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dialogues", type=int, default=360)
     parser.add_argument("--peers", action="store_true", help="lhotse, audiofolder, the founding script too")
+    parser.add_argument("--work", type=Path, default=HERE / ".work", help="a folder on the disk to measure")
     parser.add_argument("--only", nargs="*", help="these contenders alone")
     options = parser.parse_args()
-    names = options.only or [name for name in CONTENDERS if options.peers or name not in SLOW]
+    names = (
+        ["bare_column", *options.only]
+        if options.only
+        else [name for name in CONTENDERS if options.peers or name not in SLOW]
+    )
     if set(names) & set(NEEDS_PEERS):
         install_peers()
-    (small, small_bytes), (large, large_bytes) = corpus(options.dialogues // 6), corpus(options.dialogues)
-    marginal: dict[str, list[float]] = {name: [] for name in names}
+    work = options.work
+    small, small_bytes = corpus(work, options.dialogues // 6)
+    large, large_bytes = corpus(work, options.dialogues)
+    marginal: dict[str, dict[int, float]] = {name: {} for name in names}  # by round
     fixed: dict[str, list[float]] = {name: [] for name in names}
     peaks: dict[str, float] = {}
-    ratios: dict[str, list[float]] = {name: [] for name in names}
     for name in names:
-        time_one(name, small)  # warms the page cache, and imports
+        time_one(name, small, work)  # warms the page cache, and imports
     for number in range(options.rounds):
         for name in names:
             if name in SLOW and number % 2:
                 continue
-            short, _ = time_one(name, small)
-            long, peaks[name] = time_one(name, large)
-            marginal[name].append(long - short)
+            short, _ = time_one(name, small, work)
+            long, peaks[name] = time_one(name, large, work)
+            marginal[name][number] = long - short
             fixed[name].append(short - (long - short) * small_bytes / (large_bytes - small_bytes))
-            if "bare_column" in marginal:
-                ratios[name].append(marginal[name][-1] / marginal["bare_column"][-1])
     print(f"{large_bytes / 1e6:.0f} MB minus {small_bytes / 1e6:.0f} MB of WAV, {options.rounds} rounds\n")
     head = ("", "time, bare column = 1 (median, min to max)", "MB/s", "fixed s", "peak MB")
     print(f"| {' | '.join(head)} |\n|---|---|---:|---:|---:|")
     for name in names:
-        speed = (large_bytes - small_bytes) / 1e6 / statistics.median(marginal[name])
-        median, low, high = statistics.median(ratios[name]), min(ratios[name]), max(ratios[name])
+        speed = (large_bytes - small_bytes) / 1e6 / statistics.median(marginal[name].values())
+        ratios = [seconds / marginal["bare_column"][number] for number, seconds in marginal[name].items()]
+        median, low, high = statistics.median(ratios), min(ratios), max(ratios)
         cells = (
             name,
             f"{median:.2f} ({low:.2f} to {high:.2f})",

@@ -72,7 +72,7 @@ def _speechrows(corpus: str, out: str, num_proc: int) -> Callable[[], None]:
 
     def run() -> None:
         made = builder(config_name="ttt", data_dir=corpus)
-        made.shard_bytes = 64 << 20  # so that there is work for two processes
+        made.shard_bytes = 64 << 20  # so that two processes have work
         build(made.job(), Path(out) / "rows", num_proc=num_proc)
 
     return run

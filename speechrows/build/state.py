@@ -53,19 +53,17 @@ def index_part(out: Path, task: str, shard: int, number: int) -> Path:
 
 
 def publish(temporary: Path, place: Path) -> None:
-    """Bring a finished file to disk, rename it into place, and make the rename last."""
+    """Bring a finished file to disk and rename it into place.
+
+    A rename that a power cut undoes costs no promise: `finished` looks for what a commit names.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
-    _sync(temporary)
-    temporary.replace(place)
-    _sync(place.parent)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
+    fd = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+    temporary.replace(place)
 
 
 def replace_folder(temporary: Path, place: Path) -> None:
