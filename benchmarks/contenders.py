@@ -64,7 +64,7 @@ def bare_column_synced(corpus: str, out: str) -> Callable[[], None]:
     return _bare(corpus, out, sync=True)
 
 
-def _speechrows(corpus: str, out: str, num_proc: int) -> Callable[[], None]:
+def _speechrows(corpus: str, out: str, num_proc: int, shard_bytes: int = 1 << 30) -> Callable[[], None]:
     from speechrows.build.run import build
     from speechrows.builder import load_builder
 
@@ -72,7 +72,7 @@ def _speechrows(corpus: str, out: str, num_proc: int) -> Callable[[], None]:
 
     def run() -> None:
         made = builder(config_name="ttt", data_dir=corpus)
-        made.shard_bytes = 64 << 20  # so that two processes have work
+        made.shard_bytes = shard_bytes
         build(made.job(), Path(out) / "rows", num_proc=num_proc)
 
     return run
@@ -83,9 +83,14 @@ def speechrows(corpus: str, out: str) -> Callable[[], None]:
     return _speechrows(corpus, out, 1)
 
 
-def speechrows_2(corpus: str, out: str) -> Callable[[], None]:
+def small_shards(corpus: str, out: str) -> Callable[[], None]:
+    """The same in shards of 64 MB, so that there is work for two processes."""
+    return _speechrows(corpus, out, 1, 64 << 20)
+
+
+def small_shards_2(corpus: str, out: str) -> Callable[[], None]:
     """The same with two."""
-    return _speechrows(corpus, out, 2)
+    return _speechrows(corpus, out, 2, 64 << 20)
 
 
 def _builder(corpus: str, out: str, num_proc: int | None) -> Callable[[], None]:
@@ -187,7 +192,8 @@ def founding_script(corpus: str, out: str) -> Callable[[], None]:
 CONTENDERS: dict[str, Contender] = {
     contender.__name__: contender
     for contender in (
-        raw_copy, bare_column, bare_column_synced, speechrows, speechrows_2, datasets_builder,
+        raw_copy, bare_column, bare_column_synced, speechrows, small_shards,
+        small_shards_2, datasets_builder,
         datasets_builder_2, audiofolder, lhotse_shar, founding_script,
     )
 }  # fmt: skip

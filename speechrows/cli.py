@@ -1,6 +1,7 @@
 """The command line: `speechrows build | validate | stats | show | infos`.
 
-Exit codes: 0 done, 1 the data falls short (the table says where), 2 the call was wrong.
+Exit codes: 0 done, 1 the data falls short (the table says where) or the machine does (no room, a
+worker that died), 2 the call was wrong.
 """
 
 import argparse
@@ -13,7 +14,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 
@@ -27,12 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parse(arguments)
         return options.run(options)
-    except ShortfallError as error:
-        print(f"speechrows: {error}", file=sys.stderr)
-        return 1
     except SpeechRowsError as error:
         print(f"speechrows: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UsageError) else 1
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

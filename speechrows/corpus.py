@@ -46,6 +46,7 @@ class Corpus:
     root: str
     located: Mapping[str, str] | None = None
     _fs: Any = field(default=None, compare=False, repr=False)
+    _inside: dict[str, bool] = field(default_factory=dict[str, bool], compare=False, repr=False)
     _held: dict[str, bytes] = field(default_factory=dict[str, bytes], compare=False, repr=False)
 
     @staticmethod
@@ -99,6 +100,14 @@ class Corpus:
                     yield Entry(path, stat.st_size, str(stat.st_mtime_ns))
 
     def _is_inside(self, path: str) -> bool:
+        folder = path.rpartition("/")[0]
+        if folder not in self._inside:  # asked once a folder: it is a look at every part of the path
+            self._inside[folder] = self._leads_inside(folder)
+        return self._inside[folder] and (
+            not os.path.islink(os.path.join(self.root, path)) or self._leads_inside(path)
+        )
+
+    def _leads_inside(self, path: str) -> bool:
         real = os.path.realpath(os.path.join(self.root, path))
         return real == self.root or real.startswith(self.root + os.sep)
 

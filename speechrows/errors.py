@@ -15,7 +15,7 @@ class ShortfallError(SpeechRowsError):
     """The data falls short (exit code 1): too many faults, or nothing to build from."""
 
 
-class TemplateError(SpeechRowsError):
+class TemplateError(UsageError):
     """A chat template whose shape leaves no place for a supervised target."""
 
 

@@ -124,6 +124,10 @@ def locked(out: Path) -> Generator[None]:
                 yield
             finally:
                 shutil.rmtree(temporary_folder(out), ignore_errors=True)
+    except PermissionError as error:
+        raise UsageError(
+            f"{out}: can not be written ({error.strerror}); give a folder of your own"
+        ) from error
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise

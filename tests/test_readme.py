@@ -1,0 +1,55 @@
+"""README tells the truth: its card is valid, its row is the one that is built, its table is the code's."""
+
+import re
+from pathlib import Path
+
+from building import build_rows
+from conftest import XTTS
+from huggingface_hub import DatasetCard
+from mini_hub import MiniHub
+
+import deepdialogue_ttt
+from speechrows.cli import BUILDERS
+from speechrows.show import show
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def block(heading: str) -> str:
+    """The first code block below a heading."""
+    return README.partition(f"\n## {heading}\n")[2].partition("```")[2].partition("\n```")[0].strip("\n")
+
+
+def test_its_head_is_a_valid_dataset_card(hub: MiniHub) -> None:
+    card = DatasetCard(README)
+    card.validate(repo_type="dataset")
+    assert card.data.license == "apache-2.0"
+    assert [request[0] for request in hub.log] == ["POST"]
+
+
+def test_its_row_is_the_one_that_the_demo_builds(tmp_path: Path) -> None:
+    build_rows(XTTS, tmp_path / "rows")
+    shown = show(str(tmp_path / "rows")).splitlines()
+    printed = block("One row").splitlines()
+    assert len(printed) > 12
+    assert [line for line in printed if line not in shown] == []
+
+
+def test_its_table_marks_what_is_there_and_what_is_missing() -> None:
+    table = README.partition("## Builders and configs\n")[2].partition("\n\n")[2].partition("\n\n")[0]
+    lines = [[cell.strip(" `") for cell in line.strip("| ").split("|")] for line in table.splitlines()]
+    heads = [re.findall(r"\w+", head) for head in lines[0]]
+    for builder, *cells in lines[2:]:
+        for names, cell in zip(heads[1:], cells, strict=True):
+            there = builder in BUILDERS and set(names) & set(deepdialogue_ttt.CONFIGS)
+            assert (cell == "yes") == bool(there), (builder, names, cell)
+
+
+def test_every_file_it_names_exists() -> None:
+    for name in re.findall(
+        r"^(\S+\.py|speechrows/\S+|docs/\S+\.md)\s", block("Where things are"), re.MULTILINE
+    ):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"\]\((docs/[\w.]+|benchmarks/[\w.]+)\)", README):
+        assert (ROOT / name).exists(), name
