@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := rows/deepdialogue_ttt
+ROW := deepdialogue_ttt/train/deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0/ttt
 COMPAT := 3.6.0 4.8.5
 # What datasets itself decides the version of; the rest is pinned in the compat lanes too.
 UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
@@ -23,7 +24,7 @@ demo: install
 	$(BIN)/speechrows build deepdialogue_ttt response --data-dir samples/deepdialogue-xtts --out $(DEMO)
 	$(BIN)/speechrows validate $(DEMO)
 	$(BIN)/speechrows stats $(DEMO)
-	$(BIN)/speechrows show $(DEMO)
+	$(BIN)/speechrows show $(DEMO) $(ROW)
 	@echo; echo 'Open it in Python:'
 	@echo '  from datasets import load_dataset'
 	@echo '  rows = load_dataset("$(DEMO)", "stage_2", split="train", streaming=True)'
