@@ -42,7 +42,7 @@ test-compat: $(COMPAT:%=.venv-compat/%/installed)
 	$(PYTHON) -m venv .venv-compat/$*
 	grep -vE '^($(UNPINNED))==' constraints.txt > .venv-compat/$*/constraints.txt
 	.venv-compat/$*/bin/$(PIP) --constraint .venv-compat/$*/constraints.txt \
-	  --editable . datasets==$* pytest $(if $(filter 3.%,$*),,torch torchcodec)
+	  --editable . datasets==$* pytest $(if $(filter 3.%,$*),librosa,torch torchcodec)
 	touch $@
 
 check: install

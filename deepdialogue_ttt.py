@@ -19,7 +19,6 @@ the curriculum's four stages hold the same conversations (`speechrows stats` say
 This file is longer than 300 lines: it reads three shapes, with every fault that each can have.
 """
 
-import csv
 import io
 import itertools
 import json
@@ -77,39 +76,43 @@ ABOUT = About(
     languages=("en",),
 )
 
-_PUBLISHED_NAME = re.compile(r"(\d+)_([^_]+)_([^.]*)\.\w+$")  # number from 1, speaker, acted emotion
-_DOCUMENTED_NAME = re.compile(r"turn_(\d+)\.\w+$")  # number from 0
+_AUDIO = r"\.(?:wav|flac|opus|ogg|mp3|aiff?|au|caf|rf64|w64)$"  # a .txt beside a clip is no clip
+_PUBLISHED_NAME = re.compile(r"(\d+)_([^_]+)_([^.]*)" + _AUDIO, re.IGNORECASE)  # from 1, speaker, emotion
+_DOCUMENTED_NAME = re.compile(r"turn_(\d+)" + _AUDIO, re.IGNORECASE)  # number from 0
 _TABLE_COLUMNS = ("conversation_id", "turn_index", "speaker", "text", "segment_audio_path")
 
 
-def list_units(corpus: Corpus) -> tuple[str, list[Unit]]:
-    """What was found, in words, and the dialogues of the corpus in order."""
-    entries = corpus.list()
+def list_units(corpus: Corpus, entries: list[Entry]) -> tuple[str, list[Unit]]:
+    """What was found in the corpus' listing, in words, and its dialogues in order."""
     beside: dict[str, list[Entry]] = {}
     for entry in entries:
         folder, is_segment, _ = f"{entry.path}/".rpartition("/segments/")
         if not entry.path.endswith("_full.wav"):
             beside.setdefault(folder if is_segment else _folder(entry.path), []).append(entry)
     units = [
-        _unit(entry.path, [entry, *beside.get(entry.path[:-5], [])])
+        _unit(entry.path, "", [entry, *beside.get(entry.path[:-5], [])])
         for entry in entries
-        if entry.path.endswith(".json") and "/" in entry.path
+        if entry.path.endswith(".json") and "/" in entry.path and "/segments/" not in entry.path
     ]
     tables = [entry.path for entry in entries if entry.path.endswith(".parquet")]
     if units:
         note = " (the table beside them is not read)" if tables else ""
         return f"{len(units)} dialogue JSONs{note}", units
     listed = {entry.path: entry for entry in entries}  # what is not there is not downloaded
-    for table in tables:
-        for stem, turns in sorted(_read_table(corpus, table).items()):
-            paths = [posixpath.join(_folder(table), str(turn["audio_file"])) for turn in turns]
-            units.append(_unit(f"{table}#{stem}", [listed[path] for path in paths if path in listed]))
-    return f"no dialogue JSON; {len(units)} conversations in {len(tables)} tables", units
+    for folder, group in itertools.groupby(tables, _folder):
+        parts = list(group)
+        for stem, turns in sorted(_read_tables(corpus, parts).items()):
+            paths = [posixpath.join(folder, str(turn["audio_file"])) for turn in turns]
+            beside_it = [listed[path] for path in (*parts, *paths) if path in listed]
+            units.append(_unit(parts[0], stem, beside_it))
+    found = f"no <config>/<dialogue>.json; {len(units)} conversations in {len(tables)} tables"
+    return found, units
 
 
-def _unit(key: str, entries: Sequence[Entry]) -> Unit:
-    files = tuple(entry.path for entry in entries if entry.path != key)
-    return Unit(key=key, files=files, num_bytes=sum(entry.num_bytes for entry in entries))
+def _unit(file: str, name: str, entries: Sequence[Entry]) -> Unit:
+    weight = sum(entry.num_bytes for entry in entries if not entry.path.endswith(".parquet"))
+    files = tuple(entry.path for entry in entries if entry.path != file)
+    return Unit(file=file, name=name, files=files, num_bytes=weight)
 
 
 def read_dialogues(
@@ -118,16 +121,15 @@ def read_dialogues(
     """The dialogues of some units, in order, whatever their shape."""
     held, conversations = "", dict[str, list[dict[str, Any]]]()
     for unit in units:
-        table, is_table, stem = unit.key.partition(".parquet#")
-        if not is_table:
+        if not unit.name:
             yield from _read_json(corpus, unit, swap_roles)
             continue
-        table += ".parquet"
-        if table != held:
-            held, conversations = table, _read_table(corpus, table)
-        turns, folder = conversations[stem], _folder(table)
-        found = _Found(file=table, folder=folder, turns=turns, domain=turns[0]["domain"], first=1)
-        yield _dialogue(corpus, found, folder, stem, swap_roles)
+        if unit.file != held:
+            parts = [unit.file, *(path for path in unit.files if path.endswith(".parquet"))]
+            held, conversations = unit.file, _read_tables(corpus, parts)
+        turns, folder = conversations[unit.name], _folder(unit.file)
+        found = _Found(file=unit.file, folder=folder, turns=turns, domain=turns[0]["domain"], first=1)
+        yield _dialogue(corpus, found, folder, unit.name, swap_roles)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,8 +146,17 @@ class _Found:
     is_refused: bool = False  # its segments/ is a symlink, which is not followed
 
 
-def _read_table(corpus: Corpus, table: str) -> dict[str, list[dict[str, Any]]]:
-    """The turns of a table by conversation; one without an id is named after its file and row."""
+def _read_tables(corpus: Corpus, tables: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The turns of a folder's tables by conversation, which may straddle them."""
+    conversations: dict[str, list[dict[str, Any]]] = {}
+    for table in tables:
+        for stem, turn in _read_table(corpus, table):
+            conversations.setdefault(stem, []).append(turn)
+    return conversations
+
+
+def _read_table(corpus: Corpus, table: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The turns of a table; a conversation without an id is named after its file and row."""
     try:
         found = pq.read_table(io.BytesIO(corpus.read(table)))
     except ValueError as error:
@@ -156,7 +167,6 @@ def _read_table(corpus: Corpus, table: str) -> dict[str, list[dict[str, Any]]]:
             f"{table}: has the columns {', '.join(found.column_names)}; expected "
             f"{', '.join(missing)} too, as in the corpus' one-row-per-turn table"
         )
-    conversations: dict[str, list[dict[str, Any]]] = {}
     for i, row in enumerate(found.to_pylist()):
         told, clip = row["conversation_id"], row["segment_audio_path"]
         stem = f"{_name(table)[:-8]}:{i}" if told in (None, "") else str(told)
@@ -170,26 +180,27 @@ def _read_table(corpus: Corpus, table: str) -> dict[str, list[dict[str, Any]]]:
             "audio_file": None if clip in ("", "null") else clip,
             "domain": row.get("domain"),
         }
-        conversations.setdefault(stem, []).append(turn)
-    return conversations
+        yield stem, turn
 
 
 def _read_json(corpus: Corpus, unit: Unit, swap_roles: bool) -> Iterator[Dialogue | UnreadableFile]:
-    folder, lines = unit.key[:-5], dict[str, dict[str, str]]()
+    folder, lines = unit.file[:-5], dict[str, dict[str, str]]()
     try:
         # Bytes that are no UTF-8 become lone surrogates: they cost their own turn, not the file.
-        told = json.loads(_read_text(corpus, unit.key, "surrogateescape"))
+        told = json.loads(_read_text(corpus, unit.file, "surrogateescape"))
         turns = _turns(told)
     except (ValueError, RecursionError, OSError, BadClipError) as error:
         detail = f"found {_say(error)}; expected the JSON of a dialogue"
-        yield UnreadableFile(file=unit.key, detail=detail)
+        yield UnreadableFile(file=unit.file, detail=detail)
         return
     try:
         if f"{folder}/metadata.tsv" in unit.files:
-            text = _read_text(corpus, f"{folder}/metadata.tsv", "strict")
-            for line in csv.DictReader(io.StringIO(text), delimiter="\t"):
+            # Not by csv: some writers quote, some do not, and quotes are not compared.
+            heads, *rest = _read_text(corpus, f"{folder}/metadata.tsv", "strict").splitlines()
+            for values in rest:
+                line = dict(zip(heads.split("\t"), values.split("\t"), strict=False))
                 lines[_name(line.get("filename") or line.get("audio_path") or "")] = line
-    except (ValueError, csv.Error, OSError, BadClipError) as error:
+    except (ValueError, OSError, BadClipError) as error:
         detail = f"found {_say(error)}; expected tab-separated lines of UTF-8"
         yield UnreadableFile(file=f"{folder}/metadata.tsv", detail=detail)
     segments: dict[int, list[str]] = {}
@@ -199,7 +210,7 @@ def _read_json(corpus: Corpus, unit: Unit, swap_roles: bool) -> Iterator[Dialogu
         elif match := _DOCUMENTED_NAME.match(_name(path)):
             segments.setdefault(int(match[1]), []).append(path)
     found = _Found(
-        file=unit.key, folder=folder, turns=turns, domain=told.get("domain"), segments=segments,
+        file=unit.file, folder=folder, turns=turns, domain=told.get("domain"), segments=segments,
         lines=lines, is_refused=f"{folder}/segments" in unit.files,
     )  # fmt: skip
     *above, config, name = folder.split("/")
@@ -212,7 +223,7 @@ def _read_text(corpus: Corpus, path: str, errors: str) -> str:
 
 def _turns(told: Any) -> list[dict[str, Any]]:
     """The turns of a dialogue JSON. Raises ValueError where there are none."""
-    turns = told.get("conversation", told.get("turns")) if isinstance(told, dict) else None
+    turns = (told.get("conversation") or told.get("turns")) if isinstance(told, dict) else None
     if not isinstance(turns, list) or not turns:
         what = f"the keys {', '.join(map(ascii, told))}" if isinstance(told, dict) else type(told).__name__
         raise ValueError(f"{what:.200} without a list of turns under 'conversation' or 'turns'")

@@ -25,7 +25,7 @@ _EXTENSIONS = {"FLAC": ".flac", "OPUS": ".opus", "MP3": ".mp3"}
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")  # of WAVE_FORMAT_EXTENSIBLE, after the tag
 _BITS = {_PCM: (8, 16, 24, 32), _FLOAT: (32, 64)}
-_UNKNOWN_SIZE = 0xFFFFFFFF  # what a program writes that streams WAV into a pipe
+_UNKNOWN_SIZE = 0x7FFFF000  # what a program writes that streams WAV into a pipe
 _UNKNOWN_FRAMES = (1 << 63) - 1  # what libsndfile says of FLAC that was streamed into a pipe
 _RATES = range(1_000, 768_001)  # below, a short clip would be a day of speech and a million tokens
 _MAX_CHANNELS = 1024  # libsndfile's own limit
@@ -83,7 +83,7 @@ def _wav_facts(
     if form is None:
         raise BadClipError(Reason.UNDECODABLE, "found WAV data, expected its fmt chunk before it")
     tag, channels, rate, _, block, bits = form
-    if promised == _UNKNOWN_SIZE:
+    if promised >= _UNKNOWN_SIZE:
         promised = present
     if promised > present:
         raise _truncated(f"is {total} bytes, its header promises {total - present + promised}")

@@ -14,6 +14,7 @@ from dataclasses import field
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from typing import ClassVar
 
@@ -34,6 +35,7 @@ from speechrows.codec import parse_rate
 from speechrows.configs import bands_of
 from speechrows.configs import task_of
 from speechrows.corpus import Corpus
+from speechrows.corpus import Entry
 from speechrows.corpus import listing_digest
 from speechrows.errors import UsageError
 from speechrows.ledger import Ledger
@@ -72,7 +74,8 @@ class SpeechConfig(datasets.BuilderConfig):
         """
         self.check()
         told = super().create_config_id(config_kwargs, custom_features)
-        return f"{told}-{_digest(self.recipe())[:16]}"
+        recipe = self.recipe(self.corpus().list(), tokenizers.open_tokenizer(self.tokenizer))
+        return f"{told}-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def check(self) -> None:
         """Refuse values that make no rows.
@@ -84,20 +87,20 @@ class SpeechConfig(datasets.BuilderConfig):
         if not 0 <= self.validation_fraction < 1:
             raise UsageError(f"validation fraction: found {self.validation_fraction}, expected from 0 to 1")
         try:
-            datetime.date.fromisoformat(self.date)
+            self.date = datetime.date.fromisoformat(self.date).isoformat()
         except ValueError:
             raise UsageError(f"date: found {self.date!r}, expected a day such as 2024-07-26") from None
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self, listing: list[Entry], tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
         """Everything that decides the rows, by name, without paths of this machine."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name in flags_of(type(self))}
+        own = {name: getattr(self, name) for name in flags_of(type(self)) if name != "source"}
         return {
             **own,
             "row_version": ROW_VERSION,
-            "tokenizer": tokenizers.fingerprint(tokenizers.open_tokenizer(self.tokenizer)),
+            "tokenizer": tokenizers.fingerprint(tokenizer),
             "audio_tokens_per_second": str(parse_rate(self.audio_tokens_per_second)),
             "corpus": self.corpus().label,
-            "listing": listing_digest(self.corpus().list()),
+            "listing": listing_digest(listing),
         }
 
     def corpus(self) -> Corpus:
@@ -106,19 +109,15 @@ class SpeechConfig(datasets.BuilderConfig):
         Raises:
             UsageError: there is none.
         """
-        if self.data_dir is None and self.source is None:
+        if not (self.data_dir or (self.data_dir is None and self.source)):
             raise UsageError("no data_dir; expected the corpus' folder, or hf://datasets/org/name")
-        return Corpus.open(self.data_dir or f"hf://datasets/{self.source}")
+        return Corpus.open(str(self.data_dir) if self.data_dir else f"hf://datasets/{self.source}")
 
 
 def flags_of(config_class: type[SpeechConfig]) -> list[str]:
     """The fields of a config that are its own choices, not datasets' bookkeeping."""
     theirs = {field.name for field in fields(datasets.BuilderConfig)}
     return [field.name for field in fields(config_class) if field.name not in theirs]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 class SpeechBuilder(datasets.ArrowBasedBuilder):
@@ -129,7 +128,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
     config: SpeechConfig
     shard_bytes = SHARD_BYTES  # of corpus files, at most, that one process builds in one go
 
-    list_units: ClassVar[Callable[[Corpus], tuple[str, list[Unit]]]]
+    list_units: ClassVar[Callable[[Corpus, list[Entry]], tuple[str, list[Unit]]]]
     read_dialogues: ClassVar[Callable[..., Iterator[Dialogue | UnreadableFile]]]
 
     def _info(self) -> datasets.DatasetInfo:
@@ -141,32 +140,27 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             citation=self.ABOUT.citation,
         )
 
-    def shards(self, corpus: Corpus) -> list[Shard]:
-        """The corpus in shards; what was found is said aloud.
+    def shards(self, corpus: Corpus, listing: list[Entry]) -> tuple[str, list[Shard]]:
+        """What was found in a corpus, in words, and its shards.
 
         Raises:
             UsageError: the folder holds nothing that this builder reads.
         """
-        found, units = type(self).list_units(corpus)
+        found, units = type(self).list_units(corpus, listing)
         if not units:
             raise UsageError(
                 f"{corpus.root}: found {found}; expected {self.ABOUT.title} as it is published "
                 f"({self.ABOUT.homepage})"
             )
-        logger.info(f"{corpus.root}: {found}")
-        self.found = found
-        return plan_shards(units, self.shard_bytes)
+        return found, plan_shards(units, self.shard_bytes)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         corpus = self.config.corpus()
-        shards = self.shards(corpus)
+        found, shards = self.shards(corpus, corpus.list())
+        logger.warning(f"{corpus.root}: {found}")  # a choice that a person has to see
         if self.config.data_dir is None:
-            files = {
-                path: corpus.address(path)
-                for shard in shards
-                for unit in shard.units
-                for path in _files(unit)
-            }
+            paths = [path for shard in shards for unit in shard.units for path in (unit.file, *unit.files)]
+            files = {path: corpus.address(path) for path in paths}
             corpus = Corpus(root=corpus.root, located=dl_manager.download(files))
         splits = ["train"] + (["validation"] if self.config.validation_fraction else [])
         return [
@@ -193,15 +187,18 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
     def job(self) -> BuildJob:
         """What `speechrows build` builds: all of the task that this config is a view of."""
         config = self.config
-        tokenizer = tokenizers.open_tokenizer(config.tokenizer)
+        corpus, tokenizer = config.corpus(), tokenizers.open_tokenizer(config.tokenizer)
+        listing = corpus.list()
+        found, shards = self.shards(corpus, listing)
         options = {name: getattr(config, name) for name in ("data_dir", *flags_of(type(config)))}
         return BuildJob(
             builder=self.name,
             about=self.ABOUT,
             task=task_of(config.name),
-            recipe={**config.recipe(), "shard_bytes": self.shard_bytes},
+            recipe={**config.recipe(listing, tokenizer), "shard_bytes": self.shard_bytes},
             tokenizer=tokenizer,
-            shards=self.shards(config.corpus()),
+            found=found,
+            shards=shards,
             make_pipeline=partial(_pipeline_of, _where(type(self)), config.name, options, tokenizer),
         )
 
@@ -226,11 +223,6 @@ def make_pipeline(
     )
 
 
-def _files(unit: Unit) -> tuple[str, ...]:
-    table, is_table, _ = unit.key.partition(".parquet#")
-    return (f"{table}.parquet" if is_table else unit.key, *unit.files)
-
-
 def _where(builder: type[SpeechBuilder]) -> str:
     """A name under which another process finds a builder: its module's, or its file's."""
     module = sys.modules[builder.__module__]
@@ -252,21 +244,7 @@ def load_builder(name: str) -> type[SpeechBuilder]:
     Raises:
         UsageError: no such module, or not one builder in it.
     """
-    if name.endswith(".py"):
-        path = Path(name)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None or not path.exists():
-            raise UsageError(f"{name}: no such file; expected a corpus module")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module  # so that its classes can be pickled
-        spec.loader.exec_module(module)
-    else:
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                f"{name}: {error}; expected a corpus module such as deepdialogue_ttt, or its file"
-            ) from error
+    module = _load_file(Path(name)) if name.endswith(".py") else _import(name)
     found = [
         value
         for value in vars(module).values()
@@ -277,3 +255,30 @@ def load_builder(name: str) -> type[SpeechBuilder]:
     if len(found) != 1:
         raise UsageError(f"{name}: found {len(found)} SpeechBuilder classes; expected one a module")
     return found[0]
+
+
+def _load_file(path: Path) -> ModuleType:
+    """The module of a file, under the file's name, so that its classes can be pickled."""
+    if not path.exists():
+        raise UsageError(f"{path}: no such file; expected a corpus module")
+    there = sys.modules.get(path.stem)
+    if there is not None:
+        if Path(there.__file__ or "").resolve() == path.resolve():
+            return there
+        raise UsageError(f"{path}: another module is called {path.stem}; give the file another name")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (ImportError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{name}: {error}; expected a corpus module such as deepdialogue_ttt, or its file"
+        ) from error

@@ -37,7 +37,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # The builder's own fields become flags, so it is looked up before the rest is parsed.
     builder = arguments[1] if len(arguments) > 1 and arguments[0] == "build" else None
-    _add_build(commands.add_parser("build", help="make a corpus' rows"), builder)
+    if builder is not None and builder.startswith("-") and builder not in ("-h", "--help"):
+        raise UsageError(f"speechrows build: found {builder} first, expected BUILDER CONFIG, then flags")
+    about = "More flags are a builder's own: see `speechrows build BUILDER --help`."
+    _add_build(commands.add_parser("build", help="make a corpus' rows", epilog=about), builder)
     for name, run, text in (
         ("validate", _validate, "check every promise, row by row"),
         ("stats", _stats, "hours, turns, tokens, what each stage holds"),
@@ -55,8 +58,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
                 "--allow",
                 action="append",
                 default=[],
-                metavar="CHECK",
-                help="tell, but do not fail: silence, clipping",
+                choices=("silence", "clipping"),
+                help="tell, but do not fail",
             )
     infos = commands.add_parser("infos", help="write dataset_infos.json: features, licence, citation")
     infos.add_argument("--out", type=Path, default=Path("dataset_infos.json"))
@@ -96,6 +99,7 @@ def _flags(builder: str) -> list[Any]:
 def _build(options: argparse.Namespace) -> int:
     from speechrows.build.run import build
     from speechrows.builder import load_builder
+    from speechrows.layout import CARD
     from speechrows.ledger import describe
 
     builder = load_builder(options.builder)
@@ -104,10 +108,14 @@ def _build(options: argparse.Namespace) -> int:
         raise UsageError(
             f"{options.builder} has no config {options.config!r}; expected one of {', '.join(configs)}"
         )
+    if options.num_proc < 1 or not 0 <= options.max_skipped <= 1:
+        raise UsageError("expected --num-proc of at least 1 and --max-skipped from 0 to 1")
+    if options.data_dir and options.out.resolve().is_relative_to(Path(options.data_dir).resolve()):
+        raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
     chosen = {field.name: getattr(options, field.name) for field in _flags(options.builder)}
     made = builder(config_name=options.config, data_dir=options.data_dir, **chosen)
     job = made.job()
-    print(f"{options.data_dir or made.config.source}: {made.found}")
+    print(f"{options.data_dir or made.config.source}: {job.found}")
     if made.config.tokenizer is None:
         print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
     summary = build(
@@ -118,7 +126,11 @@ def _build(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     print(f"{options.out}: {job.builder}, {job.task.name} rows\n{describe(summary)}")
-    print(f'open it with: load_dataset("{options.out}", "{options.config}")')
+    config = options.config
+    if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
+        print(f"{config} is empty: every conversation is longer than its limit")
+        config = job.task.name
+    print(f'open it with: load_dataset("{options.out}", "{config}")')
     return 0
 
 

@@ -17,8 +17,10 @@ def parse_rate(text: str | float) -> Fraction:
         rate = Fraction(str(text))
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
-    if rate <= 0:
-        raise UsageError(f"audio tokens per second: found {text!r}, expected a number above 0, such as 12.5")
+    if not 0 < rate <= 1000:
+        raise UsageError(
+            f"audio tokens per second: found {text!r}, expected a number above 0, at most 1000, such as 12.5"
+        )
     return rate
 
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import posixpath
 import re
+import time
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -21,10 +22,12 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from speechrows.errors import BadClipError
+from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.types import Reason
 
 _CONNECTIONS = 16  # at once, to a remote store
+_PAUSES = (0.5, 2.0)  # seconds before a remote store is asked again
 
 
 class Entry(NamedTuple):
@@ -79,16 +82,22 @@ class Corpus:
         return re.sub(r"@[^/]*", "", label)  # a Hub revision
 
     def list(self) -> list[Entry]:
-        """Every file, sorted by path."""
+        """Every file, sorted by path; not those whose name, or folder's, begins with a dot."""
         if self._fs is None:
             return sorted(self._walk(""))
         found: Mapping[str, Mapping[str, Any]] = self._fs.find(self.root, detail=True)
         cut = len(self.root) + 1
-        return sorted(Entry(path[cut:], int(info["size"] or 0), _stamp(info)) for path, info in found.items())
+        return sorted(
+            Entry(path[cut:], int(info["size"] or 0), _stamp(info))
+            for path, info in found.items()
+            if not path[cut:].startswith(".") and "/." not in path[cut:]
+        )
 
     def _walk(self, folder: str) -> Iterator[Entry]:
         with os.scandir(os.path.join(self.root, folder)) as entries:
             for entry in entries:
+                if entry.name.startswith("."):  # what git and download tools keep beside the data
+                    continue
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 # os.path, not the entry: a symlink to itself raises there.
                 if entry.is_symlink() and not (os.path.isfile(entry.path) and self._is_inside(path)):
@@ -148,26 +157,43 @@ class Corpus:
     def _try_to_read(self, path: str) -> bytes | None:
         try:
             return self.read(path)
-        except OSError:
+        except FileNotFoundError:
             return None
 
     def read(self, path: str) -> bytes:
-        """The whole of a file. Raises OSError, FileNotFoundError among them."""
+        """The whole of a file.
+
+        Raises:
+            OSError: it can not be read, FileNotFoundError among them.
+            StoreError: a remote store did not answer, asked again and again.
+        """
         if path in self._held:
             return self._held[path]
-        if self.located is not None:
-            if path not in self.located:
-                raise FileNotFoundError(path)
-            place = self.located[path]
-            if "://" in place:
-                with fsspec.open(place, "rb") as file:
-                    return file.read()  # pyright: ignore[reportAttributeAccessIssue]
-            with open(place, "rb") as file:
-                return file.read()
-        if self._fs is not None:
-            return self._fs.cat_file(f"{self.root}/{path}")
-        with open(os.path.join(self.root, path), "rb") as file:
+        if self.located is not None and path not in self.located:
+            raise FileNotFoundError(path)
+        place = self.local_path(path)
+        if place is None:
+            return self._read_remote(path)
+        with open(place, "rb") as file:
             return file.read()
+
+    def _read_remote(self, path: str) -> bytes:
+        for pause in (*_PAUSES, None):
+            try:
+                if self.located is None:
+                    return self._fs.cat_file(f"{self.root}/{path}")
+                with fsspec.open(self.located[path], "rb") as file:
+                    return file.read()  # pyright: ignore[reportAttributeAccessIssue]
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                if pause is None:
+                    raise StoreError(
+                        f"{self.root}/{path}: the store did not answer ({error}). Run the same command "
+                        "again: finished shards are kept"
+                    ) from error
+                time.sleep(pause)
+        raise AssertionError
 
     def address(self, path: str) -> str:
         """The fsspec address of a file, for a download manager."""

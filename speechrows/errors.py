@@ -15,6 +15,10 @@ class ShortfallError(SpeechRowsError):
     """The data falls short (exit code 1): too many faults, or nothing to build from."""
 
 
+class StoreError(SpeechRowsError):
+    """A remote store did not answer: nothing is known of the file, so nothing is skipped."""
+
+
 class TemplateError(UsageError):
     """A chat template whose shape leaves no place for a supervised target."""
 

@@ -1,12 +1,16 @@
 """Where everything lies in a built folder, which is also the Hub repository; how to open one."""
 
 import atexit
+import hashlib
 import json
+import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +39,14 @@ def index_path(task: str, split: str) -> str:
     return f"index/{task}/{split}.parquet"
 
 
+def footer_digest(file: BinaryIO) -> str:
+    """The SHA-256 of a parquet file's footer: what a shard is bound to its index by."""
+    file.seek(-8, os.SEEK_END)
+    (length,) = struct.unpack("<I", file.read(4))
+    file.seek(-8 - length, os.SEEK_END)
+    return hashlib.sha256(file.read(length)).hexdigest()
+
+
 @dataclass(frozen=True)
 class RowsFolder:
     """A built folder, on disk or as a Hub dataset, read by ranges."""
@@ -54,7 +66,13 @@ class RowsFolder:
         if not fs.isdir(root) and "://" not in address and address.count("/") == 1:
             fs, root = url_to_fs(f"hf://datasets/{address}")
         folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs)
-        if not folder.splits():
+        try:
+            splits = folder.splits()
+        except OSError as error:
+            raise UsageError(
+                f"{address}: no such folder here, and no such dataset on the Hub ({error})"
+            ) from error
+        if not splits:
             raise UsageError(
                 f"{address}: found no index/<task>/<split>.parquet; expected a folder that "
                 "`speechrows build` wrote, or a Hub dataset published from one"
@@ -74,7 +92,9 @@ class RowsFolder:
     def index_facts(self, task: str, split: str) -> Mapping[str, Any]:
         """What the index says of the task as a whole: its shards, and its ledger."""
         with self.open_file(index_path(task, split)) as file:
-            metadata = pq.read_schema(file).metadata
+            metadata = pq.read_schema(file).metadata or {}
+        if b"speechrows" not in metadata:
+            raise UsageError(f"{self.address}: {index_path(task, split)} is no index that a build wrote")
         return json.loads(metadata[b"speechrows"])
 
     def tokenizer_folder(self) -> str:

@@ -86,7 +86,7 @@ def check_faults(summary: dict[str, Any], max_skipped: float) -> None:
         raise ShortfallError(
             f"{skipped:,} of {items:,} items and {unreadable:,} of {files:,} metadata files are "
             f"faulty; expected at most {max_skipped:.1%}\n{table}\nThe faults are listed in "
-            "skipped.jsonl. Mend the corpus, or raise --max-skipped: what was built is kept."
+            "skipped.jsonl. Raise --max-skipped (what was built is kept), or mend the corpus and --overwrite."
         )
     if not summary["rows"]:
-        raise ShortfallError(f"no row was built\n{table}")
+        raise ShortfallError(f"no row was built; skipped.jsonl says why of each fault\n{table}")

@@ -75,6 +75,8 @@ def text_fault(item: Item, source: str) -> Fault | None:
         if not turn.text.isascii() and not _is_unicode(turn.text):
             detail = f"the text is not valid UTF-8: {turn.text[:80]!a}"
             return Fault(reason=Reason.BAD_TEXT, detail=detail, file=source)
+    if item.turn.audio is None:
+        return Fault(reason=Reason.MISSING, detail="found no audio, expected a clip", file=source)
     if not target.text.strip():
         return Fault(reason=Reason.EMPTY_TEXT, detail="the text is empty; expected words", file=source)
     return None

@@ -108,7 +108,7 @@ def hear(dialogue: Dialogue, task: Task, loader: ClipLoader) -> Heard:
     if task.whole and faults:
         loader.rewind(start)
         kept, clips, target_clips = [], [], []
-        incomplete = _incomplete(dialogue, min(faults))
+        incomplete = _incomplete(dialogue, items[min(faults)])
         faults = {i: faults.get(i, incomplete) for i in range(len(items))}
     return Heard(
         dialogue=dialogue,
@@ -127,10 +127,7 @@ class _TurnFaultError(Exception):
 
 
 def _load(turn: Turn, loader: ClipLoader) -> Clip:
-    if turn.fault is not None:
-        raise _TurnFaultError(turn.fault)
-    if turn.audio is None:
-        raise _TurnFaultError(Fault(reason=Reason.MISSING, detail="the turn has no audio", file=""))
+    assert turn.audio is not None  # its callers ask
     try:
         return loader.load(turn.audio)
     except BadClipError as error:
@@ -142,19 +139,15 @@ def _skip(item: Item, fault: Fault) -> Skipped:
     return Skipped(clip_id=item.clip_id, reason=fault.reason, detail=fault.detail, file=fault.file)
 
 
-def _incomplete(dialogue: Dialogue, turn: int) -> Fault:
-    detail = f"item {turn} of the dialogue is skipped, and this task promises whole conversations"
+def _incomplete(dialogue: Dialogue, lost: Item) -> Fault:
+    detail = f"{lost.clip_id} is skipped, and this task promises whole conversations"
     return Fault(reason=Reason.DIALOGUE_INCOMPLETE, detail=detail, file=dialogue.source)
 
 
 def to_rows(heard: Sequence[Heard], spec: RowSpec) -> tuple[list[Row], list[Skipped]]:
     """Rows of heard dialogues, in order; texts are tokenised in one batch."""
     task = spec.task
-    targets = [
-        normalise((item.answer or item.turn).text, lower_case=task.lower_case)
-        for one in heard
-        for item in one.items
-    ]
+    targets = [_target(item, task) for one in heard for item in one.items]
     encoded = iter(zip(targets, spec.chat.encode(targets), strict=True))
     rows: list[Row] = []
     skipped: list[Skipped] = []
@@ -162,17 +155,20 @@ def to_rows(heard: Sequence[Heard], spec: RowSpec) -> tuple[list[Row], list[Skip
         mine = [next(encoded) for _ in one.items]
         faults = [i for i, (_, ids) in enumerate(mine) if ids is None]
         if faults and task.whole:
-            skipped += [
-                _skip(
-                    item,
-                    _not_round_trip(one, mine[i][0]) if i in faults else _incomplete(one.dialogue, faults[0]),
-                )
-                for i, item in enumerate(one.items)
-            ]
+            incomplete = _incomplete(one.dialogue, one.items[faults[0]])
+            for i, item in enumerate(one.items):
+                skipped.append(_skip(item, _not_round_trip(one, mine[i][0]) if i in faults else incomplete))
             continue
         skipped += [_skip(one.items[i], _not_round_trip(one, mine[i][0])) for i in faults]
         rows += _rows_of(one, mine, spec)
     return rows, skipped
+
+
+def _target(item: Item, task: Task) -> str:
+    """What the assistant says: the task's supervised segment, filled in."""
+    answer = item.answer.text if item.answer else ""
+    text = task.segments[1].text.format(transcript=item.turn.text, answer=answer)
+    return normalise(text, lower_case=task.lower_case)
 
 
 def _not_round_trip(heard: Heard, target: str) -> Fault:
@@ -235,7 +231,7 @@ def _row(plan: _Plan, heard: Heard, spec: RowSpec, split: str, length: int, tota
         turn_number=item.number,
         num_turns=len(heard.items) if task.whole else len(dialogue.turns),
         speaker=item.turn.speaker,
-        role=item.turn.role or "user",
+        role=item.turn.role or "user",  # None only beside a fault, which makes no row
         clip=plan.clip,
         transcript=normalise(item.turn.text),
         messages=(("user", chat.user), ("assistant", plan.target)),

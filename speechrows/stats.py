@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from speechrows.budget import STAGE_LIMITS
 from speechrows.configs import configs_of
+from speechrows.configs import task_of
 from speechrows.layout import RowsFolder
 from speechrows.ledger import describe
-from speechrows.tasks import TASKS
 
 _COLUMNS = [
     "conversation_id",
@@ -55,7 +55,7 @@ def stats(address: str) -> list[Stats]:
     for task, split in folder.splits():
         table = folder.index(task, split, _COLUMNS)
         before = 0
-        for config in configs_of(TASKS[task]):
+        for config in configs_of(task_of(task)):
             limit = STAGE_LIMITS.get(config)
             if limit is None:
                 found.append(_sum(config, split, table, None))
@@ -117,7 +117,8 @@ def to_text(address: str, found: list[Stats]) -> str:
         stages = [one for one in found if one.split == split and one.config in list(STAGE_LIMITS)[1:]]
         idle = [one.config for one in stages if one.adds == 0]
         if idle:
-            text += ["", f"{split}: {', '.join(idle)} add nothing: no conversation is that long."]
+            why = "no conversation lies between their limits and those of the stages before"
+            text += ["", f"{split}: {', '.join(idle)} add nothing: {why}."]
     folder = RowsFolder.open(address)
     for task in sorted({task for task, _ in folder.splits()}):
         split = next(s for t, s in folder.splits() if t == task)

@@ -53,10 +53,10 @@ def open_tokenizer(name: str | None) -> PreTrainedTokenizerFast:
 def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise UsageError(
-            f"tokenizer {name}: can not be opened ({first}); expected a Hub repository or a folder"
+            f"tokenizer {name}: can not be opened; expected a Hub repository or a folder with "
+            f"tokenizer.json, and for a gated one `hf auth login`. What was found: {error}"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UsageError(

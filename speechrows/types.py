@@ -12,7 +12,6 @@ from typing import NewType
 import numpy as np
 import numpy.typing as npt
 
-Seconds = NewType("Seconds", float)
 Samples = NewType("Samples", int)
 Tokens = NewType("Tokens", int)
 
@@ -116,11 +115,12 @@ class Dialogue:
 class Unit:
     """What a reader reads at once, a dialogue as a rule.
 
-    `key` tells the reader where it is, `files` are its clips and what lies beside them,
-    `num_bytes` is what they weigh.
+    `file` describes it, under `name` where that file describes several; `files` are its clips
+    and what lies beside them; `num_bytes` is what they weigh.
     """
 
-    key: str
+    file: str
+    name: str
     files: tuple[str, ...]
     num_bytes: int
 
@@ -150,8 +150,8 @@ class UnreadableFile:
 class Segment:
     """A piece of a task's text.
 
-    `text` holds `<audio>` and one of {transcript} {answer}; `supervised` says whether its
-    tokens (and the end-of-turn token after them) take loss.
+    `text` holds `<audio>`, or {transcript} or {answer}, which a row fills in; `supervised` says
+    whether its tokens (and the end-of-turn token after them) take loss.
     """
 
     role: Role

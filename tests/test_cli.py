@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from building import published_files
 from conftest import XTTS
 
+from speechrows import tokenizers
 from speechrows.cli import main
 
 
@@ -135,3 +137,29 @@ def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
         "sys.exit(str(heavy) if heavy else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_a_refused_template_leaves_the_folder_as_it_was(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tokenizers.byte_level()
+    bad.chat_template = "{% for m in messages %}{{ m.content }} and so on. {% endfor %}"
+    tokenizers.save(bad, tmp_path / "bad")
+    before = published_files(built)
+    call = ["build", "deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--tokenizer", str(tmp_path / "bad")]
+    assert main([*call, "--out", str(built), "--overwrite"]) == 2
+    assert main([*call, "--out", str(tmp_path / "fresh"), "--num-proc", "2"]) == 2
+    assert "after the target" in capsys.readouterr().err
+    assert published_files(built) == before
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_flags_before_the_builder_are_told_where_they_belong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "--data-dir", str(XTTS), "deepdialogue_ttt", "ttt"]) == 2
+    assert "expected BUILDER CONFIG, then flags" in capsys.readouterr().err
+
+
+def test_rows_are_not_built_into_the_corpus(xtts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["build", "deepdialogue_ttt", "ttt", "--data-dir", str(xtts), "--out", str(xtts / "rows")]
+    assert main(call) == 2
+    assert "lies in the corpus" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from conftest import XTTS
 
 import deepdialogue_ttt
 from speechrows.corpus import Corpus
+from speechrows.corpus import Entry
 from speechrows.types import Dialogue
 
 CONFIGS = ("dialogues_llama3-8B_cohere7B", "dialogues_phi4-mini")
@@ -23,7 +24,7 @@ CONFIGS = ("dialogues_llama3-8B_cohere7B", "dialogues_phi4-mini")
 
 def dialogues(folder: Path, **options: Any) -> list[Dialogue]:
     corpus = Corpus.open(str(folder))
-    _, units = deepdialogue_ttt.list_units(corpus)
+    _, units = deepdialogue_ttt.list_units(corpus, corpus.list())
     found = deepdialogue_ttt.read_dialogues(corpus, units, **options)
     return [one for one in found if isinstance(one, Dialogue)]
 
@@ -106,16 +107,21 @@ def test_a_table_whose_ids_do_not_tell_dialogues_apart_is_read_by_its_clips(kind
     assert [one.conversation_id for one in dialogues(xtts)] == expected
 
 
+def listed(folder: str) -> tuple[Corpus, list[Entry]]:
+    corpus = Corpus.open(folder)
+    return corpus, corpus.list()
+
+
 def test_jsons_win_over_the_table_and_the_choice_is_said(xtts: Path) -> None:
     for path in sorted(xtts.rglob("*.json"))[1:]:
         path.unlink()
-    said, units = deepdialogue_ttt.list_units(Corpus.open(str(xtts)))
+    said, units = deepdialogue_ttt.list_units(*listed(str(xtts)))
     assert said == "1 dialogue JSONs (the table beside them is not read)"
     assert len(units) == 1
-    said, units = deepdialogue_ttt.list_units(Corpus.open(str(without_jsons(xtts))))
-    assert said == "no dialogue JSON; 4 conversations in 1 tables"
+    said, units = deepdialogue_ttt.list_units(*listed(str(without_jsons(xtts))))
+    assert said == "no <config>/<dialogue>.json; 4 conversations in 1 tables"
     assert len(units) == 4
-    said, _ = deepdialogue_ttt.list_units(Corpus.open(str(DOCUMENTED)))
+    said, _ = deepdialogue_ttt.list_units(*listed(str(DOCUMENTED)))
     assert said == "2 dialogue JSONs"
 
 
@@ -124,9 +130,9 @@ def test_units_weigh_what_they_read(xtts: Path) -> None:
         return sum(path.stat().st_size for path in folder.rglob("segments/*.wav"))
 
     beside = sum(path.stat().st_size for path in [*xtts.rglob("*.json"), *xtts.rglob("*.tsv")])
-    _, units = deepdialogue_ttt.list_units(Corpus.open(str(xtts)))
+    _, units = deepdialogue_ttt.list_units(*listed(str(xtts)))
     assert sum(unit.num_bytes for unit in units) == clips(xtts) + beside
-    _, units = deepdialogue_ttt.list_units(Corpus.open(str(without_jsons(xtts))))
+    _, units = deepdialogue_ttt.list_units(*listed(str(without_jsons(xtts))))
     assert sum(unit.num_bytes for unit in units) == clips(xtts)
 
 

@@ -15,6 +15,8 @@ from mini_hub import MiniHub
 from test_ways_in import plain
 
 from deepdialogue_ttt import DeepDialogueTTT
+from speechrows.corpus import Corpus
+from speechrows.errors import StoreError
 from speechrows.stats import stats
 from speechrows.validate import validate
 
@@ -78,3 +80,19 @@ def test_rows_on_the_hub_load_stream_and_validate(rows: str, expected: Path, tmp
     assert report.ok, str(report)
     assert report.checked["rows"] == 17
     assert stats(rows) == stats(str(expected))
+
+
+def test_a_store_that_does_not_answer_is_asked_again_and_never_taken_for_a_fault(
+    hub: MiniHub, corpus: str, expected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Corpus.open(f"hf://datasets/{corpus}")
+    path = next(entry.path for entry in there.list() if entry.path.endswith(".wav"))
+    monkeypatch.setattr("speechrows.corpus._PAUSES", (0.0, 0.0))  # seconds, not what is tested
+    hub.hub.fail_next = [(403, "busy")] * 2
+    assert there.read(path) == (XTTS / path).read_bytes()
+    hub.hub.fail_next = [(403, "busy")] * 50
+    with pytest.raises(StoreError, match="the store did not answer"):
+        there.read(path)
+    hub.hub.fail_next = []
+    with pytest.raises(FileNotFoundError):
+        there.read("data/nowhere.wav")

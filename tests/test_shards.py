@@ -18,8 +18,8 @@ from speechrows.build.pipeline import Destination
 from speechrows.build.writer import MAX_GROUP_BYTES
 from speechrows.build.writer import MIN_GROUP_BYTES
 from speechrows.build.writer import ShardWriter
-from speechrows.build.writer import footer_digest
 from speechrows.layout import RowsFolder
+from speechrows.layout import footer_digest
 
 SMALL_SHARDS = 400_000  # bytes: three dialogues each
 
@@ -133,7 +133,10 @@ def _check_index(out: Path, task: str) -> None:
         for file in files:
             path = str(file.relative_to(out))
             told = shards[path]
-            assert (told["size"], told["footer_sha256"]) == (file.stat().st_size, footer_digest(file))
+            assert (told["size"], told["footer_sha256"]) == (
+                file.stat().st_size,
+                footer_digest(file.open("rb")),
+            )
             opened, count, data = pq.ParquetFile(file), 0, file.read_bytes()
             for group in range(opened.metadata.num_row_groups):
                 for row in opened.read_row_group(group).to_pylist():

@@ -1,5 +1,6 @@
 """Who drives a build: this process, or several that share nothing but the folder."""
 
+import functools
 import json
 import multiprocessing
 import os
@@ -22,27 +23,29 @@ from speechrows.build import state
 from speechrows.build.pipeline import Pipeline
 from speechrows.build.writer import ShardWriter
 from speechrows.build.writer import finished_index
-from speechrows.build.writer import footer_digest
 from speechrows.errors import SpeechRowsError
+from speechrows.layout import footer_digest
 from speechrows.layout import shard_path
 from speechrows.ledger import Ledger
 from speechrows.types import Shard
 
 MakePipeline = Callable[[], Pipeline]
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress) -> None:
     """Build one shard and publish it; its commit file, written last, is what makes it count.
 
-    `progress` is called with the bytes of audio written since the last call.
+    `progress` is called with how many of the shard's bytes are done since the last call.
     """
     task, tag = pipeline.spec.task.name, f"{os.getpid()}-{secrets.token_hex(4)}"
-    ledger = Ledger()
+    ledger, left = Ledger(), shard.num_bytes
     writer = ShardWriter(state.temporary_folder(out), tag)
     for place, table in pipeline.tables(shard, ledger, reuse=True):
         writer.write(place, table)
-        progress(table.nbytes)
+        done = min(left, table.nbytes)  # rows weigh more than their clips, skipped ones nothing
+        left -= done
+        progress(done)
     files: list[dict[str, Any]] = []
     for number, file in enumerate(writer.close()):
         path = shard_path(task, file.place.split, file.place.band, shard.number)
@@ -57,7 +60,7 @@ def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress)
                 "rows": file.num_rows,
                 "num_bytes": file.num_bytes,
                 "size": file.temporary.stat().st_size,
-                "footer_sha256": footer_digest(file.temporary),
+                "footer_sha256": _digest(file.temporary),
                 "index": index.name,
             }
         )
@@ -65,16 +68,28 @@ def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress)
         state.publish(file.temporary, out / path)
     commit = {"files": files, "ledger": ledger.summary(), "lines": ledger.lines(task)}
     state.write_text(state.commit_file(out, task, shard.number), json.dumps(commit), out)
+    progress(left)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return footer_digest(file)
 
 
 def run(
-    shards: Sequence[Shard], make_pipeline: MakePipeline, out: Path, num_proc: int, progress: Progress
+    shards: Sequence[Shard],
+    pipeline: Pipeline,
+    make_pipeline: MakePipeline,
+    out: Path,
+    num_proc: int,
+    progress: Progress,
 ) -> None:
-    """Build shards in this process, or in `num_proc` others; a dead one ends the build."""
+    """Build shards in this process with `pipeline`, or in `num_proc` others that make their own.
+
+    A process that dies ends the build.
+    """
     if num_proc <= 1 or len(shards) <= 1:
-        pipeline = make_pipeline() if shards else None
         for shard in shards:
-            assert pipeline is not None
             build_shard(pipeline, shard, out, progress)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks, held
@@ -95,15 +110,15 @@ def run(
                 seen = now
         except BrokenProcessPool as error:
             raise SpeechRowsError(
-                f"{out}: a worker process died (out of memory, or killed). Run the same command "
-                "again: finished shards are kept"
+                f"{out}: a worker process died (killed, out of memory, or started by a script without "
+                '`if __name__ == "__main__":`). Run the same command again: finished shards are kept'
             ) from error
         finally:
             for future in waiting:
                 future.cancel()
 
 
-_worker: tuple[Pipeline, Path, Any] | None = None  # of a worker process, set once at its start
+_worker: tuple[MakePipeline, Path, Any] | None = None  # of a worker process, set once at its start
 
 
 def _start_worker(make_pipeline: MakePipeline, out: str, done: Any) -> None:
@@ -112,7 +127,7 @@ def _start_worker(make_pipeline: MakePipeline, out: str, done: Any) -> None:
     state.share_lock(Path(out))
     if not _parent().is_alive():  # else the next build may have started before this worker held the lock
         os._exit(1)
-    _worker = make_pipeline(), Path(out), done
+    _worker = functools.cache(make_pipeline), Path(out), done
 
 
 def _exit_with_parent() -> None:
@@ -134,10 +149,10 @@ def _parent() -> Any:
 
 def _work(shard: Shard) -> None:
     assert _worker is not None
-    pipeline, out, done = _worker
+    make_pipeline, out, done = _worker
 
     def progress(num_bytes: int) -> None:
         with done.get_lock():
             done.value += num_bytes
 
-    build_shard(pipeline, shard, out, progress)
+    build_shard(make_pipeline(), shard, out, progress)

@@ -82,7 +82,7 @@ class Pipeline:
     def _fetched(self, units: Sequence[Unit]) -> Iterator[Unit]:
         """Units whose files a remote corpus has at hand: fetched a window at a time."""
         for window in plan_shards(units, WINDOW_BYTES):
-            self.corpus.fetch(path for unit in window.units for path in (unit.key, *unit.files))
+            self.corpus.fetch(path for unit in window.units for path in (unit.file, *unit.files))
             yield from window.units
 
     def _tables(

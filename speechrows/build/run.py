@@ -1,6 +1,7 @@
 """A build from start to card: claim the folder, build what is missing, merge, describe."""
 
 import json
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ class BuildJob:
     task: Task
     recipe: dict[str, Any]
     tokenizer: PreTrainedTokenizerFast
+    found: str  # in the corpus, in words
     shards: Sequence[Shard]
     make_pipeline: engine.MakePipeline
 
@@ -52,37 +54,44 @@ def build(
         ShortfallError: faults above `max_skipped` of the items; finished shards are kept.
     """
     task = job.task.name
+    out = out.absolute()  # pyarrow would take "a::b" for the address of a store
+    pipeline = job.make_pipeline()  # a template that is refused is refused before anything is touched
     with state.locked(out):
-        tokenizer = tokenizers.fingerprint(job.tokenizer)
-        mine = state.Claim(builder=job.builder, tokenizer=tokenizer, task=task, recipe=job.recipe)
+        mine = state.Claim(
+            builder=job.builder, tokenizer=job.recipe["tokenizer"], task=task, recipe=job.recipe
+        )
         state.claim(out, mine, overwrite=overwrite)
-        if not (out / TOKENIZER).exists() or overwrite:
+        if not (out / TOKENIZER).exists():
             tokenizers.save(job.tokenizer, state.temporary_folder(out) / TOKENIZER)
             state.replace_folder(state.temporary_folder(out) / TOKENIZER, out / TOKENIZER)
         missing = [s for s in job.shards if not state.finished(out, task, s.number)]
-        total = sum(shard.num_bytes for shard in job.shards)
-        with tqdm(
-            total=total,
-            initial=total - sum(shard.num_bytes for shard in missing),
-            desc=f"{job.builder}/{task}",
-            unit="B",
-            unit_scale=True,
-            disable=None,  # quiet when not a terminal
-        ) as bar:
-            engine.run(missing, job.make_pipeline, out, num_proc, lambda n: _advance(bar, n))
-        commits = state.commits(out, task)
-        summary = _merge_ledgers(commits)
-        _write_skipped(out)
+        with _progress_bar(job, missing) as bar:
+            engine.run(missing, pipeline, job.make_pipeline, out, num_proc, bar.update)
+        commits = {name: state.commits(out, name) for name in _tasks(out)}
+        summary = _merge_ledgers(commits[task])
+        _write_skipped(out, commits)
         ledger.check_faults(summary, max_skipped)
-        _merge_indexes(out, task, commits, summary, job.recipe["audio_tokens_per_second"])
-        _remove_strays(out, task, commits)
-        _write_card(job, out)
+        _merge_indexes(out, task, commits[task], summary, job.recipe)
+        _remove_strays(out, task, commits[task])
+        _write_card(job, out, commits)
     return summary
 
 
-def _write_card(job: BuildJob, out: Path) -> None:
+def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:
+    """Bytes of the corpus, with rate and time left; what an earlier run built is done already."""
+    total = sum(shard.num_bytes for shard in job.shards)
+    return tqdm(
+        total=total,
+        initial=total - sum(shard.num_bytes for shard in missing),
+        desc=f"{job.builder}/{job.task.name}",
+        unit="B",
+        unit_scale=True,
+        disable=None,  # quiet when not a terminal
+    )
+
+
+def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[dict[str, Any]]]) -> None:
     """The card of every task in the folder that is finished; the last file to be written."""
-    commits = {name: state.commits(out, name) for name in _tasks(out)}
     finished = {name: c for name, c in commits.items() if _is_indexed(out, name, c)}
     ledgers = {name: _merge_ledgers(c) for name, c in finished.items()}
     state.write_text(out / CARD, card.render(job.builder, job.about, finished, ledgers), out)
@@ -91,10 +100,6 @@ def _write_card(job: BuildJob, out: Path) -> None:
 def _is_indexed(out: Path, task: str, commits: Sequence[dict[str, Any]]) -> bool:
     splits = {file["split"] for commit in commits for file in commit["files"]}
     return bool(splits) and all((out / index_path(task, split)).exists() for split in splits)
-
-
-def _advance(bar: Any, num_bytes: int) -> None:
-    bar.update(min(num_bytes, bar.total - bar.n))  # rows weigh a little more than their clips
 
 
 def _tasks(out: Path) -> list[str]:
@@ -113,19 +118,19 @@ def _merge_ledgers(commits: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {k: dict(sorted(v.items())) if isinstance(v, dict) else v for k, v in total.items()}
 
 
-def _write_skipped(out: Path) -> None:
+def _write_skipped(out: Path, commits: Mapping[str, Sequence[dict[str, Any]]]) -> None:
     """skipped.jsonl: the faults of every task in the folder, in shard order."""
     lines = [
         json.dumps(line, ensure_ascii=True) + "\n"
-        for task in _tasks(out)
-        for commit in state.commits(out, task)
+        for task in commits.values()
+        for commit in task
         for line in commit["lines"]
     ]
     state.write_text(out / SKIPPED, "".join(lines), out)
 
 
 def _merge_indexes(
-    out: Path, task: str, commits: Sequence[dict[str, Any]], summary: dict[str, Any], rate: str
+    out: Path, task: str, commits: Sequence[dict[str, Any]], summary: dict[str, Any], recipe: dict[str, Any]
 ) -> None:
     """One index a split, in file order: band by band, shard by shard."""
     files = sorted((file for commit in commits for file in commit["files"]), key=lambda f: f["path"])
@@ -134,12 +139,13 @@ def _merge_indexes(
         facts = {
             "shards": {f["path"]: {k: f[k] for k in ("size", "rows", "footer_sha256")} for f in mine},
             "ledger": summary,
-            "audio_tokens_per_second": rate,
+            "audio_tokens_per_second": recipe["audio_tokens_per_second"],
+            "date": recipe["date"],
         }
         temporary = state.temporary_folder(out) / f"{split}.parquet"
         writer: pq.ParquetWriter | None = None
         for file in mine:
-            part: pa.Table = pq.read_table(state.commit_file(out, task, 0).parent / file["index"])
+            part: pa.Table = pq.read_table(state.task_folder(out, task) / file["index"])
             part = part.replace_schema_metadata({"speechrows": json.dumps(facts, sort_keys=True)})
             writer = writer or pq.ParquetWriter(temporary, part.schema, compression="zstd")
             writer.write_table(part)

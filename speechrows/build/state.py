@@ -42,14 +42,19 @@ def recipe_file(out: Path) -> Path:
     return out / STATE / "recipe.json"
 
 
+def task_folder(out: Path, task: str) -> Path:
+    """Where a task's commits and parts of its index are."""
+    return out / STATE / task
+
+
 def commit_file(out: Path, task: str, shard: int) -> Path:
     """The commit of a shard."""
-    return out / STATE / task / f"{shard:05d}.json"
+    return task_folder(out, task) / f"{shard:05d}.json"
 
 
 def index_part(out: Path, task: str, shard: int, number: int) -> Path:
     """The index lines of one file of a shard."""
-    return out / STATE / task / f"{shard:05d}-{number}.parquet"
+    return task_folder(out, task) / f"{shard:05d}-{number}.parquet"
 
 
 def publish(temporary: Path, place: Path) -> None:
@@ -81,7 +86,7 @@ def write_text(place: Path, text: str, out: Path) -> None:
 
 def commits(out: Path, task: str) -> list[dict[str, Any]]:
     """The commits of a task, in shard order."""
-    files = sorted((out / STATE / task).glob("*.json"))
+    files = sorted(task_folder(out, task).glob("*.json"))
     return [json.loads(file.read_text("utf-8")) for file in files]
 
 
@@ -113,7 +118,7 @@ def locked(out: Path) -> Generator[None]:
     """
     try:
         _refuse_strangers(out)
-        (out / STATE).mkdir(parents=True, exist_ok=True)
+        _make(out / STATE)
         with _lock(out, "lock"):
             with _lock(out, "workers"):
                 pass
@@ -125,9 +130,7 @@ def locked(out: Path) -> Generator[None]:
             finally:
                 shutil.rmtree(temporary_folder(out), ignore_errors=True)
     except PermissionError as error:
-        raise UsageError(
-            f"{out}: can not be written ({error.strerror}); give a folder of your own"
-        ) from error
+        raise UsageError(f"{error.filename or out}: {error.strerror}; mend its permissions") from error
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -137,7 +140,16 @@ def locked(out: Path) -> Generator[None]:
         ) from error
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{folder}: can not be made ({error.strerror}); give another folder") from error
+
+
 def _refuse_strangers(out: Path) -> None:
+    if set(str(out)) & set("*?[]"):
+        raise UsageError(f"{out}: datasets takes * ? [ ] for a pattern; give a folder without them")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; expected a folder, or a name for a new one")
     strangers = sorted(path.name for path in out.glob("[!.]*"))
@@ -203,7 +215,8 @@ def claim(out: Path, mine: Claim, *, overwrite: bool) -> None:
     if file.exists():
         held = json.loads(file.read_text("utf-8"))
     _refuse_another(out, held, mine, overwrite=overwrite)
-    if overwrite and mine.task in held["tasks"]:
+    is_another = held["tokenizer"] != mine.tokenizer or held["tasks"].get(mine.task) != mine.recipe
+    if overwrite and is_another and mine.task in held["tasks"]:  # the same build goes on where it was
         (out / CARD).unlink(missing_ok=True)
         for folder in (f"{STATE}/{mine.task}", f"data/{mine.task}", f"index/{mine.task}"):
             shutil.rmtree(out / folder, ignore_errors=True)

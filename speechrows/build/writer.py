@@ -5,7 +5,6 @@ four bytes of length. Where, is found after closing by looking for exactly that,
 clip on: no parquet internals are needed.
 """
 
-import hashlib
 import os
 import struct
 from collections.abc import Iterator
@@ -93,7 +92,7 @@ class ShardWriter:
                 self.write(place, table[cut:])
                 return
         # A copy: the table may lie in a buffer that is filled again.
-        file.pending.append(table.take(pa.array(range(len(table)))))
+        file.pending.append(table.take(np.arange(len(table))))
         file.pending_bytes += num_bytes
         if file.pending_bytes >= MIN_GROUP_BYTES:
             self._flush(file)
@@ -207,12 +206,3 @@ def _find(fd: int, head: bytes, at: int) -> int | None:
     data = os.pread(fd, _LONGEST_PAGE_HEADER, at)
     place = data.find(head)
     return None if place < 0 else at + place
-
-
-def footer_digest(path: Path) -> str:
-    """The SHA-256 of a parquet file's footer: what a shard is bound to its index by."""
-    with path.open("rb") as file:
-        file.seek(-8, os.SEEK_END)
-        (length,) = struct.unpack("<I", file.read(4))
-        file.seek(-8 - length, os.SEEK_END)
-        return hashlib.sha256(file.read(length)).hexdigest()

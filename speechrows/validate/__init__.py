@@ -1,5 +1,7 @@
 """Every promise of docs/design.md, checked on the bytes of a built folder or a Hub dataset."""
 
+import datetime
+import struct
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -13,8 +15,10 @@ from tqdm import tqdm
 
 from speechrows import schema
 from speechrows import tokenizers
+from speechrows.chat import compile_chat
+from speechrows.configs import task_of
 from speechrows.layout import RowsFolder
-from speechrows.tasks import TASKS
+from speechrows.layout import index_path
 from speechrows.types import AUDIO_TOKEN
 from speechrows.validate.folder import Conversations
 from speechrows.validate.folder import Seen
@@ -45,7 +49,11 @@ def validate(address: str, allow: Iterable[str] = ()) -> Report:
     ledgers: dict[str, Any] = {}
     seen = Seen()
     for task, split in folder.splits():
-        facts = folder.index_facts(task, split)
+        try:
+            facts = folder.index_facts(task, split)
+        except (OSError, pa.ArrowException) as error:
+            report.fail("index", index_path(task, split), f"found {error}; expected an index")
+            continue
         ledgers[task] = facts["ledger"]
         shard_rows |= {path: shard["rows"] for path, shard in facts["shards"].items()}
         for row_id in _validate_split(folder, task, split, facts, report):
@@ -64,58 +72,68 @@ def _validate_split(
     tokenizer = tokenizers.open_tokenizer(folder.tokenizer_folder())
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     context = Context(
-        task=TASKS[task],
+        task=task_of(task),
         split=split,
         tokenizer=tokenizer,
         tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
+        chat=compile_chat(tokenizer, task_of(task), datetime.date.fromisoformat(facts["date"])),
         audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
         pad_id=int(str(pad)),
+        special_ids=frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),
     )
-    conversations = Conversations(TASKS[task], report)
-    index = folder.index(task, split)
-    lines, at = index, 0
+    conversations = Conversations(context.task, report)
+    index, at = folder.index(task, split), 0
     with tqdm(total=len(index), desc=f"{task}/{split}", unit="row", disable=None) as bar:
         for path, shard in facts["shards"].items():
-            check_shard(folder, path, shard, report)
-            for table in _groups(folder, path, report):
-                rows = table.to_pylist()
-                check_places(folder, path, rows, lines.slice(at, len(rows)).to_pylist(), report)
-                at += len(rows)
+            lines, at = index.slice(at, shard["rows"]), at + shard["rows"]
+            for rows in _groups(folder, path, shard, lines, report):
                 for row in rows:
-                    _validate_row(row, context, report)
-                    conversations.follow(row, path)
-                    yield row["row_id"]
+                    if _validate_row(row, context, report):
+                        conversations.follow(row, path)
+                    if row["row_id"] is not None:
+                        yield row["row_id"]
                 bar.update(len(rows))
     conversations.end()
     if at != len(index):
-        report.fail("index", f"{task}/{split}", f"has {len(index)} lines, the shards {at} rows")
+        report.fail("index", f"{task}/{split}", f"has {len(index)} lines, its shards {at} rows")
     _name_repeated(folder, "conversation_id", conversations.seen, report)
 
 
-def _groups(folder: RowsFolder, path: str, report: Report) -> Iterator[pa.Table]:
-    """The row groups of a shard, one in memory at a time; none where its schema is not ours."""
-    with folder.open_file(path) as file:
-        shard = pq.ParquetFile(file)
-        found: pa.Schema = shard.schema_arrow
-        if not found.equals(schema.ARROW_SCHEMA):
-            ours = schema.ARROW_SCHEMA
-            differ = [f.name for f in ours if f.name not in found.names or found.field(f.name) != f]
-            report.fail("required fields", path, f"columns differ from the row's: {', '.join(differ)}")
-            return
-        for group in range(shard.num_row_groups):
-            yield shard.read_row_group(group)
+def _groups(
+    folder: RowsFolder, path: str, facts: Mapping[str, Any], lines: pa.Table, report: Report
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a shard, a row group in memory at a time, and whether the index knows them."""
+    at = 0
+    try:
+        check_shard(folder, path, facts, report)
+        with folder.open_file(path) as file:
+            shard = pq.ParquetFile(file)
+            found, ours = shard.schema_arrow, schema.ARROW_SCHEMA
+            if not found.equals(ours):
+                differ = [f.name for f in ours if f.name not in found.names or found.field(f.name) != f]
+                report.fail("required fields", path, f"columns differ from the row's: {', '.join(differ)}")
+                return
+            for group in range(shard.num_row_groups):
+                rows = shard.read_row_group(group).to_pylist()
+                check_places(folder, path, rows, lines.slice(at, len(rows)).to_pylist(), group, report)
+                at += len(rows)
+                yield rows
+    except (OSError, pa.ArrowException, struct.error) as error:
+        report.fail("index", path, f"found {error}; expected the shard that the index was made of")
 
 
-def _validate_row(row: Mapping[str, Any], context: Context, report: Report) -> None:
+def _validate_row(row: Mapping[str, Any], context: Context, report: Report) -> bool:
+    """Check a row; False where it lacks so much that no more can be said of it."""
     report.checked["rows"] += 1
     for name, check in CHECKS.items():
         detail = check(row, context)
         if detail is not None:
-            report.fail(name, row["row_id"], detail)
+            report.fail(name, str(row["row_id"]), detail)
             if name == "required fields":
-                return
+                return False
     for name, detail in sound(row):
         report.fail(name, row["row_id"], detail)
+    return True
 
 
 def _name_repeated(folder: RowsFolder, column: str, seen: Seen, report: Report) -> None:

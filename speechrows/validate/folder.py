@@ -1,8 +1,6 @@
 """The promises that rows make together: conversations, index, ledger, card."""
 
-import hashlib
 import json
-import struct
 from array import array
 from collections import Counter
 from collections.abc import Mapping
@@ -17,11 +15,21 @@ from huggingface_hub import DatasetCard
 
 from speechrows import schema
 from speechrows.budget import band_of
+from speechrows.configs import bands_of
+from speechrows.configs import configs_of
+from speechrows.configs import task_of
 from speechrows.layout import CARD
 from speechrows.layout import SKIPPED
 from speechrows.layout import RowsFolder
+from speechrows.layout import footer_digest
+from speechrows.layout import shard_folder
 from speechrows.types import Task
 from speechrows.validate.report import Report
+
+_TOLD = (
+    "conversation_id", "turn_number", "num_turns", "num_tokens", "conversation_tokens", "sampling_rate",
+    "num_samples",
+)  # fmt: skip
 
 
 @dataclass
@@ -68,6 +76,8 @@ class Conversations:
         self.report.checked["conversations"] += 1
         numbers = [row["turn_number"] for row in rows]
         whole = list(range(rows[0]["num_turns"]))
+        if len({row["num_turns"] for row in rows}) > 1:
+            self._fail(rows, "its rows tell different num_turns")
         if self.task.whole and numbers != whole:
             self._fail(rows, f"found turns {numbers}, expected {whole}")
         if numbers != sorted(set(numbers)) or numbers[0] < 0:
@@ -85,18 +95,14 @@ class Conversations:
 def check_shard(folder: RowsFolder, path: str, facts: Mapping[str, Any], report: Report) -> None:
     """A shard is the one that its index line is bound to."""
     with folder.open_file(path) as file:
-        size = file.seek(0, 2)
-        file.seek(-8, 2)
-        (length,) = struct.unpack("<I", file.read(4))
-        file.seek(-8 - length, 2)
-        digest = hashlib.sha256(file.read(length)).hexdigest()
+        size, digest = file.seek(0, 2), footer_digest(file)
     if (size, digest) != (facts["size"], facts["footer_sha256"]):
         report.fail("index", path, f"is not the file that the index was made of ({size} bytes)")
 
 
 def check_places(
     folder: RowsFolder, path: str, rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]],
-    report: Report,
+    group: int, report: Report,
 ) -> None:  # fmt: skip
     """The index's lines name the rows of a row group, and lead to their clips' bytes."""
     if [row["row_id"] for row in rows] != [line["row_id"] for line in lines]:
@@ -107,8 +113,8 @@ def check_places(
             file.seek(line["audio_offset"])
             if file.read(line["audio_length"]) != row["audio"]["bytes"]:
                 report.fail("index", row["row_id"], f"its clip is not at {line['audio_offset']} of {path}")
-            told = ("turn_number", "num_turns", "num_tokens", "conversation_tokens", "num_samples")
-            wrong = [name for name in told if line[name] != row[name]]
+            wrong = [name for name in _TOLD if line[name] != row[name]]
+            wrong += [name for name, value in (("shard", path), ("row_group", group)) if line[name] != value]
             if wrong or line["padded_tokens"] != len(row["input_ids"]):
                 report.fail("index", row["row_id"], f"{', '.join(wrong or ['padded_tokens'])} differ")
 
@@ -116,10 +122,13 @@ def check_places(
 def check_ledger(folder: RowsFolder, ledgers: Mapping[str, Any], rows: Counter[str], report: Report) -> None:
     """Items are rows, skipped or left out; skipped.jsonl lists what the ledger counts."""
     listed: Counter[str] = Counter()
-    with folder.open_file(SKIPPED) as file:
-        for line in file:
-            fault = json.loads(line)
-            listed[fault["task"]] += fault["clip_id"] is not None
+    try:
+        with folder.open_file(SKIPPED) as file:
+            for line in file:
+                fault = json.loads(line)
+                listed[fault["task"]] += fault["clip_id"] is not None
+    except (OSError, ValueError, KeyError) as error:
+        report.fail("ledger", SKIPPED, f"found {error!r}; expected a line a fault")
     for task, ledger in ledgers.items():
         skipped, left_out = sum(ledger["skipped"].values()), sum(ledger["left_out"].values())
         if ledger["items"] != ledger["rows"] + skipped + left_out:
@@ -131,29 +140,48 @@ def check_ledger(folder: RowsFolder, ledgers: Mapping[str, Any], rows: Counter[s
 
 
 def check_card(folder: RowsFolder, shard_rows: Mapping[str, int], report: Report) -> None:
-    """Every pattern of the card matches, none overlap, and its sums are those of the files."""
-    with folder.open_file(CARD) as file:
-        data = DatasetCard(file.read().decode("utf-8")).data.to_dict()
+    """The card's configs hold the shards of their bands, each once, and sum them right."""
+    try:
+        with folder.open_file(CARD) as file:
+            data = DatasetCard(file.read().decode("utf-8")).data.to_dict()
+    except (OSError, ValueError) as error:
+        report.fail("card", CARD, f"found {error}; expected the card that a build wrote")
+        return
     infos = data.get("dataset_info") or []
     by_name = {info["config_name"]: info for info in (infos if isinstance(infos, list) else [infos])}
-    for config in data.get("configs") or []:
-        info = by_name.get(config["config_name"])
-        if info is None:
-            report.fail("card", config["config_name"], "has no dataset_info")
+    configs = {config["config_name"]: config["data_files"] for config in data.get("configs") or []}
+    if not configs:
+        report.fail("card", CARD, "lists no config; expected those of the tasks in the folder")
+    tasks = {task_of(path.split("/")[1]) for path in shard_rows}
+    for name in (name for task in tasks for name in configs_of(task) if name not in configs):
+        folders = {f"/band_{band}/" for band in bands_of(name)}
+        if any(folder_ in path for path in shard_rows for folder_ in folders):
+            report.fail("card", name, "is not listed, and there are rows of it")
+    for name, data_files in configs.items():
+        if name not in by_name:
+            report.fail("card", name, "has no dataset_info")
             continue
-        if Features._from_yaml_list(info["features"]) != schema.FEATURES:  # pyright: ignore[reportPrivateUsage]
-            report.fail("card", config["config_name"], "its features are not those of the rows")
-        told = {split["name"]: split["num_examples"] for split in info["splits"]}
-        for split in config["data_files"]:
-            found: list[str] = []
-            for pattern in split["path"]:
-                matched = folder.glob(pattern)
-                if not matched:
-                    report.fail("card", config["config_name"], f"{pattern} matches no file")
-                found += matched
-            rows = sum(shard_rows.get(path, 0) for path in found)
-            if rows != told.get(split["split"]) or len(found) != len(set(found)):
-                detail = f"{split['split']}: {told.get(split['split'])} rows told, its files hold {rows}"
-                report.fail("card", config["config_name"], detail)
-    if not by_name:
-        report.fail("card", CARD, "lists no config")
+        if Features._from_yaml_list(by_name[name]["features"]) != schema.FEATURES:  # pyright: ignore[reportPrivateUsage]
+            report.fail("card", name, "its features are not those of the rows")
+        told = {split["name"]: split["num_examples"] for split in by_name[name]["splits"]}
+        for split in data_files:
+            _check_files(folder, name, split, told.get(split["split"]), shard_rows, report)
+
+
+def _check_files(
+    folder: RowsFolder, config: str, split: Mapping[str, Any], told: int | None,
+    shard_rows: Mapping[str, int], report: Report,
+) -> None:  # fmt: skip
+    """The files that a config lists for a split are the shards of its bands, no more, no less."""
+    found = [path for pattern in split["path"] for path in folder.glob(pattern)]
+    task = task_of(config)
+    bands = [*bands_of(config)] if task.banded else [None]
+    folders = {shard_folder(task.name, split["split"], band) for band in bands}
+    expected = sorted(path for path in shard_rows if path.rpartition("/")[0] in folders)
+    if sorted(found) != expected:
+        wrong = sorted({*found} ^ {*expected}) or sorted(path for path in found if found.count(path) > 1)
+        detail = f"{split['split']}: lists too much, too little or twice: {', '.join(wrong[:3])}"
+        report.fail("card", config, detail)
+    rows = sum(shard_rows.get(path, 0) for path in found)
+    if rows != told:
+        report.fail("card", config, f"{split['split']}: {told} rows told, its files hold {rows}")

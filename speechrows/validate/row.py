@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from fractions import Fraction
 from typing import Any
 
@@ -10,15 +11,21 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from speechrows import audio
+from speechrows.chat import Chat
 from speechrows.chat import normalise
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import BadClipError
+from speechrows.traits import EMOTIONS
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Task
+from speechrows.types import Traits
 
 SILENCE = 0.001  # full scale is 1: a clip whose loudest sample is below -60 dB says nothing
 CLIPPED, CLIPPED_SHARE = 0.999, 0.01
+
+_TRAITS = tuple(field.name for field in dataclass_fields(Traits))
+NULLABLE = ("codec", "codec_targets", "target_audio", "domain", *_TRAITS)
 
 RowDict = Mapping[str, Any]
 
@@ -31,18 +38,25 @@ class Context:
     split: str
     tokenizer: PreTrainedTokenizerFast
     tokens_per_second: Fraction
+    chat: Chat
     audio_id: int
     pad_id: int
+    special_ids: frozenset[int]
 
 
 def fields(row: RowDict, context: Context) -> str | None:
     """What every row has is there, and says the same everywhere."""
-    needed = ("row_id", "clip_id", "conversation_id", "speaker", "role", "transcript", "text", "source")
-    missing = [name for name in needed if row[name] is None]
-    if missing or row["audio"] is None:
-        return f"{', '.join(missing or ['audio'])} is null"
-    if row["task"] != context.task.name or row["role"] not in ("user", "assistant"):
-        return f"found task {row['task']!r} and role {row['role']!r}; expected {context.task.name!r}"
+    missing = [name for name, value in row.items() if value is None and name not in NULLABLE]
+    if not missing and None in (row["audio"]["bytes"], row["audio"]["path"]):
+        missing = ["audio"]
+    if missing or any(None in message.values() for message in row["messages"]):
+        return f"{', '.join(missing or ['messages'])} is null"
+    if row["emotion"] not in (None, *EMOTIONS):
+        return f"found emotion {row['emotion']!r}, expected one of {', '.join(EMOTIONS)}"
+    if row["task"] != context.task.name:
+        return f"found task {row['task']!r}, expected {context.task.name!r}"
+    if row["role"] not in ("user", "assistant"):
+        return f"found role {row['role']!r}, expected user or assistant"
     ending = f"/{context.split}/{row['clip_id']}/{context.task.name}"
     if not row["row_id"].endswith(ending) or not row["clip_id"].startswith(row["conversation_id"] + "/"):
         return f"found clip_id {row['clip_id']!r}; expected row_id to end in {ending!r}"
@@ -50,7 +64,7 @@ def fields(row: RowDict, context: Context) -> str | None:
 
 
 def sound(row: RowDict) -> list[tuple[str, str]]:
-    """Audio decodes to finite float32, one dimension a channel, as long as the row says.
+    """Audio decodes to finite float32 samples, as many as the row says, neither silent nor clipped.
 
     Returns (check, detail) of what fails: several checks share one decoding.
     """
@@ -60,18 +74,20 @@ def sound(row: RowDict) -> list[tuple[str, str]]:
     except BadClipError as error:
         return [("audio decodes", error.detail)]
     found: list[tuple[str, str]] = []
+    if row["target_audio"] is not None:
+        try:
+            audio.decode(row["target_audio"]["bytes"])
+        except BadClipError as error:
+            found.append(("audio decodes", f"target_audio: {error.detail}"))
     if facts is None or not row["audio"]["path"].endswith(facts.extension):
         found.append(("audio decodes", f"path {row['audio']['path']!r} does not tell the format"))
-    mono = samples.mean(axis=1, dtype=np.float32)
-    if mono.dtype != np.float32 or mono.ndim != 1:
-        found.append(("audio decodes", f"found {mono.dtype} [{mono.ndim} dimensions]"))
-    if (len(mono), rate) != (row["num_samples"], row["sampling_rate"]):
+    if (len(samples), rate) != (row["num_samples"], row["sampling_rate"]):
         detail = (
-            f"holds {len(mono)} samples at {rate} Hz, the row says {row['num_samples']} "
+            f"holds {len(samples)} samples at {rate} Hz, the row says {row['num_samples']} "
             f"at {row['sampling_rate']} Hz"
         )
         found.append(("audio length", detail))
-    peak = float(np.abs(mono).max(initial=0))
+    peak = float(np.abs(samples).max(initial=0))
     if not np.isfinite(peak):
         found.append(("finite audio", "holds samples that are not finite"))
     elif peak < SILENCE:
@@ -116,13 +132,9 @@ def target(row: RowDict, context: Context) -> str | None:
     )
     if decoded not in (expected, " " + expected):
         return f"supervised tokens decode to {decoded!r:.80}, expected {expected!r:.80}"
-    if supervised[-1] not in context.tokenizer.all_special_ids + _added_specials(context):
+    if supervised[-1] not in context.special_ids:
         return f"the last supervised token is {supervised[-1]}, expected an end token"
     return None
-
-
-def _added_specials(context: Context) -> list[int]:
-    return [i for i, token in context.tokenizer.added_tokens_decoder.items() if token.special]
 
 
 def placeholders(row: RowDict, context: Context) -> str | None:
@@ -148,6 +160,25 @@ def messages(row: RowDict, context: Context) -> str | None:
     return None
 
 
+def rendering(row: RowDict, context: Context) -> str | None:
+    """Text, ids and labels are what the messages give under the saved tokenizer, made anew."""
+    chat, first = context.chat, not context.task.whole or row["turn_number"] == 0
+    (ids,) = chat.encode([row["messages"][1]["content"]])
+    if ids is None:
+        return "the tokenizer does not give back the assistant's content"
+    if row["text"] != chat.render(row["messages"][1]["content"], first=first):
+        return f"text is {row['text']!r:.80}, not the rendering of messages"
+    spaces = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
+    length = max(len(row["input_ids"]), chat.num_tokens(len(ids), spaces, first=first))
+    expected = chat.assemble(ids, spaces, first=first, length=length)
+    for name, found, wanted in zip(
+        ("input_ids", "labels"), (row["input_ids"], row["labels"]), expected, strict=True
+    ):
+        if found != wanted.tolist():
+            return f"{name} are not those of the messages under the saved tokenizer"
+    return None
+
+
 CHECKS: dict[str, Callable[[RowDict, Context], str | None]] = {
     "required fields": fields,
     "padding": padding,
@@ -155,4 +186,5 @@ CHECKS: dict[str, Callable[[RowDict, Context], str | None]] = {
     "target decodes": target,
     "placeholders": placeholders,
     "messages": messages,
+    "rendering": rendering,
 }

@@ -1,0 +1,1 @@
+"""Speech corpora in, training rows out. The map is docs/design.md."""
