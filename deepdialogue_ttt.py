@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speechrows import traits
@@ -79,6 +80,7 @@ ABOUT = About(
 _AUDIO = r"\.(?:wav|flac|opus|ogg|mp3|aiff?|au|caf|rf64|w64)$"  # a .txt beside a clip is no clip
 _PUBLISHED_NAME = re.compile(r"(\d+)_([^_]+)_([^.]*)" + _AUDIO, re.IGNORECASE)  # from 1, speaker, emotion
 _DOCUMENTED_NAME = re.compile(r"turn_(\d+)" + _AUDIO, re.IGNORECASE)  # number from 0
+_NO_CLIP = (None, "", "null")  # as a table's path
 _TABLE_COLUMNS = ("conversation_id", "turn_index", "speaker", "text", "segment_audio_path")
 
 
@@ -101,8 +103,10 @@ def list_units(corpus: Corpus, entries: list[Entry]) -> tuple[str, list[Unit]]:
     listed = {entry.path: entry for entry in entries}  # what is not there is not downloaded
     for folder, group in itertools.groupby(tables, _folder):
         parts = list(group)
-        for stem, turns in sorted(_read_tables(corpus, parts).items()):
-            paths = [posixpath.join(folder, str(turn["audio_file"])) for turn in turns]
+        turns = _read_tables(corpus, parts)
+        clips = turns.table["segment_audio_path"].to_pylist()
+        for stem, rows in sorted(turns.rows.items()):
+            paths = [posixpath.join(folder, str(clips[row])) for row in rows]
             beside_it = [listed[path] for path in (*parts, *paths) if path in listed]
             units.append(_unit(parts[0], stem, beside_it))
     found = f"no <config>/<dialogue>.json; {len(units)} conversations in {len(tables)} tables"
@@ -119,15 +123,16 @@ def read_dialogues(
     corpus: Corpus, units: Iterable[Unit], *, swap_roles: bool = False
 ) -> Iterator[Dialogue | UnreadableFile]:
     """The dialogues of some units, in order, whatever their shape."""
-    held, conversations = "", dict[str, list[dict[str, Any]]]()
+    held_file, held = "", None
     for unit in units:
         if not unit.name:
             yield from _read_json(corpus, unit, swap_roles)
             continue
-        if unit.file != held:
+        if unit.file != held_file:
             parts = [unit.file, *(path for path in unit.files if path.endswith(".parquet"))]
-            held, conversations = unit.file, _read_tables(corpus, parts)
-        turns, folder = conversations[unit.name], _folder(unit.file)
+            held_file, held = unit.file, _read_tables(corpus, parts)
+        assert held is not None
+        turns, folder = held.of(unit.name), _folder(unit.file)
         found = _Found(file=unit.file, folder=folder, turns=turns, domain=turns[0]["domain"], first=1)
         yield _dialogue(corpus, found, folder, unit.name, swap_roles)
 
@@ -146,17 +151,51 @@ class _Found:
     is_refused: bool = False  # its segments/ is a symlink, which is not followed
 
 
-def _read_tables(corpus: Corpus, tables: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The turns of a folder's tables by conversation, which may straddle them."""
-    conversations: dict[str, list[dict[str, Any]]] = {}
+@dataclass(frozen=True)
+class _Turns:
+    """The turns of a folder's tables, as Arrow holds them: as objects the real table weighs 600 MB."""
+
+    table: pa.Table
+    rows: Mapping[str, Sequence[int]]  # of the table, by conversation
+
+    def of(self, stem: str) -> list[dict[str, Any]]:
+        """The turns of a conversation, as in the documented JSON."""
+        return [
+            {
+                "turn_id": row["turn_index"],
+                "speaker": row["speaker"],
+                "text": row["text"],
+                "emotion": row.get("audio_ravdess_emotion") or row.get("emotion"),
+                "audio_file": None if row["segment_audio_path"] in _NO_CLIP else row["segment_audio_path"],
+                "domain": row.get("domain"),
+            }
+            for row in self.table.take(self.rows[stem]).to_pylist()
+        ]
+
+
+def _read_tables(corpus: Corpus, tables: Sequence[str]) -> _Turns:
+    """A folder's tables as one; a conversation may straddle them, and lacks an id only by mistake."""
+    parts: list[pa.Table] = []
+    rows: dict[str, list[int]] = {}
+    at = 0
     for table in tables:
-        for stem, turn in _read_table(corpus, table):
-            conversations.setdefault(stem, []).append(turn)
-    return conversations
+        parts.append(_read_table(corpus, table))
+        told, clips = (parts[-1][name].to_pylist() for name in ("conversation_id", "segment_audio_path"))
+        for i, (conversation, clip) in enumerate(zip(told, clips, strict=True)):
+            rows.setdefault(_stem(conversation, clip, f"{_name(table)[:-8]}:{i}"), []).append(at + i)
+        at += len(parts[-1])
+    return _Turns(pa.concat_tables(parts, promote_options="permissive"), rows)
 
 
-def _read_table(corpus: Corpus, table: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The turns of a table; a conversation without an id is named after its file and row."""
+def _stem(conversation: Any, clip: Any, otherwise: str) -> str:
+    """`<config>/<name>` of a table's conversation: as it says, by its clip's folder, or `otherwise`."""
+    folder = str(clip).rpartition("/segments/")[0]
+    if "/" not in str(conversation) and "/" in folder:
+        return "/".join(folder.split("/")[-2:])  # a bare stem repeats across configs
+    return otherwise if conversation in (None, "") else str(conversation)
+
+
+def _read_table(corpus: Corpus, table: str) -> pa.Table:
     try:
         found = pq.read_table(io.BytesIO(corpus.read(table)))
     except ValueError as error:
@@ -167,20 +206,7 @@ def _read_table(corpus: Corpus, table: str) -> Iterator[tuple[str, dict[str, Any
             f"{table}: has the columns {', '.join(found.column_names)}; expected "
             f"{', '.join(missing)} too, as in the corpus' one-row-per-turn table"
         )
-    for i, row in enumerate(found.to_pylist()):
-        told, clip = row["conversation_id"], row["segment_audio_path"]
-        stem = f"{_name(table)[:-8]}:{i}" if told in (None, "") else str(told)
-        if "/" not in stem and (folder := str(clip).rpartition("/segments/")[0]).count("/"):
-            stem = "/".join(folder.split("/")[-2:])  # a bare stem repeats across configs
-        turn = {
-            "turn_id": row["turn_index"],
-            "speaker": row["speaker"],
-            "text": row["text"],
-            "emotion": row.get("audio_ravdess_emotion") or row.get("emotion"),
-            "audio_file": None if clip in ("", "null") else clip,
-            "domain": row.get("domain"),
-        }
-        yield stem, turn
+    return found
 
 
 def _read_json(corpus: Corpus, unit: Unit, swap_roles: bool) -> Iterator[Dialogue | UnreadableFile]:
