@@ -116,6 +116,13 @@ BROKEN: list[tuple[str, Callable[[dict[str, Any]], None]]] = [
     ("messages", lambda row: row["messages"][0].update(content="<audio> <audio>")),
     ("messages", lambda row: row.update(transcript="something else")),
     ("messages", lambda row: row.update(text="nothing")),
+    ("rendering", lambda row: row.update(text=row["text"] + " and more")),
+    ("rendering", lambda row: row["input_ids"].__setitem__(0, 999_999)),
+    ("rendering", lambda row: row["labels"].__setitem__(0, row["input_ids"][0])),
+    ("rendering", lambda row: row["labels"].__setitem__(10, row["input_ids"][10])),  # an <audio>
+    ("required fields", lambda row: row.update(input_ids=None)),
+    ("required fields", lambda row: row.update(audio=None)),
+    ("required fields", lambda row: row.update(emotion="enthusiastic")),
     ("conversations", lambda row: row.update(turn_number=7)),
     ("conversations", lambda row: row.update(num_turns=9)),
     ("conversations", lambda row: row.update(conversation_tokens=64)),
@@ -154,6 +161,23 @@ def test_a_replaced_shard_is_named(copy: Path) -> None:
     table = pq.read_table(copy / SHARD)
     pq.write_table(table, copy / SHARD, compression="none")
     assert SHARD in {where for where, _ in validate(str(copy)).failures["index"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "check"), [(SHARD, "index"), ("README.md", "card"), ("skipped.jsonl", "ledger")]
+)
+@pytest.mark.parametrize("spoil_file", [Path.unlink, lambda file: file.write_bytes(b"half")])
+def test_a_missing_or_half_written_file_is_named(
+    name: str, check: str, spoil_file: Callable[[Path], Any], copy: Path
+) -> None:
+    spoil_file(copy / name)
+    report = validate(str(copy))
+    assert name in {where for where, _ in report.failures[check]}, str(report)
+
+
+def test_a_parquet_that_no_index_names_is_named(copy: Path) -> None:
+    shutil.copy(copy / SHARD, (copy / SHARD).with_name("00001.parquet"))
+    assert "00001.parquet" in str(validate(str(copy)).failures["card"])
 
 
 def test_a_ledger_that_does_not_add_up_is_named(copy: Path) -> None:

@@ -16,6 +16,7 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
 from speechrows import schema
+from speechrows.budget import STAGE_LIMITS
 from speechrows.configs import bands_of
 from speechrows.configs import configs_of
 from speechrows.layout import shard_folder
@@ -144,8 +145,9 @@ def _body(
     for config, splits in configs.items():
         lines += [f"| {config} | {s.name} | {s.rows:,} | {s.num_bytes:,} |" for s in splits]
     if "stage_1" in configs:
-        lines += ["", "Stages are nested: `stage_k` holds the conversations of at most 8192, 16384, "
-                  "32768 and 65536 padded tokens, so stages that look alike share their files."]  # fmt: skip
+        limits = ", ".join(str(limit) for limit in STAGE_LIMITS.values())
+        lines += ["", f"Stages are nested: stage_1…stage_4 hold the conversations of at most {limits} "
+                  "padded tokens, so stages that look alike share their files."]  # fmt: skip
     lines += ["", "`tokenizer/` is the tokenizer of `input_ids`, with `<audio>` added."]
     lines += ["", "## What became of the corpus' items", ""]
     for task, summary in ledgers.items():
