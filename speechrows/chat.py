@@ -1,13 +1,11 @@
 """Chat templates: rendered once a build with sentinels, split there, tokenised apart.
 
-A template is a program; what it writes around a turn is found by running it, never by
-guessing: before `<audio>` · audio · between · target · end token · tail. Prefix arithmetic
-(render with and without the answer, subtract) fails on templates that think first, trim, or
-write no end token; sentinels do not.
+A template is a program; what it writes around a turn is found by running it, never by guessing:
+before `<audio>` · audio · between · target · end token · tail. Prefix arithmetic (render with
+and without the answer, subtract) fails on templates that think first, trim, or write no end.
 """
 
 import datetime
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +14,10 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import TemplateError
+from speechrows.texts import normalise
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
+from speechrows.types import Filling
 from speechrows.types import Int32
 from speechrows.types import Task
 
@@ -45,7 +45,7 @@ class Chat:
     """
 
     tokenizer: PreTrainedTokenizerFast
-    user: str
+    task: Task
     before_first: Part
     before_later: Part
     between: Part
@@ -55,6 +55,21 @@ class Chat:
     tail: Part
     audio_id: int
     pad_id: int
+
+    @property
+    def user(self) -> str:
+        """The user's message."""
+        return self.task.segments[0].text
+
+    def fill(self, fillings: Sequence[Filling]) -> list["FilledChat | None"]:
+        """Rows to be, in one batch; None where the tokenizer does not give the target back."""
+        text, lower_case = self.task.segments[1].text, self.task.lower_case
+        texts = [text.format(transcript=one.transcript, answer=one.answer) for one in fillings]
+        targets = [normalise(text, lower_case=lower_case) for text in texts]
+        return [
+            None if ids is None else FilledChat(self, target, ids, one.answer_is_cut)
+            for one, target, ids in zip(fillings, targets, self.encode(targets), strict=True)
+        ]
 
     def render(self, target: str, *, first: bool) -> str:
         """The text of a row, with one `<audio>` before the target."""
@@ -95,9 +110,12 @@ class Chat:
         return num_audio_tokens + num_target_ids + sum(len(part.ids) for part in constant)
 
     def assemble(
-        self, target_ids: Int32, num_audio_tokens: int, *, first: bool, length: int
+        self, target_ids: Int32, num_audio_tokens: int, *, first: bool, length: int, ends: bool = True
     ) -> tuple[Int32, Int32]:
-        """`input_ids` and `labels` of a row, int32 [length], padded on the right."""
+        """`input_ids` and `labels` of a row, int32 [length], padded on the right.
+
+        Where a target does not end, but was cut, its end token takes no loss.
+        """
         before = (self.before_first if first else self.before_later).ids
         input_ids = np.full(length, self.pad_id, np.int32)
         labels = np.full(length, IGNORE_INDEX, np.int32)
@@ -109,7 +127,7 @@ class Chat:
             (self.between.ids, False),
             (target_ids, True),
             (self.gap.ids, False),
-            (self.end.ids, True),
+            (self.end.ids, ends),
             (self.tail.ids, False),
         ):
             stop = at + len(ids)
@@ -120,9 +138,27 @@ class Chat:
         return input_ids, labels
 
 
-def normalise(text: str, *, lower_case: bool = False) -> str:
-    """The one form of a text that is rendered, tokenised and stored: stripped, NFC."""
-    return unicodedata.normalize("NFC", (text.lower() if lower_case else text).strip())
+@dataclass(frozen=True, slots=True)
+class FilledChat:
+    """A target in its chat."""
+
+    chat: Chat
+    target: str
+    ids: Int32
+    is_cut: bool
+
+    def num_tokens(self, num_audio_tokens: int, *, first: bool) -> int:
+        """The length of the row before padding."""
+        return self.chat.num_tokens(len(self.ids), num_audio_tokens, first=first)
+
+    def assemble(self, num_audio_tokens: int, *, first: bool, length: int) -> tuple[Int32, Int32]:
+        """`input_ids` and `labels`, int32 [length], padded on the right."""
+        ends = not self.is_cut
+        return self.chat.assemble(self.ids, num_audio_tokens, first=first, length=length, ends=ends)
+
+    def render(self, *, first: bool) -> str:
+        """The text of the row."""
+        return self.chat.render(self.target, first=first)
 
 
 def compile_chat(tokenizer: PreTrainedTokenizerFast, task: Task, date: datetime.date = DEFAULT_DATE) -> Chat:
@@ -136,8 +172,8 @@ def compile_chat(tokenizer: PreTrainedTokenizerFast, task: Task, date: datetime.
         before, after = user.split(AUDIO_TOKEN)
         bos = _bos(tokenizer)
         pieces = (f"User: {before}", f"User: {before}", f"{after}\nAssistant: ", "")
-        return _assemble_parts(tokenizer, user, pieces, leading=bos)
-    return _assemble_parts(tokenizer, user, _split(tokenizer, user, date), leading=[])
+        return _assemble_parts(tokenizer, task, pieces, leading=bos)
+    return _assemble_parts(tokenizer, task, _split(tokenizer, user, date), leading=[])
 
 
 def _bos(tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -147,7 +183,7 @@ def _bos(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 
 def _assemble_parts(
-    tokenizer: PreTrainedTokenizerFast, user: str, pieces: tuple[str, str, str, str], leading: list[int]
+    tokenizer: PreTrainedTokenizerFast, task: Task, pieces: tuple[str, str, str, str], leading: list[int]
 ) -> Chat:
     first, later, between, suffix = pieces
     lead = " " if between.endswith(" ") else ""
@@ -161,7 +197,7 @@ def _assemble_parts(
     end_id: Any = tokenizer.convert_tokens_to_ids(end) if end else eos
     return Chat(
         tokenizer=tokenizer,
-        user=user,
+        task=task,
         before_first=part(first, leading),
         before_later=part(later),
         between=part(between[: len(between) - len(lead)]),

@@ -44,7 +44,7 @@ class ClipBuffer:
         Raises:
             BadClipError: it can not become part of a row; the buffer is as before.
         """
-        size = self._read(ref.path)
+        size = self._read(ref.path) if ref.data is None else self._copy(ref.data)
         data = self._bytes.data[self.used : self.used + size]
         facts = audio.inspect(data)
         if facts is None:
@@ -65,14 +65,16 @@ class ClipBuffer:
         self.used += size
         return clip
 
+    def _copy(self, data: bytes | memoryview) -> int:
+        self._reserve(len(data))
+        self._bytes[self.used : self.used + len(data)] = np.frombuffer(data, np.uint8)
+        return len(data)
+
     def _read(self, path: str) -> int:
         try:
             place = self._corpus.local_path(path)
             if place is None:
-                data = self._corpus.read(path)
-                self._reserve(len(data))
-                self._bytes[self.used : self.used + len(data)] = np.frombuffer(data, np.uint8)
-                return len(data)
+                return self._copy(self._corpus.read(path))
             fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
         except (FileNotFoundError, NotADirectoryError):
             raise BadClipError(Reason.MISSING, "there is no such file; download the corpus again") from None

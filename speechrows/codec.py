@@ -1,14 +1,23 @@
-"""Samples to audio tokens: the one owner of that conversion, in whole numbers.
+"""Samples to audio tokens and to codec frames: the one owner of both conversions, in whole numbers.
 
 A float ceil is wrong at dozens of lengths under 40 s, so rates are fractions and the
-division is integer; seconds are never an argument.
+division is integer; seconds are never an argument. What a codec is, as far as rows and
+models care, is a value: its frames, codebooks, special ids and delays.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
+
 from speechrows.errors import UsageError
+from speechrows.types import Frames
+from speechrows.types import Int16
 from speechrows.types import Samples
 from speechrows.types import Tokens
+
+_LARGEST = 2**15 - 1  # codes are stored as int16, special ids among them
 
 
 def parse_rate(text: str | float) -> Fraction:
@@ -28,3 +37,146 @@ def num_audio_tokens(num_samples: Samples, sampling_rate: int, tokens_per_second
     """How many `<audio>` placeholders a clip takes: its length in tokens, rounded up."""
     per_second, seconds = tokens_per_second.numerator, tokens_per_second.denominator
     return Tokens(-(-num_samples * per_second // (sampling_rate * seconds)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Specials:
+    """The ids beside the codes: what a model reads before the first frame, after the last, and as padding."""
+
+    bos: int
+    sos: int
+    eos: int
+    pad: int
+
+    @staticmethod
+    def after(cardinality: int) -> "Specials":
+        """The four ids that follow the codes 0..cardinality-1."""
+        return Specials(bos=cardinality, sos=cardinality + 1, eos=cardinality + 2, pad=cardinality + 3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodecSpec:
+    """What a neural codec, or a unit extractor, makes of a clip: codes int16 [K, F].
+
+    A frame is `frame_size` samples at `sampling_rate`, both whole. Codes are 0..cardinality-1.
+    `delays` are the frames by which each codebook waits behind the clip; () where none does.
+    """
+
+    name: str
+    sampling_rate: int
+    frame_size: int
+    num_codebooks: int
+    cardinality: int
+    specials: Specials
+    delays: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = (self.sampling_rate, self.frame_size, self.num_codebooks, self.cardinality)
+        if min(sizes) < 1:
+            raise UsageError(f"codec {self.name}: found {sizes = }, expected whole numbers above 0")
+        ids = (self.specials.bos, self.specials.sos, self.specials.eos, self.specials.pad)
+        if min(ids) < self.cardinality or max(ids) > _LARGEST:
+            raise UsageError(
+                f"codec {self.name}: found special ids {ids} beside {self.cardinality} codes, expected "
+                f"ids from {self.cardinality} to {_LARGEST}: codes are stored as int16"
+            )
+        if self.delays and (len(self.delays) != self.num_codebooks or min(self.delays) < 0):
+            raise UsageError(
+                f"codec {self.name}: found delays {self.delays}, expected {self.num_codebooks} "
+                "whole numbers from 0 on, one a codebook"
+            )
+
+    @property
+    def rate_hz(self) -> Fraction:
+        """Frames a second, exactly."""
+        return Fraction(self.sampling_rate, self.frame_size)
+
+
+_SPECS = (
+    CodecSpec(  # kyutai/mimi, the 8 codebooks of 32 that Moshi uses; delays of tiny-audio's audio head
+        name="mimi",
+        sampling_rate=24_000,
+        frame_size=1_920,
+        num_codebooks=8,
+        cardinality=2_048,
+        specials=Specials.after(2_048),
+        delays=(0, 1, 1, 1, 1, 1, 1, 1),
+    ),
+    CodecSpec(  # the speech tokenizer of CosyVoice 2: finite scalar quantisation, 3 to the 8th
+        name="cosyvoice2",
+        sampling_rate=16_000,
+        frame_size=640,
+        num_codebooks=1,
+        cardinality=6_561,
+        specials=Specials.after(6_561),
+    ),
+    CodecSpec(  # USDM's units: layer 35 of XLS-R 1B, 10 000 k-means centroids
+        name="xlsr2_1b_v2_10k",
+        sampling_rate=16_000,
+        frame_size=320,
+        num_codebooks=1,
+        cardinality=10_000,
+        specials=Specials.after(10_000),
+    ),
+)
+CODECS = {spec.name: spec for spec in _SPECS}
+
+
+def num_frames(num_samples: Samples, sampling_rate: int, spec: CodecSpec) -> Frames:
+    """How many frames a clip takes: its length in frames, rounded up.
+
+    Extractors whose convolutions are not padded (HuBERT, XLS-R) give one less, or two.
+    """
+    return Frames(-(-num_samples * spec.sampling_rate // (sampling_rate * spec.frame_size)))
+
+
+def delay(codes: Int16, spec: CodecSpec) -> Int16:
+    """Codebook k begins `delays[k]` frames late: [K, F] to [K, F + max(delays)], pads around the codes."""
+    delays = _delays(codes, spec)
+    num_codebooks, frames = codes.shape
+    late = np.full((num_codebooks, frames + max(delays)), spec.specials.pad, np.int16)
+    for codebook, start in enumerate(delays):
+        late[codebook, start : start + frames] = codes[codebook]
+    return late
+
+
+def undelay(codes: Int16, spec: CodecSpec) -> Int16:
+    """The inverse of `delay`: [K, F + max(delays)] to [K, F]. What stands around the codes is dropped."""
+    delays = _delays(codes, spec)
+    frames = codes.shape[1] - max(delays)
+    if frames < 0:
+        raise ValueError(f"codec {spec.name}: found {codes.shape = }, expected {max(delays)} frames or more")
+    rows = [codes[codebook, start : start + frames] for codebook, start in enumerate(delays)]
+    return np.stack(rows)
+
+
+def _delays(codes: Int16, spec: CodecSpec) -> tuple[int, ...]:
+    if codes.ndim != 2 or codes.shape[0] != spec.num_codebooks:
+        raise ValueError(f"codec {spec.name}: found {codes.shape = }, expected ({spec.num_codebooks}, F)")
+    return spec.delays or (0,) * spec.num_codebooks
+
+
+def check(codes: Sequence[Sequence[int]] | Int16, spec: CodecSpec) -> str | None:
+    """What is wrong with a clip's codes, [K][F], as a corpus or a parquet cell has them; None if nothing.
+
+    What passes becomes an array by `np.array(codes, np.int16)`.
+    """
+    expected = f"expected {spec.num_codebooks} lists of one length, of {spec.name} codes"
+    if len(codes) != spec.num_codebooks:
+        return f"found {len(codes)} codebooks, {expected}"
+    try:
+        lengths = [len(row) for row in codes]
+        values = np.array(codes) if min(lengths) == max(lengths) else None
+    except (TypeError, ValueError, OverflowError):
+        return f"found codebooks that are no lists of numbers, {expected}"
+    if values is None:
+        return f"found codebooks of {min(lengths)} to {max(lengths)} frames, {expected}"
+    if max(lengths) == 0:
+        return f"found codebooks without a frame, {expected}"
+    if values.ndim != 2 or values.dtype.kind not in "iu":
+        return f"found {values.dtype} of shape {values.shape}, {expected}"
+    low, high = int(values.min()), int(values.max())
+    in_range = low >= 0 and high < spec.cardinality
+    return (
+        None if in_range else f"found codes from {low} to {high}, {expected} from 0 to {spec.cardinality - 1}"
+    )

@@ -6,6 +6,12 @@ from speechrows.errors import UsageError
 from speechrows.tasks import TASKS
 from speechrows.types import Task
 
+# Of every builder whose corpus is dialogues.
+DIALOGUE_CONFIGS = (
+    *("ttt", *STAGE_LIMITS, "transcription", "response"),
+    *("sift_s", "sift_ssp", "sit_ssp", "s2s_mimi"),
+)
+
 
 def task_of(config_name: str) -> Task:
     """The task that a config shows: `stage_1`…`stage_4` show ttt, any other its namesake."""

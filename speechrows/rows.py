@@ -8,25 +8,31 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 from typing import Protocol
 
 from speechrows.budget import padded_length
-from speechrows.chat import Chat
-from speechrows.chat import normalise
+from speechrows.codec import CODECS
+from speechrows.codec import check
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import BadClipError
 from speechrows.pairing import Item
 from speechrows.pairing import number_faults
 from speechrows.pairing import pair
 from speechrows.pairing import text_fault
+from speechrows.texts import normalise
 from speechrows.types import AudioRef
 from speechrows.types import Clip
+from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Fault
-from speechrows.types import Int32
+from speechrows.types import Filled
+from speechrows.types import Filling
+from speechrows.types import Form
 from speechrows.types import LeftOut
 from speechrows.types import Reason
 from speechrows.types import Row
+from speechrows.types import Rule
 from speechrows.types import Skipped
 from speechrows.types import Task
 from speechrows.types import Tokens
@@ -54,7 +60,7 @@ class RowSpec:
     builder: str
     corpus: str
     task: Task
-    chat: Chat
+    form: Form
     tokens_per_second: Fraction
     validation_fraction: float = 0.0
 
@@ -73,8 +79,9 @@ class Heard:
 
 def split_of(dialogue: Dialogue, validation_fraction: float) -> str:
     """The split of a dialogue: its own, or validation for a stable share of train."""
-    if validation_fraction > 0 and dialogue.split == "train":
-        digest = hashlib.sha256(dialogue.twin_key.encode(errors="surrogateescape")).digest()
+    key = dialogue.twin_key
+    if validation_fraction > 0 and dialogue.split == "train" and key is not None:
+        digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
         if int.from_bytes(digest[:8]) < validation_fraction * 2**64:
             return "validation"
     return dialogue.split
@@ -91,7 +98,7 @@ def hear(dialogue: Dialogue, task: Task, loader: ClipLoader) -> Heard:
         if task.whole and faults:
             break
         before = loader.used
-        fault = text_fault(item, dialogue.source)
+        fault = text_fault(item, task, dialogue.source) or _codes_fault(item, task, dialogue.source)
         try:
             if fault is None:
                 clip = _load(item.turn, loader)
@@ -144,35 +151,67 @@ def _incomplete(dialogue: Dialogue, lost: Item) -> Fault:
     return Fault(reason=Reason.DIALOGUE_INCOMPLETE, detail=detail, file=dialogue.source)
 
 
-def to_rows(heard: Sequence[Heard], spec: RowSpec) -> tuple[list[Row], list[Skipped]]:
+class Made(NamedTuple):
+    """What became of heard dialogues, in order."""
+
+    rows: list[Row]
+    skipped: list[Skipped]
+    left_out: list[LeftOut]
+
+
+def to_rows(heard: Sequence[Heard], spec: RowSpec) -> Made:
     """Rows of heard dialogues, in order; texts are tokenised in one batch."""
-    task = spec.task
-    targets = [_target(item, task) for one in heard for item in one.items]
-    encoded = iter(zip(targets, spec.chat.encode(targets), strict=True))
-    rows: list[Row] = []
-    skipped: list[Skipped] = []
+    filled = iter(spec.form.fill([_filling(item, spec.task) for one in heard for item in one.items]))
+    made = Made([], [], [])
     for one in heard:
-        mine = [next(encoded) for _ in one.items]
-        faults = [i for i, (_, ids) in enumerate(mine) if ids is None]
-        if faults and task.whole:
-            incomplete = _incomplete(one.dialogue, one.items[faults[0]])
+        mine = [next(filled) for _ in one.items]
+        lost = [i for i, row in enumerate(mine) if row is None]
+        if lost and spec.task.whole:
+            incomplete = _incomplete(one.dialogue, one.items[lost[0]])
             for i, item in enumerate(one.items):
-                skipped.append(_skip(item, _not_round_trip(one, mine[i][0]) if i in faults else incomplete))
+                made.skipped.append(_skip(item, _not_round_trip(one, item) if i in lost else incomplete))
             continue
-        skipped += [_skip(one.items[i], _not_round_trip(one, mine[i][0])) for i in faults]
-        rows += _rows_of(one, mine, spec)
-    return rows, skipped
+        made.skipped.extend(_skip(one.items[i], _not_round_trip(one, one.items[i])) for i in lost)
+        rows, left_out = _rows_of(one, mine, spec)
+        made.rows.extend(rows)
+        made.left_out.extend(left_out)
+    return made
 
 
-def _target(item: Item, task: Task) -> str:
-    """What the assistant says: the task's supervised segment, filled in."""
-    answer = item.answer.text if item.answer else ""
-    text = task.segments[1].text.format(transcript=item.turn.text, answer=answer)
-    return normalise(text, lower_case=task.lower_case)
+def _filling(item: Item, task: Task) -> Filling:
+    """What an item puts into its task's segments."""
+    turn, answer, has_units = item.turn, item.answer, task.needs == "units"
+    return Filling(
+        transcript=turn.text,
+        answer=(turn.answer or "") if answer is None else answer.text,
+        units=turn.codes.values[0] if turn.codes and has_units else None,
+        answer_units=answer.codes.values[0] if answer and answer.codes and has_units else None,
+        answer_is_cut=turn.answer_is_cut and answer is None,
+    )
 
 
-def _not_round_trip(heard: Heard, target: str) -> Fault:
-    detail = f"the tokenizer does not give back the target {target[:80]!r}"
+def _codes(item: Item, task: Task) -> Codes | None:
+    """The codes that are an item's codec targets."""
+    if task.codec_targets is None:
+        return None
+    turn = item.answer if task.codec_targets == "answer" else item.turn
+    return turn.codes if turn else None
+
+
+def _codes_fault(item: Item, task: Task, source: str) -> Fault | None:
+    """What is wrong with the codes that an item's row would hold."""
+    used = [_codes(item, task), item.turn.codes if task.needs == "units" else None]
+    for codes in used:
+        spec = CODECS.get(codes.codec) if codes else None
+        wrong = check(codes.values, spec) if codes and spec else None
+        if wrong:
+            return Fault(reason=Reason.BAD_CODES, detail=wrong, file=source)
+    return None
+
+
+def _not_round_trip(heard: Heard, item: Item) -> Fault:
+    text = item.turn.text if item.answer is None else item.answer.text
+    detail = f"the tokenizer does not give back the target made of {text[:80]!r}"
     return Fault(reason=Reason.NOT_ROUND_TRIP, detail=detail, file=heard.dialogue.source)
 
 
@@ -183,45 +222,51 @@ class _Plan:
     item: Item
     clip: Clip
     target_clip: Clip | None
-    target: str
-    target_ids: Int32
+    filled: Filled
     num_audio_tokens: int
     num_tokens: int
     first: bool
 
 
-def _rows_of(heard: Heard, encoded: Sequence[tuple[str, Int32 | None]], spec: RowSpec) -> list[Row]:
-    """The rows of one dialogue."""
+def _rows_of(heard: Heard, filled: Sequence[Filled | None], spec: RowSpec) -> tuple[list[Row], list[LeftOut]]:
+    """The rows of one dialogue, and the items that are too long for the task."""
     plans: list[_Plan] = []
-    for i, (target, ids) in enumerate(encoded):
-        if ids is None:
+    left_out: list[LeftOut] = []
+    task = spec.task
+    for i, row in enumerate(filled):
+        if row is None:
             continue
-        clip, first = heard.clips[i], not spec.task.whole or heard.items[i].number == 0
+        item, clip = heard.items[i], heard.clips[i]
+        first = not task.whole or item.number == 0
         audio = num_audio_tokens(clip.num_samples, clip.sampling_rate, spec.tokens_per_second)
+        num_tokens = row.num_tokens(audio, first=first)
+        if task.max_tokens is not None and num_tokens > task.max_tokens:
+            left_out.append(LeftOut(clip_id=item.clip_id, rule=Rule.TOO_LONG))
+            continue
         plans.append(
             _Plan(
-                item=heard.items[i],
+                item=item,
                 clip=clip,
                 target_clip=heard.target_clips[i],
-                target=target,
-                target_ids=ids,
+                filled=row,
                 num_audio_tokens=audio,
-                num_tokens=spec.chat.num_tokens(len(ids), audio, first=first),
+                num_tokens=num_tokens,
                 first=first,
             )
         )
-    multiple = spec.task.pad_to_multiple_of
-    lengths = [padded_length(plan.num_tokens, multiple) for plan in plans]
+    lengths = [padded_length(plan.num_tokens, task.pad_to_multiple_of) for plan in plans]
     split, total = split_of(heard.dialogue, spec.validation_fraction), Tokens(sum(lengths))
-    return [
+    rows = [
         _row(plan, heard, spec, split, length, total) for plan, length in zip(plans, lengths, strict=True)
     ]
+    return rows, left_out
 
 
 def _row(plan: _Plan, heard: Heard, spec: RowSpec, split: str, length: int, total: Tokens) -> Row:
-    task, chat, item, dialogue = spec.task, spec.chat, plan.item, heard.dialogue
-    input_ids, labels = chat.assemble(plan.target_ids, plan.num_audio_tokens, first=plan.first, length=length)
+    task, item, dialogue = spec.task, plan.item, heard.dialogue
+    input_ids, labels = plan.filled.assemble(plan.num_audio_tokens, first=plan.first, length=length)
     file = item.turn.audio.path if item.turn.audio else dialogue.source
+    role = "user" if task.pairing == "both" else item.turn.role
     return Row(
         row_id=f"{spec.builder}/{split}/{item.clip_id}/{task.name}",
         task=task.name,
@@ -231,16 +276,17 @@ def _row(plan: _Plan, heard: Heard, spec: RowSpec, split: str, length: int, tota
         turn_number=item.number,
         num_turns=len(heard.items) if task.whole else len(dialogue.turns),
         speaker=item.turn.speaker,
-        role=item.turn.role or "user",  # None only beside a fault, which makes no row
+        role=role or "user",  # None only beside a fault, which makes no row
         clip=plan.clip,
         transcript=normalise(item.turn.text),
-        messages=(("user", chat.user), ("assistant", plan.target)),
-        text=chat.render(plan.target, first=plan.first),
+        messages=(("user", spec.form.user), ("assistant", plan.filled.target)),
+        text=plan.filled.render(first=plan.first),
         input_ids=input_ids,
         labels=labels,
         num_tokens=Tokens(plan.num_tokens),
         conversation_tokens=total,
         target_clip=plan.target_clip,
+        codes=_codes(item, task),
         traits=item.turn.traits,
         domain=dialogue.domain,
         source=f"{spec.corpus}/{file}",

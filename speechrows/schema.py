@@ -13,6 +13,7 @@ from datasets import Features
 from datasets import Value
 
 from speechrows.types import Clip
+from speechrows.types import Codes
 from speechrows.types import Row
 
 # Lists are plain lists: the one notation that datasets 3.6 and 5.2 both read.
@@ -91,8 +92,8 @@ def to_table(rows: Sequence[Row], buffer: npt.NDArray[np.uint8]) -> pa.Table:
     }
     for trait in ("emotion", "gender", "age", "volume", "pace", "accent"):
         make[trait] = lambda kind, name=trait: pa.array([getattr(row.traits, name) for row in rows], kind)
-    for empty in ("codec", "codec_targets"):
-        make[empty] = lambda kind: pa.array([None] * len(rows), kind)
+    make["codec"] = lambda kind: pa.array([row.codes and row.codes.codec for row in rows], kind)
+    make["codec_targets"] = lambda kind: _codes([row.codes for row in rows], kind)
 
     def column(field: "pa.Field[Any]") -> "pa.Array[Any]":
         if field.name in make:
@@ -106,11 +107,23 @@ def _messages(row: Row) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in row.messages]
 
 
-def _lists(arrays: Sequence[npt.NDArray[np.int32]], kind: pa.DataType) -> "pa.Array[Any]":
+def _lists(arrays: Sequence[npt.NDArray[Any]], kind: pa.DataType) -> "pa.Array[Any]":
     offsets = np.zeros(len(arrays) + 1, np.int32)
     np.cumsum([len(array) for array in arrays], out=offsets[1:])
     values = np.concatenate(arrays) if arrays else np.empty(0, np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), type=kind)
+
+
+def _codes(codes: Sequence[Codes | None], kind: pa.DataType) -> "pa.Array[Any]":
+    """Lists [K] of lists [F] in bulk; null where a row has none."""
+    there = [one.values for one in codes if one is not None]
+    if not there:
+        return pa.array([None] * len(codes), kind)
+    lists = _lists([codebook for values in there for codebook in values], pa.list_(pa.int16()))
+    ends = np.cumsum([0 if one is None else len(one.values) for one in codes])
+    starts = pa.array([0, *ends.tolist()], pa.int32())
+    mask = pa.array([one is None for one in codes])
+    return pa.ListArray.from_arrays(starts, lists, mask=mask).cast(kind)
 
 
 def _audio(clips: Sequence[Clip | None], buffer: npt.NDArray[np.uint8]) -> "pa.Array[Any]":

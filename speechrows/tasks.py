@@ -3,6 +3,13 @@
 from speechrows.types import Segment
 from speechrows.types import Task
 
+NUM_UNITS = 10_000  # of the k-means that USDM's units come from
+CORRESPOND = "<|correspond|>"  # USDM's sign that text and units say the same
+_USDM = (
+    "Below is a conversation between the user and the agent. Each turn includes the user's speech and its "
+    "corresponding transcript, along with the agent's response text and the corresponding speech.\n"
+)
+
 
 def _chat(user: str, assistant: str) -> tuple[Segment, Segment]:
     """The segments of a chat task: the user's side is masked, the assistant's supervised."""
@@ -12,11 +19,29 @@ def _chat(user: str, assistant: str) -> tuple[Segment, Segment]:
     )
 
 
+def _usdm() -> tuple[Segment, ...]:
+    """USDM's single-turn template: what it hears is masked, what it is to write is supervised."""
+    return (
+        Segment(text=_USDM + "\n### User\n", supervised=False),
+        Segment(text="{units}" + CORRESPOND, supervised=False),
+        Segment(text="{transcript}\n", supervised=True),
+        Segment(text="### Agent\n", supervised=False),
+        Segment(text="{answer}" + CORRESPOND + "{answer_units}", supervised=True),
+        Segment(text="\n", supervised=True),  # and eos after it; as published, neither
+    )
+
+
 # fmt: off
 # ruff: noqa: E501
 TASKS = {task.name: task for task in (
     Task(name="ttt", pairing="turn", segments=_chat("<audio>", "{transcript}"), whole=True, pad_to_multiple_of=64, banded=True),
-    Task(name="transcription", pairing="turn", segments=_chat("<audio> Transcribe:", "{transcript}"), whole=False, lower_case=True),
-    Task(name="response", pairing="exchange", segments=_chat("<audio>", "{answer}"), whole=True),
+    Task(name="transcription", pairing="turn", segments=_chat("<audio> Transcribe:", "{transcript}"), lower_case=True),
+    Task(name="answer_extraction", pairing="turn", segments=_chat("<audio>", "{answer}"), lower_case=True, needs="answer"),
+    Task(name="sift_s", pairing="turn", segments=_chat("<audio>", "{answer}"), needs="answer"),
+    Task(name="sift_ssp", pairing="turn", segments=_chat("<audio>", "{answer}"), needs="answer"),
+    Task(name="sit_ssp", pairing="turn", segments=_chat("<audio> Describe all information you can hear:", "{answer}"), needs="answer"),
+    Task(name="s2s_mimi", pairing="turn", segments=_chat("<audio>", "{transcript}"), codec_targets="turn", needs="codes"),
+    Task(name="response", pairing="exchange", segments=_chat("<audio>", "{answer}"), whole=True, codec_targets="answer"),
+    Task(name="usdm", pairing="both", segments=_usdm(), lower_case=True, codec_targets="answer", needs="units", max_tokens=8192),
 )}
 # fmt: on

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from tokenizers import Tokenizer
 from tokenizers import decoders
 from tokenizers import models
 from tokenizers import pre_tokenizers
-from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import UsageError
@@ -29,8 +29,10 @@ def byte_level() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, pad_token=_PAD, eos_token=_END)
 
 
-def open_tokenizer(name: str | None) -> PreTrainedTokenizerFast:
+def open_tokenizer(name: str | None, extra: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """The tokenizer of a Hub repository or folder, the byte-level one for None, with `<audio>`.
+
+    `extra` are special tokens that it has to have, too; those that it lacks are added.
 
     Raises:
         UsageError: it is not there, not a fast one, or empty (some sentencepiece files load
@@ -45,12 +47,16 @@ def open_tokenizer(name: str | None) -> PreTrainedTokenizerFast:
     if tokenizer.eos_token_id is None:
         raise UsageError(f"tokenizer {name}: has no eos token; expected one to end a turn with")
     # A tokenizer may hold it as an ordinary token already: a transcript that spells it would say it.
-    if AUDIO_TOKEN not in (t.content for t in tokenizer.added_tokens_decoder.values() if t.special):
-        tokenizer.add_tokens(AUDIO_TOKEN, special_tokens=True)
+    there = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
+    missing = [token for token in (AUDIO_TOKEN, *extra) if token not in there]
+    if missing:
+        tokenizer.add_tokens(missing, special_tokens=True)  # pyright: ignore[reportArgumentType]
     return tokenizer
 
 
 def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer  # noqa: PLC0415  # it imports torch, where that is installed
+
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError, ImportError) as error:

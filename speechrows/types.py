@@ -2,20 +2,27 @@
 
 Shapes, one legend for the whole project: B rows of a batch, N clips, T tokens, S samples,
 F frames, K codebooks, M mel bins.
+
+This file is longer than 300 lines: whoever looks for a noun looks here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from enum import StrEnum
 from typing import Literal
 from typing import NewType
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Samples = NewType("Samples", int)
+Frames = NewType("Frames", int)
 Tokens = NewType("Tokens", int)
 
 Role = Literal["user", "assistant"]
+Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 
 IGNORE_INDEX = -100  # a label that takes no loss, as in torch and transformers
@@ -24,14 +31,35 @@ AUDIO_TOKEN = "<audio>"  # the placeholder that encoder frames replace, one each
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioRef:
-    """Where a clip's bytes are: a path relative to the corpus folder. Never the samples."""
+    """Where a clip's bytes are. Never the samples.
+
+    `path` is relative to the corpus folder. What has no file of its own, an archive's member or a
+    parquet cell, is named below the file that holds it, and comes with the bytes themselves in
+    `data`: its reader met them in passing and can not come back for them.
+    """
 
     path: str
+    data: bytes | memoryview | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Codes:
+    """A clip as a neural codec, or a unit extractor, writes it down.
+
+    `codec` is a name of codec.CODECS; `values` is int16 [K, F].
+    """
+
+    codec: str
+    values: Int16 = field(compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traits:
-    """How a clip is spoken, normalised by traits.py; None where unknown."""
+    """How a clip is spoken, normalised by traits.py; None where unknown.
+
+    `unknown` names what the corpus says in words that no table of traits.py has, as "emotion: bored":
+    the ledger counts them.
+    """
 
     emotion: str | None = None
     gender: str | None = None
@@ -39,6 +67,7 @@ class Traits:
     volume: str | None = None
     pace: str | None = None
     accent: str | None = None
+    unknown: tuple[str, ...] = ()
 
 
 class Reason(StrEnum):
@@ -57,6 +86,7 @@ class Reason(StrEnum):
     BAD_TEXT = "bad_text"
     EMPTY_TEXT = "empty_text"
     METADATA_DISAGREES = "metadata_disagrees"
+    BAD_CODES = "bad_codes"
     NOT_ROUND_TRIP = "not_round_trip"
     DIALOGUE_INCOMPLETE = "dialogue_incomplete"
 
@@ -65,6 +95,11 @@ class Rule(StrEnum):
     """Why an item became no row although nothing is wrong with it: a rule of the config."""
 
     NO_ANSWER = "no_answer"
+    NO_CODES = "no_codes"
+    OTHER_MODE = "other_mode"  # an answer of another kind than this config's
+    IMPOSSIBLE = "impossible_question"
+    SAME_SPEAKER = "same_speaker_twice"  # in a row, where a task needs speakers that alternate
+    TOO_LONG = "too_long"  # for the task's cap on tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +118,10 @@ class Turn:
     `number` is the turn's place, from 0, as the corpus numbers it (corpora that count from 1
     are shifted). `role` is None only where `fault` says why. A turn without audio and
     without fault is a text-only answer.
+
+    `answer` is what is said back to this clip alone: the corpus' own, or a generated one;
+    `answer_is_cut` where its end was never written. `codes` are those of this clip.
+    `left_out` is the rule by which this turn is no row's clip, though nothing is wrong with it.
     """
 
     number: int
@@ -92,6 +131,10 @@ class Turn:
     audio: AudioRef | None
     traits: Traits = Traits()
     fault: Fault | None = None
+    answer: str | None = None
+    answer_is_cut: bool = False
+    codes: Codes | None = None
+    left_out: Rule | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +142,8 @@ class Dialogue:
     """A conversation in turn order.
 
     `twin_key` is what renderings of the same texts share (two text-to-speech versions of one
-    dialogue): its stable hash decides the split, so that twins never straddle it.
+    dialogue) or by a speaker: its stable hash decides the split, so that twins never straddle
+    it. None where the dialogue never moves: the corpus has an evaluation split of its own.
     `source` is the corpus file, relative, in which the dialogue is described.
     """
 
@@ -107,8 +151,12 @@ class Dialogue:
     split: str
     domain: str | None
     turns: tuple[Turn, ...]
-    twin_key: str
+    twin_key: str | None
     source: str
+
+    def clip_id(self, turn: Turn) -> str:
+        """The name of a turn's clip, whatever the task and split: generated columns join on it."""
+        return f"{self.conversation_id}/{turn.number}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,13 +164,26 @@ class Unit:
     """What a reader reads at once, a dialogue as a rule.
 
     `file` describes it, under `name` where that file describes several; `files` are its clips
-    and what lies beside them; `num_bytes` is what they weigh.
+    and what lies beside them; `num_bytes` is what they weigh. `splits` are those that its rows
+    may be of. Where `opened`, the reader opens these files itself, as streams too large to be
+    held: they are not read ahead. Where `in_stream`, units of a file are met in its order, by one
+    process that goes on from unit to unit.
     """
 
     file: str
     name: str
     files: tuple[str, ...]
     num_bytes: int
+    splits: tuple[str, ...] = ("train",)
+    opened: bool = False
+    in_stream: bool = False
+
+    @property
+    def read_ahead(self) -> tuple[str, ...]:
+        """What of it a remote corpus has at hand before it is read; not what describes many units."""
+        if self.opened or self.in_stream:
+            return ()
+        return self.files if self.name else (self.file, *self.files)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,36 +201,48 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnreadableFile:
-    """A metadata file that could not be read: it has no items, so it is counted as a file."""
+    """A metadata file that could not be read: it has no items, so it is counted as a file.
+
+    A remark is of something odd that lost nothing: it is told, and not held against the corpus.
+    """
 
     file: str
     detail: str
+    is_remark: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
     """A piece of a task's text.
 
-    `text` holds `<audio>`, or {transcript} or {answer}, which a row fills in; `supervised` says
-    whether its tokens (and the end-of-turn token after them) take loss.
+    `text` holds `<audio>`, or {transcript} {answer} {units} {answer_units}, which a row fills in;
+    `supervised` says whether its tokens take loss (in a chat task, the end-of-turn token after
+    them too). Only segments of chat tasks have a role.
     """
 
-    role: Role
     text: str
     supervised: bool
+    role: Role | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What a row teaches. Everything rows.py needs to know of a task stands here."""
+    """What a row teaches. Everything rows.py needs to know of a task stands here.
+
+    `pairing`: a row is a `turn`; an `exchange`, a user's turn and its answer; or `both`, any two
+    turns that follow one another. `codec_targets` says whose codes become the column of that name.
+    """
 
     name: str
-    pairing: Literal["turn", "exchange"]
-    segments: tuple[Segment, Segment]
-    whole: bool  # promises whole conversations: turns 0..num_turns-1 all present
+    pairing: Literal["turn", "exchange", "both"]
+    segments: tuple[Segment, ...]
+    whole: bool = False  # promises whole conversations: turns 0..num_turns-1 all present
     lower_case: bool = False
     pad_to_multiple_of: int = 1
     banded: bool = False  # written in bands of conversation_tokens, for the curriculum
+    codec_targets: Literal["turn", "answer"] | None = None
+    needs: Literal["answer", "codes", "units"] | None = None  # of each clip, from the corpus or generated
+    max_tokens: int | None = None  # longer rows are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,6 +285,7 @@ class Row:
     num_tokens: Tokens
     conversation_tokens: Tokens
     target_clip: Clip | None
+    codes: Codes | None
     traits: Traits
     domain: str | None
     source: str
@@ -233,3 +307,48 @@ class LeftOut:
 
     clip_id: str
     rule: Rule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filling:
+    """What a row puts into the segments of its task, as the corpus has it; units are int16 [F]."""
+
+    transcript: str
+    answer: str = ""
+    units: Int16 | None = None
+    answer_units: Int16 | None = None
+    answer_is_cut: bool = False
+
+
+class Filled(Protocol):
+    """A row's text and tokens, but for the length of its audio."""
+
+    @property
+    def target(self) -> str:
+        """What the assistant says, as the row's messages hold it."""
+        ...
+
+    def num_tokens(self, num_audio_tokens: int, *, first: bool) -> int:
+        """The length before padding."""
+        ...
+
+    def assemble(self, num_audio_tokens: int, *, first: bool, length: int) -> tuple[Int32, Int32]:
+        """`input_ids` and `labels`, int32 [length], padded on the right."""
+        ...
+
+    def render(self, *, first: bool) -> str:
+        """The text."""
+        ...
+
+
+class Form(Protocol):
+    """A task's segments, compiled for a tokenizer: a chat template (chat.py) or a script (script.py)."""
+
+    @property
+    def user(self) -> str:
+        """The user's message, with `<audio>`."""
+        ...
+
+    def fill(self, fillings: Sequence[Filling]) -> Sequence[Filled | None]:
+        """Rows to be, in one batch; None where the tokenizer does not give a text back."""
+        ...

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from speechrows.chat import Chat
 from speechrows.chat import compile_chat
-from speechrows.chat import normalise
 from speechrows.errors import TemplateError
 from speechrows.tasks import TASKS
+from speechrows.texts import normalise
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 

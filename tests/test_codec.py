@@ -1,15 +1,23 @@
-"""What codec.py promises: samples become tokens by exact arithmetic, at every length and rate."""
+"""What codec.py promises: exact arithmetic at every length and rate; delays undone; bad codes told."""
 
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechrows.codec import CODECS
+from speechrows.codec import CodecSpec
+from speechrows.codec import Specials
+from speechrows.codec import check
+from speechrows.codec import delay
 from speechrows.codec import num_audio_tokens
+from speechrows.codec import num_frames
 from speechrows.codec import parse_rate
+from speechrows.codec import undelay
 from speechrows.errors import UsageError
 
 RATES = st.fractions(min_value=Fraction(1, 10), max_value=200, max_denominator=1000)
@@ -59,3 +67,128 @@ def test_a_rate_that_is_no_positive_number_is_refused_with_what_was_found(typed)
     with pytest.raises(UsageError, match="expected a number above 0") as refusal:
         parse_rate(typed)
     assert repr(typed) in str(refusal.value)
+
+
+# --- codecs ---------------------------------------------------------------------------------
+
+MIMI = CODECS["mimi"]
+
+
+def spec(**changes):
+    facts = {"name": "toy", "sampling_rate": 100, "frame_size": 8, "num_codebooks": 3, "cardinality": 50,
+             "specials": Specials.after(50), "delays": (0, 1, 2)}  # fmt: skip
+    return CodecSpec(**{**facts, **changes})
+
+
+@st.composite
+def codecs_with_codes(draw):
+    """Any codec, and codes int16 [K, F] of it."""
+    num_codebooks, cardinality = draw(st.integers(1, 9)), draw(st.integers(1, 32_764))
+    delays = draw(st.just(()) | st.tuples(*[st.integers(0, 12)] * num_codebooks))
+    made = spec(
+        num_codebooks=num_codebooks,
+        cardinality=cardinality,
+        specials=Specials.after(cardinality),
+        delays=delays,
+    )
+    codes = draw(st.integers(0, 2**32 - 1).map(np.random.default_rng))
+    return made, codes.integers(0, cardinality, (num_codebooks, draw(st.integers(0, 40)))).astype(np.int16)
+
+
+def test_the_table_says_what_the_codecs_are():
+    rates = {name: codec.rate_hz for name, codec in CODECS.items()}
+    assert rates == {"mimi": Fraction(25, 2), "cosyvoice2": 25, "xlsr2_1b_v2_10k": 50}
+    assert (MIMI.num_codebooks, MIMI.cardinality, MIMI.frame_size) == (8, 2048, 1920)
+    assert MIMI.specials == Specials(bos=2048, sos=2049, eos=2050, pad=2051)
+    assert MIMI.delays == (0, 1, 1, 1, 1, 1, 1, 1)
+    assert (CODECS["cosyvoice2"].num_codebooks, CODECS["cosyvoice2"].cardinality) == (1, 6561)
+    assert (CODECS["xlsr2_1b_v2_10k"].num_codebooks, CODECS["xlsr2_1b_v2_10k"].cardinality) == (1, 10_000)
+    assert all(codec.name == name for name, codec in CODECS.items())
+
+
+@toys.MANY
+@given(st.integers(0, 10**12), st.integers(1, 384_000), st.integers(1, 96_000), st.integers(1, 4000))
+def test_the_number_of_frames_is_the_exact_ceiling_and_resampling_does_not_change_it(
+    num_samples, sampling_rate, rate, frame_size
+):
+    made = spec(sampling_rate=rate, frame_size=frame_size)
+    frames = num_frames(num_samples, sampling_rate, made)
+    assert frames == math.ceil(Fraction(num_samples, sampling_rate) * made.rate_hz)
+    resampled = math.ceil(Fraction(num_samples * rate, sampling_rate))
+    assert num_frames(resampled, rate, made) == frames
+
+
+@toys.MANY
+@given(codecs_with_codes())
+def test_undelay_takes_back_what_delay_did(codec_and_codes):
+    made, codes = codec_and_codes
+    late = delay(codes, made)
+    assert late.shape == (made.num_codebooks, codes.shape[1] + max(made.delays or (0,)))
+    assert late.dtype == np.int16
+    assert np.array_equal(undelay(late, made), codes)
+    assert np.array_equal(delay(undelay(late, made), made), late)
+    assert (late == made.specials.pad).sum() == late.size - codes.size, "pads and codes, nothing else"
+
+
+def test_a_delayed_codebook_waits_behind_the_first():
+    codes = np.array([[1, 2], [3, 4], [5, 6]], np.int16)
+    assert delay(codes, spec()).tolist() == [[1, 2, 53, 53], [53, 3, 4, 53], [53, 53, 5, 6]]
+
+
+def test_codes_of_another_shape_are_not_shifted():
+    with pytest.raises(ValueError, match=r"expected \(3, F\)"):
+        delay(np.zeros((2, 5), np.int16), spec())
+    with pytest.raises(ValueError, match="expected 2 frames or more"):
+        undelay(np.zeros((3, 1), np.int16), spec())
+
+
+@toys.MANY
+@given(codecs_with_codes())
+def test_codes_in_range_pass_as_lists_and_as_arrays(codec_and_codes):
+    made, codes = codec_and_codes
+    complaint = None if codes.shape[1] else "without a frame"
+    for form in (codes, codes.tolist()):
+        found = check(form, made)
+        assert found is complaint or complaint in found
+
+
+@pytest.mark.parametrize(
+    ("codes", "complaint"),
+    [
+        ([], "found 0 codebooks"),
+        ([[1], [2]], "found 2 codebooks"),
+        ([[], [], []], "without a frame"),  # how a failed encode stands in libritts-mimi
+        ([[1, 2], [1], [1, 2]], "of 1 to 2 frames"),
+        ([[1], [2], [50]], "from 1 to 50"),
+        ([[1], [-1], [2]], "from -1 to 2"),
+        ([[1], [2], [10**30]], "expected"),
+        ([[1], [2], [1.5]], "found float64"),
+        ([[1], [2], ["3"]], "expected"),
+        ([[1], [2], [None]], "expected"),
+        ([[1], None, [2]], "no lists of numbers"),
+        ([1, 2, 3], "no lists of numbers"),
+        ([[[1]], [[1]], [[1]]], "of shape"),
+        (np.zeros((3, 0), np.int16), "without a frame"),
+        (np.zeros((4, 2), np.int16), "found 4 codebooks"),
+    ],
+)
+def test_what_is_wrong_with_codes_is_told_with_what_was_expected(codes, complaint):
+    told = check(codes, spec())
+    assert complaint in told
+    assert "expected 3 lists of one length, of toy codes" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"frame_size": 0}, "above 0"),
+        ({"num_codebooks": -1}, "above 0"),
+        ({"cardinality": 32_765, "specials": Specials.after(32_765)}, "stored as int16"),
+        ({"specials": Specials(bos=49, sos=51, eos=52, pad=53)}, "beside 50 codes"),
+        ({"delays": (0, 1)}, "3 whole numbers"),
+        ({"delays": (0, 1, -1)}, "from 0 on"),
+    ],
+)
+def test_a_codec_that_can_not_be_is_refused(changes, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        spec(**changes)

@@ -16,13 +16,18 @@ from typing import Any
 import pytest
 import toys
 
-from speechrows.chat import compile_chat
+from speechrows.forms import compile_form
+from speechrows.forms import is_chat
 from speechrows.rows import RowSpec
 from speechrows.rows import hear
 from speechrows.rows import to_rows
+from speechrows.tasks import CORRESPOND
+from speechrows.tasks import NUM_UNITS
 from speechrows.tasks import TASKS
 from speechrows.types import IGNORE_INDEX
+from speechrows.types import Dialogue
 from speechrows.types import Row
+from speechrows.types import Task
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = [
@@ -39,12 +44,21 @@ CASES = [
     ("tekken", "bos_every_turn"),
 ]
 # First and later turns, a decomposed letter, a special token that is only spelled, white space to strip.
-DIALOGUE = toys.dialogue(
-    toys.turn(0, "How is the Cafe\u0301 today?", audio="2000@16000"),
-    toys.turn(1, " The <|im_end|> is the end. ", audio="1281@16000"),
-    toys.turn(2, "日本?", audio="1@8000"),
-    toys.turn(3, "Yes </s>", audio="882@22050"),
-)
+TURNS: list[tuple[str, str, dict[str, Any]]] = [
+    ("How is the Cafe\u0301 today?", "2000@16000", {"answer": " Thanks for Asking! "}),
+    (" The <|im_end|> is the end. ", "1281@16000", {"answer": "A word that was cut", "answer_is_cut": True}),
+    ("日本?", "1@8000", {"answer": "日本."}),
+    ("Yes </s>", "882@22050", {"answer": "No <audio>"}),
+]
+
+
+def dialogue_for(task: Task) -> Dialogue:
+    return toys.dialogue(
+        *(
+            toys.turn(i, text, audio=audio, needs=task.needs, **(more if task.needs == "answer" else {}))
+            for i, (text, audio, more) in enumerate(TURNS)
+        )
+    )
 
 
 def name_of(tokenizer: str, template: str | None) -> str:
@@ -53,11 +67,14 @@ def name_of(tokenizer: str, template: str | None) -> str:
 
 def rows_of(task_name: str, tokenizer: str, template: str | None) -> list[dict[str, Any]]:
     task = TASKS[task_name]
-    chat = compile_chat(toys.toy(tokenizer, template), task)
-    spec = RowSpec(builder="toys", corpus="toys", task=task, chat=chat, tokens_per_second=Fraction(25, 2))
-    rows, skipped = to_rows([hear(DIALOGUE, task, toys.ToyClips())], spec)
+    made = toys.toy(tokenizer, template)
+    if not is_chat(task):
+        made.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))], special_tokens=True)
+    form = compile_form(made, task, {})
+    spec = RowSpec(builder="toys", corpus="toys", task=task, form=form, tokens_per_second=Fraction(25, 2))
+    rows, skipped, _ = to_rows([hear(dialogue_for(task), task, toys.ToyClips())], spec)
     assert not skipped
-    return [readable(row, chat.tokenizer) for row in rows]
+    return [readable(row, made) for row in rows]
 
 
 def readable(row: Row, tokenizer) -> dict[str, Any]:
@@ -70,6 +87,7 @@ def readable(row: Row, tokenizer) -> dict[str, Any]:
         text = tokenizer.decode([token for token, _ in span], clean_up_tokenization_spaces=False)
         spans.append(("masked: " if masked else "LEARNT: ") + text)
     assert all(label == IGNORE_INDEX for _, label in tokens[row.num_tokens :])
+    codes = {} if row.codes is None else {"codes": f"{row.codes.codec} {row.codes.values.tolist()}"}
     return {
         "row_id": row.row_id,
         "messages": [f"{role}: {content}" for role, content in row.messages],
@@ -77,6 +95,7 @@ def readable(row: Row, tokenizer) -> dict[str, Any]:
         "spans": spans,
         "tokens": f"{row.num_tokens} and {pads} pads, {row.conversation_tokens} in the conversation",
         "ids": " ".join(str(token) for token, _ in kept),
+        **codes,
     }
 
 

@@ -15,16 +15,21 @@ from hypothesis import strategies as st
 
 from speechrows.chat import Chat
 from speechrows.chat import compile_chat
-from speechrows.chat import normalise
 from speechrows.codec import num_audio_tokens
+from speechrows.forms import compile_form
+from speechrows.forms import is_chat
 from speechrows.pairing import pair
 from speechrows.rows import RowSpec
 from speechrows.rows import hear
 from speechrows.rows import split_of
 from speechrows.rows import to_rows
+from speechrows.tasks import CORRESPOND
+from speechrows.tasks import NUM_UNITS
 from speechrows.tasks import TASKS
+from speechrows.texts import normalise
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
+from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Fault
 from speechrows.types import Reason
@@ -35,7 +40,8 @@ from speechrows.types import Turn
 
 RATE = Fraction(25, 2)
 TTT, TRANSCRIPTION, RESPONSE = TASKS["ttt"], TASKS["transcription"], TASKS["response"]
-EACH_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+CHATS = [task for task in TASKS.values() if is_chat(task)]
+EACH_TASK = pytest.mark.parametrize("task", CHATS, ids=[task.name for task in CHATS])
 _chats: dict[tuple[str, str], Chat] = {}
 
 
@@ -47,7 +53,7 @@ def spec_of(task, *, tokenizer: str = "bpe", fraction: float = 0.0) -> RowSpec:
         builder="toy_builder",
         corpus="toy_corpus",
         task=task,
-        chat=_chats[key],
+        form=_chats[key],
         tokens_per_second=RATE,
         validation_fraction=fraction,
     )
@@ -57,9 +63,9 @@ def build(dialogues: list[Dialogue], spec: RowSpec, clips: toys.ToyClips | None 
     """Rows, skipped and left out of dialogues, and how many items there were."""
     clips = clips or toys.ToyClips()
     heard = [hear(one, spec.task, clips) for one in dialogues]
-    rows, unspoken = to_rows(heard, spec)
+    rows, unspoken, too_long = to_rows(heard, spec)
     skipped = [fault for one in heard for fault in one.skipped] + unspoken
-    left_out = [rule for one in heard for rule in one.left_out]
+    left_out = [rule for one in heard for rule in one.left_out] + too_long
     num_items = sum(len(items) + len(rules) for items, rules in (pair(one, spec.task) for one in dialogues))
     return rows, skipped, left_out, num_items
 
@@ -68,8 +74,8 @@ def reasons(skipped) -> dict[str, Reason]:
     return {fault.clip_id.rpartition("/")[2]: fault.reason for fault in skipped}
 
 
-def turns(number: int) -> list[Turn]:
-    return [toys.turn(i, f"text {i}") for i in range(number)]
+def turns(number: int, needs: str | None = None) -> list[Turn]:
+    return [toys.turn(i, f"text {i}", needs=needs) for i in range(number)]
 
 
 def spoilt(at: int, number: int = 4, **change) -> Dialogue:
@@ -101,7 +107,7 @@ def test_a_dialogue_of_ttt_is_a_row_a_turn_in_order_with_its_columns():
 
 def check_row(row: Row, spec: RowSpec, target: str) -> None:
     """Every promise of a row that its own columns can show."""
-    chat, multiple = spec.chat, spec.task.pad_to_multiple_of
+    chat, multiple = spec.form, spec.task.pad_to_multiple_of
     supervised = row.labels[row.labels != IGNORE_INDEX]
     decoded = chat.tokenizer.decode(
         supervised.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -129,7 +135,9 @@ def test_every_row_keeps_every_promise_for_any_text(task):
     def check(texts: list[str], num_samples: int) -> None:
         texts = texts[: len(texts) // 2 * 2]
         assume(all(text.strip() for text in texts))
-        made = [toys.turn(i, text, audio=f"{num_samples}@16000") for i, text in enumerate(texts)]
+        made = [
+            toys.turn(i, text, audio=f"{num_samples}@16000", needs=task.needs) for i, text in enumerate(texts)
+        ]
         rows, skipped, _, _ = build([toys.dialogue(*made)], spec)
         assert not skipped
         targets = texts[1::2] if task.pairing == "exchange" else texts
@@ -147,10 +155,90 @@ def test_transcription_is_lower_case_and_keeps_the_transcript_as_it_is_written()
 
 
 def test_ttt_rows_are_padded_to_64_and_other_rows_are_not():
-    for task in TASKS.values():
-        (row, *_), *_ = build([toys.dialogue(*turns(2))], spec_of(task))
+    for task in CHATS:
+        (row, *_), *_ = build([toys.dialogue(*turns(2, task.needs))], spec_of(task))
         assert len(row.input_ids) == (64 if task is TTT else row.num_tokens)
         assert row.num_tokens % 64
+
+
+# --- what a clip brings besides its text -----------------------------------------------------
+
+SIFT, MIMI, USDM = TASKS["sift_ssp"], TASKS["s2s_mimi"], TASKS["usdm"]
+
+
+def usdm_spec() -> RowSpec:
+    tokenizer = toys.toy("byte_level", None)
+    tokenizer.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))], special_tokens=True)
+    form = compile_form(tokenizer, USDM, {})
+    return RowSpec(builder="b", corpus="c", task=USDM, form=form, tokens_per_second=RATE)
+
+
+def test_a_clip_without_answer_or_codes_is_left_out_and_an_empty_answer_is_a_fault():
+    made = toys.dialogue(toys.turn(0, answer="Well."), toys.turn(1), toys.turn(2, answer=" "))
+    rows, skipped, left_out, num_items = build([made], spec_of(SIFT))
+    assert [(row.clip_id, row.transcript, row.messages[1][1]) for row in rows] == [
+        ("corpus/one/0", "hello", "Well.")
+    ]
+    assert (reasons(skipped), num_items) == ({"2": Reason.EMPTY_TEXT}, 3)
+    assert [(one.clip_id, one.rule) for one in left_out] == [("corpus/one/1", Rule.NO_ANSWER)]
+    _, _, left_out, _ = build([toys.dialogue(*turns(2))], spec_of(MIMI))
+    assert [one.rule for one in left_out] == [Rule.NO_CODES] * 2
+
+
+def test_an_answer_that_was_cut_teaches_its_words_and_no_ending():
+    made = toys.dialogue(toys.turn(0, answer="Well the"), toys.turn(1, answer="Well the", answer_is_cut=True))
+    (whole, cut), *_ = build([made], spec_of(SIFT))
+    assert whole.input_ids.tolist() == cut.input_ids.tolist()
+    (place,) = np.flatnonzero(whole.labels != cut.labels)
+    assert (cut.labels[place], whole.labels[place]) == (IGNORE_INDEX, spec_of(SIFT).form.end.ids[0])
+
+
+def test_a_turn_that_its_reader_leaves_out_is_counted_under_its_rule():
+    made = toys.dialogue(toys.turn(0, left_out=Rule.OTHER_MODE), toys.turn(1))
+    rows, skipped, left_out, _ = build([made], spec_of(TRANSCRIPTION))
+    assert (len(rows), skipped, [one.rule for one in left_out]) == (1, [], [Rule.OTHER_MODE])
+
+
+def test_codes_that_are_no_mimi_codes_are_a_fault_of_their_clip():
+    bad = Codes(codec="mimi", values=np.full((8, 2), 2048, np.int16))
+    made = toys.dialogue(toys.turn(0, needs="codes"), toys.turn(1, codes=bad))
+    rows, skipped, *_ = build([made], spec_of(MIMI))
+    assert [row.codes.values.shape for row in rows] == [(8, 3)]
+    assert reasons(skipped) == {"1": Reason.BAD_CODES}
+    assert "2048" in skipped[0].detail
+
+
+def test_a_response_carries_the_codes_of_its_answer():
+    made = toys.dialogue(toys.turn(0, needs="codes"), toys.turn(1, needs="codes"))
+    ((row,), *_) = build([made], spec_of(RESPONSE))
+    assert row.codes.values.tolist() == toys.codes("codes", 1).values.tolist()
+
+
+def test_both_pairing_makes_every_turn_a_user_and_every_next_one_its_answer():
+    rows, skipped, left_out, _ = build([toys.dialogue(*turns(4, "units"))], usdm_spec())
+    assert not skipped
+    assert [(row.turn_number, row.role, row.transcript, row.messages[1][1]) for row in rows] == [
+        (i, "user", f"text {i}", f"text {i + 1}") for i in range(3)
+    ]
+    assert [row.codes.values[0, 0] for row in rows] == [100, 200, 300]
+    assert all(row.target_clip for row in rows)
+    assert [one.rule for one in left_out] == [Rule.NO_ANSWER]
+
+
+def test_a_dialogue_in_which_one_speaks_twice_in_a_row_is_left_out_of_usdm():
+    made = toys.dialogue(*turns(2, "units"), toys.turn(2, role="assistant", needs="units"))
+    rows, _, left_out, _ = build([made], usdm_spec())
+    assert rows == []
+    assert [one.rule for one in left_out] == [Rule.SAME_SPEAKER, Rule.SAME_SPEAKER, Rule.NO_ANSWER]
+
+
+def test_a_usdm_row_of_more_than_8192_tokens_is_left_out_and_the_others_stay():
+    long = toys.turn(1, "text 1", codes=toys.codes("units", frames=8100))
+    made = toys.dialogue(toys.turn(0, needs="units"), long, *turns(4, "units")[2:])
+    rows, skipped, left_out, num_items = build([made], usdm_spec())
+    assert [row.turn_number for row in rows] == [2]
+    assert sorted(one.rule for one in left_out) == [Rule.NO_ANSWER, Rule.TOO_LONG, Rule.TOO_LONG]
+    assert num_items == len(rows) + len(skipped) + len(left_out)
 
 
 # --- pairing --------------------------------------------------------------------------------
@@ -253,7 +341,7 @@ def test_a_fault_of_one_dialogue_leaves_the_others():
 def test_a_fault_that_the_reader_found_is_told_as_it_stands(task):
     fault = Fault(reason=Reason.BAD_SPEAKER, detail="speaker 'LLM3'", file="one.json")
     bad = Turn(number=2, speaker="LLM3", role=None, text="hm", audio=None, fault=fault)
-    made = toys.dialogue(*turns(2), bad, toys.turn(3))
+    made = toys.dialogue(*turns(2, task.needs), bad, toys.turn(3, needs=task.needs))
     rows, skipped, left_out, num_items = build([made], spec_of(task))
     (told,) = [one for one in skipped if one.reason is not Reason.DIALOGUE_INCOMPLETE]
     assert (told.clip_id, told.reason, told.detail, told.file) == (
@@ -291,7 +379,7 @@ CLIPS = st.one_of(st.just("800@8000"), st.integers(1, 40_000).map(lambda n: f"{n
 
 
 @st.composite
-def any_dialogue(draw) -> Dialogue:
+def any_dialogue(draw, needs: str | None) -> Dialogue:
     """Dialogues as corpora have them: mostly well, some with gaps, repeats, faults, no answer."""
     made = []
     for i in range(draw(st.integers(0, 6))):
@@ -312,6 +400,9 @@ def any_dialogue(draw) -> Dialogue:
                 audio=one.audio,
                 fault=fault,
                 traits=Traits(),
+                answer=draw(st.sampled_from(["Well.", "Well.", " ", None])) if needs == "answer" else None,
+                codes=toys.codes(needs) if needs == "codes" and draw(st.booleans()) else None,
+                left_out=draw(st.sampled_from([None] * 8 + [Rule.OTHER_MODE])),
             )
         )
     return toys.dialogue(*made, name=draw(st.sampled_from(["a", "b"])))
@@ -322,7 +413,7 @@ def test_items_are_rows_and_skipped_and_left_out_whatever_the_dialogues(task):
     spec = spec_of(task, tokenizer="metaspace_unk")
 
     @toys.MANY
-    @given(st.lists(any_dialogue(), max_size=4))
+    @given(st.lists(any_dialogue(task.needs), max_size=4))
     def check(dialogues: list[Dialogue]) -> None:
         clips = toys.ToyClips()
         rows, skipped, left_out, num_items = build(dialogues, spec, clips)

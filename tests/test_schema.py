@@ -19,6 +19,7 @@ from speechrows.schema import AUDIO_COLUMNS
 from speechrows.schema import FEATURES
 from speechrows.schema import to_table
 from speechrows.types import Clip
+from speechrows.types import Codes
 from speechrows.types import Row
 from speechrows.types import Traits
 
@@ -27,7 +28,9 @@ def clip(start: int, stop: int, name: str = "a.wav") -> Clip:
     return Clip(name=name, start=start, stop=stop, sampling_rate=16000, num_samples=(stop - start) // 2)
 
 
-def row(number: int, said: Clip, answer: Clip | None = None, num_ids: int = 3) -> Row:
+def row(
+    number: int, said: Clip, answer: Clip | None = None, num_ids: int = 3, codes: Codes | None = None
+) -> Row:
     ids = np.arange(number, number + num_ids, dtype=np.int32)
     return Row(
         row_id=f"b/train/c/{number}/ttt",
@@ -48,6 +51,7 @@ def row(number: int, said: Clip, answer: Clip | None = None, num_ids: int = 3) -
         num_tokens=num_ids,
         conversation_tokens=128,
         target_clip=answer,
+        codes=codes,
         traits=Traits(emotion="happy"),
         domain=None,
         source="corpus/a.wav",
@@ -153,3 +157,19 @@ def test_datasets_reads_a_parquet_file_of_rows_with_the_features_and_the_audio(t
     assert all(isinstance(read.features[name], Audio) for name in AUDIO_COLUMNS)
     plain = read.cast_column("audio", Audio(decode=False))
     assert plain[0]["audio"] == {"bytes": wav.tobytes(), "path": "a.wav"}
+
+
+@toys.MANY
+@given(st.lists(st.none() | st.tuples(st.integers(1, 9), st.integers(0, 5)), min_size=1, max_size=6))
+def test_codes_of_any_shape_go_in_and_come_out_null_where_there_are_none(shapes):
+    codes = [
+        None
+        if shape is None
+        else Codes(codec="mimi", values=np.arange(i, i + shape[0] * shape[1], dtype=np.int16).reshape(shape))
+        for i, shape in enumerate(shapes)
+    ]
+    clip = Clip(name="a.wav", start=0, stop=4, sampling_rate=16000, num_samples=2)
+    table = to_table([row(i, clip, codes=one) for i, one in enumerate(codes)], np.zeros(4, np.uint8))
+    table.validate(full=True)
+    assert table["codec"].to_pylist() == [one and one.codec for one in codes]
+    assert table["codec_targets"].to_pylist() == [one and one.values.tolist() for one in codes]

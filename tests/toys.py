@@ -30,6 +30,7 @@ from speechrows.tokenizers import byte_level
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import AudioRef
 from speechrows.types import Clip
+from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Reason
 from speechrows.types import Turn
@@ -221,11 +222,33 @@ def clip_bytes(path: str) -> bytes:
     return f"RIFF {path} ".encode()
 
 
-def turn(number: int, text: str = "hello", *, role: str | None = None, audio: str | None = "16000@16000"):
-    """A turn; user and assistant alternate from 0 unless `role` says otherwise."""
+def turn(
+    number: int,
+    text: str = "hello",
+    *,
+    role: str | None = None,
+    audio: str | None = "16000@16000",
+    needs: str | None = None,
+    **more,
+) -> Turn:
+    """A turn; user and assistant alternate from 0 unless `role` says otherwise.
+
+    It has what a task `needs`: an answer that repeats the text, or codes.
+    """
     role = role or ("user", "assistant")[number % 2]
     ref = None if audio is None else AudioRef(path=audio)
-    return Turn(number=number, speaker=f"the {role}", role=role, text=text, audio=ref)
+    if needs == "answer":
+        more.setdefault("answer", text)
+    elif needs is not None:
+        more.setdefault("codes", codes(needs, number))
+    return Turn(number=number, speaker=f"the {role}", role=role, text=text, audio=ref, **more)
+
+
+def codes(kind: str, seed: int = 0, frames: int = 3) -> Codes:
+    """Codes of `kind` "codes" (Mimi's) or "units", that differ with the seed."""
+    codebooks = 8 if kind == "codes" else 1
+    values = np.arange(codebooks * frames, dtype=np.int16).reshape(codebooks, frames) + 100 * seed
+    return Codes(codec="mimi" if kind == "codes" else "xlsr2_1b_v2_10k", values=values)
 
 
 def dialogue(*turns: Turn, name: str = "corpus/one", split: str = "train", twin: str = "one") -> Dialogue:

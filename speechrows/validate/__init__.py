@@ -1,6 +1,5 @@
 """Every promise of docs/design.md, checked on the bytes of a built folder or a Hub dataset."""
 
-import datetime
 import struct
 from collections import Counter
 from collections.abc import Iterable
@@ -15,8 +14,8 @@ from tqdm import tqdm
 
 from speechrows import schema
 from speechrows import tokenizers
-from speechrows.chat import compile_chat
 from speechrows.configs import task_of
+from speechrows.forms import compile_form
 from speechrows.layout import RowsFolder
 from speechrows.layout import index_path
 from speechrows.types import AUDIO_TOKEN
@@ -76,7 +75,7 @@ def _validate_split(
         split=split,
         tokenizer=tokenizer,
         tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
-        chat=compile_chat(tokenizer, task_of(task), datetime.date.fromisoformat(facts["date"])),
+        form=compile_form(tokenizer, task_of(task), facts["form"]),
         audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
         pad_id=int(str(pad)),
         special_ids=frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),

@@ -23,6 +23,7 @@ from speechrows.layout import SKIPPED
 from speechrows.layout import RowsFolder
 from speechrows.layout import footer_digest
 from speechrows.layout import shard_folder
+from speechrows.tasks import TASKS
 from speechrows.types import Task
 from speechrows.validate.report import Report
 
@@ -174,11 +175,17 @@ def _check_files(
     folder: RowsFolder, config: str, split: Mapping[str, Any], told: int | None,
     shard_rows: Mapping[str, int], report: Report,
 ) -> None:  # fmt: skip
-    """The files that a config lists for a split are the shards of its bands, no more, no less."""
+    """The files that a config lists for a split are the shards of its bands or tasks, no more, no less."""
     found = [path for pattern in split["path"] for path in folder.glob(pattern)]
-    task = task_of(config)
-    bands = [*bands_of(config)] if task.banded else [None]
-    folders = {shard_folder(task.name, split["split"], band) for band in bands}
+    if config in {name for task in TASKS.values() for name in configs_of(task)}:
+        tasks = [task_of(config)]
+    else:  # a builder's union: it says itself of which tasks
+        tasks = [task_of(name) for name in {path.split("/")[1] for path in split["path"]}]
+    folders = {
+        shard_folder(task.name, split["split"], band)
+        for task in tasks
+        for band in (bands_of(config) if task.banded else [None])
+    }
     expected = sorted(path for path in shard_rows if path.rpartition("/")[0] in folders)
     if sorted(found) != expected:
         wrong = sorted({*found} ^ {*expected}) or sorted(path for path in found if found.count(path) > 1)

@@ -1,5 +1,6 @@
 """The promises of a single row, each a check: a function that tells what is wrong, or nothing."""
 
+import re
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,21 +12,33 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from speechrows import audio
-from speechrows.chat import Chat
-from speechrows.chat import normalise
+from speechrows.codec import CODECS
+from speechrows.codec import check
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import BadClipError
+from speechrows.forms import is_chat
+from speechrows.tasks import CORRESPOND
+from speechrows.texts import normalise
+from speechrows.traits import AGES
 from speechrows.traits import EMOTIONS
+from speechrows.traits import GENDERS
+from speechrows.traits import PACES
+from speechrows.traits import VOLUMES
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
+from speechrows.types import Filling
+from speechrows.types import Form
 from speechrows.types import Task
 from speechrows.types import Traits
 
 SILENCE = 0.001  # full scale is 1: a clip whose loudest sample is below -60 dB says nothing
 CLIPPED, CLIPPED_SHARE = 0.999, 0.01
 
+_CLOSED = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGES, "pace": PACES, "volume": VOLUMES}
 _TRAITS = tuple(field.name for field in dataclass_fields(Traits))
 NULLABLE = ("codec", "codec_targets", "target_audio", "domain", *_TRAITS)
+
+_UNIT = re.compile(r"<\|unit(\d+)\|>")
 
 RowDict = Mapping[str, Any]
 
@@ -38,7 +51,7 @@ class Context:
     split: str
     tokenizer: PreTrainedTokenizerFast
     tokens_per_second: Fraction
-    chat: Chat
+    form: Form
     audio_id: int
     pad_id: int
     special_ids: frozenset[int]
@@ -51,8 +64,9 @@ def fields(row: RowDict, context: Context) -> str | None:
         missing = ["audio"]
     if missing or any(None in message.values() for message in row["messages"]):
         return f"{', '.join(missing or ['messages'])} is null"
-    if row["emotion"] not in (None, *EMOTIONS):
-        return f"found emotion {row['emotion']!r}, expected one of {', '.join(EMOTIONS)}"
+    for trait, known in _CLOSED.items():
+        if row[trait] not in (None, *known):
+            return f"found {trait} {row[trait]!r}, expected one of {', '.join(known)}"
     if row["task"] != context.task.name:
         return f"found task {row['task']!r}, expected {context.task.name!r}"
     if row["role"] not in ("user", "assistant"):
@@ -127,20 +141,25 @@ def target(row: RowDict, context: Context) -> str | None:
     expected = row["messages"][1]["content"]
     if not supervised:
         return "no token takes loss"
+    if not is_chat(context.task):  # supervised in several places: `rendering` compares them
+        return None
     decoded = context.tokenizer.decode(
         supervised, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     if decoded not in (expected, " " + expected):
         return f"supervised tokens decode to {decoded!r:.80}, expected {expected!r:.80}"
-    if supervised[-1] not in context.special_ids:
+    may_be_cut = context.task.needs == "answer"  # where no end was written, none is learnt
+    if supervised[-1] not in context.special_ids and not may_be_cut:
         return f"the last supervised token is {supervised[-1]}, expected an end token"
     return None
 
 
 def placeholders(row: RowDict, context: Context) -> str | None:
-    """There are as many `<audio>` ids as the clip is long."""
+    """There are as many `<audio>` ids as the clip is long; none where units stand for it."""
     found = sum(i == context.audio_id for i in row["input_ids"])
     expected = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
+    if not is_chat(context.task):
+        expected = 0
     return None if found == expected else f"{found} {AUDIO_TOKEN} ids, the clip's length asks for {expected}"
 
 
@@ -150,33 +169,61 @@ def messages(row: RowDict, context: Context) -> str | None:
     if roles != ["user", "assistant"]:
         return f"found roles {roles}, expected user and assistant"
     user, assistant = (message["content"] for message in row["messages"])
-    if user != context.task.segments[0].text:
-        return f"the user's content is {user!r}, expected {context.task.segments[0].text!r}"
+    if user != context.form.user:
+        return f"the user's content is {user!r}, expected {context.form.user!r}"
     spoken = normalise(row["transcript"], lower_case=context.task.lower_case)
-    if context.task.pairing == "turn" and assistant != spoken:
+    if context.task.segments[-1].text == "{transcript}" and assistant != spoken:
         return f"the assistant's content is {assistant!r:.80}, expected {spoken!r:.80}"
-    if user not in row["text"] or assistant not in row["text"].partition(user)[2]:
+    after = row["text"].partition(user)[2] if is_chat(context.task) else row["text"]
+    if assistant not in after:
         return "text is not the rendering of messages"
     return None
 
 
+def codes(row: RowDict, context: Context) -> str | None:
+    """Codec targets are [K, F], in the codec's range; there where the task needs them."""
+    codec, values = row["codec"], row["codec_targets"]
+    if (codec is None) != (values is None):
+        return "one of codec and codec_targets is null, the other is not"
+    if codec is None:
+        return "codec_targets is null" if context.task.needs in ("codes", "units") else None
+    if context.task.codec_targets is None:
+        return f"found codes of {codec}, expected none in {context.task.name} rows"
+    return check(values, CODECS[codec]) if codec in CODECS else None
+
+
 def rendering(row: RowDict, context: Context) -> str | None:
     """Text, ids and labels are what the messages give under the saved tokenizer, made anew."""
-    chat, first = context.chat, not context.task.whole or row["turn_number"] == 0
-    (ids,) = chat.encode([row["messages"][1]["content"]])
-    if ids is None:
-        return "the tokenizer does not give back the assistant's content"
-    if row["text"] != chat.render(row["messages"][1]["content"], first=first):
-        return f"text is {row['text']!r:.80}, not the rendering of messages"
+    first = not context.task.whole or row["turn_number"] == 0
     spaces = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
-    length = max(len(row["input_ids"]), chat.num_tokens(len(ids), spaces, first=first))
-    expected = chat.assemble(ids, spaces, first=first, length=length)
-    for name, found, wanted in zip(
-        ("input_ids", "labels"), (row["input_ids"], row["labels"]), expected, strict=True
-    ):
-        if found != wanted.tolist():
-            return f"{name} are not those of the messages under the saved tokenizer"
-    return None
+    wrong = "the tokenizer does not give back the assistant's content"
+    for is_cut in (False, True) if context.task.needs == "answer" else (False,):
+        (filled,) = context.form.fill([_filling(row, context.task, is_cut=is_cut)])
+        if filled is None:
+            continue
+        if row["text"] != filled.render(first=first):
+            return f"text is {row['text']!r:.80}, not the rendering of messages"
+        length = max(len(row["input_ids"]), filled.num_tokens(spaces, first=first))
+        ids, marks = filled.assemble(spaces, first=first, length=length)
+        if row["input_ids"] == ids.tolist() and row["labels"] == marks.tolist():
+            return None
+        name = "labels" if row["input_ids"] == ids.tolist() else "input_ids"
+        wrong = f"{name} are not those of the messages under the saved tokenizer"
+    return wrong
+
+
+def _filling(row: RowDict, task: Task, *, is_cut: bool) -> Filling:
+    """What a row was made of, from what it shows."""
+    said = row["messages"][1]["content"]
+    if is_chat(task):
+        return Filling(transcript=said, answer=said, answer_is_cut=is_cut)
+    heard = [int(unit) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
+    return Filling(
+        transcript=row["transcript"],
+        answer=said,
+        units=np.array(heard, np.int16),
+        answer_units=np.array(row["codec_targets"][0], np.int16),
+    )
 
 
 CHECKS: dict[str, Callable[[RowDict, Context], str | None]] = {
@@ -186,5 +233,6 @@ CHECKS: dict[str, Callable[[RowDict, Context], str | None]] = {
     "target decodes": target,
     "placeholders": placeholders,
     "messages": messages,
+    "codes": codes,
     "rendering": rendering,
 }
