@@ -1,0 +1,154 @@
+"""A JSON array that is larger than memory, read record by record; a record that breaks costs itself alone."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from typing import BinaryIO
+
+import ijson
+
+NOT_TEXT = "\ufdd0"  # stands where bytes were no UTF-8, or an escape half a pair; no text may hold it
+_MAX_RECORD = 64 << 20  # bytes: a record that goes on for longer was never closed
+_MAX_BRACKETS = 8192  # that a record opens: the parser's memory grows with the square of their depth
+_READ, _PIECE = 1 << 20, 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Broken:
+    """In place of a record: what could not be read, and where."""
+
+    detail: str
+
+
+def read_records(file: BinaryIO) -> Iterator[Any]:
+    """The items of one JSON array, as Python holds them, and a Broken where some can not be read."""
+    frames, number = _Frames(file), 0
+    while True:
+        try:
+            for record in ijson.items(frames, "item"):
+                frames.closed()
+                yield record
+                number += 1
+        except (ijson.JSONError, ValueError) as error:
+            said = re.sub(r"\s+", " ", str(error)).partition(" (right here)")[0]
+            yield Broken(
+                detail=f"found {said!r:.120} in record {number}, which begins near byte {frames.start}; "
+                "expected a JSON array of records"
+            )
+            number += 1
+            if not frames.skip():
+                return
+        else:
+            if not number:
+                yield Broken(detail="found no record; expected a JSON array of records")
+            return
+
+
+# A record's first key, as published. In a string its quotes would be escaped.
+_BEGIN = re.compile(rb'\{\s*"(?:id|instruction)"\s*:')
+_ESCAPES = re.compile(  # one at a time, so that a backslash's own escape hides what follows it
+    rb"\\[^u]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+class _Frames:
+    """A JSON array as its parser is fed with it: a record at a time, where it is seen to begin.
+
+    The parser loses what it was fed with, if that breaks; so it is never fed with two records. Where
+    records begin otherwise than published, it is fed with what comes, and a break ends the array.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._buffer = b""
+        self._at = 0  # in the buffer
+        self._read = 0  # bytes of the file, until the buffer's end
+        self._prefix = b""
+        self._open = 0  # bytes fed since a record was closed
+        self._brackets = 0  # among them
+        self._framed = True
+        self._num_frames = 0
+        self.start = 0
+
+    def closed(self) -> None:
+        """A record was read: the parser tells."""
+        self._open = self._brackets = 0
+
+    def skip(self) -> bool:
+        """Go on after what broke, as if the array began there. False where no record is seen to begin."""
+        self._prefix, self._open, self._brackets = b"[", 0, 0
+        if not self._framed:
+            return False
+        while not (found := _BEGIN.search(self._buffer, self._at)):
+            self._at = max(self._at, len(self._buffer) - 64)
+            if not self._fill():
+                return False
+        self._at = found.start()
+        return True
+
+    def read(self, size: int) -> bytes:
+        """The next piece: a record and what follows it, or a part of one."""
+        if size == 0:
+            return b""  # the parser asks whether we give bytes
+        if self._open and self._framed and self._num_frames == 1:
+            self._framed = False  # what begins like a record lies inside one
+        elif self._open and (self._framed or self._open > _MAX_RECORD):
+            raise ValueError(f"{self._open} bytes that close no record")
+        self.start = self._read - len(self._buffer) + self._at
+        end = self._end() if self._framed else self._any_end()
+        piece, self._at = self._prefix + _clean(self._buffer[self._at : end]), end
+        self._prefix = b""
+        self._num_frames += 1
+        self._open += len(piece)
+        self._brackets += piece.count(b"[") + piece.count(b"{")
+        if self._brackets > _MAX_BRACKETS:
+            raise ValueError(f"{self._brackets} brackets")
+        return piece
+
+    def _end(self) -> int:
+        """Where the second record from here on begins, or the file ends."""
+        if not (first := self._find(0)):
+            return len(self._buffer)
+        second = self._find(first.end() - self._at)
+        return second.start() if second else len(self._buffer)
+
+    def _find(self, ahead: int) -> re.Match[bytes] | None:
+        while not (found := _BEGIN.search(self._buffer, self._at + ahead)):
+            if len(self._buffer) - self._at > _MAX_RECORD:
+                return None
+            ahead = max(ahead, len(self._buffer) - self._at - 64)
+            if not self._fill():
+                return None
+        return found
+
+    def _any_end(self) -> int:
+        """An end that divides no character and no escape."""
+        while len(self._buffer) - self._at >= _PIECE or self._fill():
+            stop = self._at + _PIECE
+            if (end := max(self._buffer.rfind(byte, self._at, stop) for byte in (b'"', b",", b"\n"))) > 0:
+                return end + 1
+            if len(self._buffer) > stop:
+                return stop
+        return len(self._buffer)
+
+    def _fill(self) -> bool:
+        more = self._file.read(_READ)
+        if not self._read and more.startswith(b"\xef\xbb\xbf"):
+            more = b"   " + more[3:]
+        self._buffer, self._at = self._buffer[self._at :] + more, 0
+        self._read += len(more)
+        return bool(more)
+
+
+def _clean(piece: bytes) -> bytes:
+    """JSON that a parser takes, which refuses bytes that are no UTF-8, and hides half pairs of escapes."""
+    if not piece.isascii():
+        try:
+            piece.decode()
+        except UnicodeDecodeError:
+            text = piece.decode(errors="surrogateescape")
+            piece = re.sub("[\udc80-\udcff]+", NOT_TEXT, text).encode()
+    if b"\\ud" in piece or b"\\uD" in piece:
+        return _ESCAPES.sub(lambda found: b"\\ufdd0" if found["half"] else found[0], piece)
+    return piece
