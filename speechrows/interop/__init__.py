@@ -1,0 +1,1 @@
+"""Built folders in the formats of other tools."""

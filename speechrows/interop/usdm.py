@@ -1,0 +1,64 @@
+"""USDM's own training files, as its train_sft.py reads them: a row a line, `ids|labels`.
+
+Numbers are separated by spaces, lines by line breaks, and none ends the file. Lines stand in the
+order of the rows. USDM writes the same lines in another order at each run: it shuffles without a seed.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from speechrows.errors import UsageError
+from speechrows.layout import RowsFolder
+
+TASK = "usdm"
+_ROWS_AT_ONCE = 256
+
+
+def export_usdm(folder: str, out: Path) -> dict[str, int]:
+    """Write `<split>.txt` for each split of a folder's usdm rows; returns the lines of each file.
+
+    Raises:
+        UsageError: the folder has no usdm rows, or a file of that name is there already (the
+            corpus' phone lists bear the same names).
+    """
+    rows = RowsFolder.open(folder)
+    splits = [split for task, split in rows.splits() if task == TASK]
+    if not splits:
+        has = ", ".join(sorted({task for task, _ in rows.splits()}))
+        raise UsageError(f"{folder}: has rows of {has}; expected {TASK}. Build them by dailytalk_usdm")
+    there = [str(out / f"{split}.txt") for split in splits if (out / f"{split}.txt").exists()]
+    if there:
+        raise UsageError(
+            f"{', '.join(there)}: there already; expected a folder for new files. Give another --out"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    return {f"{split}.txt": _write(rows, split, out / f"{split}.txt") for split in splits}
+
+
+def _write(rows: RowsFolder, split: str, path: Path) -> int:
+    """The lines of a split, under a temporary name until all are written."""
+    part, lines = path.with_name(f".{path.name}.{os.getpid()}"), 0
+    try:
+        with part.open("x", encoding="ascii", newline="\n") as file:
+            for line in _lines(rows, split):
+                file.write(("\n" if lines else "") + line)
+                lines += 1
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return lines
+
+
+def _lines(rows: RowsFolder, split: str) -> Iterator[str]:
+    for shard in sorted(rows.index_facts(TASK, split)["shards"]):
+        with rows.open_file(shard) as file, pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(
+                _ROWS_AT_ONCE, columns=["input_ids", "labels"], use_threads=False
+            ):
+                both: Any = [column.to_pylist() for column in batch.columns]
+                for row in zip(*both, strict=True):
+                    yield "|".join(" ".join(map(str, numbers)) for numbers in row)
