@@ -1,0 +1,793 @@
+"""What omni_tasks.py promises: thirteen sources as rows, and every fault of theirs accounted for."""
+
+import json
+import shutil
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from building import build_rows
+from building import read_rows
+from building import read_skipped
+from conftest import SAMPLES
+
+import omni_tasks
+from omni_tasks import CONFIGS
+from omni_tasks import SIFT
+from omni_tasks import SOURCES
+from omni_tasks import OmniConfig
+from omni_tasks import OmniTasks
+from omni_tasks import list_units
+from omni_tasks import read_dialogues
+from speechrows import parquet
+from speechrows.build.plan import plan_shards
+from speechrows.corpus import Corpus
+from speechrows.errors import ShortfallError
+from speechrows.errors import StoreError
+from speechrows.errors import UsageError
+from speechrows.generated.columns import RECIPE
+from speechrows.generated.columns import schema_of
+from speechrows.rows import split_of
+from speechrows.traits import normalise
+from speechrows.types import Dialogue
+from speechrows.types import Rule
+from speechrows.types import UnreadableFile
+
+HUB = SAMPLES / "hub"
+MIX = Path(__file__).parents[1] / "mixes" / "omni.yaml"
+BY_NAME = {source.name: source for source in SOURCES}
+LOQUACIOUS = "speechbrain/LoquaciousSet/medium/train-00000-of-00001.parquet"
+HEYSQUAD = "fixie-ai/HeySQuAD_human/data/train-00000-of-00001.parquet"
+SIFTED = "mazesmazes/sift-audio-2/data/meld-00000-of-00001.parquet"
+ACTED = "mazesmazes/sift-audio-2/data/crema_d-00000-of-00001.parquet"
+MIMI = "mazesmazes/libritts-mimi/data/train-00000-of-00001.parquet"
+MELD = "garam-icecream/MELD/data/train-00000-of-00001.parquet"
+CREMA_D = "AbstractTTS/CREMA-D/data/train-00000-of-00001.parquet"
+TESS = "AbstractTTS/TESS/data/train-00000-of-00001.parquet"
+COMMON_VOICE = "fixie-ai/common_voice_17_0/en/train-00000-of-00001.parquet"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Path:
+    """A copy of the sample that a test may spoil."""
+    return Path(shutil.copytree(HUB, tmp_path / "hub"))
+
+
+def only(tmp_path: Path, *files: str) -> Path:
+    """A hub that holds these files of the sample alone."""
+    for file in files:
+        (tmp_path / "hub" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(HUB / file, tmp_path / "hub" / file)
+    return tmp_path / "hub"
+
+
+def change(path: Path, **columns: Any) -> None:
+    """Write a file anew with other cells, or types, in some columns; None drops one."""
+    table = pq.read_table(path)
+    for name, cells in columns.items():
+        if cells is None:
+            table = table.drop_columns([name])
+        elif name in table.column_names:
+            column = cells if isinstance(cells, pa.Array) else pa.array(cells, table.schema.field(name).type)
+            table = table.set_column(table.column_names.index(name), name, column)
+        else:
+            table = table.append_column(name, cells)
+    pq.write_table(table, path)
+
+
+def cells(path: Path, column: str) -> list[Any]:
+    return pq.read_table(path)[column].to_pylist()
+
+
+def read(folder: Path | str, task: str | None = None, **how: Any) -> list[Dialogue]:
+    """The utterances of a folder, none of whose files is broken."""
+    found = everything(Corpus.open(str(folder)), task, **how)
+    assert not [one for one in found if isinstance(one, UnreadableFile)]
+    return [one for one in found if isinstance(one, Dialogue)]
+
+
+def everything(corpus: Corpus, task: str | None = None, **how: Any) -> list[Dialogue | UnreadableFile]:
+    _, units = list_units(corpus, corpus.list(), task=task, **how)
+    return list(read_dialogues(corpus, units, task=task))
+
+
+def build(hub: Path | str, out: Path, config: str, **options: Any) -> dict[str, Any]:
+    summary = build_rows(hub, out, config, builder="omni_tasks", **options)
+    told = [summary["rows"], *summary["skipped"].values(), *summary["left_out"].values()]
+    assert summary["items"] == sum(told)
+    return summary
+
+
+# --- the table --------------------------------------------------------------------------------
+
+
+def test_every_source_has_the_columns_of_the_table_in_the_sample():
+    for source in SOURCES:
+        files = sorted((HUB / source.repository).rglob("*.parquet"))
+        assert files, source.repository
+        for file in files:
+            assert set(source.wanted) - set(source.votes) <= set(pq.read_schema(file).names)
+
+
+def test_names_of_sources_tell_them_apart_and_every_config_has_one():
+    assert len(BY_NAME) == len(SOURCES) == 13
+    assert {task for source in SOURCES for task in source.tasks} == set(CONFIGS) - {"omni"}
+    assert {"omni": CONFIGS[1:]} == OmniTasks.UNIONS
+    assert "MELD: GPL-3.0" in OmniTasks.ABOUT.licence_note
+
+
+def test_the_founding_mix_draws_from_sources_splits_and_tasks_of_the_table():
+    mix = yaml.safe_load(MIX.read_text("utf-8"))
+    targets = []
+    for entry in mix["sources"]:
+        source = BY_NAME[entry["source"].rpartition("/")[2]]
+        assert source.repository == entry["source"]
+        assert source.splits[entry["split"]] == "train"
+        assert tuple(entry["tasks"]) == source.tasks
+        targets.append(entry["target_samples"])
+    assert targets == [350000, 80000, 140000, 400000, 300000, 150000, 150000, 65000, 40000, 22000, 7000]
+    sifted = [entry for entry in mix["sources"] if entry["source"] == "mazesmazes/sift-audio-2"]
+    assert {entry["split"] for entry in sifted} == set(BY_NAME["sift-audio-2"].splits)
+    share = sum(entry["target_samples"] for entry in sifted) / sum(targets)
+    assert f"{100 * share:.1f} % SIFT" in MIX.read_text("utf-8")
+    assert isinstance(mix["seed"], int)
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+
+def test_a_transcription_is_the_text_in_lower_case_under_the_founding_prompt(tmp_path):
+    build(HUB, tmp_path, "transcription")
+    rows = {row["conversation_id"]: row for row in read_rows(tmp_path, "transcription")}
+    assert set(rows) == {
+        *("LoquaciousSet/train/utt00001", "LoquaciousSet/train/utt00003", "LoquaciousSet/dev/utt00000"),
+        *("ami/train/AMI_EN2001a_H00_1", "ami/train/AMI_EN2001a_H00_2", "ami/validation/AMI_EN2001a_H00_1"),
+    }
+    row = rows["ami/train/AMI_EN2001a_H00_2"]
+    assert row["transcript"] == "I WOULD MAKE IT YELLOW"
+    assert [message["content"] for message in row["messages"]] == [
+        "<audio> Transcribe:", "i would make it yellow",
+    ]  # fmt: skip
+    assert row["text"] == "User: <audio> Transcribe:\nAssistant: i would make it yellow"
+    assert (row["speaker"], row["role"], row["turn_number"], row["num_turns"]) == ("MEE060", "user", 0, 1)
+    told = cells(HUB / "edinburghcstr/ami/ihm/train-00000-of-00001.parquet", "audio")[1]
+    assert row["audio"] == {"bytes": told["bytes"], "path": "AMI_EN2001a_H00_2.wav"}
+    assert row["source"] == "hub/edinburghcstr/ami/ihm/train-00000-of-00001.parquet/1/AMI_EN2001a_H00_2"
+    assert rows["LoquaciousSet/train/utt00001"]["gender"] == "female"
+
+
+def test_the_publishers_dev_split_is_validation(tmp_path):
+    build(HUB, tmp_path, "transcription")
+    for file in (tmp_path / "data").rglob("*.parquet"):
+        split = file.relative_to(tmp_path).parts[2]
+        for row in pq.read_table(file, columns=["conversation_id", "row_id"]).to_pylist():
+            publishers = row["conversation_id"].split("/")[1]
+            assert split == {"dev": "validation"}.get(publishers, publishers)
+            assert row["row_id"] == f"omni_tasks/{split}/{row['conversation_id']}/0/transcription"
+
+
+def test_an_answer_is_the_first_one_and_impossible_questions_are_left_out(tmp_path):
+    summary = build(HUB, tmp_path, "answer_extraction")
+    assert summary["left_out"] == {"impossible_question": 1}
+    rows = read_rows(tmp_path, "answer_extraction")
+    assert [row["messages"][1]["content"] for row in rows] == ["william shakespeare"] * 2
+    assert [row["transcript"] for row in rows] == ["Who wrote the play Hamlet?"] * 2
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [[], [{"text": "Yes", "answer_start": 0}]],
+        [None, [{"text": "Yes", "answer_start": 0}]],
+        pa.array([{"text": [], "answer_start": []}, {"text": ["Yes", "No"], "answer_start": [1, 2]}]),
+    ],
+)
+def test_answers_may_be_missing_or_of_squads_other_form(answers, tmp_path):
+    hub = only(tmp_path, HEYSQUAD)
+    change(hub / HEYSQUAD, answers=answers, is_impossible=[False, False])
+    told = [(one.turns[0].answer, one.turns[0].left_out) for one in read(hub)]
+    assert told == [(None, Rule.IMPOSSIBLE), ("Yes", None)]
+
+
+def test_a_question_that_is_called_impossible_is_left_out_though_it_has_answers(tmp_path):
+    hub = only(tmp_path, HEYSQUAD)
+    change(hub / HEYSQUAD, answers=[[{"text": "Yes"}]] * 2, is_impossible=[True, None])
+    told = [(one.turns[0].answer, one.turns[0].left_out) for one in read(hub)]
+    assert told == [("Yes", Rule.IMPOSSIBLE), ("Yes", None)]
+
+
+@pytest.mark.parametrize("config", SIFT)
+def test_of_sift_audio_2_a_config_holds_its_own_mode(config, tmp_path):
+    summary = build(HUB, tmp_path, config, validation_fraction=0.0)
+    expected = [
+        response
+        for file in (ACTED, SIFTED)
+        for mode, response in zip(cells(HUB / file, "mode"), cells(HUB / file, "sift_response"), strict=True)
+        if mode == config
+    ]
+    rows = read_rows(tmp_path, config)
+    assert [row["messages"][1]["content"] for row in rows] == expected
+    assert summary["left_out"] == {"other_mode": 8}
+    prompt = "<audio> Describe all information you can hear:" if config == "sit_ssp" else "<audio>"
+    assert {row["messages"][0]["content"] for row in rows} == {prompt}
+    assert [row["emotion"] for row in rows] == ["happy", "angry", "sad", "angry"]
+    assert (rows[1]["pace"], rows[1]["volume"], rows[1]["age"]) == ("fast", "loud", "young adult")
+
+
+def test_the_codes_of_libritts_are_the_codec_targets(tmp_path):
+    build(HUB, tmp_path, "s2s_mimi")
+    rows = read_rows(tmp_path, "s2s_mimi")
+    assert [row["codec_targets"] for row in rows] == cells(HUB / MIMI, "codes")
+    assert {row["codec"] for row in rows} == {"mimi"}
+    assert rows[0]["messages"][1]["content"] == "the weather is beautiful today"
+
+
+def test_omni_holds_every_row_of_the_other_configs_once(tmp_path):
+    build(HUB, tmp_path, "omni")
+    rows = [row for task in CONFIGS[1:] for row in read_rows(tmp_path, task)]
+    ids = [row["row_id"] for row in rows]
+    assert len(ids) == len(set(ids)) == 6 + 2 + 3 * 4 + 2
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert all(f"config_name: {config}\n" in card for config in CONFIGS)
+
+
+def answers(folder: Path, clip_ids: Iterable[str], mode: str = "sift_ssp") -> str:
+    """Generated answers to clips, as `generate` writes them."""
+    lines = [{"clip_id": one, "answer": f"I hear {one}.", "is_cut": False} for one in clip_ids]
+    recipe = {RECIPE: json.dumps({"kind": mode}).encode()}
+    table = pa.Table.from_pylist(lines, schema=schema_of(mode).with_metadata(recipe))
+    folder.mkdir()
+    pq.write_table(table, folder / "part-00000.parquet")
+    return str(folder)
+
+
+def test_emotion_corpora_are_rows_where_generated_answers_are_given(tmp_path):
+    clips = [one.clip_id(one.turns[0]) for one in read(HUB) if one.source.startswith("AbstractTTS/")]
+    made = answers(tmp_path / "answers", clips)
+    plain = build(HUB, tmp_path / "plain", "sift_ssp", validation_fraction=0.0)
+    joined = build(HUB, tmp_path / "joined", "sift_ssp", validation_fraction=0.0, generated=(made,))
+    assert joined["rows"] == plain["rows"] + len(clips)
+    assert joined["left_out"] == {"other_mode": 8, "no_answer": 6}  # MELD and Common Voice have none
+    rows = {row["clip_id"]: row for row in read_rows(tmp_path / "joined", "sift_ssp")}
+    row = rows["PODCAST/train/train-00000-of-00001:0/0"]
+    assert row["messages"][1]["content"] == "I hear PODCAST/train/train-00000-of-00001:0/0."
+    assert row["emotion"] == "sad"
+
+
+def test_emotion_corpora_can_be_read_before_they_have_answers(tmp_path):
+    with pytest.raises(ShortfallError, match=r"left out: no_answer +2"):
+        build(HUB / "AbstractTTS/TESS", tmp_path, "sift_s", emotion_corpora=True)
+    with pytest.raises(UsageError, match=r"not read without answers \(--with\): AbstractTTS/TESS"):
+        build(HUB / "AbstractTTS/TESS", tmp_path, "sift_s")
+
+
+# --- where sources lie ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["hub/speechbrain/LoquaciousSet", "hub/speechbrain", "hub"])
+def test_a_source_is_read_alone_under_its_organisation_or_beside_others(where, tmp_path):
+    hub = only(tmp_path, LOQUACIOUS)
+    found = [one.conversation_id for one in read(hub.parent / where)]
+    assert found == ["LoquaciousSet/train/utt00001", "LoquaciousSet/train/utt00003"]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("train-00000-of-00001.parquet", "data/train-00000-of-00001-0123456789abcdef.parquet"),
+        *("default/train/0000.parquet", "data/train.parquet", "data/train.clean.360-00000-of-00002.parquet"),
+    ],
+)
+def test_files_are_found_under_every_name_that_the_hub_gives_them(file, tmp_path):
+    place = tmp_path / "mazesmazes" / "libritts-mimi" / file
+    place.parent.mkdir(parents=True)
+    shutil.copy(HUB / MIMI, place)
+    split = "train.clean.360" if "360" in file else "train"
+    expected = [f"libritts-mimi/{split}/{place.stem}:{row}" for row in (0, 1)]
+    assert [one.conversation_id for one in read(tmp_path)] == expected
+
+
+def test_a_folder_called_data_is_its_parents(tmp_path):
+    shutil.copytree(HUB / "garam-icecream/MELD", tmp_path / "MELD")
+    assert [one.conversation_id for one in read(tmp_path / "MELD" / "data")] == [
+        f"MELD/train/train-00000-of-00001:{row}" for row in (0, 1)
+    ]
+
+
+def test_sources_that_are_not_there_and_files_that_are_not_read_are_named(tmp_path):
+    hub = only(tmp_path, LOQUACIOUS, COMMON_VOICE)
+    (hub / "speechbrain/LoquaciousSet/large").mkdir()
+    shutil.copy(HUB / LOQUACIOUS, hub / "speechbrain/LoquaciousSet/large/train-00000-of-00001.parquet")
+    (hub / COMMON_VOICE).rename(hub / COMMON_VOICE.replace("train", "invalidated"))
+    corpus = Corpus.open(str(hub))
+    found, units = list_units(corpus, corpus.list())
+    assert [unit.file for unit in units] == [LOQUACIOUS]
+    assert "speechbrain/LoquaciousSet (1 file, 1 other files are not read)" in found
+    assert "fixie-ai/common_voice_17_0 (1 other files are not read)" in found.partition("not there: ")[2]
+    assert "edinburghcstr/ami" in found.partition("not there: ")[2]
+
+
+def test_a_folder_without_any_source_is_refused(tmp_path):
+    with pytest.raises(
+        UsageError, match=r"no parquet file of a source; not there: speechbrain/LoquaciousSet"
+    ):
+        build(tmp_path, tmp_path / "out", "transcription")
+
+
+def test_a_remote_store_gives_the_same_utterances(tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.put(str(HUB), "/omni/hub", recursive=True)
+    try:
+        remote = Corpus.open("memory://omni/hub")
+        assert everything(remote) == read(HUB)
+        some = Corpus.open(
+            "memory://omni/hub", folders=("edinburghcstr/ami", "garam-icecream/MELD", "no/such")
+        )
+        assert {one.source.split("/")[1] for one in everything(some)} == {"ami", "MELD"}
+    finally:
+        memory.rm("/omni", recursive=True)
+
+
+def test_a_store_that_does_not_answer_is_no_fault_of_a_file(monkeypatch):
+    class DroppedError(OSError):
+        pass
+
+    class Dropping:
+        """A file whose store goes away."""
+
+        closed = False
+
+        def read(self, size: int = -1) -> bytes:
+            raise DroppedError("connection reset")
+
+        seek = tell = size = read
+
+        def __enter__(self) -> "Dropping":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    corpus = Corpus.open(str(HUB))
+    monkeypatch.setattr(Corpus, "local_path", lambda *_: None)
+    monkeypatch.setattr(Corpus, "open_file", lambda *_: Dropping())
+    with pytest.raises(StoreError, match=r"did not answer \(connection reset"):
+        list(parquet.read_batches(corpus, LOQUACIOUS, lambda schema: schema.names))
+
+
+def test_without_a_data_dir_every_source_is_looked_for_on_the_hub(monkeypatch):
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(Corpus, "open", lambda address, **how: asked.update(address=address, **how))
+    OmniConfig(name="omni").corpus()
+    assert asked == {"address": "hf://datasets", "folders": tuple(source.repository for source in SOURCES)}
+    asked.clear()
+    OmniConfig(name="omni", source="garam-icecream/MELD").corpus()
+    assert asked == {"address": "hf://datasets/garam-icecream/MELD"}
+
+
+# --- validation -------------------------------------------------------------------------------
+
+
+def test_no_speaker_word_text_or_show_straddles_train_and_validation(hub):
+    for name, files in {
+        "CREMA-D": "{}_IEO_ANG_HI.wav",
+        "TESS": "YAF_{}_sad.wav",
+        "PODCAST": "MSP-PODCAST_{}_7.wav",
+    }.items():
+        path = hub / "AbstractTTS" / name / "data/train-00000-of-00001.parquet"
+        table = pq.read_table(path).slice(0, 1)
+        table = pa.concat_tables([table] * 60)
+        pq.write_table(table, path)
+        change(path, file=[files.format(1000 + i // 3) for i in range(60)])
+    keys: dict[str, set[str]] = {}
+    moved: dict[str, int] = {}
+    for one in read(hub):
+        split = split_of(one, 0.5)
+        keys.setdefault(one.twin_key or one.conversation_id, set()).add(split)
+        moved[one.source] = moved.get(one.source, 0) + (split == "validation" != one.split)
+    assert all(len(splits) == 1 for splits in keys.values())
+    for name in ("CREMA-D", "TESS", "PODCAST"):
+        assert 9 <= moved[f"AbstractTTS/{name}/data/train-00000-of-00001.parquet"] <= 51
+        assert f"{name}/1007" in keys
+
+
+def test_a_text_is_validation_in_every_mode_and_source_or_in_none():
+    keys = {one.turns[0].text: one.twin_key for one in read(HUB) if one.source in (SIFTED, MELD)}
+    assert keys == {text: text.lower() for text in keys}
+    assert "leave me alone!" in keys
+    assert "Leave me alone!" in keys
+
+
+def test_what_has_an_evaluation_split_or_no_speakers_never_moves():
+    for one in read(HUB):
+        source, split, _ = one.conversation_id.split("/", 2)
+        stays = source in ("LoquaciousSet", "ami", "HeySQuAD_human") or (source, split) == (
+            "sift-audio-2",
+            "crema_d",
+        )
+        assert (one.twin_key is None) == (stays or source == "PODCAST")  # whose sample names no show
+        assert split_of(one, 0.999999) == (
+            "train" if stays and one.split == "train" else split_of(one, 0.999999)
+        )
+
+
+def test_units_tell_the_splits_that_their_rows_may_be_of():
+    corpus = Corpus.open(str(HUB))
+    _, units = list_units(corpus, corpus.list())
+    splits = {unit.file: unit.splits for unit in units}
+    for one in read(HUB):
+        assert {one.split, split_of(one, 0.999999)} <= set(splits[one.source])
+    assert splits[LOQUACIOUS] == splits[ACTED] == ("train",)
+    assert splits[LOQUACIOUS.replace("train", "dev")] == ("validation",)
+    assert splits[SIFTED] == splits[COMMON_VOICE] == ("train", "validation")
+
+
+def test_a_fiftieth_is_validation_unless_a_person_says_otherwise():
+    assert OmniConfig(name="omni").validation_fraction == 0.02
+
+
+# --- traits -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise"],
+        ["neutral", "joy", "sadness", "anger", "fear", "disgust", "surprise"],
+    ],
+)
+def test_the_numbers_of_meld_are_read_by_the_names_of_their_own_file(names, tmp_path):
+    hub = only(tmp_path, MELD)
+    table = pq.read_table(hub / MELD)
+    features = json.loads(table.schema.metadata[b"huggingface"])
+    features["info"]["features"]["emotion"] = {"names": names, "_type": "ClassLabel"}
+    table = table.replace_schema_metadata({b"huggingface": json.dumps(features)})
+    for number, name in enumerate(names):
+        pq.write_table(table.set_column(2, "emotion", pa.array([number, -1])), hub / MELD)
+        told, nothing = [one.turns[0].traits for one in read(hub)]
+        assert told == normalise(emotion=name) != normalise()
+        assert nothing == normalise()
+    pq.write_table(table.set_column(2, "emotion", pa.array([7, 0])), hub / MELD)
+    assert read(hub)[0].turns[0].traits.unknown == ("emotion: 7",)
+
+
+def test_a_number_without_names_is_null_and_counted(tmp_path):
+    made = answers(
+        tmp_path / "made", [f"MELD/train/train-00000-of-00001:{row}/0" for row in (0, 1)], "sift_s"
+    )
+    summary = build(HUB / "garam-icecream/MELD", tmp_path / "out", "sift_s", generated=(made,))
+    assert summary["unknown_traits"] == {"emotion: 0": 1, "emotion: 3": 1}
+    assert [row["emotion"] for row in read_rows(tmp_path / "out", "sift_s")] == [None, None]
+
+
+def test_listeners_votes_decide_and_a_tie_has_no_emotion(tmp_path):
+    hub = only(tmp_path, CREMA_D)
+    votes = {"angry": [0.1, 0.5, None], "sad": [0.9, 0.5, None], "happy": [0.0, 0.0, None]}
+    change(hub / CREMA_D, **{name: pa.array(shares, pa.float32()) for name, shares in votes.items()})
+    told = [one.turns[0].traits for one in read(hub)]
+    assert [one.emotion for one in told] == ["sad", None, "angry"]  # the last has a major_emotion alone
+    assert [one.unknown for one in told] == [(), (), ()]
+
+
+def test_genders_and_ages_of_common_voice_are_understood():
+    told = [one.turns[0].traits for one in read(HUB) if one.source == COMMON_VOICE]
+    assert [one.gender for one in told] == ["male", "female", None, None]
+    assert [one.age for one in told] == ["young adult", "middle-age adult", None, None]
+    assert [one.accent for one in told[:2]] == ["united states english", None]
+    assert [one.unknown for one in told] == [()] * 4
+
+
+def test_by_percentile_pace_and_volume_are_quartiles_of_all_files_of_a_source(tmp_path):
+    hub = only(tmp_path, CREMA_D, TESS)
+    row = pq.read_table(hub / CREMA_D).slice(0, 1)
+    for part in (0, 1):
+        path = hub / f"AbstractTTS/CREMA-D/data/train-0000{part}-of-00002.parquet"
+        pq.write_table(pa.concat_tables([row] * 20), path)
+        values = [100.0 + 20 * part + i for i in range(20)]
+        change(path, speaking_rate=values, relative_db=values)
+    (hub / CREMA_D).unlink()
+    fixed = [one.turns[0].traits for one in read(hub) if "CREMA" in one.source]
+    assert {(one.pace, one.volume) for one in fixed} == {("fast", "loud")}
+    told = [one.turns[0].traits for one in read(hub, by_percentile=True) if "CREMA" in one.source]
+    assert [one.pace for one in told] == ["slow"] * 10 + ["normal"] * 20 + ["fast"] * 10
+    assert [one.volume for one in told] == ["quiet"] * 10 + [None] * 20 + ["loud"] * 10
+    out = tmp_path / "out"
+    clips = [one.clip_id(one.turns[0]) for one in read(hub)]
+    made = answers(tmp_path / "made", clips, "sift_s")
+    build(
+        hub,
+        out,
+        "sift_s",
+        generated=(made,),
+        traits_by_percentile=True,
+        validation_fraction=0.0,
+        shard_bytes=1,
+    )
+    assert [row["pace"] for row in read_rows(out, "sift_s")][:40] == [one.pace for one in told]
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+TOLD = {file: pq.read_table(HUB / file) for file in (LOQUACIOUS, MIMI, ACTED)}
+
+
+def audio(**spoiled: Any) -> pa.Array:
+    first, *rest = TOLD[LOQUACIOUS]["wav"].to_pylist()
+    return pa.array([None if spoiled.get("is_null") else {**first, **spoiled}, *rest], AUDIO)
+
+
+def codes(first: Any) -> list[Any]:
+    return [first, *TOLD[MIMI]["codes"].to_pylist()[1:]]
+
+
+WELL = [[7] * 23] * 8
+FAULTS: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
+    "a null clip": ("transcription", LOQUACIOUS, {"wav": audio(is_null=True)}, "missing", "null"),
+    "a clip that is a path alone": (
+        *("transcription", LOQUACIOUS, {"wav": audio(bytes=None, path="/home/them/a.wav")}),
+        *("missing", "the path '/home/them/a.wav' alone"),
+    ),
+    "an empty clip": ("transcription", LOQUACIOUS, {"wav": audio(bytes=b"")}, "empty", "the file is empty"),
+    "a clip that is no audio": (
+        *("transcription", LOQUACIOUS, {"wav": audio(bytes=b"<html>" * 99)}),
+        *("undecodable", ""),
+    ),
+    "a null text": ("transcription", LOQUACIOUS, {"text": [None, "yes"]}, "empty_text", "null"),
+    "an empty text": ("transcription", LOQUACIOUS, {"text": [" ", "yes"]}, "empty_text", "empty"),
+    "a text that is no UTF-8": (
+        "transcription",
+        LOQUACIOUS,
+        {"text": pa.array([b"caf\xe9", b"yes"]).view(pa.string())},
+        "bad_text",
+        "caf",
+    ),
+    "a repeated id": ("transcription", LOQUACIOUS, {"ID": ["a", "a"]}, "bad_number", "the id 'a' again"),
+    "eight empty code lists": ("s2s_mimi", MIMI, {"codes": codes([[]] * 8)}, "bad_codes", "without a frame"),
+    "null codes": ("s2s_mimi", MIMI, {"codes": codes(None)}, "bad_codes", "null"),
+    "ragged codes": ("s2s_mimi", MIMI, {"codes": codes([[1] * 22, *WELL[1:]])}, "bad_codes", "22 to 23"),
+    "seven code lists": ("s2s_mimi", MIMI, {"codes": codes(WELL[1:])}, "bad_codes", "7 codebooks"),
+    "a code of 2048": ("s2s_mimi", MIMI, {"codes": codes([[2048] * 23, *WELL[1:]])}, "bad_codes", "2048"),
+    "a code below 0": ("s2s_mimi", MIMI, {"codes": codes([[-1] * 23, *WELL[1:]])}, "bad_codes", "-1"),
+    "a code that is null": (
+        "s2s_mimi",
+        MIMI,
+        {"codes": codes([[None] * 23, *WELL[1:]])},
+        "bad_codes",
+        "from -1 to",
+    ),
+    "a code list that is null": (
+        "s2s_mimi",
+        MIMI,
+        {"codes": codes([None, *WELL[1:]])},
+        "bad_codes",
+        "0 to 23",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_row_is_skipped_with_its_reason_and_the_others_are_kept(fault, tmp_path):
+    config, file, columns, reason, words = FAULTS[fault]
+    hub = only(tmp_path, file)
+    change(hub / file, **columns)
+    summary = build(hub, tmp_path / "out", config)
+    assert summary["skipped"] == {reason: 1}
+    assert summary["rows"] == 1
+    (line,) = read_skipped(tmp_path / "out")
+    assert line["file"].startswith(file)
+    assert words in line["detail"]
+    assert str(tmp_path) not in json.dumps(line)
+
+
+def test_an_id_in_two_files_of_a_split_makes_one_row_however_files_are_shared_out(tmp_path):
+    hub = only(tmp_path, LOQUACIOUS, LOQUACIOUS.replace("train", "dev"))
+    for part in (0, 1):
+        shutil.copy(
+            hub / LOQUACIOUS, hub / f"speechbrain/LoquaciousSet/medium/train-0000{part}-of-00002.parquet"
+        )
+    (hub / LOQUACIOUS).unlink()
+    for shard_bytes in (1, 1 << 30):
+        out = tmp_path / f"out-{shard_bytes}"
+        summary = build(hub, out, "transcription", shard_bytes=shard_bytes)
+        assert (summary["rows"], summary["skipped"]) == (3, {"bad_number": 2})
+        assert [line["clip_id"] for line in read_skipped(out)] == [
+            f"LoquaciousSet/train/train-00001-of-00002:{row}/0" for row in (0, 1)
+        ]
+
+
+@pytest.mark.parametrize("ids", [[None, None], ["", ""], pa.nulls(2)])
+def test_rows_without_an_id_are_named_by_file_and_row(ids, tmp_path):
+    hub = only(tmp_path, LOQUACIOUS)
+    change(hub / LOQUACIOUS, ID=ids)
+    assert [one.conversation_id for one in read(hub)] == [
+        f"LoquaciousSet/train/train-00000-of-00001:{row}" for row in (0, 1)
+    ]
+    assert build(hub, tmp_path / "out", "transcription")["rows"] == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "columns", "needed"),
+    [
+        (LOQUACIOUS, {"wav": None}, "expected wav once"),
+        (LOQUACIOUS, {"ID": None}, "expected ID once"),
+        (LOQUACIOUS, {"wav": pa.array(["a.wav", "b.wav"])}, "expected wav as a struct of bytes and path"),
+        (LOQUACIOUS, {"ID": pa.array([[1], [2]])}, "expected ID as a string"),
+        (ACTED, {"mode": None}, "expected mode once"),
+        (ACTED, {"sift_response": None}, "expected sift_response once"),
+        (MIMI, {"codes": pa.array(["1 2", "3 4"])}, "expected codes as a list of lists"),
+    ],
+)  # fmt: skip
+def test_a_missing_column_is_refused_with_those_that_are_there(file, columns, needed, tmp_path):
+    hub = only(tmp_path, file)
+    change(hub / file, **columns)
+    task = next(source.tasks[0] for source in SOURCES if file.startswith(source.repository))
+    with pytest.raises(UsageError) as refused:
+        build(hub, tmp_path / "out", task)
+    assert needed in str(refused.value)
+    for field in pq.read_schema(hub / file):
+        assert f"{field.name} ({field.type})" in str(refused.value)
+
+
+def test_a_renamed_column_is_refused_and_a_missing_trait_is_named(tmp_path):
+    hub = only(tmp_path, LOQUACIOUS)
+    table = pq.read_table(hub / LOQUACIOUS)
+    pq.write_table(table.drop_columns(["sex", "spk_id"]), hub / LOQUACIOUS)
+    corpus = Corpus.open(str(hub))
+    found, _ = list_units(corpus, corpus.list())
+    assert "speechbrain/LoquaciousSet (1 file, without sex, spk_id)" in found
+    assert [one.turns[0].speaker for one in read(hub)] == ["", ""]
+    pq.write_table(table.rename_columns({"text": "sentence"}), hub / LOQUACIOUS)
+    with pytest.raises(UsageError, match=r"sentence \(string\); expected text once"):
+        read(hub)
+
+
+@pytest.mark.parametrize("column", ["text", "sift_response"])
+def test_texts_that_are_numbers_are_skipped(column, tmp_path):
+    hub = only(tmp_path, ACTED, SIFTED)
+    change(hub / ACTED, **{column: pa.array(range(6))})
+    summary = build(hub, tmp_path / "out", "sift_s")
+    assert (summary["rows"], summary["skipped"]) == (2, {"bad_text": 2})
+    assert summary["left_out"] == {"other_mode": 8}
+
+
+def test_a_null_answer_is_left_out_and_an_unknown_mode_is_another(tmp_path):
+    hub = only(tmp_path, ACTED)
+    modes = ["sift_s", "sift_s", None, "describe", "SIFT_S", "sift_s"]
+    change(hub / ACTED, mode=modes, sift_response=[None, "", "c", "d", "e", "Well."])
+    summary = build(hub, tmp_path / "out", "sift_s")
+    assert summary["left_out"] == {"no_answer": 1, "other_mode": 3}
+    assert summary["skipped"] == {"empty_text": 1}
+    assert [row["messages"][1]["content"] for row in read_rows(tmp_path / "out", "sift_s")] == ["Well."]
+
+
+def test_texts_of_other_scripts_are_kept(tmp_path):
+    hub = only(tmp_path, LOQUACIOUS)
+    texts = ["今日はいい天気ですね。", "Приве́т, שלום 🙂"]
+    change(hub / LOQUACIOUS, text=texts)
+    build(hub, tmp_path / "out", "transcription")
+    rows = read_rows(tmp_path / "out", "transcription")
+    assert [row["transcript"] for row in rows] == texts
+
+
+@pytest.mark.parametrize(
+    "kind", ["large", "dictionary", "int16 codes", "large lists", "plain bytes", "no path", "extra field"]
+)
+def test_other_types_of_the_same_cells_are_the_same_utterances(kind, tmp_path):
+    hub = only(tmp_path, LOQUACIOUS, MIMI)
+    expected = read(hub)
+    told, codes = TOLD[LOQUACIOUS], TOLD[MIMI]["codes"].combine_chunks()
+    wav = told["wav"].to_pylist()
+    changes: dict[str, Callable[[], Any]] = {
+        "large": lambda: change(
+            hub / LOQUACIOUS,
+            text=told["text"].combine_chunks().cast(pa.large_string()),
+            wav=pa.array(wav, pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])),
+        ),
+        "dictionary": lambda: change(
+            hub / LOQUACIOUS, **{n: told[n].combine_chunks().dictionary_encode() for n in ("sex", "spk_id")}
+        ),
+        "int16 codes": lambda: change(hub / MIMI, codes=codes.cast(pa.list_(pa.list_(pa.int16())))),
+        "large lists": lambda: change(hub / MIMI, codes=codes.cast(pa.large_list(pa.large_list(pa.int64())))),
+        "plain bytes": lambda: change(hub / LOQUACIOUS, wav=pa.array([one["bytes"] for one in wav])),
+        "no path": lambda: change(hub / LOQUACIOUS, wav=pa.array([{"bytes": one["bytes"]} for one in wav])),
+        "extra field": lambda: change(
+            hub / LOQUACIOUS, wav=pa.array([{"sampling_rate": 16000, "path": None, **one} for one in wav])
+        ),
+    }
+    changes[kind]()
+    found = read(hub)
+    assert found == expected
+    for one, other in zip(found, expected, strict=True):
+        assert one.turns[0].audio is not None
+        assert other.turns[0].audio is not None
+        assert bytes(one.turns[0].audio.data or b"") == bytes(other.turns[0].audio.data or b"")
+        if one.turns[0].codes is not None and other.turns[0].codes is not None:
+            assert one.turns[0].codes.values.dtype == "int16"
+            assert (one.turns[0].codes.values == other.turns[0].codes.values).all()
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def replace(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+def lead_out(path: Path) -> None:
+    path.rename(path.parents[4] / "elsewhere.parquet")
+    path.symlink_to(path.parents[4] / "elsewhere.parquet")
+
+
+@pytest.mark.parametrize("spoil", [truncate, empty, replace, lead_out])
+def test_a_file_that_is_no_parquet_is_named_and_the_next_is_read(spoil, tmp_path):
+    hub = only(tmp_path, LOQUACIOUS, LOQUACIOUS.replace("train", "dev"))
+    spoil(hub / LOQUACIOUS)
+    summary = build(hub, tmp_path / "out", "transcription")
+    assert (summary["rows"], summary["skipped"]) == (1, {})
+    (line,) = read_skipped(tmp_path / "out")
+    assert (line["clip_id"], line["file"]) == (None, LOQUACIOUS)
+    assert str(tmp_path) not in json.dumps(line)
+
+
+def test_of_a_file_with_a_rotten_row_group_the_others_are_kept(tmp_path):
+    hub = only(tmp_path, LOQUACIOUS)
+    path = hub / LOQUACIOUS
+    table = pa.concat_tables([TOLD[LOQUACIOUS]] * 2)
+    table = table.set_column(0, "ID", pa.array(list("abcd")))
+    pq.write_table(table, path, row_group_size=1, compression="zstd")
+    column = pq.ParquetFile(path).metadata.row_group(1).column(2)
+    data = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(data)
+    corpus = Corpus.open(str(hub))
+    found = everything(corpus)
+    assert [one.conversation_id[-1] for one in found if isinstance(one, Dialogue)] == ["a", "c", "d"]
+    (broken,) = [one for one in found if isinstance(one, UnreadableFile)]
+    assert broken.file == LOQUACIOUS
+    assert "rows 1 to 1" in broken.detail
+
+
+@pytest.mark.parametrize("layout", [{"row_group_size": 100}, {"write_batch_size": 16}])
+def test_clips_are_views_of_arrows_memory_and_a_reader_holds_a_batch_at_a_time(layout, tmp_path):
+    path = only(tmp_path, LOQUACIOUS) / LOQUACIOUS
+    clip = {"bytes": bytes(100_000), "path": None}
+    rows = {
+        "ID": [str(i) for i in range(1000)],
+        "wav": pa.array([clip] * 1000, AUDIO),
+        "text": ["yes"] * 1000,
+    }
+    pq.write_table(pa.table(rows), path, use_dictionary=False, compression="none", **layout)  # 100 MB
+    del rows
+    before, peak = pa.total_allocated_bytes(), 0
+    corpus = Corpus.open(str(tmp_path / "hub"))
+    for one in everything_lazily(corpus):
+        data = one.turns[0].audio.data
+        assert isinstance(data.obj, pa.Buffer)
+        assert data.obj.size > len(data) == 100_000  # of many clips: not a copy of one
+        peak = max(peak, pa.total_allocated_bytes() - before)
+    assert peak < 40 << 20
+
+
+def everything_lazily(corpus: Corpus) -> Iterator[Any]:
+    _, units = list_units(corpus, corpus.list())
+    yield from read_dialogues(corpus, units)
+
+
+def test_shards_do_not_depend_on_which_other_sources_are_there(tmp_path):
+    corpus, alone = Corpus.open(str(HUB)), Corpus.open(str(only(tmp_path, MIMI)))
+    shards = [plan_shards(list_units(one, one.list(), task="s2s_mimi")[1]) for one in (corpus, alone)]
+    assert shards[0] == shards[1]
+    assert omni_tasks.OmniTasks.DEFAULT_CONFIG_NAME == "omni"
