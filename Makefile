@@ -25,12 +25,14 @@ demo: install
 	$(BIN)/speechrows validate $(DEMO)
 	$(BIN)/speechrows stats $(DEMO)
 	$(BIN)/speechrows show $(DEMO) $(ROW)
+	$(BIN)/speechrows build omni_tasks omni --data-dir samples/hub --out rows/omni_tasks
+	$(BIN)/speechrows validate rows/omni_tasks
 	@echo; echo 'Open it in Python:'
 	@echo '  from datasets import load_dataset'
 	@echo '  rows = load_dataset("$(DEMO)", "stage_2", split="train", streaming=True)'
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # The ways in and the Hub, under the other versions of datasets; decoding where there is ffmpeg.
 test-compat: $(COMPAT:%=.venv-compat/%/installed)

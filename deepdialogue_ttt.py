@@ -40,10 +40,12 @@ from speechrows.builder import About
 from speechrows.builder import SpeechBuilder
 from speechrows.builder import SpeechConfig
 from speechrows.builder import flag
+from speechrows.configs import DIALOGUE_CONFIGS
 from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
+from speechrows.texts import is_text
 from speechrows.types import AudioRef
 from speechrows.types import Dialogue
 from speechrows.types import Fault
@@ -55,7 +57,7 @@ from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
 SOURCES = ("SALT-Research/DeepDialogue-xtts", "SALT-Research/DeepDialogue-orpheus")
-CONFIGS = ("ttt", "stage_1", "stage_2", "stage_3", "stage_4", "transcription", "response")
+CONFIGS = DIALOGUE_CONFIGS
 SPEAKERS = ("LLM1", "LLM2", "A", "B")
 
 ABOUT = About(
@@ -275,7 +277,7 @@ def _dialogue(corpus: Corpus, found: _Found, above: str, stem: str, swap_roles: 
     return Dialogue(
         conversation_id=f"{variants[-1] if variants else corpus.name}/{stem}",
         split="train",
-        domain=found.domain if _is_text(found.domain) else None,
+        domain=found.domain if is_text(found.domain) else None,
         turns=tuple(_turn(corpus, found, number, turn, cast, swap_roles) for number, turn in turns),
         twin_key=stem,
         source=found.file,
@@ -305,11 +307,11 @@ def _turn(
             raise BadClipError(
                 Reason.BAD_SPEAKER, f"found speaker {speaker!r:.80}, expected one of {', '.join(known)}"
             )
-        if not _is_text(text):
+        if not is_text(text):
             raise BadClipError(Reason.BAD_TEXT, f"found text {text!a:.80}, expected a string of UTF-8")
         if match := _PUBLISHED_NAME.match(_name(path)):
             emotion = match[3]
-        _compare(_name(path), found, speaker, text)
+        _compare(_name(path), found, str(speaker), text)
     except BadClipError as error:
         fault = Fault(reason=error.reason, detail=error.detail, file=found.file)
     return Turn(
@@ -355,11 +357,6 @@ def _compare(name: str, found: _Found, speaker: str, text: str) -> None:
         if _words(ours) and _words(theirs or "") not in ("", _words(ours)):
             detail = f"{name}: found {what} {ours!r:.80}, expected its clip's, which is {theirs!r:.80}"
             raise BadClipError(Reason.METADATA_DISAGREES, detail)
-
-
-def _is_text(value: Any) -> bool:
-    """Whether it is a string without lone surrogates: bytes that were no UTF-8, or a broken escape."""
-    return isinstance(value, str) and value == value.encode(errors="ignore").decode()
 
 
 def _words(text: str) -> str:

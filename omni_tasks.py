@@ -84,7 +84,8 @@ class Source:
     `folders` are those of it that are read, "" its root; `splits` maps the publisher's names to ours.
     `traits` goes by the arguments of traits.normalise; `votes` are columns of emotions, each with the
     share of listeners who heard it. `apart` is what never straddles train and validation, None where
-    the publisher has split; it holds in `apart_in`, all splits where that is empty.
+    the publisher has split; it holds in `apart_in`, all splits where that is empty. Beside its own clips
+    in sift-audio-2, a source goes by what goes there: the text, or no validation.
     """
 
     repository: str
@@ -104,6 +105,7 @@ class Source:
     votes: tuple[str, ...] = ()
     apart: Part | None = None
     apart_in: frozenset[str] = frozenset()
+    sifted: str | None = None  # the split of sift-audio-2 that has the same clips
 
     @property
     def name(self) -> str:
@@ -130,6 +132,22 @@ _acted = partial(
     Source, text="transcription", traits={"emotion": "emotion", **_VOICE}
 )  # AbstractTTS' columns
 _voted = partial(Source, text="transcription", traits={"emotion": "major_emotion", **_VOICE})
+
+SIFT_AUDIO = Source(
+    repository="mazesmazes/sift-audio-2",
+    licence="its card says CC BY-NC-SA 4.0 above and Apache 2.0 below; clips keep their own",
+    splits=dict.fromkeys(
+        ("podcast", "commonvoice", "meld", "esd", "crema_d", "tess", "ravdess", "savee"), "train"
+    ),
+    answer="sift_response",
+    mode="mode",
+    traits={
+        **{name: name for name in ("emotion", "gender", "age", "accent")},
+        **{"speaking_rate": "pace", "relative_db": "volume"},  # in words
+    },
+    apart=Part(column="text"),
+    apart_in=frozenset(("podcast", "commonvoice", "meld")),
+)
 
 SOURCES = (
     Source(
@@ -162,23 +180,10 @@ SOURCES = (
         answer="answers",
         impossible="is_impossible",
     ),
-    Source(
-        repository="mazesmazes/sift-audio-2",
-        licence="its card says CC BY-NC-SA 4.0 above and Apache 2.0 below; clips keep their own",
-        splits=dict.fromkeys(
-            ("podcast", "commonvoice", "meld", "esd", "crema_d", "tess", "ravdess", "savee"), "train"
-        ),
-        answer="sift_response",
-        mode="mode",
-        traits={
-            **{name: name for name in ("emotion", "gender", "age", "accent")},
-            **{"speaking_rate": "pace", "relative_db": "volume"},  # in words
-        },
-        apart=Part(column="text"),
-        apart_in=frozenset(("podcast", "commonvoice", "meld")),
-    ),
+    SIFT_AUDIO,
     _voted(
         repository="AbstractTTS/CREMA-D",
+        sifted="crema_d",
         licence="Open Database License 1.0",
         votes=("angry", "sad", "disgust", "fear", "neutral", "happy"),
         speaker=Part(column="file", pattern=r"(\d+)_"),
@@ -186,30 +191,35 @@ SOURCES = (
     ),
     _acted(
         repository="AbstractTTS/RAVDESS",
+        sifted="ravdess",
         licence="CC BY-NC-SA 4.0",
         speaker=Part(column="file", pattern=r"-(\d+)\.\w+$"),
         apart=Part(column="file", pattern=r"-(\d+)\.\w+$"),
     ),
     _acted(
         repository="AbstractTTS/TESS",
+        sifted="tess",
         licence="CC BY-NC-ND 4.0",
         speaker=Part(column="file", pattern=r"(OAF|YAF)_"),
         apart=Part(column="file", pattern=r"(?:OAF|YAF)_([^_.]+)"),  # the target word
     ),
     _acted(
         repository="AbstractTTS/SAVEE",
+        sifted="savee",
         licence="for research alone",
         speaker=Part(column="file", pattern=r"(DC|JE|JK|KL)[_/]"),
         apart=Part(column="file", pattern=r"(DC|JE|JK|KL)[_/]"),
     ),
     _acted(
         repository="AbstractTTS/ESD_english",
+        sifted="esd",
         licence="for research alone",
         speaker=Part(column="file", pattern=r"(\d{4})_"),
         apart=Part(column="file", pattern=r"(\d{4})_"),
     ),
     _voted(
         repository="AbstractTTS/PODCAST",
+        sifted="podcast",
         licence="MSP-Podcast's, an academic licence that has to be signed",
         votes=(
             *("angry", "frustrated", "annoyed", "disappointed", "sad", "disgust", "depressed", "contempt"),
@@ -219,6 +229,7 @@ SOURCES = (
     ),
     Source(
         repository="garam-icecream/MELD",
+        sifted="meld",
         licence="GPL-3.0",
         speaker=Part(column="speaker"),
         traits={"emotion": "emotion"},
@@ -226,6 +237,7 @@ SOURCES = (
     ),
     Source(
         repository="fixie-ai/common_voice_17_0",
+        sifted="commonvoice",
         licence="CC0 1.0",
         folders=("en",),
         splits=_EVALUATED,
@@ -257,6 +269,7 @@ ABOUT = About(
     languages=("en",),
 )
 
+_IDS = ("string", "large_string", "string_view", "integer", "null")
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")  # <split>-00000-of-00003
 
 
@@ -311,6 +324,7 @@ def list_units(
         elif place is not None:
             unread[place] = unread.get(place, 0) + 1
     found, absent, unanswered, units = list[str](), list[str](), list[str](), list[Unit]()
+    sifted = {place.publishers_split for _, place in files.get(SIFT_AUDIO.name, ())}
     for source in SOURCES:
         if task is not None and task not in source.tasks:
             continue
@@ -322,6 +336,8 @@ def list_units(
             unanswered.append(source.repository)
         else:
             facts, lacks = _survey(corpus, source, mine, by_percentile)
+            if source.sifted in sifted:
+                facts = {path: {**known, "beside": source.sifted} for path, known in facts.items()}
             note += f", without {', '.join(lacks)}" if lacks else ""
             found.append(f"{source.repository} ({len(mine)} file{'s' * (len(mine) > 1)}{note})")
             units += [_unit(entry, place, facts[entry.path]) for entry, place in mine]
@@ -332,16 +348,19 @@ def list_units(
 
 
 def _unit(entry: Entry, place: _Place, facts: Mapping[str, Any]) -> Unit:
-    splits = (place.split, "validation") if _moves(place) else (place.split,)
+    splits = (place.split, "validation") if _apart(place, facts) else (place.split,)
     name = json.dumps(facts) if facts else ""
     return Unit(file=entry.path, name=name, files=(), num_bytes=entry.num_bytes, splits=splits)
 
 
-def _moves(place: _Place) -> bool:
-    """Whether rows of a file may become validation."""
-    source = place.source
-    is_apart = not source.apart_in or place.publishers_split in source.apart_in
-    return source.apart is not None and is_apart and place.split == "train"
+def _apart(place: _Place, facts: Mapping[str, Any]) -> Part | None:
+    """What of a file's rows never straddles train and validation; None where none becomes validation."""
+    source, split = place.source, place.publishers_split
+    if place.split != "train":
+        return None
+    if "beside" in facts:  # what sift-audio-2 does with these clips is done with them here
+        return Part(column=source.text) if facts["beside"] in SIFT_AUDIO.apart_in else None
+    return source.apart if not source.apart_in or split in source.apart_in else None
 
 
 def _survey(
@@ -350,7 +369,8 @@ def _survey(
     """What a source's files must know of one another, by path, and the columns that some lack.
 
     `repeats` are the rows whose id an earlier row of the split has; `pace_limits` and `volume_limits` are
-    the quartiles of all its rows.
+    the quartiles of all its rows. `beside`, which list_units adds, is the split of sift-audio-2 that is
+    read beside it and has its clips.
     """
 
     def choose(path: str, schema: pa.Schema) -> list[str]:
@@ -395,7 +415,7 @@ def _columns(source: Source, path: str, schema: pa.Schema) -> list[str]:
         has = ", ".join(f"{one.name} ({one.type})" for one in schema)
         return UsageError(
             f"{path}: has the columns {has}; expected {column} {kind}, as {source.repository} publishes "
-            "them. Rename the column, or download the file again"
+            "them. Rename or convert the column, or download the file again"
         )
 
     for column in source.needed:
@@ -404,20 +424,29 @@ def _columns(source: Source, path: str, schema: pa.Schema) -> list[str]:
     audio = schema.field(source.audio).type
     if parquet.is_a(audio, "struct") and audio.get_field_index("bytes") >= 0:
         audio = audio.field("bytes").type
-    if not parquet.is_a(audio, "binary", "large_binary", "null"):
+    if not parquet.is_a(audio, "binary", "large_binary", "binary_view", "null"):
         raise refuse(source.audio, "as a struct of bytes and path")
-    if source.id and not parquet.is_a(
-        schema.field(source.id).type, "string", "large_string", "integer", "null"
+    for column, kinds, words in (
+        (source.id, _IDS, "as a string"),
+        (source.impossible, ("boolean", "null"), "as true or false"),
     ):
-        raise refuse(source.id, "as a string")
-    codes = schema.field(source.codes).type if source.codes else None
-    if codes is not None and not (_is_list(codes) and _is_list(codes.value_type)):
-        raise refuse(source.codes or "", "as a list of lists of integers")
+        if column and not parquet.is_a(_plain(schema.field(column).type), *kinds):
+            raise refuse(column, words)
+    if source.codes and not _is_codes(schema.field(source.codes).type):
+        raise refuse(source.codes, "as a list of lists of integers")
     return [name for name in source.wanted if schema.get_field_index(name) >= 0]
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return parquet.is_a(kind, "list", "large_list", "fixed_size_list")
+def _plain(kind: Any) -> Any:
+    return kind.value_type if parquet.is_a(kind, "dictionary") else kind
+
+
+def _is_codes(kind: Any) -> bool:
+    for _ in range(2):
+        if not parquet.is_a(kind, "list", "large_list", "fixed_size_list"):
+            return False
+        kind = kind.value_type
+    return parquet.is_a(kind, "integer", "null")  # null where every list is empty
 
 
 def read_dialogues(
@@ -428,8 +457,14 @@ def read_dialogues(
         place = _place(corpus.name, unit.file)
         assert isinstance(place, _Place)  # list_units made no other
         facts: dict[str, Any] = json.loads(unit.name or "{}")
-        repeats = frozenset(facts.pop("repeats", ()))
-        rows = _Rows(file=unit.file, place=place, task=task, repeats=repeats, limits=facts)
+        rows = _Rows(
+            file=unit.file,
+            place=place,
+            task=task,
+            apart=_apart(place, facts),
+            repeats=frozenset(facts.get("repeats", ())),
+            limits={name: told for name, told in facts.items() if name.endswith("_limits")},
+        )
         for found in parquet.read_batches(corpus, unit.file, partial(_columns, place.source, unit.file)):
             if isinstance(found, UnreadableFile):
                 yield found
@@ -444,14 +479,21 @@ class _Rows:
     file: str
     place: _Place
     task: str | None
+    apart: Part | None
     repeats: frozenset[int]
     limits: Mapping[str, tuple[float, float]]
 
     def dialogues(self, start: int, batch: pa.RecordBatch) -> Iterator[Dialogue]:
         """The utterances of a batch, whose first row is the file's `start`."""
         source = self.place.source
-        heard = (source.audio, source.codes)
-        told = {name: parquet.values(batch.column(name)) for name in batch.schema.names if name not in heard}
+        said = (source.text, source.answer)  # what is no UTF-8 costs its row here; elsewhere it is spelled
+        told = {
+            name: parquet.values(
+                batch.column(name), "surrogateescape" if name in said else "backslashreplace"
+            )
+            for name in batch.schema.names
+            if name not in (source.audio, source.codes)
+        }
         for name, classes in parquet.class_names(batch.schema).items():
             if name in told:
                 told[name] = [parquet.class_name(value, classes) for value in told[name]]
@@ -490,7 +532,7 @@ class _Rows:
             split=place.split,
             domain=None,
             turns=(turn,),
-            twin_key=self._twin_key(told) if _moves(place) else None,
+            twin_key=self._twin_key(told),
             source=self.file,
         )
 
@@ -522,9 +564,11 @@ class _Rows:
 
     def _twin_key(self, told: Mapping[str, Any]) -> str | None:
         source = self.place.source
-        part = _part(source.apart, told)
-        if part is None or source.apart is None or source.apart.column == source.text:
-            return part and " ".join(part.lower().split())  # one text, whatever the source
+        part = _part(self.apart, told)
+        if part is None or self.apart is None:
+            return None
+        if self.apart.column == source.text:
+            return "".join(filter(str.isalnum, part.casefold()))  # one text, however a source writes it
         return f"{source.name}/{part}"
 
 
@@ -540,8 +584,7 @@ def _part(part: Part | None, told: Mapping[str, Any]) -> str | None:
 
 def _codes(column: parquet.Column) -> list[Codes | str]:
     """Mimi codes, int16 [8, F], or what is wrong with them."""
-    if not parquet.is_a(column.type.value_type, "list") or not parquet.is_a(column.type, "list"):
-        column = column.cast(pa.list_(pa.list_(column.type.value_type.value_type)))
+    column = column.cast(pa.list_(pa.list_(pa.int64())), safe=False)  # what is too large turns negative
     outer, inner = column.offsets.to_numpy(), column.values.offsets.to_numpy()
     flat = pc.fill_null(column.values.values, -1).to_numpy()  # which is no code
     found: list[Codes | str] = []

@@ -73,7 +73,8 @@ def _speechrows(corpus: str, out: str, num_proc: int, shard_bytes: int = 1 << 30
     def run() -> None:
         made = builder(config_name="ttt", data_dir=corpus)
         made.shard_bytes = shard_bytes
-        build(made.job(), Path(out) / "rows", num_proc=num_proc)
+        (job,) = made.jobs()
+        build(job, Path(out) / "rows", num_proc=num_proc)
 
     return run
 

@@ -1,4 +1,4 @@
-"""The command line: `speechrows build | validate | stats | show | infos`.
+"""The command line: `speechrows build | generate | validate | stats | show | export | infos`.
 
 Exit codes: 0 done, 1 the data falls short (the table says where) or the machine does (no room, a
 worker that died), 2 the call was wrong.
@@ -17,7 +17,8 @@ from typing import Any
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 
-BUILDERS = ("deepdialogue_ttt",)
+BUILDERS = ("deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks")
+EXPORTS = ("usdm",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +42,23 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         raise UsageError(f"speechrows build: found {builder} first, expected BUILDER CONFIG, then flags")
     about = "More flags are a builder's own: see `speechrows build BUILDER --help`."
     _add_build(commands.add_parser("build", help="make a corpus' rows", epilog=about), builder)
+    _add_readers(commands)
+    from speechrows.generate.commands import add_generate
+
+    add_generate(commands)
+    export = commands.add_parser("export", help="write a built folder in another tool's format")
+    export.add_argument("format", choices=EXPORTS)
+    export.add_argument("folder", metavar="FOLDER|org/name")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.set_defaults(run=_export)
+    infos = commands.add_parser("infos", help="write dataset_infos.json: features, licence, citation")
+    infos.add_argument("--out", type=Path, default=Path("dataset_infos.json"))
+    infos.set_defaults(run=_infos)
+    return parser.parse_args(arguments)
+
+
+def _add_readers(commands: Any) -> None:
+    """The commands that read a built folder."""
     for name, run, text in (
         ("validate", _validate, "check every promise, row by row"),
         ("stats", _stats, "hours, turns, tokens, what each stage holds"),
@@ -61,10 +79,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
                 choices=("silence", "clipping"),
                 help="tell, but do not fail",
             )
-    infos = commands.add_parser("infos", help="write dataset_infos.json: features, licence, citation")
-    infos.add_argument("--out", type=Path, default=Path("dataset_infos.json"))
-    infos.set_defaults(run=_infos)
-    return parser.parse_args(arguments)
 
 
 def _add_build(command: argparse.ArgumentParser, builder: str | None) -> None:
@@ -79,10 +93,14 @@ def _add_build(command: argparse.ArgumentParser, builder: str | None) -> None:
     if builder is None or builder.startswith("-"):
         return
     for field in _flags(builder):
-        flag, text = f"--{field.name.replace('_', '-')}", field.metadata.get("help", "")
+        flag = field.metadata.get("flag") or f"--{field.name.replace('_', '-')}"
+        text = field.metadata.get("help", "")
         default: Any = None if field.default is MISSING else field.default
         if isinstance(default, bool):
-            command.add_argument(flag, action="store_true", help=text)
+            action = argparse.BooleanOptionalAction if default else "store_true"
+            command.add_argument(flag, dest=field.name, action=action, default=default, help=text)
+        elif isinstance(default, tuple):
+            command.add_argument(flag, dest=field.name, action="append", default=[], metavar="DIR", help=text)
         else:
             kind = type(default) if isinstance(default, int | float) else str
             command.add_argument(flag, type=kind, default=default, help=f"{text} (default: {default})")
@@ -114,22 +132,23 @@ def _build(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
     chosen = {field.name: getattr(options, field.name) for field in _flags(options.builder)}
     made = builder(config_name=options.config, data_dir=options.data_dir, **chosen)
-    job = made.job()
-    print(f"{options.data_dir or made.config.source}: {job.found}")
     if made.config.tokenizer is None:
         print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
-    summary = build(
-        job,
-        options.out,
-        num_proc=options.num_proc,
-        max_skipped=options.max_skipped,
-        overwrite=options.overwrite,
-    )
-    print(f"{options.out}: {job.builder}, {job.task.name} rows\n{describe(summary)}")
     config = options.config
+    for job in made.jobs():
+        print(f"{options.data_dir or made.config.source}: {job.found}")
+        summary = build(
+            job,
+            options.out,
+            num_proc=options.num_proc,
+            max_skipped=options.max_skipped,
+            overwrite=options.overwrite,
+        )
+        print(f"{options.out}: {job.builder}, {job.task.name} rows\n{describe(summary)}")
     if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
-        print(f"{config} is empty: every conversation is longer than its limit")
-        config = job.task.name
+        config = builder.tasks(config)[0].name
+        why = "one task alone has rows" if builder.UNIONS else "every conversation is longer than its limit"
+        print(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}")
     print(f'open it with: load_dataset("{options.out}", "{config}")')
     return 0
 
@@ -156,6 +175,14 @@ def _show(options: argparse.Namespace) -> int:
     from speechrows.show import show
 
     print(show(options.folder, options.row_id, colour=sys.stdout.isatty()))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from speechrows.interop.usdm import export_usdm
+
+    for name, lines in export_usdm(options.folder, options.out).items():
+        print(f"{options.out / name}: {lines:,} lines")
     return 0
 
 

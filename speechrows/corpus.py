@@ -4,6 +4,7 @@ Paths inside a corpus are relative, with forward slashes. Names that come out of
 own files (audio_file, segment_audio_path) are resolved inside the folder or refused.
 """
 
+import contextlib
 import hashlib
 import os
 import posixpath
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
+from typing import BinaryIO
 from typing import NamedTuple
 
 import fsspec
@@ -44,17 +46,22 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus folder. `located`, when given, maps paths to where a download manager put them."""
+    """A corpus folder. `located`, when given, maps paths to where a download manager put them.
+
+    `folders`, when given, are the only ones of it that are looked at: a corpus may be several
+    repositories of the Hub.
+    """
 
     root: str
     located: Mapping[str, str] | None = None
+    folders: tuple[str, ...] = ()
     _fs: Any = field(default=None, compare=False, repr=False)
     _inside: dict[str, bool] = field(default_factory=dict[str, bool], compare=False, repr=False)
     _held: dict[str, bytes] = field(default_factory=dict[str, bytes], compare=False, repr=False)
 
     @staticmethod
-    def open(address: str) -> "Corpus":
-        """The corpus at a local folder or an fsspec address.
+    def open(address: str, folders: tuple[str, ...] = ()) -> "Corpus":
+        """The corpus at a local folder or an fsspec address, or only some folders of it.
 
         Raises:
             UsageError: there is no such folder.
@@ -62,12 +69,12 @@ class Corpus:
         address = address.removeprefix("file://")  # on disk, symlinks are looked at
         if "://" in address:
             fs, root = url_to_fs(address)
-            if not fs.isdir(root):
+            if not folders and not fs.isdir(root):
                 raise UsageError(f"--data-dir {address}: no such folder there")
-            return Corpus(root=root.rstrip("/"), _fs=fs)
+            return Corpus(root=root.rstrip("/"), folders=folders, _fs=fs)
         if not os.path.isdir(address):
             raise UsageError(f"--data-dir {address}: no such folder; expected the corpus' own")
-        return Corpus(root=os.path.realpath(address))
+        return Corpus(root=os.path.realpath(address), folders=folders)
 
     @property
     def name(self) -> str:
@@ -84,8 +91,14 @@ class Corpus:
     def list(self) -> list[Entry]:
         """Every file, sorted by path; not those whose name, or folder's, begins with a dot."""
         if self._fs is None:
-            return sorted(self._walk(""))
-        found: Mapping[str, Mapping[str, Any]] = self._fs.find(self.root, detail=True)
+            there = [f for f in self.folders if os.path.isdir(os.path.join(self.root, f))]
+            return sorted(
+                entry for folder in (there if self.folders else [""]) for entry in self._walk(folder)
+            )
+        found: dict[str, Mapping[str, Any]] = {}
+        for folder in self.folders or ("",):
+            with contextlib.suppress(FileNotFoundError):
+                found |= self._fs.find(f"{self.root}/{folder}".rstrip("/"), detail=True)
         cut = len(self.root) + 1
         return sorted(
             Entry(path[cut:], int(info["size"] or 0), _stamp(info))
@@ -176,6 +189,22 @@ class Corpus:
             return self._read_remote(path)
         with open(place, "rb") as file:
             return file.read()
+
+    def open_file(self, path: str) -> BinaryIO:
+        """A file, for reading at any place: what is larger than memory.
+
+        Raises:
+            OSError: it can not be opened, FileNotFoundError among them.
+        """
+        if self.located is not None and path not in self.located:
+            raise FileNotFoundError(path)
+        place = self.local_path(path)
+        if place is not None:
+            return open(place, "rb")
+        if self.located is None:
+            return self._fs.open(f"{self.root}/{path}", "rb")
+        fs, place = url_to_fs(self.located[path])
+        return fs.open(place, "rb")
 
     def _read_remote(self, path: str) -> bytes:
         for pause in (*_PAUSES, None):

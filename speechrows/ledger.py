@@ -1,6 +1,7 @@
 """The ledger: every item is a row, skipped by a fault, or left out by a rule. Nothing is lost."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -9,14 +10,18 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.types import LeftOut
 from speechrows.types import Skipped
+from speechrows.types import Traits
 from speechrows.types import UnreadableFile
+
+_MAX_UNKNOWN = 256  # words that are told apart: a corpus of free text would fill the memory
 
 
 @dataclass
 class Ledger:
     """Counts of what became of the items of a build, or of a shard of it.
 
-    `files` counts the metadata files that were read; those that could not be read have no items.
+    `files` counts what described items, or should have: dialogues, and files or lines of metadata that
+    could not be read, which have none.
     """
 
     items: int = 0
@@ -25,8 +30,16 @@ class Ledger:
     left_out: Counter[str] = field(default_factory=Counter[str])
     files: int = 0
     unreadable: list[UnreadableFile] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter[str])
 
-    def leave_out(self, left_out: tuple[LeftOut, ...]) -> None:
+    def count_unknown(self, traits: Iterable[Traits]) -> None:
+        """Count what rows' traits were called, in words that no table of traits.py has."""
+        for one in traits:
+            for words in one.unknown:
+                is_new = words not in self.unknown and len(self.unknown) >= _MAX_UNKNOWN
+                self.unknown["others" if is_new else words] += 1
+
+    def leave_out(self, left_out: Iterable[LeftOut]) -> None:
         """Count items that a rule leaves out."""
         self.left_out.update(one.rule.value for one in left_out)
 
@@ -43,7 +56,8 @@ class Ledger:
         """The lines of skipped.jsonl: unreadable files first, then items in order."""
         lines: list[dict[str, str | None]] = []
         for file in self.unreadable:
-            facts = {"reason": "unreadable_metadata", "detail": file.detail, "file": file.file}
+            reason = "remark" if file.is_remark else "unreadable_metadata"
+            facts = {"reason": reason, "detail": file.detail, "file": file.file}
             lines.append({"task": task, "clip_id": None, **facts})
         for one in self.skipped:
             facts = {"reason": one.reason.value, "detail": one.detail, "file": one.file}
@@ -59,7 +73,8 @@ class Ledger:
             "skipped": dict(sorted(skipped.items())),
             "left_out": dict(sorted(self.left_out.items())),
             "files": self.files,
-            "unreadable_files": len(self.unreadable),
+            "unreadable_files": sum(not file.is_remark for file in self.unreadable),
+            "unknown_traits": dict(sorted(self.unknown.items())),
         }
 
 
@@ -70,6 +85,7 @@ def describe(summary: dict[str, Any]) -> str:
     lines += [(f"left out: {rule}", count) for rule, count in summary["left_out"].items()]
     if summary["unreadable_files"]:
         lines.append((f"unreadable metadata files, of {summary['files']}", summary["unreadable_files"]))
+    lines += [(f"null, as unknown: {words}", count) for words, count in summary["unknown_traits"].items()]
     return "\n".join(f"  {name:<40} {count:>12,}" for name, count in lines)
 
 

@@ -176,13 +176,20 @@ def numbers(column: Column) -> list[float | None]:
     return column.to_pylist() if is_a(column.type, "floating", "integer") else []
 
 
-def values(column: Column) -> list[Any]:
-    """Cells as objects; of text that is no UTF-8 the bad bytes become lone surrogates."""
+def values(column: Column, errors: str = "backslashreplace") -> list[Any]:
+    """Cells as objects. Bytes that are no UTF-8 are spelled, or, by "surrogateescape", lone surrogates."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
-        cells: list[bytes | None] = column.cast(pa.large_binary()).to_pylist()
-        return [None if cell is None else cell.decode(errors="surrogateescape") for cell in cells]
+        return [_value(cell, errors) for cell in column]
+
+
+def _value(cell: Any, errors: str) -> Any:
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:  # of what is nested nothing is told but that it is bad
+        is_flat = is_a(cell.type, "string", "large_string")
+        return (cell.as_buffer().to_pybytes() if is_flat else b"\xff").decode(errors=errors)
 
 
 def cells(column: Column) -> list[Cell]:
@@ -194,6 +201,8 @@ def cells(column: Column) -> list[Cell]:
         paths = values(parts["path"]) if "path" in parts else paths
     if is_a(column.type, "null"):
         return [Cell(None, path) for path in paths]
+    if is_a(column.type, "binary_view"):
+        column = column.cast(pa.large_binary())
     _, places, content = column.buffers()  # a scalar's own buffer would be a copy
     width = np.int64 if is_a(column.type, "large_binary") else np.int32
     at = np.frombuffer(places, width, len(column) + 1, column.offset * np.dtype(width).itemsize).tolist()
@@ -207,10 +216,15 @@ def cells(column: Column) -> list[Cell]:
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """The names of a file's ClassLabels, by column, as datasets writes them into its metadata."""
     try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        return {name: one["names"] for name, one in features.items() if one.get("_type") == "ClassLabel"}
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"].items()
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+    classes = {name: one for name, one in features if isinstance(one, dict)}  # datasets 3 has lists too
+    return {
+        name: one["names"]
+        for name, one in classes.items()
+        if one.get("_type") == "ClassLabel" and isinstance(one.get("names"), list)
+    }
 
 
 def class_name(value: Any, names: Sequence[str]) -> Any:

@@ -169,7 +169,8 @@ def _clean(raw: object) -> str | None:
     """A word in one spelling of case and space; None where it says that nothing is known."""
     if raw is None:
         return None
-    word = " ".join(str(raw).lower().split())
+    told = str(raw).encode(errors="backslashreplace").decode()  # JSON may hold lone surrogates
+    word = " ".join(told.lower().split())
     return None if word in _MISSING else word
 
 

@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speechrows.build.plan import SHARD_BYTES
 from speechrows.build.run import build
 from speechrows.builder import load_builder
+from speechrows.codec import CODECS
+from speechrows.codec import num_frames
+from speechrows.generate.store import Store
 
 
 def build_rows(
@@ -21,12 +25,32 @@ def build_rows(
     max_skipped: float = 1.0,
     overwrite: bool = False,
     shard_bytes: int = SHARD_BYTES,
+    builder: str = "deepdialogue_ttt",
     **options: Any,
 ) -> dict[str, Any]:
-    """Build deepdialogue_ttt into `out` and return the ledger's summary."""
-    builder = load_builder("deepdialogue_ttt")(config_name=config, data_dir=str(data_dir), **options)
-    builder.shard_bytes = shard_bytes
-    return build(builder.job(), out, num_proc=num_proc, max_skipped=max_skipped, overwrite=overwrite)
+    """Build a config into `out` and return the ledger's summary, of a union the last task's."""
+    made = load_builder(builder)(config_name=config, data_dir=str(data_dir), **options)
+    made.shard_bytes = shard_bytes
+    *_, summary = [
+        build(job, out, num_proc=num_proc, max_skipped=max_skipped, overwrite=overwrite)
+        for job in made.jobs()
+    ]
+    return summary
+
+
+def made_up(rows: Path, kind: str, folder: Path) -> str:
+    """Generated columns with a made-up value for every transcription row of a built folder."""
+    codec = {"mimi": "mimi", "units": "xlsr2_1b_v2_10k"}.get(kind)
+    with Store.open(folder, {"kind": kind, **({"codec": codec} if codec else {})}) as store:
+        for i, row in enumerate(read_rows(rows, "transcription")):
+            if codec is None:
+                store.add(row["clip_id"], f"Sounds like clip {i}.", is_cut=bool(i % 2))
+                continue
+            spec = CODECS[codec]
+            shape = (spec.num_codebooks, num_frames(row["num_samples"], row["sampling_rate"], spec))
+            codes = np.random.default_rng(i).integers(spec.cardinality, size=shape)
+            store.add(row["clip_id"], codes.astype(np.int16) if kind == "mimi" else codes[0])
+    return str(folder)
 
 
 def read_rows(out: Path, task: str = "ttt") -> list[dict[str, Any]]:

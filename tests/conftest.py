@@ -31,6 +31,13 @@ os.environ.update(
 SAMPLES = Path(__file__).parents[1] / "samples"
 XTTS = SAMPLES / "deepdialogue-xtts"
 DOCUMENTED = SAMPLES / "deepdialogue-documented"
+SAMPLE_OF = {
+    "deepdialogue_ttt": XTTS,
+    "multidialog_ttt": SAMPLES / "multidialog",
+    "instructs2s_ttt": SAMPLES / "instructs2s-200k",
+    "dailytalk_usdm": SAMPLES / "dailytalk",
+    "omni_tasks": SAMPLES / "hub",
+}
 
 
 @pytest.fixture

@@ -9,18 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    "types": 0, "errors": 0,
+    "types": 0, "errors": 0, "texts": 0,
     "audio": 1, "budget": 1, "chat": 1, "codec": 1, "corpus": 1, "layout": 1, "pairing": 1, "schema": 1,
-    "tasks": 1, "tokenizers": 1, "traits": 1,
-    "clips": 2, "configs": 2, "ledger": 2, "rows": 2,
-    "build": 3, "show": 3, "stats": 3, "validate": 3,
-    "builder": 4,
-    "infos": 5,
+    "script": 1, "tasks": 1, "tokenizers": 1, "traits": 1,
+    "archive": 2, "clips": 2, "configs": 2, "forms": 2, "generated": 2, "ledger": 2, "rows": 2,
+    "jsonarray": 1, "parquet": 2, "talks": 3, "textindex": 2, "waiting": 1,
+    "build": 3, "options": 3, "show": 3, "stats": 3, "validate": 3,
+    "builder": 4, "interop": 4,
+    "generate": 5, "infos": 5,
     "cli": 6,
 }  # fmt: skip
 NEIGHBOURS = {("errors", "types")}  # an error carries the reason that the ledger counts
 MODULES = sorted((ROOT / "speechrows").rglob("*.py"))
-CORPORA = ["deepdialogue_ttt"]
+CORPORA = ["deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks"]
 
 
 def imports(path: Path) -> set[str]:
@@ -62,19 +63,23 @@ def test_a_corpus_module_imports_no_other_and_one_name_a_line(corpus: str) -> No
             assert len(node.names) == 1, "datasets 3.6 scans a loading script for one import a line"
 
 
-def test_nothing_here_needs_torch() -> None:
-    assert not [
-        path for path in MODULES if any(name.split(".")[0].startswith("torch") for name in imports(path))
-    ]
-    code = "import sys, deepdialogue_ttt; sys.exit('torch' in sys.modules or 'torchcodec' in sys.modules)"
-    environment = {"PATH": "", "USE_TORCH": "0"}
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False).returncode == 0
-    )
+# The only files that import torch; what else runs without it.
+TORCH = {"generate/mimi.py", "generate/units.py", "generate/local_model.py"}
+
+
+def test_torch_is_imported_in_its_files_alone_and_nowhere_when_rows_are_built() -> None:
+    found = {
+        str(path.relative_to(ROOT / "speechrows"))
+        for path in MODULES
+        if any(name.split(".")[0].startswith("torch") for name in imports(path))
+    }
+    assert found <= TORCH
+    code = f"import sys, speechrows.cli, {', '.join(CORPORA)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 # Files and functions that are longer than the house rule, each with its reason at its head.
-LONG_FILES = {"deepdialogue_ttt.py"}
+LONG_FILES = {*(f"{corpus}.py" for corpus in CORPORA), "types.py"}
 
 
 def test_no_file_is_over_300_lines_and_no_function_over_40() -> None:

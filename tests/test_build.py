@@ -128,7 +128,7 @@ def test_another_recipe_is_refused_by_name(corpus: Path, tmp_path: Path) -> None
     before = published_files(out)
     with pytest.raises(UsageError, match=r"audio_tokens_per_second: 25/2 there, 25 now"):
         build_rows(corpus, out, audio_tokens_per_second="25")
-    job = load_builder("deepdialogue_ttt")(config_name="ttt", data_dir=str(corpus)).job()
+    (job,) = load_builder("deepdialogue_ttt")(config_name="ttt", data_dir=str(corpus)).jobs()
     another = type(job)(**{**vars(job), "builder": "another_ttt"})
     with pytest.raises(UsageError, match="holds deepdialogue_ttt, not another_ttt"):
         build(another, out)

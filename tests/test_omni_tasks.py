@@ -375,6 +375,7 @@ def test_without_a_data_dir_every_source_is_looked_for_on_the_hub(monkeypatch):
 
 
 def test_no_speaker_word_text_or_show_straddles_train_and_validation(hub):
+    shutil.rmtree(hub / SIFTED.rpartition("/")[0])
     for name, files in {
         "CREMA-D": "{}_IEO_ANG_HI.wav",
         "TESS": "YAF_{}_sad.wav",
@@ -399,13 +400,53 @@ def test_no_speaker_word_text_or_show_straddles_train_and_validation(hub):
 
 def test_a_text_is_validation_in_every_mode_and_source_or_in_none():
     keys = {one.turns[0].text: one.twin_key for one in read(HUB) if one.source in (SIFTED, MELD)}
-    assert keys == {text: text.lower() for text in keys}
-    assert "leave me alone!" in keys
-    assert "Leave me alone!" in keys
+    assert keys["leave me alone!"] == keys["Leave me alone!"] == "leavemealone"
+    assert set(keys.values()) == {"leavemealone", "igotthejob", "ilostmykeysagain"}
 
 
-def test_what_has_an_evaluation_split_or_no_speakers_never_moves():
-    for one in read(HUB):
+def sift_twins(hub: Path, split: str, twin: Path, **how: Any) -> list[tuple[str, str]]:
+    """Make a corpus, and its split of sift-audio-2, hold the same sixty clips; their texts and splits."""
+    sifted = hub / SIFTED.replace("meld", split)
+    for place, source in ((hub / SIFTED, sifted), (twin, twin)):
+        table = pq.read_table(place).slice(0, 1)
+        pq.write_table(pa.concat_tables([table] * 60), source)
+    texts = [f"It's number {i}." for i in range(60)]
+    change(sifted, text=[text.lower().rstrip(".") for text in texts])
+    change(
+        twin,
+        **how,
+        **{next(n for n in ("transcription", "sentence", "text") if n in pq.read_schema(twin).names): texts},
+    )
+    mine = (str(sifted.relative_to(hub)), str(twin.relative_to(hub)))
+    found = [one for one in read(hub) if one.source in mine]
+    assert len(found) == 120
+    return [(one.turns[0].text.lower().rstrip("."), split_of(one, 0.5)) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("split", "name"),
+    [
+        *(("crema_d", "AbstractTTS/CREMA-D"), ("tess", "AbstractTTS/TESS"), ("savee", "AbstractTTS/SAVEE")),
+        *(("ravdess", "AbstractTTS/RAVDESS"), ("esd", "AbstractTTS/ESD_english")),
+        *(("podcast", "AbstractTTS/PODCAST"), ("commonvoice", "fixie-ai/common_voice_17_0")),
+        ("meld", "garam-icecream/MELD"),
+    ],
+)
+def test_no_clip_is_validation_in_sift_audio_2_and_train_in_its_own_corpus(split, name, hub):
+    (twin,) = (hub / name).rglob("*train*.parquet")
+    shows = {"file": [f"MSP-PODCAST_{i // 4:04d}_{i}.wav" for i in range(60)]} if split == "podcast" else {}
+    told = sift_twins(hub, split, twin, **shows)
+    splits = {text: {where for other, where in told if other == text} for text, _ in told}
+    assert len(splits) == 60
+    assert all(len(where) == 1 for where in splits.values())
+    moves = split in ("podcast", "commonvoice", "meld")
+    assert {where for _, where in told} == ({"train", "validation"} if moves else {"train"})
+
+
+def test_what_has_an_evaluation_split_or_no_speakers_never_moves(hub):
+    shutil.rmtree((hub / ACTED).parent)
+    shutil.copytree((HUB / ACTED).parent, hub / "elsewhere/sift-audio-2")
+    for one in [*read(hub), *read(hub / "elsewhere/sift-audio-2")]:
         source, split, _ = one.conversation_id.split("/", 2)
         stays = source in ("LoquaciousSet", "ami", "HeySQuAD_human") or (source, split) == (
             "sift-audio-2",

@@ -63,9 +63,12 @@ def test_a_column_of_nulls_has_no_clips():
     assert [clip.data for clip in cells(pa.nulls(2, pa.binary()))] == [None, None]
 
 
-def test_bytes_that_are_no_utf_8_become_lone_surrogates():
+def test_bytes_that_are_no_utf_8_are_spelled_or_become_lone_surrogates():
     bad = pa.array([b"caf\xe9", None, "é".encode()], pa.binary()).view(pa.string())
-    assert values(bad) == ["caf\udce9", None, "é"]
+    assert values(bad) == ["caf\\xe9", None, "é"]
+    assert values(bad, "surrogateescape") == ["caf\udce9", None, "é"]
+    nested = pa.ListArray.from_arrays([0, 1, 1, 3], bad)
+    assert values(nested, "surrogateescape") == ["\udcff", [], [None, "é"]]
 
 
 def test_words_are_no_numbers():

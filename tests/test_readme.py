@@ -8,7 +8,7 @@ from conftest import XTTS
 from huggingface_hub import DatasetCard
 from mini_hub import MiniHub
 
-import deepdialogue_ttt
+from speechrows.builder import load_builder
 from speechrows.cli import BUILDERS
 from speechrows.show import show
 
@@ -36,14 +36,21 @@ def test_its_row_is_the_one_that_the_demo_builds(tmp_path: Path) -> None:
     assert [line for line in printed if line not in shown] == []
 
 
-def test_its_table_marks_what_is_there_and_what_is_missing() -> None:
-    table = README.partition("## Builders and configs\n")[2].partition("\n\n")[2].partition("\n\n")[0]
+def test_its_table_says_of_each_builder_and_config_what_holds() -> None:
+    """A cell: `yes`, what has to be given with --with, or a dash. test_every_config builds what is there."""
+    table = README.partition("## Builders and configs\n\n")[2].partition("\n\n")[0]
     lines = [[cell.strip(" `") for cell in line.strip("| ").split("|")] for line in table.splitlines()]
-    heads = [re.findall(r"\w+", head) for head in lines[0]]
-    for builder, *cells in lines[2:]:
+    heads = [[name for name in re.findall(r"\w+", head) if name != "4"] for head in lines[0]]
+    assert [line[0] for line in lines[2:]] == list(BUILDERS)
+    for name, *cells in lines[2:]:
+        builder = load_builder(name)
+        configs = {config.name for config in builder.BUILDER_CONFIGS}
         for names, cell in zip(heads[1:], cells, strict=True):
-            there = builder in BUILDERS and set(names) & set(deepdialogue_ttt.CONFIGS)
-            assert (cell == "yes") == bool(there), (builder, names, cell)
+            assert not configs & set(names) or set(names) <= configs
+            needs = {task.needs for one in names if one in configs for task in builder.tasks(one)} - {None}
+            lacks = [need.replace("answer", "answers") for need in needs - builder.HAS]
+            there = f"with {lacks[0]}" if lacks else "yes"
+            assert cell == (there if configs & set(names) else "–"), (name, names, cell)
 
 
 def test_every_file_it_names_exists() -> None:

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from building import build_rows
+from building import made_up
 from conftest import DOCUMENTED
+from conftest import SAMPLE_OF
 from conftest import XTTS
 
 from speechrows.errors import UsageError
@@ -50,12 +52,12 @@ def test_validate_is_green_on_what_was_built_from_every_shape(shape: str, xtts: 
     assert report.checked["rows"] == {"published": 42, "documented": 25, "table": 42}[shape]
 
 
-def spoil(folder: Path, at: int, change: Callable[[dict[str, Any]], None]) -> str:
-    """Change one row of the ttt shard; its row id as it was."""
-    rows = pq.read_table(folder / SHARD).to_pylist()
+def spoil(folder: Path, at: int, change: Callable[[dict[str, Any]], None], shard: str | Path = SHARD) -> str:
+    """Change one row of a shard, the ttt one as a rule; its row id as it was."""
+    rows = pq.read_table(folder / shard).to_pylist()
     row_id = rows[at]["row_id"]
     change(rows[at])
-    pq.write_table(pa.Table.from_pylist(rows, schema=ARROW_SCHEMA), folder / SHARD)
+    pq.write_table(pa.Table.from_pylist(rows, schema=ARROW_SCHEMA), folder / shard)
     return row_id
 
 
@@ -145,6 +147,61 @@ def test_a_broken_promise_is_named_with_its_row(
     row_id = spoil(copy, 0, change)
     report = validate(str(copy))
     assert not report.ok
+    assert row_id in {where for where, _ in report.failures.get(check, [])}, str(report)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows with codes, with answers, and without `<audio>`: a folder each."""
+    out = tmp_path_factory.mktemp("others")
+    build_rows(SAMPLE_OF["omni_tasks"], out / "s2s_mimi", "s2s_mimi", builder="omni_tasks")
+    dailytalk = SAMPLE_OF["dailytalk_usdm"]
+    build_rows(dailytalk, out / "rows", "transcription", builder="dailytalk_usdm")
+    for task, kind in (("usdm", "units"), ("sift_s", "sift_s")):
+        generated = [made_up(out / "rows", kind, out / "generated" / kind)]
+        build_rows(dailytalk, out / task, task, builder="dailytalk_usdm", generated=generated)
+    return out
+
+
+def supervise_nothing_of(text: str) -> Callable[[dict[str, Any]], None]:
+    """Mask the first supervised token, as if it were of another segment."""
+
+    def change(row: dict[str, Any]) -> None:
+        assert text in row["text"]
+        at = next(i for i, label in enumerate(row["labels"]) if label != -100)
+        row["labels"][at] = -100
+
+    return change
+
+
+OTHERS: list[tuple[str, str, Callable[[dict[str, Any]], None]]] = [
+    ("s2s_mimi", "codes", lambda row: row.update(codec=None, codec_targets=None)),
+    ("s2s_mimi", "codes", lambda row: row.update(codec=None)),
+    ("s2s_mimi", "codes", lambda row: row["codec_targets"][0].__setitem__(0, 2048)),
+    ("s2s_mimi", "codes", lambda row: row["codec_targets"].pop()),
+    ("s2s_mimi", "codes", lambda row: row["codec_targets"][3].pop()),
+    ("sift_s", "codes", lambda row: row.update(codec="mimi", codec_targets=[[1]] * 8)),
+    ("sift_s", "required fields", lambda row: row.update(gender="m")),
+    ("sift_s", "rendering", supervise_nothing_of("Sounds like")),
+    ("sift_s", "target decodes", lambda row: row["messages"][1].update(content="Sounds unlike")),
+    ("usdm", "rendering", supervise_nothing_of("### Agent")),
+    ("usdm", "rendering", lambda row: row["codec_targets"][0].__setitem__(0, 9_999)),
+    ("usdm", "rendering", lambda row: row.update(transcript="another")),
+    ("usdm", "rendering", lambda row: row.update(text=row["text"].replace("<|unit", "<|unit99999", 1))),
+    ("usdm", "placeholders", lambda row: row["input_ids"].__setitem__(0, 258)),
+    ("usdm", "codes", lambda row: row.update(codec=None, codec_targets=None)),
+]
+
+
+@pytest.mark.parametrize(("task", "check", "change"), OTHERS)
+def test_a_broken_promise_of_codes_answers_and_scripts_is_named_with_its_row(
+    task: str, check: str, change: Callable[[dict[str, Any]], None], others: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(others / task, tmp_path / "rows"))
+    (shard,) = sorted((folder / "data" / task / "train").glob("*.parquet"))
+    assert validate(str(folder), allow=("silence", "clipping")).ok
+    row_id = spoil(folder, 0, change, shard)
+    report = validate(str(folder))
     assert row_id in {where for where, _ in report.failures.get(check, [])}, str(report)
 
 

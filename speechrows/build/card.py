@@ -50,8 +50,17 @@ class _Split:
     size: int
 
 
-def render(builder: str, about: About, tasks: Mapping[str, Commits], ledgers: Mapping[str, Any]) -> str:
-    """The card of a folder with these tasks; `ledgers` are their summaries."""
+def render(
+    builder: str,
+    about: About,
+    tasks: Mapping[str, Commits],
+    ledgers: Mapping[str, Any],
+    unions: Mapping[str, Sequence[str]],
+) -> str:
+    """The card of a folder with these tasks; `ledgers` are their summaries.
+
+    `unions` are configs that show several tasks; they are there once two of these are.
+    """
     configs = {
         config: splits
         for task in TASKS.values()
@@ -59,6 +68,10 @@ def render(builder: str, about: About, tasks: Mapping[str, Commits], ledgers: Ma
         for config in configs_of(task)
         if (splits := _splits(task.name, config, tasks[task.name], banded=task.banded))
     }
+    for union, names in unions.items():
+        parts = [configs[name] for name in names if name in configs]
+        if len(parts) > 1:
+            configs[union] = _union(parts)
     front = _front_matter(builder, about, configs)
     return f"---\n{front}\n---\n\n{_body(builder, about, configs, ledgers)}"
 
@@ -81,6 +94,22 @@ def _splits(task: str, config: str, commits: Commits, *, banded: bool) -> list[_
             )
         )
     return splits
+
+
+def _union(parts: Sequence[Sequence[_Split]]) -> list[_Split]:
+    """The splits of several configs as one config's: each row once."""
+    names = sorted({split.name for part in parts for split in part})
+    mine = {name: [split for part in parts for split in part if split.name == name] for name in names}
+    return [
+        _Split(
+            name=name,
+            folders=tuple(folder for split in splits for folder in split.folders),
+            rows=sum(split.rows for split in splits),
+            num_bytes=sum(split.num_bytes for split in splits),
+            size=sum(split.size for split in splits),
+        )
+        for name, splits in mine.items()
+    ]
 
 
 def _front_matter(builder: str, about: About, configs: Mapping[str, Sequence[_Split]]) -> str:

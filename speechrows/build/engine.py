@@ -86,9 +86,9 @@ def run(
 ) -> None:
     """Build shards in this process with `pipeline`, or in `num_proc` others that make their own.
 
-    A process that dies ends the build.
+    What is read as one stream is read by one process. A process that dies ends the build.
     """
-    if num_proc <= 1 or len(shards) <= 1:
+    if num_proc <= 1 or len(shards) <= 1 or shards[0].units[0].in_stream:
         for shard in shards:
             build_shard(pipeline, shard, out, progress)
         return

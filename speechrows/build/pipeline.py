@@ -15,6 +15,7 @@ from speechrows.budget import band_of
 from speechrows.build.plan import plan_shards
 from speechrows.clips import ClipBuffer
 from speechrows.corpus import Corpus
+from speechrows.generated import Generated
 from speechrows.ledger import Ledger
 from speechrows.rows import Heard
 from speechrows.rows import RowSpec
@@ -48,6 +49,7 @@ class Pipeline:
     corpus: Corpus
     read: Reader
     spec: RowSpec
+    generated: Generated | None = None
 
     def tables(
         self, shard: Shard, ledger: Ledger, *, split: str | None = None, reuse: bool = False
@@ -61,11 +63,14 @@ class Pipeline:
         heard: list[Heard] = []
         num_items = 0
         for found in self.read(self.corpus, self._fetched(shard.units)):
+            ledger.files += 1
             if isinstance(found, UnreadableFile):
                 ledger.unreadable.append(found)
                 continue
             if split is not None and split_of(found, self.spec.validation_fraction) != split:
                 continue
+            if self.generated is not None:
+                found = self.generated.attach(found, self.spec.task)  # noqa: PLW2901
             heard.append(hear(found, self.spec.task, buffer))
             num_items += len(heard[-1].items)
             if buffer.used >= GROUP_BYTES or num_items >= GROUP_ROWS:
@@ -76,24 +81,25 @@ class Pipeline:
                 else:
                     buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
         yield from self._tables(heard, buffer, ledger)
-        ledger.files += len(shard.units)
         ledger.check()
 
     def _fetched(self, units: Sequence[Unit]) -> Iterator[Unit]:
         """Units whose files a remote corpus has at hand: fetched a window at a time."""
         for window in plan_shards(units, WINDOW_BYTES):
-            self.corpus.fetch(path for unit in window.units for path in (unit.file, *unit.files))
+            self.corpus.fetch(path for unit in window.units for path in unit.read_ahead)
             yield from window.units
 
     def _tables(
         self, heard: Sequence[Heard], buffer: ClipBuffer, ledger: Ledger
     ) -> Iterator[tuple[Destination, pa.Table]]:
-        rows, skipped = to_rows(heard, self.spec)
+        rows, skipped, left_out = to_rows(heard, self.spec)
         for one in heard:
             ledger.items += len(one.items) + len(one.skipped) + len(one.left_out)
             ledger.skipped += one.skipped
             ledger.leave_out(one.left_out)
         ledger.skipped += skipped
+        ledger.leave_out(left_out)
+        ledger.count_unknown(row.traits for row in rows)
         ledger.rows += len(rows)
         banded = self.spec.task.banded
         places = [

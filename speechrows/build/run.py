@@ -18,6 +18,7 @@ from speechrows.build import card
 from speechrows.build import engine
 from speechrows.build import state
 from speechrows.build.card import About
+from speechrows.forms import form_options
 from speechrows.layout import CARD
 from speechrows.layout import SKIPPED
 from speechrows.layout import TOKENIZER
@@ -38,6 +39,7 @@ class BuildJob:
     found: str  # in the corpus, in words
     shards: Sequence[Shard]
     make_pipeline: engine.MakePipeline
+    unions: Mapping[str, tuple[str, ...]]  # configs that show several tasks, by name
 
 
 def build(
@@ -94,7 +96,7 @@ def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[dict[st
     """The card of every task in the folder that is finished; the last file to be written."""
     finished = {name: c for name, c in commits.items() if _is_indexed(out, name, c)}
     ledgers = {name: _merge_ledgers(c) for name, c in finished.items()}
-    state.write_text(out / CARD, card.render(job.builder, job.about, finished, ledgers), out)
+    state.write_text(out / CARD, card.render(job.builder, job.about, finished, ledgers, job.unions), out)
 
 
 def _is_indexed(out: Path, task: str, commits: Sequence[dict[str, Any]]) -> bool:
@@ -140,7 +142,7 @@ def _merge_indexes(
             "shards": {f["path"]: {k: f[k] for k in ("size", "rows", "footer_sha256")} for f in mine},
             "ledger": summary,
             "audio_tokens_per_second": recipe["audio_tokens_per_second"],
-            "date": recipe["date"],
+            "form": form_options(recipe),
         }
         temporary = state.temporary_folder(out) / f"{split}.parquet"
         writer: pq.ParquetWriter | None = None

@@ -16,6 +16,7 @@ from speechrows.codec import CODECS
 from speechrows.codec import check
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import BadClipError
+from speechrows.errors import UsageError
 from speechrows.forms import is_chat
 from speechrows.tasks import CORRESPOND
 from speechrows.texts import normalise
@@ -38,6 +39,7 @@ _CLOSED = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGES, "pace": PACES, "
 _TRAITS = tuple(field.name for field in dataclass_fields(Traits))
 NULLABLE = ("codec", "codec_targets", "target_audio", "domain", *_TRAITS)
 
+_NO_UNIT = 32_767  # beyond any that a tokenizer has
 _UNIT = re.compile(r"<\|unit(\d+)\|>")
 
 RowDict = Mapping[str, Any]
@@ -198,7 +200,10 @@ def rendering(row: RowDict, context: Context) -> str | None:
     spaces = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
     wrong = "the tokenizer does not give back the assistant's content"
     for is_cut in (False, True) if context.task.needs == "answer" else (False,):
-        (filled,) = context.form.fill([_filling(row, context.task, is_cut=is_cut)])
+        try:
+            (filled,) = context.form.fill([_filling(row, context.task, is_cut=is_cut)])
+        except UsageError as error:  # units that the tokenizer does not have
+            return str(error)
         if filled is None:
             continue
         if row["text"] != filled.render(first=first):
@@ -217,12 +222,13 @@ def _filling(row: RowDict, task: Task, *, is_cut: bool) -> Filling:
     said = row["messages"][1]["content"]
     if is_chat(task):
         return Filling(transcript=said, answer=said, answer_is_cut=is_cut)
-    heard = [int(unit) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
+    heard = [min(int(unit), _NO_UNIT) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
+    said_units = (row["codec_targets"] or [[]])[0]  # what is missing there is told by `codes`
     return Filling(
         transcript=row["transcript"],
         answer=said,
         units=np.array(heard, np.int16),
-        answer_units=np.array(row["codec_targets"][0], np.int16),
+        answer_units=np.array(said_units, np.int16),
     )
 
 

@@ -1,0 +1,113 @@
+"""Clips out of a corpus, as its builder reads it: their clip_ids are those of the rows to come."""
+
+import itertools
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from speechrows.build.plan import plan_shards
+from speechrows.builder import SpeechBuilder
+from speechrows.builder import load_builder
+from speechrows.corpus import Corpus
+from speechrows.errors import UsageError
+from speechrows.generate.clip import LazyAudio
+from speechrows.generate.clip import SourceClip
+from speechrows.options import flags_of
+from speechrows.types import Dialogue
+from speechrows.types import Unit
+
+_WINDOW_BYTES = 64 << 20  # of a remote corpus, fetched at once
+_TEXTS = (".json", ".jsonl", ".tsv", ".csv", ".txt")  # what is fetched of it where nobody listens
+
+
+def open_builder(
+    address: str, config: str | None, data_dir: str | None, settings: Sequence[str]
+) -> SpeechBuilder:
+    """A builder by name or file, with the flags that decide its clip_ids.
+
+    Raises:
+        UsageError: there is no such builder, config or flag.
+    """
+    builder = load_builder(address)
+    names = [one.name for one in builder.BUILDER_CONFIGS]
+    name = config or builder.DEFAULT_CONFIG_NAME or names[0]
+    if name not in names:
+        raise UsageError(f"{address} has no config {name!r}; expected one of {', '.join(names)}")
+    kind = builder.BUILDER_CONFIG_CLASS
+    defaults = {field.name: field.default for field in fields(kind) if field.name in flags_of(kind)}
+    chosen: dict[str, Any] = {}
+    for setting in settings:
+        flag, equals, value = setting.partition("=")
+        flag = flag.strip("-").replace("-", "_")
+        if not equals or flag not in defaults:
+            known = ", ".join(name.replace("_", "-") for name in defaults)
+            raise UsageError(f"--set {setting}: expected NAME=VALUE, with a NAME of {known}")
+        chosen[flag] = _value(setting, value, defaults[flag])
+    return builder(config_name=name, data_dir=data_dir, **chosen)
+
+
+def _value(setting: str, value: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        return value.lower() in ("", "1", "true", "yes")
+    try:
+        return type(default)(value) if isinstance(default, int | float) else value
+    except ValueError:
+        raise UsageError(f"--set {setting}: expected a number, as {default} is") from None
+
+
+def corpus_clips(builder: SpeechBuilder, split: str | None, *, audio: bool) -> Iterator[SourceClip]:
+    """The clips of a corpus' dialogues, in order.
+
+    Raises:
+        UsageError: the folder holds nothing that the builder reads.
+    """
+    corpus = builder.config.corpus()
+    listing = corpus.list()
+    for task in builder.tasks(builder.config.name):
+        found, units = builder.units(task, corpus, listing)
+        if not units:
+            raise UsageError(
+                f"{corpus.root}: found {found}; expected {builder.ABOUT.title} as it is published "
+                f"({builder.ABOUT.homepage})"
+            )
+        met = _Met([unit for unit in units if split is None or split in unit.splits])
+        for dialogue in type(builder).reader(builder.config, task)(corpus, met.fetched(corpus, audio)):
+            if isinstance(dialogue, Dialogue) and split in (None, dialogue.split):
+                yield from _turns(dialogue, corpus, met.share, audio)
+
+
+def _turns(dialogue: Dialogue, corpus: Corpus, share: float | None, audio: bool) -> Iterator[SourceClip]:
+    for turn in dialogue.turns:
+        if turn.fault is None and turn.left_out is None and turn.audio is not None:
+            yield SourceClip(
+                clip_id=dialogue.clip_id(turn),
+                text=turn.text,
+                traits=turn.traits,
+                audio=LazyAudio(ref=turn.audio, corpus=corpus) if audio else None,
+                share=share,
+            )
+
+
+class _Met:
+    """Units as a reader takes them, and how many it took."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._units = units
+        self._taken = 0
+
+    @property
+    def share(self) -> float | None:
+        """How much of the corpus was taken; None once all is: a reader of streams takes all at once."""
+        return self._taken / len(self._units) if self._taken < len(self._units) else None
+
+    def fetched(self, corpus: Corpus, audio: bool) -> Iterator[Unit]:
+        """The units, whose files a remote corpus has at hand: fetched a window at a time."""
+        for in_stream, units in itertools.groupby(self._units, lambda unit: unit.in_stream):
+            for window in plan_shards(list(units), _WINDOW_BYTES):
+                if not in_stream:
+                    paths = [path for unit in window.units for path in (unit.file, *unit.files)]
+                    corpus.fetch(path for path in paths if audio or path.endswith(_TEXTS))
+                for unit in window.units:
+                    self._taken += 1
+                    yield unit

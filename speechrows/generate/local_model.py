@@ -1,0 +1,191 @@
+"""A language model in this process, by transformers: batches of like length, left padding."""
+
+import itertools
+import re
+import sys
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from speechrows.errors import UsageError
+from speechrows.generate.asking import TIMES_AGAIN
+from speechrows.generate.asking import Answer
+from speechrows.generate.asking import Prompt
+from speechrows.generate.asking import Reply
+from speechrows.generate.asking import Sampling
+
+_BATCHES = 8  # sorted by length together
+_BATCH_SIZE = {"cuda": 256, "cpu": 16}
+_NEXT_TURN = re.compile("\n(User|Assistant|System):")  # where a model without a template goes on by itself
+_NEXT_TURN_TOKENS = 12  # that hold the longest of them: a token is a letter or more
+
+
+class LocalModel:
+    """A causal language model of the Hub, a folder, or a .gguf file. See asking.ChatModel."""
+
+    def __init__(
+        self, model: str, sampling: Sampling, *, device: str = "auto", batch_size: int | None = None
+    ) -> None:
+        """Load it.
+
+        Raises:
+            UsageError: there is no such model or device, or no torch.
+        """
+        self.num_tokens = self.num_asked = 0
+        self.busy_s = 0.0
+        self._sampling = sampling
+        self._tokenizer, self._model = _load(model, device)
+        self._batch_size = batch_size or _BATCH_SIZE.get(self._model.device.type, 16)
+        self._ends = _ends(self._tokenizer, self._model)
+        self._seed = itertools.count(sampling.seed or 0)
+
+    def answers(self, prompts: Iterable[Prompt | None], judge: Callable[[Reply], Answer]) -> Iterator[Answer]:
+        """An answer to each prompt, in order."""
+        window: list[str] = []
+        for prompt in itertools.chain(prompts, [None]):
+            if prompt is not None:
+                window.append(render(self._tokenizer, prompt))
+            if window and (prompt is None or len(window) == self._batch_size * _BATCHES):
+                yield from self._answer_window(window, judge)
+                window = []
+
+    def _answer_window(self, texts: Sequence[str], judge: Callable[[Reply], Answer]) -> list[Answer]:
+        answers = [Answer()] * len(texts)
+        open_ones = sorted(
+            range(len(texts)), key=lambda i: (-len(texts[i]), i)
+        )  # the longest first: it fits or not
+        for _ in range(1 + TIMES_AGAIN if self._sampling.temperature else 1):
+            for at in range(0, len(open_ones), self._batch_size):
+                batch = open_ones[at : at + self._batch_size]
+                for i, reply in zip(batch, self._reply([texts[i] for i in batch]), strict=True):
+                    answers[i] = judge(reply)
+            open_ones = [i for i in open_ones if answers[i].text is None]
+        return answers
+
+    def _reply(self, texts: Sequence[str]) -> list[Reply]:
+        """Replies to one batch; halves of it where it does not fit the device."""
+        import torch  # noqa: PLC0415  # builds do without it
+
+        tokens = self._tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+        began = time.monotonic()
+        try:
+            torch.manual_seed(next(self._seed))
+            written = self._generate(tokens.to(self._model.device))
+        except torch.cuda.OutOfMemoryError:
+            if len(texts) == 1:
+                raise UsageError(
+                    f"--device {self._model.device}: not even one answer fits; give a smaller --model"
+                ) from None
+            torch.cuda.empty_cache()
+            half = len(texts) // 2
+            return self._reply(texts[:half]) + self._reply(texts[half:])
+        finally:
+            self.busy_s += time.monotonic() - began
+        return [self._read(row) for row in written]
+
+    def _generate(self, tokens: Any) -> list[list[int]]:
+        """The ids that were written, a row a prompt."""
+        sampling, more = self._sampling, dict[str, Any]()
+        if sampling.temperature:
+            more |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        if self._tokenizer.chat_template is None:
+            more |= {"stopping_criteria": [_at_next_turn(self._tokenizer, tokens["input_ids"].shape[1])]}
+        out = self._model.generate(
+            **tokens,
+            do_sample=sampling.temperature > 0,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=sorted(self._ends),
+            pad_token_id=self._tokenizer.pad_token_id,
+            **more,
+        )
+        return out[:, tokens["input_ids"].shape[1] :].tolist()
+
+    def _read(self, row: Sequence[int]) -> Reply:
+        """A reply up to its end; cut where none came."""
+        end = next((i for i, token in enumerate(row) if token in self._ends), None)
+        self.num_asked += 1
+        self.num_tokens += len(row) if end is None else end + 1
+        text = self._tokenizer.decode(row[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        if self._tokenizer.chat_template is None and (turn := _NEXT_TURN.search(text)):
+            return Reply(text=text[: turn.start()], is_cut=False, num_tokens=len(row))
+        return Reply(text=text, is_cut=end is None, num_tokens=len(row))
+
+
+def render(tokenizer: Any, prompt: Prompt) -> str:
+    """A prompt in the model's own form, up to where the answer begins, with thinking off.
+
+    A template that refuses a system message gets it above the user's; without a template the form
+    is the founding documents' own.
+    """
+    if tokenizer.chat_template is None:
+        bos = tokenizer.bos_token or ""
+        return f"{bos}System: {prompt.system}\nUser: {prompt.user}\nAssistant:"
+    user = {"role": "user", "content": prompt.user}
+    try:
+        return _render(tokenizer, [{"role": "system", "content": prompt.system}, user])
+    except TemplateError:
+        return _render(tokenizer, [user | {"content": f"{prompt.system}\n\n{prompt.user}"}])
+
+
+def _render(tokenizer: Any, messages: Sequence[dict[str, str]]) -> str:
+    return tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=False, enable_thinking=False
+    )
+
+
+def _at_next_turn(tokenizer: Any, prompt_length: int) -> Callable[..., Any]:
+    """Stops a row that goes on with the next turn: `stop_strings` takes minutes for a large vocabulary."""
+    import torch  # noqa: PLC0415  # builds do without it
+
+    def stop(ids: Any, *_: Any, **__: Any) -> Any:
+        last = tokenizer.batch_decode(ids[:, max(prompt_length, ids.shape[1] - _NEXT_TURN_TOKENS) :])
+        return torch.tensor([_NEXT_TURN.search(text) is not None for text in last], device=ids.device)
+
+    return stop
+
+
+def _load(model: str, device: str) -> tuple[Any, Any]:
+    try:
+        import torch  # noqa: PLC0415  # builds do without it
+        from transformers import AutoModelForCausalLM  # noqa: PLC0415
+        from transformers import AutoTokenizer  # noqa: PLC0415
+        from transformers.utils import logging  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(
+            f"found {error}; generate sift needs: pip install 'speechrows[codec]', or an --endpoint"
+        ) from error
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    file = Path(model)
+    is_gguf = file.suffix == ".gguf" and file.exists()
+    where, more = (str(file.parent), {"gguf_file": file.name}) if is_gguf else (model, {})
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, padding_side="left", **more)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(where, dtype="auto", **more)
+        return _with_pad(tokenizer), loaded.to(device).eval()
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise UsageError(
+            f"--model {model}: expected a causal language model, a folder or a Hub repository, on --device "
+            f"{device}; found: {str(error).strip().splitlines()[0]:.300}"
+        ) from error
+
+
+def _with_pad(tokenizer: Any) -> Any:
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _ends(tokenizer: Any, model: Any) -> set[int]:
+    """The ids that end an answer: the tokenizer's, and all that the model's own settings name."""
+    told = model.generation_config.eos_token_id
+    ids = [tokenizer.eos_token_id, *(told if isinstance(told, list) else [told])]
+    return {token for token in ids if token is not None}

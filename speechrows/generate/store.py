@@ -1,0 +1,254 @@
+"""A folder of generated columns that grows: parts of parquet, each written whole or not at all.
+
+A part holds ROWS_PER_PART clips in the order in which they were added; the last may hold fewer,
+and is written anew, under its own name, until it is full. So a run that was killed loses what it
+made in the last SECONDS, and runs that were interrupted anywhere end in the same files as one
+that was not. The recipe stands in the metadata of every part (generated.py); the folder holds
+nothing else.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
+from speechrows.generated.columns import COLUMN_OF
+from speechrows.generated.columns import RECIPE
+from speechrows.generated.columns import read_recipe
+from speechrows.generated.columns import schema_of
+from speechrows.types import Int16
+from speechrows.types import Int32
+
+ROWS_PER_PART = 4096
+ROWS_PER_GROUP = 1024  # what a build decodes at once
+SECONDS = 30.0  # of work, that a killed run may lose
+
+
+class Store:
+    """A folder of generated columns, open for adding. One process at a time; use it in a `with`.
+
+    >>> with Store.open(Path("codes"), {"kind": "mimi", "codec": "mimi", "model": "kyutai/mimi"}) as store:
+    ...     for clip in source.clips(audio=True):
+    ...         if clip.clip_id not in store:
+    ...             store.add(clip.clip_id, encode(clip.audio.load()))
+
+    Add in the order of the source: the order of the files is that of `add`.
+    """
+
+    def __init__(self, folder: Path, recipe: Mapping[str, Any], lock: int) -> None:
+        """Use `Store.open`."""
+        self.folder = folder
+        self.recipe: dict[str, Any] = json.loads(_json(recipe))  # as it is read back: tuples are lists
+        self._schema = schema_of(recipe["kind"]).with_metadata({RECIPE: _json(recipe)})
+        self._value = COLUMN_OF[recipe["kind"]]
+        self._lock = lock
+        self._there: set[int] = set()
+        self._rows: list[tuple[Any, ...]] = []  # of the part that is not full
+        self._number = 0  # of that part
+        self._written = 0  # rows of it that are on disk
+        self._written_at = time.monotonic()
+
+    @staticmethod
+    def open(folder: Path, recipe: Mapping[str, Any], *, overwrite: bool = False) -> "Store":
+        """The folder, new or with what an earlier run of the same recipe left in it.
+
+        `recipe` is JSON: "kind" (a key of generated.COLUMN_OF), "codec" for codes and units, and all
+        else that decides the values: model, prompts, sampling. Nothing of host, time, or paths.
+
+        Raises:
+            UsageError: it holds something else, or was made with another recipe (and not `overwrite`),
+                or another process writes there.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise UsageError(f"{folder}: can not be made ({error.strerror}); give another folder") from error
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"{folder}: another run is writing here; wait for it to end") from None
+            store = Store(folder, recipe, lock)
+            store._take_up(overwrite=overwrite)
+        except BaseException:
+            os.close(lock)
+            raise
+        return store
+
+    def __contains__(self, clip_id: str) -> bool:
+        """Whether the clip was there when the store was opened, or was added since.
+
+        Clips are known by 64-bit hashes: among ten million, the odds that a new one is taken for
+        another are one in two million.
+        """
+        return hash(clip_id) in self._there
+
+    def __len__(self) -> int:
+        """How many clips are there, those that got no value among them."""
+        return len(self._there)
+
+    def add(
+        self,
+        clip_id: str,
+        value: str | Int16 | Int32 | None,
+        *,
+        is_cut: bool = False,
+        reason: str | None = None,
+    ) -> None:
+        """Add a clip's value: text, codes int16 [K, F] or units int32 [F]; None and a `reason` for none.
+
+        It is on disk when the part is full, SECONDS later, or when the store is closed.
+        """
+        assert (value is None) == (reason is not None), "a reason for exactly what has no value"
+        self._there.add(hash(clip_id))
+        if self._value == "codes" and value is not None:
+            value = list(value)  # pyright: ignore[reportAssignmentType]  # Arrow takes lists of 1-D arrays
+        self._rows.append(
+            (clip_id, value, is_cut, reason) if self._value == "answer" else (clip_id, value, reason)
+        )
+        if len(self._rows) == ROWS_PER_PART:
+            self.flush()
+            self._rows, self._number, self._written = [], self._number + 1, 0
+        elif time.monotonic() - self._written_at > SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring what was added to disk."""
+        if len(self._rows) > self._written:
+            self._write()
+
+    def close(self) -> None:
+        """Bring what was added to disk, and let go of the folder. One without clips has an empty part."""
+        if self._lock < 0:
+            return
+        self.flush()
+        if not self._number and not self._written:
+            self._write()
+        os.close(self._lock)
+        self._lock = -1
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and not self._there:  # a wrong source leaves nothing behind
+            os.close(self._lock)
+            self._lock = -1
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+        self.close()
+
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """What is on disk, part by part."""
+        for path in _parts(self.folder):
+            yield pq.read_table(path, columns=list(columns), use_threads=False)
+
+    def _take_up(self, *, overwrite: bool) -> None:
+        for left in self.folder.glob(".*.tmp"):  # by a run that was killed
+            left.unlink()
+        parts = _parts(self.folder)
+        strangers = sorted(p.name for p in self.folder.iterdir() if p not in parts and p.name[0] != ".")
+        if strangers:
+            raise UsageError(
+                f"{self.folder}: holds {', '.join(strangers[:3])}, which `generate` did not write; "
+                "give an empty folder"
+            )
+        if overwrite:
+            for path in parts:
+                with contextlib.suppress(pa.ArrowException):  # what is broken can not say whose it is
+                    read_recipe(str(path), pq.read_schema(path))
+            for path in parts:
+                path.unlink()
+            return
+        for number, path in enumerate(parts):
+            self._take(number, path)
+
+    def _take(self, number: int, path: Path) -> None:
+        """Take up a part; the last one, where it is not full, is what is added to."""
+        theirs = read_recipe(str(path), _schema(path))
+        if theirs != self.recipe:
+            raise UsageError(
+                f"{self.folder}: {_differences(theirs, self.recipe)}. Give the same, another --out, "
+                "or --overwrite, which makes all of it anew"
+            )
+        table = pq.read_table(path, use_threads=False)
+        self._there |= set(map(hash, table["clip_id"].to_pylist()))
+        if len(table) == ROWS_PER_PART and path == _part(self.folder, number):
+            self._number = number + 1
+            return
+        if path != _part(self.folder, number) or _part(self.folder, number + 1).exists():
+            raise UsageError(
+                f"{path}: found {len(table)} clips and a part that is missing or short; expected parts of "
+                f"{ROWS_PER_PART} numbered from 0. Mend the folder, or give --overwrite"
+            )
+        self._number, self._written = number, len(table)
+        self._rows = list(zip(*(table[name].to_pylist() for name in self._schema.names), strict=True))
+
+    def _write(self) -> None:
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        place = _part(self.folder, self._number)
+        temporary = self.folder / f".{place.name}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                pq.write_table(
+                    pa.Table.from_arrays(arrays, schema=self._schema),
+                    file,
+                    row_group_size=ROWS_PER_GROUP,
+                    compression="zstd",
+                    use_dictionary=False,
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(place)
+            os.fsync(self._lock)  # the folder's own file descriptor: the new name too is on disk
+        except OSError as error:
+            raise ShortfallError(
+                f"{place}: can not be written ({error.strerror or error}). Make room, and run the same "
+                "command again: what is there is kept"
+            ) from error
+        self._written, self._written_at = len(self._rows), time.monotonic()
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:05d}.parquet"
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path}: found {error}; expected a part that `generate` wrote. Delete it and those after it: "
+            "they are made again"
+        ) from error
+
+
+def _json(recipe: Mapping[str, Any]) -> bytes:
+    return json.dumps(recipe, sort_keys=True).encode()
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """Two recipes where they differ, in words."""
+    names = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+    told = "; ".join(f"{name} {theirs.get(name)!r:.120}, not {ours.get(name)!r:.120}" for name in names)
+    return f"was made with {told}"

@@ -1,0 +1,164 @@
+"""Clips out of parquet: a folder that `speechrows build` wrote, or anybody's, here or on the Hub."""
+
+import os
+import re
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from speechrows import traits
+from speechrows.corpus import Corpus
+from speechrows.errors import BadClipError
+from speechrows.errors import UsageError
+from speechrows.generate.clip import LazyAudio
+from speechrows.generate.clip import SourceClip
+from speechrows.types import AudioRef
+from speechrows.types import Traits
+
+_TRAITS = ("emotion", "gender", "age", "volume", "pace", "accent")
+_SIZES = ("sampling_rate", "num_samples")  # a build has checked them
+_BATCH = 1024  # rows at once
+_BATCH_WITH_AUDIO = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tables:
+    """The parquet files of a folder, and what their columns are called."""
+
+    corpus: Corpus
+    files: Sequence[str]
+    is_built: bool
+    id_column: str
+    text_column: str
+    audio_column: str
+
+    @property
+    def ids_in(self) -> str | None:
+        """Where ids stand of which none may come twice; None where rows of several tasks share clips."""
+        return None if self.is_built else f"{self.corpus.root}: column {self.id_column}"
+
+    def clips(self, *, audio: bool) -> Iterator[SourceClip]:
+        """Every row of every file."""
+        for number, path in enumerate(self.files):
+            try:
+                with self.corpus.open_file(path) as file, pq.ParquetFile(file) as table:
+                    yield from self._clips(path, table, number, audio)
+            except (pa.ArrowException, OSError) as error:
+                raise UsageError(f"{path}: found {error}; expected parquet. Download it again") from error
+
+    def _clips(self, path: str, table: pq.ParquetFile, number: int, audio: bool) -> Iterator[SourceClip]:
+        names = self._columns(path, table.schema_arrow, audio)
+        done = 0
+        size = _BATCH_WITH_AUDIO if audio else _BATCH
+        for batch in table.iter_batches(size, columns=names, use_threads=False):
+            cells = {name: batch[name].to_pylist() for name in names if name != self.audio_column}
+            heard = list(self._audio(path, done, batch[self.audio_column])) if audio else []
+            for i in range(len(batch)):
+                done += 1
+                yield SourceClip(
+                    clip_id=self._id(path, done, cells[self.id_column][i]),
+                    text=cells[self.text_column][i] or "",
+                    traits=self._traits({name: cells[name][i] for name in _TRAITS if name in cells}),
+                    audio=heard[i] if audio else None,
+                    share=(number + done / table.metadata.num_rows) / len(self.files),
+                    **{name: cells[name][i] for name in _SIZES if self.is_built},
+                )
+
+    def _columns(self, path: str, schema: pa.Schema, audio: bool) -> list[str]:
+        """The columns to read. Refuses a table that lacks one, or has another type there."""
+        wanted = [("--id-column", self.id_column), ("--text-column", self.text_column)]
+        wanted += [("--audio-column", self.audio_column)] if audio else []
+        for flag, name in wanted:
+            if schema.names.count(name) != 1:
+                raise UsageError(
+                    f"{path}: has the columns {', '.join(schema.names)}; expected one called {name}. Name "
+                    f"yours with {flag}"
+                )
+        kind = schema.field(self.text_column).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise UsageError(f"{path}: found {kind} in column {self.text_column}, expected strings")
+        kind = schema.field(self.audio_column).type if audio else pa.binary()
+        is_pair = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+        if not (is_pair or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+            raise UsageError(
+                f"{path}: found {kind} in column {self.audio_column}, expected bytes, or bytes and path as "
+                "datasets' Audio writes them"
+            )
+        more = [*_TRAITS, *_SIZES] if self.is_built else _TRAITS
+        there = [name for name in more if schema.names.count(name) == 1]
+        return list(dict.fromkeys([name for _, name in wanted] + there))
+
+    def _id(self, path: str, row: int, found: Any) -> str:
+        if found is None or found == "":
+            raise UsageError(f"{path}: row {row}: found no id in column {self.id_column}; expected one")
+        return str(found)
+
+    def _traits(self, told: Mapping[str, Any]) -> Traits:
+        if self.is_built:
+            return Traits(**told)
+        renamed = {"volume": "relative_db", "pace": "speaking_rate"}
+        return traits.normalise(**{renamed.get(name, name): value for name, value in told.items()})
+
+    def _audio(self, path: str, done: int, cells: Any) -> Iterator[LazyAudio]:
+        """A clip's bytes where the table holds them, else the file that it names."""
+        is_pair = pa.types.is_struct(cells.type)
+        data = cells.field("bytes") if is_pair else cells
+        has_names = is_pair and cells.type.get_field_index("path") >= 0
+        names = cells.field("path") if has_names else [None] * len(data)
+        for i, (cell, name) in enumerate(zip(data, names, strict=True)):
+            told = None if name is None else name.as_py()
+            here = f"{path}/{told or done + i}"
+            if cell.is_valid or not told:
+                content = memoryview(cell.as_buffer()) if cell.is_valid else None
+                yield LazyAudio(ref=AudioRef(path=here, data=content))
+                continue
+            try:
+                beside = self.corpus.resolve(path.rpartition("/")[0], told)
+            except BadClipError:
+                yield LazyAudio(ref=AudioRef(path=here))  # it leads out of the folder: no clip is there
+            else:
+                yield LazyAudio(ref=AudioRef(path=beside), corpus=self.corpus)
+
+
+def open_tables(
+    address: str, *, split: str | None, columns: tuple[str | None, str | None, str | None]
+) -> Tables:
+    """The parquet at a folder, an fsspec address, or a Hub dataset `org/name`.
+
+    Of any parquet, `split` is looked for as a word in the files' paths, as the Hub does.
+
+    Raises:
+        UsageError: there is none.
+    """
+    is_here = os.path.isdir(address) or "://" in address
+    if not is_here and address.count("/") != 1:
+        raise UsageError(
+            f"--source {address}: no such folder, builder, or Hub dataset; expected a built folder, "
+            "org/name, a builder such as deepdialogue_ttt with --data-dir, or a folder of parquet"
+        )
+    corpus = Corpus.open(address if is_here else f"hf://datasets/{address}")
+    files = [entry.path for entry in corpus.list() if entry.path.endswith(".parquet")]
+    is_built = any(re.fullmatch(r"index/[^/]+/[^/]+\.parquet", path) for path in files)
+    if is_built:
+        files = [path for path in files if path.startswith("data/")]
+    if split is not None:
+        word = re.compile(rf"(^|[/._-]){re.escape(split)}([/._-]|$)")
+        files = [path for path in files if word.search(path)]
+    if not files:
+        raise UsageError(
+            f"--source {address}: found no parquet" + (f" of split {split}" if split else "") + " there"
+        )
+    ids, text, audio = columns
+    return Tables(
+        corpus=corpus,
+        files=files,
+        is_built=is_built,
+        id_column=ids or "clip_id",
+        text_column=text or ("transcript" if is_built else "text"),
+        audio_column=audio or "audio",
+    )

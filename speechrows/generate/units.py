@@ -1,0 +1,234 @@
+"""Units of clips: the nearest k-means centroid of each frame of a HuBERT, XLS-R or wav2vec 2.0 layer.
+
+Not de-duplicated: a unit a frame, 50 a second. `--layer` counts the transformer's layers from 0, as
+seamless_communication's UnitExtractor does: USDM's "layer 35 of xlsr2_1b_v2" is `--layer 34` (there
+`35 - 1`), the output of that layer as it stands before any final layer norm. In transformers'
+words it is `hidden_states[layer + 1]`, since `hidden_states[0]` goes into the first layer. Layers
+behind it are not run. Clips are normalised one by one as the model's preprocessor says (zero mean
+and unit variance, where it says nothing: so does seamless_communication).
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from speechrows.errors import UsageError
+from speechrows.generate.encode import Report
+from speechrows.generate.encode import run
+from speechrows.generate.mimi import digest
+from speechrows.generate.mimi import exact_floats
+from speechrows.generate.mimi import pick_device
+from speechrows.generate.source import Source
+from speechrows.generate.store import Store
+from speechrows.generate.waves import RESAMPLER
+from speechrows.generate.waves import Float32
+from speechrows.types import Int32
+
+try:
+    import torch
+    from transformers import AutoModel
+    from transformers import Wav2Vec2FeatureExtractor
+except ImportError as error:
+    raise UsageError(f"found {error}; generate units needs: pip install 'speechrows[codec]'") from error
+
+SAMPLING_RATE = 16_000
+BATCH_SECONDS = {"cpu": 8.0, "cuda": 240.0}
+_FRAMES_AT_ONCE = 2048  # against all centroids: 80 MB of distances for ten thousand
+
+
+class UnitExtractor(Protocol):
+    """What turns speech at 16 kHz into units."""
+
+    @property
+    def name(self) -> str:
+        """The codec that rows name."""
+        ...
+
+    @property
+    def rate_hz(self) -> Fraction:
+        """Units a second."""
+        ...
+
+    @property
+    def num_units(self) -> int:
+        """Units are 0..num_units-1."""
+        ...
+
+    def units(self, waves: Sequence[Float32]) -> list[Int32]:
+        """Units int32 [F] of clips float32 [S], mono, 16 kHz; none of a clip too short for a frame."""
+        ...
+
+
+class KMeansUnits:
+    """Centroids over a hidden layer of a transformers model. A UnitExtractor."""
+
+    def __init__(
+        self, model: str, centroids: npt.NDArray[np.float32], layer: int, device: torch.device
+    ) -> None:
+        self._model = _load_model(model, layer, centroids.shape[1])
+        self._model.to(device)
+        self._num_frames: Any = self._model._get_feat_extract_output_lengths
+        self._normalise = _load_preprocessor(model)
+        self._device = device
+        self._outputs: list[torch.Tensor] = []  # of the layer, caught as they pass
+        self._model.encoder.layers[layer].register_forward_hook(self._catch)
+        self._centroids = torch.from_numpy(centroids).to(device)
+        self._norms = self._centroids.square().sum(dim=1)
+        config = self._model.config
+        # A group norm takes its statistics over a whole clip, padding too, and the models that have one
+        # were trained without a mask. So clips of other lengths are never in a batch with it.
+        self._may_pad = config.feat_extract_norm == "layer"
+        self.num_units = len(centroids)
+        self.rate_hz = Fraction(SAMPLING_RATE, int(np.prod(config.conv_stride)))
+        thousands, rest = divmod(self.num_units, 1000)
+        short = f"{thousands}k" if not rest else str(self.num_units)
+        self.name = f"{model.rstrip('/').rpartition('/')[2]}_{short}"
+
+    def digest(self) -> str:
+        """Names the weights, centroids among them, wherever they came from."""
+        return digest(self._model, self._centroids)
+
+    def units(self, waves: Sequence[Float32]) -> list[Int32]:
+        """See UnitExtractor."""
+        lengths = torch.tensor([len(wave) for wave in waves])
+        frames: list[int] = self._num_frames(lengths).tolist()
+        made = [np.zeros(0, np.int32) for _ in waves]
+        batches: dict[int, list[int]] = {}
+        for place, wave in enumerate(waves):
+            if frames[place] > 0:
+                batches.setdefault(0 if self._may_pad else len(wave), []).append(place)
+        with torch.inference_mode(), exact_floats():
+            for places in batches.values():
+                nearest = self._nearest(self._hidden([waves[place] for place in places]))
+                for place, units in zip(places, nearest, strict=True):
+                    made[place] = units[: frames[place]]
+        return made
+
+    def _hidden(self, waves: Sequence[Float32]) -> torch.Tensor:
+        """The layer's output, float32 [N, F, dim], padded on the right."""
+        inputs: Any = self._normalise(
+            list(waves),
+            sampling_rate=SAMPLING_RATE,
+            padding=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        is_padded = len({len(wave) for wave in waves}) > 1
+        mask = inputs["attention_mask"].to(self._device) if is_padded else None
+        self._model(inputs["input_values"].to(self._device), attention_mask=mask)
+        return self._outputs.pop()
+
+    def _catch(self, _module: Any, _inputs: Any, output: Any) -> None:
+        self._outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    def _nearest(self, hidden: torch.Tensor) -> Int32:
+        """The nearest centroid of each frame, int32 [N, F], by distance in float32."""
+        made: list[torch.Tensor] = []
+        for frames in hidden.flatten(0, 1).split(_FRAMES_AT_ONCE):
+            # |x - c|^2 less |x|^2, which is the same for every centroid
+            distances = torch.addmm(self._norms, frames, self._centroids.T, alpha=-2)
+            made.append(distances.argmin(dim=1).to(torch.int32))
+        return torch.cat(made).view(hidden.shape[:2]).cpu().numpy()
+
+
+def load_centroids(path: Path) -> npt.NDArray[np.float32]:
+    """K-means centroids, float32 [num_units, dim], from a .npy file.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    expected = "expected an .npy file of floats, [number of units, width of the layer]"
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"--kmeans {path}: found {error}; {expected}") from error
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or not found.size:
+        what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+        raise UsageError(f"--kmeans {path}: found {what}; {expected}")
+    if not np.isfinite(found).all():
+        raise UsageError(f"--kmeans {path}: found centroids that are no numbers (NaN); {expected}")
+    return np.ascontiguousarray(found, np.float32)
+
+
+def _load_model(model: str, layer: int, width: int) -> Any:
+    """The model up to the layer, in eval mode."""
+    expected = f"--model {model}: expected a folder or a Hub repository with a HuBERT, XLS-R or wav2vec 2.0"
+    try:
+        found: Any = AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{expected}; found: {str(error).splitlines()[0]}") from error
+    loaded, info = found
+    if not hasattr(loaded, "_get_feat_extract_output_lengths") or not hasattr(
+        loaded.config, "feat_extract_norm"
+    ):
+        raise UsageError(f"{expected}; found a {type(loaded).__name__}")
+    missing = [name for name in info["missing_keys"] if "masked_spec_embed" not in name]  # for training alone
+    if missing:
+        raise UsageError(f"{expected}; its weights lack {sorted(missing)[:3]} and maybe more")
+    layers = len(loaded.encoder.layers)
+    if not 0 <= layer < layers:
+        raise UsageError(f"--layer {layer}: {model} has {layers} layers, counted from 0")
+    if loaded.config.hidden_size != width:
+        raise UsageError(
+            f"--kmeans: found centroids of {width} numbers; expected {loaded.config.hidden_size}, the width "
+            f"of {model}"
+        )
+    loaded.encoder.layers = loaded.encoder.layers[: layer + 1]
+    return loaded.eval()
+
+
+def _load_preprocessor(model: str) -> Any:
+    try:
+        found: Any = Wav2Vec2FeatureExtractor.from_pretrained(model)
+    except OSError:  # there is none beside the weights
+        return Wav2Vec2FeatureExtractor(do_normalize=True)
+    if found.sampling_rate != SAMPLING_RATE:
+        raise UsageError(f"--model {model}: hears {found.sampling_rate} Hz; expected {SAMPLING_RATE} Hz")
+    return found
+
+
+@dataclass(frozen=True)
+class UnitEncoder:
+    """A UnitExtractor, as encode.run takes it."""
+
+    extractor: UnitExtractor
+    sampling_rate: int = SAMPLING_RATE
+
+    def encode(self, waves: Sequence[Float32]) -> list[Int32]:
+        """Units int32 [F] of clips float32 [S]."""
+        return self.extractor.units(waves)
+
+
+def run_units(options: argparse.Namespace) -> Report:
+    """`speechrows generate units`: the units of every clip of a source."""
+    device = pick_device(options.device)
+    batch_seconds = options.batch_seconds
+    if batch_seconds is None:
+        batch_seconds = BATCH_SECONDS[device.type]
+    centroids = load_centroids(Path(options.kmeans))
+    extractor = KMeansUnits(options.model, centroids, options.layer, device)
+    recipe = {
+        "kind": "units",
+        "codec": extractor.name,
+        "num_units": extractor.num_units,
+        "rate_hz": str(extractor.rate_hz),
+        "layer": options.layer,
+        "weights": extractor.digest(),
+        "resampled": RESAMPLER,
+    }
+    with Store.open(options.out, recipe, overwrite=options.overwrite) as store:
+        return run(
+            Source.of(options).clips(audio=True),
+            store,
+            UnitEncoder(extractor),
+            batch_seconds=batch_seconds,
+            num_threads=min(16, os.cpu_count() or 1),
+        )

@@ -1,0 +1,193 @@
+"""Clips as a model hears them: decoded, mixed to one channel, resampled, ready before they are needed.
+
+Threads decode and resample ahead of the model, as far as a budget of samples allows. Clips of
+like length are put into a batch, so that padding stays small.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from speechrows import audio
+from speechrows.errors import BadClipError
+from speechrows.errors import UsageError
+from speechrows.generate.clip import SourceClip
+from speechrows.types import Reason
+
+try:
+    import soxr
+except ImportError as error:
+    raise UsageError(f"found {error}; this command needs: pip install 'speechrows[codec]'") from error
+
+Float32 = npt.NDArray[np.float32]
+RESAMPLER = "soxr HQ"  # part of a recipe: another one gives other values
+_MOST_CLIPS = 2048  # of a window, however short they are
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wave:
+    """A clip as the model hears it: float32 [S] in [-1, 1], one channel, at the model's rate."""
+
+    clip_id: str
+    samples: Float32
+    share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unheard:
+    """A clip that is faulty: it gets no value."""
+
+    clip_id: str
+    reason: Reason
+    detail: str
+    share: float | None = None
+
+
+def load(clip: SourceClip, sampling_rate: int) -> Wave | Unheard:
+    """Decode a clip at `sampling_rate`. A clip of n samples has the exact length, rounded up."""
+    try:
+        samples = _samples(clip, sampling_rate)
+    except BadClipError as error:
+        return Unheard(clip_id=clip.clip_id, reason=error.reason, detail=error.detail, share=clip.share)
+    return Wave(clip_id=clip.clip_id, samples=samples, share=clip.share)
+
+
+def _samples(clip: SourceClip, sampling_rate: int) -> Float32:
+    if clip.audio is None:
+        raise BadClipError(Reason.MISSING, "the source has no audio for this clip")
+    data = clip.audio.load()
+    if clip.audio.corpus is None:  # nobody looked: libsndfile reads a truncated file without complaint
+        audio.inspect(memoryview(data))
+    samples, rate = audio.decode(data)
+    if not len(samples):
+        raise BadClipError(Reason.ZERO_SAMPLES, "holds no sample; expected at least one")
+    if not np.isfinite(samples).all():
+        raise BadClipError(Reason.UNDECODABLE, "holds samples that are no numbers (NaN or infinite)")
+    return resample(samples, rate, sampling_rate)
+
+
+def resample(samples: Float32, rate: int, wanted: int) -> Float32:
+    """Float32 [S, channels] at `rate` Hz to float32 [ceil(S * wanted / rate)], the channels averaged."""
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    if rate == wanted:
+        return mono
+    length = -(-len(mono) * wanted // rate)
+    made = soxr.resample(mono, rate, wanted, quality="HQ")
+    # soxr rounds to the nearest; every count of frames here is a ceiling of the exact length.
+    return made[:length] if len(made) >= length else np.pad(made, (0, length - len(made)))
+
+
+class Ahead:
+    """Clips in order, decoded by threads ahead of who iterates. `waited_s` is how long he had to wait.
+
+    At most `num_samples` wait to be taken (and what the threads are just decoding), so memory
+    does not grow with the number of clips. Iterate once.
+    """
+
+    def __init__(
+        self, clips: Iterable[SourceClip], sampling_rate: int, *, num_samples: int, num_threads: int
+    ) -> None:
+        self.waited_s = 0.0
+        self._clips = clips
+        self._sampling_rate = sampling_rate
+        self._num_samples = num_samples
+        self._num_threads = num_threads
+        self._ready: queue.Queue[Future[Wave | Unheard] | BaseException | None] = queue.Queue()
+        self._room = threading.Condition()
+        self._held = 0  # samples that wait to be taken
+        self._loading = 0  # clips that are being decoded, or wait for a thread
+        self._stopped = False
+
+    def __iter__(self) -> Iterator[Wave | Unheard]:
+        with ThreadPoolExecutor(self._num_threads) as pool:
+            feeder = threading.Thread(target=self._feed, args=(pool,), daemon=True)
+            feeder.start()
+            try:
+                while (heard := self._take()) is not None:
+                    yield heard
+            finally:
+                with self._room:
+                    self._stopped = True
+                    self._room.notify_all()
+                feeder.join()
+                pool.shutdown(cancel_futures=True)
+
+    def _take(self) -> Wave | Unheard | None:
+        started = time.monotonic()
+        found = self._ready.get()
+        heard = found.result() if isinstance(found, Future) else found
+        self.waited_s += time.monotonic() - started
+        if isinstance(heard, BaseException):
+            raise heard
+        if isinstance(heard, Wave):
+            with self._room:
+                self._held -= len(heard.samples)
+                self._room.notify_all()
+        return heard
+
+    def _feed(self, pool: ThreadPoolExecutor) -> None:
+        """Keep the threads busy; what the source raises is raised again where its clips are taken."""
+        try:
+            for clip in self._clips:
+                with self._room:
+                    self._room.wait_for(self._may_go_on)
+                    if self._stopped:
+                        return
+                    self._loading += 1
+                self._ready.put(pool.submit(self._load, clip))
+            self._ready.put(None)
+        except BaseException as error:
+            self._ready.put(error)
+
+    def _may_go_on(self) -> bool:
+        has_room = self._held < self._num_samples and self._loading < 2 * self._num_threads
+        return self._stopped or has_room
+
+    def _load(self, clip: SourceClip) -> Wave | Unheard:
+        heard: Wave | Unheard | None = None
+        try:
+            heard = load(clip, self._sampling_rate)
+            return heard
+        finally:
+            with self._room:
+                self._loading -= 1
+                self._held += len(heard.samples) if isinstance(heard, Wave) else 0
+                self._room.notify_all()
+
+
+def windows(heard: Iterable[Wave | Unheard], num_samples: int) -> Iterator[list[Wave | Unheard]]:
+    """Runs of clips of about `num_samples` in all: what is sorted by length at once."""
+    window: list[Wave | Unheard] = []
+    held = 0
+    for clip in heard:
+        window.append(clip)
+        held += len(clip.samples) if isinstance(clip, Wave) else 0
+        if held >= num_samples or len(window) == _MOST_CLIPS:
+            yield window
+            window, held = [], 0
+    if window:
+        yield window
+
+
+def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Places of `lengths`, longest first, in batches that hold at most `budget` with their padding.
+
+    What is longer than the budget is a batch of its own.
+    """
+    made: list[list[int]] = []
+    longest = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if not made or (len(made[-1]) + 1) * longest > budget:
+            made.append([])
+            longest = lengths[place]
+        made[-1].append(place)
+    return made
