@@ -15,7 +15,7 @@ LAYERS = {
     "archive": 2, "clips": 2, "configs": 2, "forms": 2, "generated": 2, "ledger": 2, "rows": 2,
     "jsonarray": 1, "parquet": 2, "talks": 3, "textindex": 2, "waiting": 1,
     "build": 3, "options": 3, "show": 3, "stats": 3, "validate": 3,
-    "builder": 4, "interop": 4,
+    "builder": 4, "interop": 4, "loader": 4,
     "generate": 5, "infos": 5,
     "cli": 6,
 }  # fmt: skip
