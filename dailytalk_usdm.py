@@ -108,13 +108,7 @@ def list_units(corpus: Corpus, entries: list[Entry], *, as_listed: bool = False)
     Raises:
         UsageError: metadata.json is broken, or there are no lists where they are asked for.
     """
-    by_folder: dict[str, list[Entry]] = {}
-    for entry in entries:
-        folder = entry.path if entry.refused and _number(_name(entry.path)) else _folder(entry.path)
-        if _number(_name(folder)):
-            by_folder.setdefault(folder, []).append(entry)
-    data = _data_folder({_folder(folder) for folder in by_folder})
-    clips = {_number(_name(folder)): mine for folder, mine in by_folder.items() if _folder(folder) == data}
+    data, clips = _dialogue_files(entries)
     described = _described(entry.path for entry in entries)
     told, lists = _read_told(corpus, described), [path for path, what in described.items() if what in LISTS]
     if as_listed and not lists:
@@ -140,6 +134,25 @@ def list_units(corpus: Corpus, entries: list[Entry], *, as_listed: bool = False)
         + (f"; {len(unlisted)} in no list are {'left out' if as_listed else 'train'}" if unlisted else "")
     )
     return found, units
+
+
+def _dialogue_files(entries: Iterable[Entry]) -> tuple[str, dict[str, list[Entry]]]:
+    """The folder of the dialogues' folders, and the files of each dialogue by its number.
+
+    Raises:
+        UsageError: there are several such folders.
+    """
+    by_folder: dict[str, list[Entry]] = {}
+    for entry in entries:
+        folder = entry.path if entry.refused and _number(_name(entry.path)) else _folder(entry.path)
+        if _number(_name(folder)):
+            by_folder.setdefault(folder, []).append(entry)
+    data = _data_folder({_folder(folder) for folder in by_folder})
+    files: dict[str, list[Entry]] = {}
+    for folder, mine in by_folder.items():
+        if _folder(folder) == data:
+            files.setdefault(_number(_name(folder)), []).extend(mine)
+    return data, files
 
 
 def _data_folder(folders: set[str]) -> str:
@@ -181,7 +194,7 @@ def _read_told(corpus: Corpus, described: Mapping[str, str]) -> Told:
             detail = error.strerror if isinstance(error, OSError) else error
             raise UsageError(
                 f"{path}: found {type(error).__name__}: {detail}; expected what DailyTalk publishes. "
-                "Download it again, or remove it: each turn has a .txt too"
+                "Download it again, or remove it"
             ) from error
     return told
 
@@ -205,12 +218,14 @@ def _read_metadata(path: str, text: str, told: Told) -> None:
 
 
 def _read_list(path: str, split: str, text: str, told: Told) -> None:
+    """Raises ValueError: no line of it is one, so that it can not say what is test."""
     bad: list[str] = []
+    num_good = 0
     for at, line in enumerate(text.split("\n"), 1):
         basename, *others = line.strip().split("|")
         match = _BASENAME.fullmatch(basename)
         if match and len(others) == 4:
-            number = str(int(match[3]))
+            number, num_good = str(int(match[3])), num_good + 1
             told.splits.setdefault(number, split)  # of a dialogue in both, the train list's, as USDM does
             speaker, _, said, emotion = others
             mine = told.lines.setdefault(number, {})
@@ -219,6 +234,8 @@ def _read_list(path: str, split: str, text: str, told: Told) -> None:
             bad.append(f"line {at}, {line!a:.120}")
     if bad:
         detail = f"found {len(bad)} bad lines, first {bad[0]}; expected name|speaker|phones|text|emotion"
+        if not num_good:
+            raise ValueError(detail.partition(";")[0])
         told.faults.append(UnreadableFile(file=path, detail=detail))
 
 
@@ -356,11 +373,11 @@ def _speaker(found: Found, told: Mapping[str, Any]) -> str:
 
 
 def _clip(corpus: Corpus, found: Found, unit: Unit) -> str:
+    if len(found.clips) == 1:
+        return corpus.resolve("", found.clips[0])
     if any(_number(_name(path)) == unit.name for path in (unit.file, *unit.files)):
         detail = f"found a symlink in place of {unit.name}/, expected a folder"
         raise BadClipError(Reason.REFUSED_PATH, detail)
-    if len(found.clips) == 1:
-        return corpus.resolve("", found.clips[0])
     names = ", ".join(map(_name, found.clips)) or "none"
     raise BadClipError(
         Reason.BAD_NUMBER if found.clips else Reason.MISSING,

@@ -176,7 +176,7 @@ def _conversation_unit(
     return Unit(file=jsons[0], name=str(number), files=files, num_bytes=weight)
 
 
-def _runs(talks: "Talks", slices: Sequence[Entry], jsons: Sequence[str], shard_bytes: int) -> list[Unit]:
+def _runs(talks: Talks, slices: Sequence[Entry], jsons: Sequence[str], shard_bytes: int) -> list[Unit]:
     """Runs of conversations in the archive's order, of about `shard_bytes` of it each."""
     total = sum(entry.num_bytes for entry in slices)
     count = min(max(1, -(-total // shard_bytes)), max(1, len(talks)))
@@ -330,8 +330,8 @@ class Reader:
             self._stream, self._at = (archive, meet(corpus, archive, talks)), 0
             if first:
                 logger.warning(
-                    f"instructs2s: reading {unit.file} and what follows again from the start; its first "
-                    f"{first} of {len(talks)} conversations are built already"
+                    f"instructs2s: reading {unit.file} and what follows again from the start: the first "
+                    f"{first} of its {len(talks)} conversations are built already, or by another process"
                 )
         for found in self._stream[1]:
             is_mine = self._at >= first
@@ -396,10 +396,9 @@ def _unpacked(corpus: Corpus, unit: Unit, talks: Talks, number: int) -> Clips:
     for row, turn in zip(talks.rows_of(number).tolist(), told, strict=True):
         if turn.speech is None:
             continue
-        speech = turn.speech or ""
-        paths = named.get(basename(speech), [speech])
+        paths = named.get(basename(turn.speech), [turn.speech])
         try:
-            path = max(paths, key=partial(shared_parts, speech))
+            path = max(paths, key=partial(shared_parts, turn.speech))
             clips[row] = AudioRef(path=corpus.resolve("", path))
         except BadClipError as error:
             clips[row] = Fault(reason=error.reason, detail=error.detail, file=turn.file)

@@ -123,6 +123,8 @@ def list_units(corpus: Corpus, entries: list[Entry]) -> tuple[str, list[Unit]]: 
         parts = without if combined is None else [combined, *without]
         splits = tuple(dict.fromkeys(_split_of(entry.path) for entry in without))
         units.append(_unit(parts, splits, sum(entry.num_bytes for entry in without)))
+        if combined is None:
+            words.append(f"no metadata for {', '.join(splits)}: not read")
     return "; ".join(words) or "no <split>_chunks_<number>.tar.gz", units
 
 
@@ -197,9 +199,11 @@ def _read_metadata(corpus: Corpus, unit: Unit, paths: Sequence[str]) -> _Metadat
         bad = found.bad.setdefault(path, [])
         try:
             lines = corpus.read(corpus.resolve("", path)).removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        except (OSError, BadClipError) as error:
-            said = error.strerror if isinstance(error, OSError) else error
-            bad.append(UnreadableFile(file=path, detail=f"found {said}; expected lines of JSON"))
+        except OSError as error:
+            bad.append(UnreadableFile(file=path, detail=f"found {error.strerror}; expected lines of JSON"))
+            continue
+        except BadClipError as error:
+            bad.append(UnreadableFile(file=path, detail=error.detail))
             continue
         for at, line in enumerate(lines, 1):
             if not line.strip():
@@ -300,9 +304,18 @@ class _Reader:
         """The dialogues of some units."""
         for unit in units:
             paths = sorted(path for path in (unit.file, *unit.files) if not _is_archive(path))
+            if not paths:  # nothing names a clip of theirs: not read, which takes minutes for no row
+                yield from map(_undescribed, (unit.file, *unit.files))
+                continue
             if self._held is None or paths != self._paths:
                 self._paths, self._held = paths, _read_metadata(corpus, unit, paths)
             yield from _Reading(corpus, unit, self._held).dialogues()
+
+
+def _undescribed(archive: str) -> UnreadableFile:
+    expected = f"metadata/{_split_of(archive)}/{_split_of(archive)}_metadata_0000.jsonl and the like"
+    detail = f"found no metadata for this archive, expected {expected}, or metadata.jsonl; download them"
+    return UnreadableFile(file=archive, detail=detail)
 
 
 class _Reading:

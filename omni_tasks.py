@@ -17,7 +17,9 @@ split>/<id>`, or `<source>/<publisher's split>/<file>:<row>` where the source ha
 Validation. The publisher's own, where there is one. Of the rest, `--validation-fraction` (here 0.02)
 of what must not straddle: speakers where they are known, TESS' target words (it has two speakers),
 PODCAST's shows, texts where nothing else is told (MELD, and three of sift-audio-2's splits).
-sift-audio-2's acted splits have no speaker and few texts: no row of them is ever validation.
+sift-audio-2's acted splits have no speaker and few texts: no row of them is ever validation. Where
+sift-audio-2 is read beside the corpora whose clips it has, they go as it does, so that no clip is in
+both: by the text, or never.
 
 This file is longer than 300 lines: a third of it is the table of sources with their licences.
 """
@@ -50,6 +52,7 @@ from speechrows.codec import check
 from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
 from speechrows.errors import UsageError
+from speechrows.generated import satisfies
 from speechrows.types import AudioRef
 from speechrows.types import Codes
 from speechrows.types import Dialogue
@@ -127,11 +130,32 @@ class Source:
         return list(dict.fromkeys([*self.needed, *speaker, *self.traits.values(), *self.votes]))
 
 
-_VOICE = {"gender": "gender", "speaking_rate": "speaking_rate", "relative_db": "relative_db"}
-_acted = partial(
-    Source, text="transcription", traits={"emotion": "emotion", **_VOICE}
-)  # AbstractTTS' columns
-_voted = partial(Source, text="transcription", traits={"emotion": "major_emotion", **_VOICE})
+def _abstract_tts(
+    name: str,
+    *,
+    licence: str,
+    sifted: str,
+    speaker: str | None,
+    apart: str | None = None,
+    emotion: str = "emotion",
+    votes: tuple[str, ...] = (),
+) -> Source:
+    """A corpus as AbstractTTS publishes it. `speaker` is a pattern of file names, `apart` too, else it."""
+    told = apart or speaker
+    return Source(
+        repository=f"AbstractTTS/{name}",
+        licence=licence,
+        text="transcription",
+        speaker=Part(column="file", pattern=speaker) if speaker else None,
+        traits={
+            "emotion": emotion,
+            **{name: name for name in ("gender", "speaking_rate", "relative_db")},
+        },
+        votes=votes,
+        apart=Part(column="file", pattern=told),
+        sifted=sifted,
+    )
+
 
 SIFT_AUDIO = Source(
     repository="mazesmazes/sift-audio-2",
@@ -181,51 +205,35 @@ SOURCES = (
         impossible="is_impossible",
     ),
     SIFT_AUDIO,
-    _voted(
-        repository="AbstractTTS/CREMA-D",
-        sifted="crema_d",
+    _abstract_tts(
+        "CREMA-D",
         licence="Open Database License 1.0",
+        sifted="crema_d",
+        speaker=r"(\d+)_",
+        emotion="major_emotion",
         votes=("angry", "sad", "disgust", "fear", "neutral", "happy"),
-        speaker=Part(column="file", pattern=r"(\d+)_"),
-        apart=Part(column="file", pattern=r"(\d+)_"),
     ),
-    _acted(
-        repository="AbstractTTS/RAVDESS",
-        sifted="ravdess",
-        licence="CC BY-NC-SA 4.0",
-        speaker=Part(column="file", pattern=r"-(\d+)\.\w+$"),
-        apart=Part(column="file", pattern=r"-(\d+)\.\w+$"),
-    ),
-    _acted(
-        repository="AbstractTTS/TESS",
-        sifted="tess",
+    _abstract_tts("RAVDESS", licence="CC BY-NC-SA 4.0", sifted="ravdess", speaker=r"-(\d+)\.\w+$"),
+    _abstract_tts(
+        "TESS",
         licence="CC BY-NC-ND 4.0",
-        speaker=Part(column="file", pattern=r"(OAF|YAF)_"),
-        apart=Part(column="file", pattern=r"(?:OAF|YAF)_([^_.]+)"),  # the target word
+        sifted="tess",
+        speaker=r"(OAF|YAF)_",
+        apart=r"(?:OAF|YAF)_([^_.]+)",  # the target word
     ),
-    _acted(
-        repository="AbstractTTS/SAVEE",
-        sifted="savee",
-        licence="for research alone",
-        speaker=Part(column="file", pattern=r"(DC|JE|JK|KL)[_/]"),
-        apart=Part(column="file", pattern=r"(DC|JE|JK|KL)[_/]"),
-    ),
-    _acted(
-        repository="AbstractTTS/ESD_english",
-        sifted="esd",
-        licence="for research alone",
-        speaker=Part(column="file", pattern=r"(\d{4})_"),
-        apart=Part(column="file", pattern=r"(\d{4})_"),
-    ),
-    _voted(
-        repository="AbstractTTS/PODCAST",
-        sifted="podcast",
+    _abstract_tts("SAVEE", licence="for research alone", sifted="savee", speaker=r"(DC|JE|JK|KL)[_/]"),
+    _abstract_tts("ESD_english", licence="for research alone", sifted="esd", speaker=r"(\d{4})_"),
+    _abstract_tts(
+        "PODCAST",
         licence="MSP-Podcast's, an academic licence that has to be signed",
+        sifted="podcast",
+        speaker=None,
+        apart=r"(?i)MSP-PODCAST_(\d+)",  # the show
+        emotion="major_emotion",
         votes=(
             *("angry", "frustrated", "annoyed", "disappointed", "sad", "disgust", "depressed", "contempt"),
             *("confused", "concerned", "fear", "neutral", "surprise", "amused", "excited", "happy"),
         ),
-        apart=Part(column="file", pattern=r"(?i)MSP-PODCAST_(\d+)"),  # the show
     ),
     Source(
         repository="garam-icecream/MELD",
@@ -315,14 +323,7 @@ def list_units(
 
     `answered` says that answers come from elsewhere: without them emotion corpora teach nothing.
     """
-    files: dict[str, list[tuple[Entry, _Place]]] = {}
-    unread: dict[str, int] = {}
-    for entry in entries:
-        place = _place(corpus.name, entry.path)
-        if isinstance(place, _Place):
-            files.setdefault(place.source.name, []).append((entry, place))
-        elif place is not None:
-            unread[place] = unread.get(place, 0) + 1
+    files, unread = _by_source(corpus, entries)
     found, absent, unanswered, units = list[str](), list[str](), list[str](), list[Unit]()
     sifted = {place.publishers_split for _, place in files.get(SIFT_AUDIO.name, ())}
     for source in SOURCES:
@@ -335,9 +336,11 @@ def list_units(
         elif source.tasks == SIFT and source.answer is None and not answered:
             unanswered.append(source.repository)
         else:
+            _refuse_copies(mine)
             facts, lacks = _survey(corpus, source, mine, by_percentile)
             if source.sifted in sifted:
-                facts = {path: {**known, "beside": source.sifted} for path, known in facts.items()}
+                for known in facts.values():
+                    known["beside"] = source.sifted
             note += f", without {', '.join(lacks)}" if lacks else ""
             found.append(f"{source.repository} ({len(mine)} file{'s' * (len(mine) > 1)}{note})")
             units += [_unit(entry, place, facts[entry.path]) for entry, place in mine]
@@ -347,10 +350,37 @@ def list_units(
     return "; ".join(found), units
 
 
+def _by_source(
+    corpus: Corpus, entries: Iterable[Entry]
+) -> tuple[dict[str, list[tuple[Entry, _Place]]], dict[str, int]]:
+    """The files of each source, and how many others it has, by its name."""
+    files: dict[str, list[tuple[Entry, _Place]]] = {}
+    unread: dict[str, int] = {}
+    for entry in entries:
+        place = _place(corpus.name, entry.path)
+        if isinstance(place, _Place):
+            files.setdefault(place.source.name, []).append((entry, place))
+        elif place is not None:
+            unread[place] = unread.get(place, 0) + 1
+    return files, unread
+
+
+def _refuse_copies(files: Sequence[tuple[Entry, _Place]]) -> None:
+    """Raises UsageError: two files would give their rows the same names."""
+    named: dict[tuple[str, str], str] = {}
+    for entry, place in files:
+        first = named.setdefault((place.publishers_split, place.stem), entry.path)
+        if first != entry.path:
+            raise UsageError(
+                f"found {entry.path} beside {first}; expected each file of {place.source.repository} once. "
+                "Remove one, or give its folder as --data-dir"
+            )
+
+
 def _unit(entry: Entry, place: _Place, facts: Mapping[str, Any]) -> Unit:
     splits = (place.split, "validation") if _apart(place, facts) else (place.split,)
     name = json.dumps(facts) if facts else ""
-    return Unit(file=entry.path, name=name, files=(), num_bytes=entry.num_bytes, splits=splits)
+    return Unit(file=entry.path, name=name, files=(), num_bytes=entry.num_bytes, splits=splits, opened=True)
 
 
 def _apart(place: _Place, facts: Mapping[str, Any]) -> Part | None:
@@ -368,9 +398,9 @@ def _survey(
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """What a source's files must know of one another, by path, and the columns that some lack.
 
-    `repeats` are the rows whose id an earlier row of the split has; `pace_limits` and `volume_limits` are
-    the quartiles of all its rows. `beside`, which list_units adds, is the split of sift-audio-2 that is
-    read beside it and has its clips.
+    `repeats` are the rows whose id an earlier row of the split has; `limits`, of pace and volume, are the
+    quartiles of all its rows. `beside`, which list_units adds, is the split of sift-audio-2 that is read
+    beside it and has its clips.
     """
 
     def choose(path: str, schema: pa.Schema) -> list[str]:
@@ -393,7 +423,8 @@ def _survey(
         if by_percentile and column:
             read = [look.columns[column] for look in looked.values() if column in look.columns]
             told = limits(number for part in read for number in parquet.numbers(part))
-            facts = {path: {**known, limits.__name__: told} for path, known in facts.items()}
+            for known in facts.values():
+                known.setdefault("limits", {})[limits.__name__] = told
     lacks = {
         name
         for look in looked.values()
@@ -463,7 +494,7 @@ def read_dialogues(
             task=task,
             apart=_apart(place, facts),
             repeats=frozenset(facts.get("repeats", ())),
-            limits={name: told for name, told in facts.items() if name.endswith("_limits")},
+            limits=facts.get("limits", {}),
         )
         for found in parquet.read_batches(corpus, unit.file, partial(_columns, place.source, unit.file)):
             if isinstance(found, UnreadableFile):
@@ -670,6 +701,6 @@ class OmniTasks(SpeechBuilder):
             corpus,
             listing,
             task=task.name,
-            answered=bool(self.config.generated) or self.config.emotion_corpora,
+            answered=satisfies(task, self._generated.kinds) or self.config.emotion_corpora,
             by_percentile=self.config.traits_by_percentile,
         )

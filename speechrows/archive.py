@@ -22,9 +22,6 @@ from speechrows.errors import StoreError
 from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import UnreadableFile
-from speechrows.waiting import WaitingRoom
-
-__all__ = ["Member", "WaitingRoom", "members"]  # who reads an archive needs a waiting room too
 
 MAX_BYTES = 1 << 30  # of a member; larger ones are passed over
 
@@ -68,9 +65,11 @@ def members(corpus: Corpus, paths: Sequence[str]) -> Iterator[Member | Unreadabl
             if not info.isdir():
                 yield _member(source.path, tar, info, stream)
         stream.check_end()
+    except BadClipError as error:  # of a slice's own path: says all by itself
+        yield UnreadableFile(file=source.path, detail=error.detail)
     except (
         *(tarfile.TarError, zlib.error, EOFError, OSError, ValueError, ArithmeticError, LookupError),
-        *(TypeError, AttributeError, RecursionError, BadClipError),  # of headers that tarfile trusts
+        *(TypeError, AttributeError, RecursionError),  # of headers that tarfile trusts
     ) as error:
         after = f"after {number} members, the last {name!a:.200}" if number else "before any member"
         detail = (

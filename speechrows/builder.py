@@ -1,7 +1,5 @@
 """SpeechBuilder: a corpus module as a datasets builder, and as jobs for `speechrows build`."""
 
-import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -9,11 +7,11 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from functools import cached_property
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from typing import ClassVar
 
@@ -39,6 +37,7 @@ from speechrows.generated import how_to_make
 from speechrows.generated import kinds_for
 from speechrows.generated import satisfies
 from speechrows.ledger import Ledger
+from speechrows.modules import load_module
 from speechrows.options import SpeechConfig
 from speechrows.options import flag
 from speechrows.options import flags_of
@@ -54,6 +53,10 @@ __all__ = ["About", "SpeechBuilder", "SpeechConfig", "flag", "load_builder"]
 Reader = Callable[[Corpus, Iterable[Unit]], Iterator[Dialogue | UnreadableFile]]
 
 logger = datasets.logging.get_logger(__name__)
+
+
+class NothingThereError(UsageError):
+    """A folder that holds nothing of a task."""
 
 
 class SpeechBuilder(datasets.ArrowBasedBuilder):
@@ -104,11 +107,28 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             raise UsageError(how_to_make(task, self.name))
         found, units = self.units(task, corpus, listing)
         if not units:
-            raise UsageError(
+            raise NothingThereError(
                 f"{corpus.root}: found {found}; expected {self.ABOUT.title} as it is published "
                 f"({self.ABOUT.homepage})"
             )
         return found, plan_shards(units, self.shard_bytes)
+
+    def _parts(self, corpus: Corpus, listing: list[Entry]) -> list[tuple[Task, str, list[Shard]]]:
+        """The tasks of this config, what was found for each, its shards; of a union, those that are there.
+
+        Raises:
+            UsageError: as shards; of a union, where no task of it can be built.
+        """
+        parts: list[tuple[Task, str, list[Shard]]] = []
+        refused: list[UsageError] = []
+        for task in self.tasks(self.config.name):
+            try:
+                parts.append((task, *self.shards(task, corpus, listing)))
+            except NothingThereError as error:
+                refused.append(error)
+        if not parts:
+            raise refused[0]
+        return parts
 
     @cached_property
     def _generated(self) -> Generated:
@@ -117,8 +137,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         corpus = self.config.corpus()
         listing, shards = corpus.list(), list[tuple[str, Shard]]()
-        for task in self.tasks(self.config.name):
-            found, mine = self.shards(task, corpus, listing)
+        for task, found, mine in self._parts(corpus, listing):
             shards += [(task.name, shard) for shard in mine]
             logger.warning(f"{corpus.root}: {found}")  # a choice that a person has to see
         units = [unit for _, shard in shards for unit in shard.units]
@@ -131,10 +150,17 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             splits.add("validation")
         return [
             datasets.SplitGenerator(
-                name=split, gen_kwargs={"shards": shards, "corpus": corpus, "split": split}
+                name=split,
+                gen_kwargs={"shards": _shards_of(split, shards), "corpus": corpus, "split": split},
             )
             for split in sorted(splits)
         ]
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """As datasets does; a split that no row is of is no split: as_dataset would raise."""
+        super()._download_and_prepare(*args, **kwargs)
+        there = {name: told for name, told in (self.info.splits or {}).items() if told.num_examples}
+        self.info.splits = datasets.SplitDict.from_split_dict(there, dataset_name=self.dataset_name)
 
     def _generate_tables(  # pyright: ignore[reportIncompatibleMethodOverride]  # gen_kwargs by name
         self, shards: Sequence[tuple[str, Shard]], corpus: Corpus, split: str
@@ -154,16 +180,17 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         """What `speechrows build` builds: all of each task that this config is a view of."""
         corpus, tokenizer = self.config.corpus(), self.config.open_tokenizer()
         listing = corpus.list()
-        return [self._job(task, corpus, listing, tokenizer) for task in self.tasks(self.config.name)]
+        parts = self._parts(corpus, listing)
+        return [self._job(task, found, shards, listing, tokenizer) for task, found, shards in parts]
 
     def _job(
         self,
         task: Task,
-        corpus: Corpus,
+        found: str,
+        shards: list[Shard],
         listing: list[Entry],
         tokenizer: PreTrainedTokenizerFast,
     ) -> BuildJob:
-        found, shards = self.shards(task, corpus, listing)
         config, units = self.config, [unit for shard in shards for unit in shard.units]
         read = {path for unit in units for path in (unit.file, *unit.files)}
         listing = [entry for entry in listing if entry.path in read]  # what else is there changes no row
@@ -182,6 +209,16 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             make_pipeline=partial(_pipeline_of, _where(type(self)), task.name, options, tokenizer),
             unions=self.UNIONS,
         )
+
+
+def _shards_of(split: str, shards: Sequence[tuple[str, Shard]]) -> list[tuple[str, Shard]]:
+    """The shards that may have rows of a split, less the units that have none: archives are read once."""
+    wanted = {split, "train"} if split == "validation" else {split}
+    kept = [
+        (task, replace(shard, units=tuple(unit for unit in shard.units if wanted & {*unit.splits})))
+        for task, shard in shards
+    ]
+    return [(task, shard) for task, shard in kept if shard.units]
 
 
 def make_pipeline(
@@ -229,7 +266,7 @@ def load_builder(name: str) -> type[SpeechBuilder]:
     Raises:
         UsageError: no such module, or not one builder in it.
     """
-    module = _load_file(Path(name)) if name.endswith(".py") else _import(name)
+    module = load_module(name)
     found = [
         value
         for value in vars(module).values()
@@ -240,30 +277,3 @@ def load_builder(name: str) -> type[SpeechBuilder]:
     if len(found) != 1:
         raise UsageError(f"{name}: found {len(found)} SpeechBuilder classes; expected one a module")
     return found[0]
-
-
-def _load_file(path: Path) -> ModuleType:
-    """The module of a file, under the file's name, so that its classes can be pickled."""
-    if not path.exists():
-        raise UsageError(f"{path}: no such file; expected a corpus module")
-    there = sys.modules.get(path.stem)
-    if there is not None:
-        if Path(there.__file__ or "").resolve() == path.resolve():
-            return there
-        raise UsageError(f"{path}: another module is called {path.stem}; give the file another name")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except (ImportError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{name}: {error}; expected a corpus module such as deepdialogue_ttt, or its file"
-        ) from error

@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 
@@ -31,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpeechRowsError as error:
         print(f"speechrows: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:  # whoever reads what is printed has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -131,20 +135,31 @@ def _build(options: argparse.Namespace) -> int:
     if options.data_dir and options.out.resolve().is_relative_to(Path(options.data_dir).resolve()):
         raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
     chosen = {field.name: getattr(options, field.name) for field in _flags(options.builder)}
-    made = builder(config_name=options.config, data_dir=options.data_dir, **chosen)
+    try:
+        made = builder(config_name=options.config, data_dir=options.data_dir, **chosen)
+    except OSError as error:  # datasets makes its cache's folder there
+        raise UsageError(
+            f"the cache can not be written ({error}); set HF_DATASETS_CACHE or HF_HOME"
+        ) from error
     if made.config.tokenizer is None:
         print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
-    config = options.config
+    config, short = options.config, list[ShortfallError]()
     for job in made.jobs():
-        print(f"{options.data_dir or made.config.source}: {job.found}")
-        summary = build(
-            job,
-            options.out,
-            num_proc=options.num_proc,
-            max_skipped=options.max_skipped,
-            overwrite=options.overwrite,
-        )
+        print(f"{options.data_dir or made.config.source or 'the Hub'}: {job.found}")
+        try:
+            summary = build(
+                job,
+                options.out,
+                num_proc=options.num_proc,
+                max_skipped=options.max_skipped,
+                overwrite=options.overwrite,
+            )
+        except ShortfallError as error:  # of a union, the other tasks are built all the same
+            short.append(error)
+            continue
         print(f"{options.out}: {job.builder}, {job.task.name} rows\n{describe(summary)}")
+    if short:
+        raise ShortfallError("\n".join(map(str, short)))
     if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
         config = builder.tasks(config)[0].name
         why = "one task alone has rows" if builder.UNIONS else "every conversation is longer than its limit"

@@ -210,8 +210,9 @@ def _codes_fault(item: Item, task: Task, source: str) -> Fault | None:
 
 
 def _not_round_trip(heard: Heard, item: Item) -> Fault:
-    text = item.turn.text if item.answer is None else item.answer.text
-    detail = f"the tokenizer does not give back the target made of {text[:80]!r}"
+    said = [item.turn.text, item.answer.text if item.answer else item.turn.answer]
+    texts = " or ".join(f"{text[:80]!r}" for text in said if text)
+    detail = f"the tokenizer does not give back {texts}"
     return Fault(reason=Reason.NOT_ROUND_TRIP, detail=detail, file=heard.dialogue.source)
 
 

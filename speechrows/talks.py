@@ -9,15 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from speechrows.archive import Member
-from speechrows.archive import WaitingRoom
 from speechrows.archive import members
 from speechrows.corpus import Corpus
-from speechrows.errors import UsageError
 from speechrows.textindex import TextIndex
 from speechrows.types import AudioRef
 from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import UnreadableFile
+from speechrows.waiting import WaitingRoom
 
 Clips = Mapping[int, AudioRef | Fault]  # by row of the index
 Met = tuple[int, Clips]  # a conversation, and its clips
@@ -119,20 +118,10 @@ class _Waiting:
             return []
         for row in rows:
             self._names[row] = member.name
-            self._wait(row, member)
+            self._room.put(str(row), member.data)
             self._is_met[row] = True
             self._left[self._of_rows[row]] -= 1
         return [number for number in dict.fromkeys(self._of_rows[rows].tolist()) if not self._left[number]]
-
-    def _wait(self, row: int, member: Member) -> None:
-        try:
-            self._room.put(str(row), member.data)
-        except OSError as error:  # where an archive is in no order, most of it waits
-            raise UsageError(
-                f"{self._archive}: found {error.strerror} while {len(self._room)} clips wait for the rest of "
-                "their conversation, expected room for them in the system's temporary folder: let TMPDIR "
-                "name one that has more, or unpack the corpus"
-            ) from error
 
     def _stray(self, what: str, name: str) -> None:
         count, first = self.strays.get(what, (0, name))
@@ -148,7 +137,8 @@ class _Waiting:
         if (name := self._names.pop(row, None)) is not None:
             return AudioRef(path=f"{self._archive}/{name}", data=self._room.take(str(row)))
         detail = (
-            f"found no member {self._talks.index.column('speech')[row]!s:.200} in the archive, expected one"
+            f"found no member {self._talks.index.column('speech')[row]!s:.200} in the archive, expected one; "
+            "download it again"
         )
         missing = Fault(reason=Reason.MISSING, detail=detail, file=self._archive)
         return self._refused.get(row, missing)

@@ -4,6 +4,8 @@ import os
 import tempfile
 from typing import IO
 
+from speechrows.errors import UsageError
+
 WAITING_BYTES = 256 << 20  # in memory
 
 
@@ -33,13 +35,23 @@ class WaitingRoom:
         """Let a clip wait; one of that key is dropped.
 
         Raises:
-            OSError: the temporary folder has no room.
+            UsageError: the temporary folder has no room.
         """
         self.drop(key)
         if self._num_bytes + len(data) <= self._limit:
             self._held[key] = data
             self._num_bytes += len(data)
             return
+        try:
+            self._spool(key, data)
+        except OSError as error:
+            raise UsageError(
+                f"{tempfile.tempdir or 'TMPDIR'}: found {error.strerror} while {len(self)} clips wait for "
+                "the rest of their conversation, expected room for them: let TMPDIR name a folder that has "
+                "more, and run the same command again (an unpacked corpus needs none)"
+            ) from error
+
+    def _spool(self, key: str, data: bytes) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed with the room
         room = _room(len(data))
@@ -50,13 +62,9 @@ class WaitingRoom:
             place, self._end = self._end, self._end + room
         self._spooled[key] = place, len(data)
         left = memoryview(data)
-        try:
-            while left:
-                done = os.pwrite(self._file.fileno(), left, place)
-                place, left = place + done, left[done:]
-        except OSError as error:
-            said = f"{error.strerror}, in {tempfile.gettempdir()}, where clips wait; or set TMPDIR to another"
-            raise OSError(error.errno, said) from error
+        while left:
+            done = os.pwrite(self._file.fileno(), left, place)
+            place, left = place + done, left[done:]
 
     def take(self, key: str) -> bytes:
         """A clip, which waits no longer.

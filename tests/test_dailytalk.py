@@ -500,6 +500,16 @@ def test_a_folder_that_is_a_symlink_is_refused(dailytalk: Path, tmp_path: Path) 
     ]
 
 
+def test_two_folders_of_one_number_cost_the_turns_that_both_have(dailytalk: Path) -> None:
+    (dailytalk / "data/01").mkdir()
+    (dailytalk / "data/1/1_1_d1.wav").rename(dailytalk / "data/01/1_1_d1.wav")
+    assert heard(dailytalk) == (CLIPS, [])
+    shutil.copy(dailytalk / "data/1/0_0_d1.wav", dailytalk / "data/01/0_0_d1.wav")
+    clips, lines = heard(dailytalk)
+    assert clips == CLIPS - {"dailytalk/1/0"}
+    assert [(line["clip_id"], line["reason"]) for line in lines] == [("dailytalk/1/0", "bad_number")]
+
+
 def test_a_dialogue_without_a_folder_is_missing(dailytalk: Path) -> None:
     shutil.rmtree(dailytalk / FOLDER)
     assert [line["reason"] for line in heard(dailytalk)[1]] == ["missing"] * 4
@@ -547,6 +557,13 @@ def test_dialogues_that_metadata_can_not_tell_are_read_without_it(dailytalk: Pat
     details = " ".join(line["detail"] for line in lines)
     for words in ("dialogue 0, a str", "dialogue '../1'", "dialogue 'seven'"):
         assert words in details
+
+
+def test_a_list_without_one_sound_line_stops_before_its_dialogues_become_train(dailytalk: Path) -> None:
+    test = dailytalk / "test.txt"
+    test.write_bytes(test.read_text("utf-8").encode("utf-16"))
+    with pytest.raises(UsageError, match=r"test\.txt: found ValueError: found \d bad lines, first line 1"):
+        found(dailytalk)
 
 
 def test_lines_of_a_list_that_are_none_are_told_once_and_cost_nothing(

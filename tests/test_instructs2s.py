@@ -276,7 +276,7 @@ def test_a_restart_reads_the_stream_again_and_says_so_once(
     assert "again" not in caplog.text
     assert [list(reader(corpus, [unit])) for unit in units[3:]] == expected[3:]
     assert caplog.text.count("again") == 1
-    assert "its first 30 of 60 conversations are built already" in caplog.text
+    assert "the first 30 of its 60 conversations are built already, or by another process" in caplog.text
     assert list(reader(corpus, [units[2]])) == expected[2]  # an earlier one: the stream is opened again
 
 
@@ -519,6 +519,8 @@ def test_half_an_archive_gives_what_came_before_and_tells_what_is_missing(tmp_pa
     whole = [line for line in read_skipped(out) if line["clip_id"] is None]
     assert len(whole) == 1
     assert "expected a whole tar archive" in whole[0]["detail"]
+    missing = [line["detail"] for line in read_skipped(out) if line["reason"] == "missing"]
+    assert all(one.endswith("in the archive, expected one; download it again") for one in missing)
     found = [one.conversation_id for one in dialogues(corpus)]
     assert found == [f"corpus/{i:06}" for i in range(60)]  # those that never complete last, in order
 

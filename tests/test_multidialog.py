@@ -284,6 +284,41 @@ def test_a_split_whose_archives_were_not_downloaded_is_not_read_and_said(tmp_pat
     assert [unit.splits for unit in units] == [("train",)]
 
 
+def test_a_split_whose_metadata_was_not_downloaded_is_a_fault_and_its_archives_are_not_read(
+    tmp_path: Path,
+) -> None:
+    folder = write(tmp_path, (clips(*A), A))
+    write(folder, (clips(*B), B), (clips(*C), C), split="test_rare")
+    for path in folder.rglob("test_rare*"):
+        if path.suffix == ".jsonl":
+            path.unlink()
+        elif path.is_file():
+            path.write_bytes(b"would be told of, if read")
+    _, said, _ = opened(folder)
+    assert said.endswith("; no metadata for test_rare: not read")
+    found, told = read(folder)
+    assert {name: clips_of(one) for name, one in found.items()} == whole(A)
+    assert [one.file for one in told] == [f"data/test_rare/test_rare_chunks_000{i}.tar.gz" for i in (0, 1)]
+    assert not any(one.is_remark for one in told)
+    assert told[0].detail.startswith("found no metadata for this archive, expected metadata/test_rare/test_")
+
+
+@pytest.mark.parametrize("name", ["train_chunks_0001.tar.gz", "train_metadata_0001.jsonl"])
+def test_a_file_that_is_a_link_out_of_the_corpus_is_refused_in_plain_words(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_bytes(b"not of the corpus")
+    folder = write(tmp_path / "corpus", (clips(*A), A), (clips(*B), B))
+    (path,) = folder.rglob(name)
+    path.unlink()
+    path.symlink_to(tmp_path / "secret")
+    found, told = read(folder)
+    assert clips_of(found["t_a"]) == whole(A)["t_a"]
+    (refused,) = [one for one in told if not one.is_remark]
+    assert refused.file == str(path.relative_to(folder))
+    assert refused.detail == (
+        f"found {refused.file!r}, a symlink that leads out of the corpus; copy the file in its place"
+    )
+
+
 def test_one_archive_of_several_that_was_not_downloaded_costs_its_turns_and_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path, (clips(*A), A), (clips(*B), B))
     next(folder.rglob("*0001.tar.gz")).unlink()

@@ -1,6 +1,7 @@
 """What omni_tasks.py promises: thirteen sources as rows, and every fault of theirs accounted for."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -261,6 +262,15 @@ def test_emotion_corpora_are_rows_where_generated_answers_are_given(tmp_path):
     assert row["emotion"] == "sad"
 
 
+def test_emotion_corpora_are_read_for_the_modes_alone_that_have_answers(tmp_path):
+    made = answers(tmp_path / "answers", ["TESS/train/train-00000-of-00001:0/0"])
+    builder = OmniTasks(config_name="omni", data_dir=str(HUB), generated=(made,), cache_dir=str(tmp_path))
+    unread = {
+        job.task.name: "without answers (--with): AbstractTTS/CREMA-D" in job.found for job in builder.jobs()
+    }
+    assert {task for task, is_unread in unread.items() if is_unread} == {"sift_s", "sit_ssp"}
+
+
 def test_emotion_corpora_can_be_read_before_they_have_answers(tmp_path):
     with pytest.raises(ShortfallError, match=r"left out: no_answer +2"):
         build(HUB / "AbstractTTS/TESS", tmp_path, "sift_s", emotion_corpora=True)
@@ -301,6 +311,16 @@ def test_a_folder_called_data_is_its_parents(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("again", ["libritts-mimi/data/", "mazesmazes/libritts-mimi/", "libritts-mimi/"])
+def test_one_file_in_two_places_is_refused(again, tmp_path):
+    hub = only(tmp_path, MIMI)
+    copy = hub / again / MIMI.rpartition("/")[2]
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(hub / MIMI, copy)
+    with pytest.raises(UsageError, match=f"{re.escape(MIMI)} beside|beside {re.escape(MIMI)}"):
+        read(hub)
+
+
 def test_sources_that_are_not_there_and_files_that_are_not_read_are_named(tmp_path):
     hub = only(tmp_path, LOQUACIOUS, COMMON_VOICE)
     (hub / "speechbrain/LoquaciousSet/large").mkdir()
@@ -333,6 +353,20 @@ def test_a_remote_store_gives_the_same_utterances(tmp_path):
         assert {one.source.split("/")[1] for one in everything(some)} == {"ami", "MELD"}
     finally:
         memory.rm("/omni", recursive=True)
+
+
+def test_files_of_a_remote_store_are_never_held_whole(tmp_path, monkeypatch):
+    """They weigh half a gigabyte, and are read as streams: nothing of them is fetched ahead."""
+    memory = fsspec.filesystem("memory")
+    memory.put(str(HUB), "/omni/hub", recursive=True)
+    held: list[str] = []
+    monkeypatch.setattr(type(memory), "cat_file", lambda _, path, **__: held.append(path) or b"")
+    try:
+        for config in ("transcription", "s2s_mimi"):
+            assert build("memory://omni/hub", tmp_path / "out", config)["skipped"] == {}
+    finally:
+        memory.rm("/omni", recursive=True)
+    assert held == []
 
 
 def test_a_store_that_does_not_answer_is_no_fault_of_a_file(monkeypatch):
@@ -434,8 +468,12 @@ def sift_twins(hub: Path, split: str, twin: Path, **how: Any) -> list[tuple[str,
 )
 def test_no_clip_is_validation_in_sift_audio_2_and_train_in_its_own_corpus(split, name, hub):
     (twin,) = (hub / name).rglob("*train*.parquet")
-    shows = {"file": [f"MSP-PODCAST_{i // 4:04d}_{i}.wav" for i in range(60)]} if split == "podcast" else {}
-    told = sift_twins(hub, split, twin, **shows)
+    files = [
+        f"MSP-PODCAST_{1000 + i // 4}_{('DC', 'JE', 'JK', 'KL')[i % 4]}_OAF_word{i}_-{i}.wav"
+        for i in range(60)
+    ]
+    speakers = {"file": files} if name.startswith("AbstractTTS/") else {}
+    told = sift_twins(hub, split, twin, **speakers)
     splits = {text: {where for other, where in told if other == text} for text, _ in told}
     assert len(splits) == 60
     assert all(len(where) == 1 for where in splits.values())
@@ -627,6 +665,29 @@ def test_a_faulty_row_is_skipped_with_its_reason_and_the_others_are_kept(fault, 
     assert str(tmp_path) not in json.dumps(line)
 
 
+def test_what_is_no_utf_8_costs_no_row_where_it_is_not_said(tmp_path):
+    """Of an id, a speaker, a trait, a file name: no column of rows could hold such bytes."""
+    hub = only(tmp_path, LOQUACIOUS)
+    bad = pa.array([b"caf\xe9", b"tea"]).view(pa.string())
+    clips = pa.array([one["bytes"] for one in TOLD[LOQUACIOUS]["wav"].to_pylist()])
+    wav = pa.StructArray.from_arrays([clips, bad], ["bytes", "path"])
+    change(hub / LOQUACIOUS, ID=bad, spk_id=bad, sex=bad, wav=wav)
+    summary = build(hub, tmp_path / "out", "transcription")
+    assert summary["unknown_traits"] == {"gender: caf\\xe9": 1, "gender: tea": 1}
+    row = read_rows(tmp_path / "out", "transcription")[0]
+    assert (row["conversation_id"], row["speaker"]) == (r"LoquaciousSet/train/caf\xe9", r"caf\xe9")
+    assert row["audio"]["path"] == "xe9.flac"  # below a folder, as the backslash reads
+
+
+def test_an_answer_that_is_no_utf_8_is_skipped(tmp_path):
+    hub = only(tmp_path, HEYSQUAD)
+    bad = pa.array([b"caf\xe9", b"tea"]).view(pa.string())
+    answers = pa.ListArray.from_arrays([0, 1, 2], pa.StructArray.from_arrays([bad], ["text"]))
+    change(hub / HEYSQUAD, answers=answers, is_impossible=[False, False])
+    summary = build(hub, tmp_path / "out", "answer_extraction")
+    assert (summary["rows"], summary["skipped"]) == (1, {"bad_text": 1})
+
+
 def test_an_id_in_two_files_of_a_split_makes_one_row_however_files_are_shared_out(tmp_path):
     hub = only(tmp_path, LOQUACIOUS, LOQUACIOUS.replace("train", "dev"))
     for part in (0, 1):
@@ -663,6 +724,10 @@ def test_rows_without_an_id_are_named_by_file_and_row(ids, tmp_path):
         (ACTED, {"mode": None}, "expected mode once"),
         (ACTED, {"sift_response": None}, "expected sift_response once"),
         (MIMI, {"codes": pa.array(["1 2", "3 4"])}, "expected codes as a list of lists"),
+        (MIMI, {"codes": pa.array([[["1"]] * 8] * 2)}, "expected codes as a list of lists"),
+        (MIMI, {"codes": pa.array([[[0.5]] * 8] * 2)}, "expected codes as a list of lists"),
+        (HEYSQUAD, {"is_impossible": pa.array([1, 0])}, "expected is_impossible as true or false"),
+        (HEYSQUAD, {"is_impossible": pa.array(["True", "no"])}, "expected is_impossible as true or false"),
     ],
 )  # fmt: skip
 def test_a_missing_column_is_refused_with_those_that_are_there(file, columns, needed, tmp_path):
@@ -718,7 +783,11 @@ def test_texts_of_other_scripts_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["large", "dictionary", "int16 codes", "large lists", "plain bytes", "no path", "extra field"]
+    "kind",
+    [
+        *("large", "dictionary", "views", "plain bytes", "no path", "extra field"),
+        *("int16 codes", "uint16 codes", "large lists", "eight lists"),
+    ],
 )
 def test_other_types_of_the_same_cells_are_the_same_utterances(kind, tmp_path):
     hub = only(tmp_path, LOQUACIOUS, MIMI)
@@ -732,7 +801,17 @@ def test_other_types_of_the_same_cells_are_the_same_utterances(kind, tmp_path):
             wav=pa.array(wav, pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])),
         ),
         "dictionary": lambda: change(
-            hub / LOQUACIOUS, **{n: told[n].combine_chunks().dictionary_encode() for n in ("sex", "spk_id")}
+            hub / LOQUACIOUS,
+            **{n: told[n].combine_chunks().dictionary_encode() for n in ("ID", "text", "sex", "spk_id")},
+        ),
+        "views": lambda: change(
+            hub / LOQUACIOUS,
+            **{n: told[n].combine_chunks().cast(pa.string_view()) for n in ("ID", "text", "sex", "spk_id")},
+            wav=pa.array(wav, pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())])),
+        ),
+        "uint16 codes": lambda: change(hub / MIMI, codes=codes.cast(pa.list_(pa.list_(pa.uint16())))),
+        "eight lists": lambda: change(
+            hub / MIMI, codes=pa.array(codes.to_pylist(), pa.list_(codes.type.value_type, 8))
         ),
         "int16 codes": lambda: change(hub / MIMI, codes=codes.cast(pa.list_(pa.list_(pa.int16())))),
         "large lists": lambda: change(hub / MIMI, codes=codes.cast(pa.large_list(pa.large_list(pa.int64())))),

@@ -77,13 +77,23 @@ def test_words_are_no_numbers():
 
 
 def test_names_of_classes_stand_in_the_metadata_of_datasets():
-    features = {"emotion": {"names": ["joy", "anger"], "_type": "ClassLabel"}, "text": {"_type": "Value"}}
+    features = {
+        "words": [{"dtype": "string", "_type": "Value"}],  # as datasets 3 writes a list
+        **{"emotion": {"names": ["joy", "anger"], "_type": "ClassLabel"}, "text": {"_type": "Value"}},
+    }
     told = json.dumps({"info": {"features": features}})
     schema = pa.schema([("emotion", pa.int64())], metadata={"huggingface": told})
     assert class_names(schema) == {"emotion": ["joy", "anger"]}
 
 
-@pytest.mark.parametrize("told", [None, "{", "[]", '{"info": null}', '{"info": {"features": {"a": 1}}}'])
+@pytest.mark.parametrize(
+    "told",
+    [
+        *(None, "{", "[]", '{"info": null}', '{"info": {"features": {"a": 1}}}'),
+        '{"info": {"features": {"emotion": {"names": null, "_type": "ClassLabel"}}}}',
+        '{"info": {"features": {"emotion": {"names": {"0": "joy"}, "_type": "ClassLabel"}}}}',
+    ],
+)
 def test_metadata_of_another_kind_names_no_classes(told):
     metadata = None if told is None else {"huggingface": told}
     assert class_names(pa.schema([("emotion", pa.int64())], metadata=metadata)) == {}

@@ -298,3 +298,8 @@ def test_a_trait_is_found_or_told_never_both(anything, word):
         found = normalise(emotion=raw)
         assert not (found.emotion and found.unknown)
         assert all(told.startswith("emotion: ") for told in found.unknown)
+
+
+def test_a_word_that_is_no_utf_8_is_told_in_words_that_are() -> None:
+    told = normalise(emotion="caf\udce9", accent="caf\ud800")
+    assert (told.unknown, told.accent) == (("emotion: caf\\udce9",), "caf\\ud800")

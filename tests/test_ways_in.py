@@ -25,6 +25,7 @@ from speechrows import tokenizers
 from speechrows.builder import load_builder
 from speechrows.cli import BUILDERS
 from speechrows.configs import task_of
+from speechrows.errors import UsageError
 from speechrows.infos import infos
 from speechrows.schema import FEATURES
 
@@ -81,6 +82,24 @@ def test_every_builder_is_a_class_that_gives_the_rows_of_its_folder(
     for split, rows in folder.items():
         assert plain(builder.as_dataset(split=split)) == plain(rows)
         assert plain(builder.as_streaming_dataset(split=split)) == plain(rows)
+
+
+def test_a_split_without_a_row_is_no_split_and_a_union_shows_what_is_there(tmp_path: Path) -> None:
+    hub = Path(shutil.copytree(SAMPLE_OF["omni_tasks"], tmp_path / "hub"))
+    for gone in ("speechbrain", "edinburghcstr", "fixie-ai", "AbstractTTS", "garam-icecream"):
+        shutil.rmtree(hub / gone)
+    builder = load_builder("omni_tasks")(
+        config_name="omni", data_dir=str(hub), cache_dir=str(tmp_path / "class"), validation_fraction=1e-9
+    )
+    builder.download_and_prepare()
+    loaded = builder.as_dataset()
+    assert list(loaded) == ["train"]
+    assert {row["task"] for row in plain(loaded["train"])} == {"sift_s", "sift_ssp", "sit_ssp", "s2s_mimi"}
+    build_rows(hub, tmp_path / "rows", "omni", builder="omni_tasks", validation_fraction=1e-9)
+    folder = load_dataset(str(tmp_path / "rows"), "omni", cache_dir=str(tmp_path))
+    assert plain(folder["train"]) == plain(loaded["train"])
+    with pytest.raises(UsageError, match="LoquaciousSet"):
+        build_rows(tmp_path / "class", tmp_path / "none", "omni", builder="omni_tasks")
 
 
 @pytest.mark.parametrize("config", ["ttt", "stage_2", "response"])
