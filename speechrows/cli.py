@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from dataclasses import MISSING
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
+
+if TYPE_CHECKING:
+    from speechrows.build.run import BuildJob
 
 BUILDERS = ("deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks")
 EXPORTS = ("usdm",)
@@ -119,10 +123,8 @@ def _flags(builder: str) -> list[Any]:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from speechrows.build.run import build
     from speechrows.builder import load_builder
     from speechrows.layout import CARD
-    from speechrows.ledger import describe
 
     builder = load_builder(options.builder)
     configs = [config.name for config in builder.BUILDER_CONFIGS]
@@ -143,9 +145,24 @@ def _build(options: argparse.Namespace) -> int:
         ) from error
     if made.config.tokenizer is None:
         print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
-    config, short = options.config, list[ShortfallError]()
-    for job in made.jobs():
-        print(f"{options.data_dir or made.config.source or 'the Hub'}: {job.found}")
+    config = options.config
+    _build_each(made.jobs(), options, options.data_dir or made.config.source or "the Hub")
+    if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
+        config = builder.tasks(config)[0].name
+        why = "one task alone has rows" if builder.UNIONS else "every conversation is longer than its limit"
+        print(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}")
+    print(f'open it with: load_dataset("{options.out}", "{config}")')
+    return 0
+
+
+def _build_each(jobs: "Sequence[BuildJob]", options: argparse.Namespace, source: str) -> None:
+    """Build each of a config's tasks; where one falls short, the others are built all the same."""
+    from speechrows.build.run import build
+    from speechrows.ledger import describe
+
+    short: list[ShortfallError] = []
+    for job in jobs:
+        print(f"{source}: {job.found}")
         try:
             summary = build(
                 job,
@@ -154,18 +171,12 @@ def _build(options: argparse.Namespace) -> int:
                 max_skipped=options.max_skipped,
                 overwrite=options.overwrite,
             )
-        except ShortfallError as error:  # of a union, the other tasks are built all the same
+        except ShortfallError as error:
             short.append(error)
             continue
         print(f"{options.out}: {job.builder}, {job.task.name} rows\n{describe(summary)}")
     if short:
         raise ShortfallError("\n".join(map(str, short)))
-    if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
-        config = builder.tasks(config)[0].name
-        why = "one task alone has rows" if builder.UNIONS else "every conversation is longer than its limit"
-        print(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}")
-    print(f'open it with: load_dataset("{options.out}", "{config}")')
-    return 0
 
 
 def _validate(options: argparse.Namespace) -> int:
