@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import Future
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_handle
@@ -41,11 +42,17 @@ def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress)
     task, tag = pipeline.spec.task.name, f"{os.getpid()}-{secrets.token_hex(4)}"
     ledger, left = Ledger(), shard.num_bytes
     writer = ShardWriter(state.temporary_folder(out), tag)
-    for place, table in pipeline.tables(shard, ledger, reuse=True):
-        writer.write(place, table)
-        done = min(left, table.nbytes)  # rows weigh more than their clips, skipped ones nothing
-        left -= done
-        progress(done)
+    with ThreadPoolExecutor(1) as pool:  # one table is written while the next is made
+        writing: Future[None] | None = None
+        for place, table in pipeline.tables(shard, ledger, reuse=True):
+            if writing is not None:
+                writing.result()
+            writing = pool.submit(writer.write, place, table)
+            done = min(left, table.nbytes)  # rows weigh more than their clips, skipped ones nothing
+            left -= done
+            progress(done)
+        if writing is not None:
+            writing.result()
     files: list[dict[str, Any]] = []
     for number, file in enumerate(writer.close()):
         path = shard_path(task, file.place.split, file.place.band, shard.number)

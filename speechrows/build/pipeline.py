@@ -56,10 +56,10 @@ class Pipeline:
     ) -> Iterator[tuple[Destination, pa.Table]]:
         """The rows of a shard as tables of about GROUP_BYTES, counting every item in `ledger`.
 
-        `split` keeps to one split. With `reuse`, a table is valid only until the next one is
-        asked for: its audio lies in a buffer that is filled again.
+        `split` keeps to one split. With `reuse`, a table is valid only until the next but one is
+        asked for, so that it can be written meanwhile: its audio lies in one of two buffers, filled in turn.
         """
-        buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
+        buffer, other = (ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2)) for _ in range(2))
         heard: list[Heard] = []
         num_items = 0
         for found in self.read(self.corpus, self._fetched(shard.units)):
@@ -77,6 +77,7 @@ class Pipeline:
                 yield from self._tables(heard, buffer, ledger)
                 heard, num_items = [], 0
                 if reuse:
+                    buffer, other = other, buffer
                     buffer.rewind(0)
                 else:
                     buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
