@@ -58,6 +58,8 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/sources.py
+	$(BIN)/python benchmarks/mimi.py
 
 clean:
 	rm -rf .venv .venv-* rows benchmarks/.work
