@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from speechrows.build import state
 from speechrows.build.pipeline import Pipeline
+from speechrows.build.writer import ShardFile
 from speechrows.build.writer import ShardWriter
 from speechrows.build.writer import finished_index
 from speechrows.errors import SpeechRowsError
@@ -53,29 +54,33 @@ def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress)
             progress(done)
         if writing is not None:
             writing.result()
-    files: list[dict[str, Any]] = []
-    for number, file in enumerate(writer.close()):
-        path = shard_path(task, file.place.split, file.place.band, shard.number)
-        index = state.index_part(out, task, shard.number, number)
-        part = file.temporary.with_suffix(".index")
-        pq.write_table(finished_index(file, path), part)
-        files.append(
-            {
-                "path": path,
-                "split": file.place.split,
-                "band": file.place.band,
-                "rows": file.num_rows,
-                "num_bytes": file.num_bytes,
-                "size": file.temporary.stat().st_size,
-                "footer_sha256": _digest(file.temporary),
-                "index": index.name,
-            }
-        )
-        state.publish(part, index)
-        state.publish(file.temporary, out / path)
+    files = [
+        _publish_file(file, out, task, shard.number, number) for number, file in enumerate(writer.close())
+    ]
     commit = {"files": files, "ledger": ledger.summary(), "lines": ledger.lines(task)}
     state.write_text(state.commit_file(out, task, shard.number), json.dumps(commit), out)
     progress(left)
+
+
+def _publish_file(file: ShardFile, out: Path, task: str, shard: int, number: int) -> dict[str, Any]:
+    """Rename a shard's file, and its part of the index, into place; what the commit says of it."""
+    path = shard_path(task, file.place.split, file.place.band, shard)
+    index = state.index_part(out, task, shard, number)
+    part = file.temporary.with_suffix(".index")
+    pq.write_table(finished_index(file, path), part)
+    told = {
+        "path": path,
+        "split": file.place.split,
+        "band": file.place.band,
+        "rows": file.num_rows,
+        "num_bytes": file.num_bytes,
+        "size": file.temporary.stat().st_size,
+        "footer_sha256": _digest(file.temporary),
+        "index": index.name,
+    }
+    state.publish(part, index)
+    state.publish(file.temporary, out / path)
+    return told
 
 
 def _digest(path: Path) -> str:

@@ -1,0 +1,64 @@
+"""Mode `lanes`: conversations follow one another in each lane, so that a state can go from step to step.
+
+Where a lane's step ends inside a conversation, it does so between two turns, wherever in a
+mini-batch of the model: the carried state holds the unfinished one. Pads close each conversation on
+a multiple of 64 of its own count, so with what is carried put before it a lane is aligned throughout.
+Pads past the context are left out: the step ends there, and the next begins with a reset.
+"""
+
+import numpy as np
+
+from speechrows.loader.plan.order import Int64
+from speechrows.loader.plan.units import Name
+from speechrows.loader.plan.units import Stream
+from speechrows.loader.plan.units import draw
+from speechrows.loader.plan.units import stream
+from speechrows.loader.plan.values import Plan
+from speechrows.loader.plan.values import PlanOptions
+from speechrows.loader.plan.values import PlanRows
+from speechrows.types import Int32
+
+
+def lanes(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan:
+    """One random stream of units, cut into lanes of equal length, each taken in steps of `context`."""
+    units = draw(rows, options, epoch, name, undivided=False)
+    placed = stream(rows, units.firsts, units.counts, options)
+    num_lanes = options.micro_batches * options.num_sequences
+    firsts = _steps(placed, _cuts(placed, units.counts, num_lanes), options.num_slots)  # [steps + 1, lanes]
+    by_lane = firsts[:-1].T.ravel(), firsts[1:].T.ravel()  # in this order they follow one another
+    shape = (-1, options.num_sequences)
+    return Plan(
+        options=options,
+        epoch=epoch,
+        rows=placed.rows,
+        starts=placed.starts(*by_lane),
+        positions=placed.positions,
+        begins=firsts[:-1].astype(np.int32).reshape(shape),
+        ends=firsts[1:].astype(np.int32).reshape(shape),
+        num_dropped=units.num_dropped,
+        num_real=int(placed.num_tokens.sum(dtype=np.int64)),
+        num_total=(len(firsts) - 1) * num_lanes * options.num_slots,
+    )
+
+
+def _cuts(placed: Stream, counts: Int32, num_lanes: int) -> Int64:
+    """The first row of each lane, and the last one's end: where units end, nearest to equal parts."""
+    edges = np.append(0, np.cumsum(counts, dtype=np.int64))
+    if not len(counts):
+        return np.zeros(num_lanes + 1, np.int64)
+    slots = placed.before[edges]
+    targets = np.arange(num_lanes + 1) * slots[-1] // num_lanes
+    after = np.searchsorted(slots, targets).clip(1)
+    nearest = after - (targets - slots[after - 1] < slots[after] - targets)
+    return edges[nearest]
+
+
+def _steps(placed: Stream, cuts: Int64, num_slots: int) -> Int64:
+    """The row at which each lane begins each step."""
+    real_ends = placed.before[:-1] + placed.num_tokens  # pads need no room: they may be cut off
+    at, ends = cuts[:-1], cuts[1:]
+    steps = [at]
+    while (at < ends).any():
+        at = np.minimum(np.searchsorted(real_ends, placed.before[at] + num_slots, side="right"), ends)
+        steps.append(at)
+    return np.stack(steps)

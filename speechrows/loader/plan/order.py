@@ -1,0 +1,49 @@
+"""Shuffling and sorting that give the same order under every version of numpy."""
+
+import numpy as np
+import numpy.typing as npt
+
+from speechrows.types import Int32
+
+Int64 = npt.NDArray[np.int64]
+
+# What a shuffle is for: each has random numbers of its own.
+OF_ROWS = 0
+OF_GROUPS = 1  # micro-batches, sequences
+
+
+def shuffled(count: int, seed: int, epoch: int, purpose: int) -> Int32:
+    """0..count-1 in random order.
+
+    numpy promises the bits of Philox for ever, but not what `permutation` makes of them. So the
+    order is that of the raw numbers, each with its place in the low bits: no two are equal, and any
+    sort gives the same.
+    """
+    key = np.array([seed % 2**64, epoch], np.uint64)
+    numbers = np.random.Philox(key=key, counter=[0, 0, 0, purpose]).random_raw(count)
+    places = np.uint64((1 << count.bit_length()) - 1)
+    numbers &= ~places
+    numbers |= np.arange(count, dtype=np.uint64)
+    numbers.sort()
+    numbers &= places
+    return numbers.astype(np.int32)
+
+
+def stable_argsort(keys: npt.NDArray[np.integer]) -> Int64:
+    """The order of whole numbers from 0 on, equal ones as they stand: radix sort, 16 bits at a time."""
+    order = np.argsort(keys.astype(np.uint16), kind="stable")  # the low 16 bits; linear for this type alone
+    bits = 16
+    while keys.max(initial=0) >> bits:
+        order = order[np.argsort((keys >> bits).astype(np.uint16)[order], kind="stable")]
+        bits += 16
+    return order
+
+
+def expanded(firsts: Int32, counts: Int32) -> Int32:
+    """The ranges first..first+count-1, one after another."""
+    offsets = np.cumsum(counts, dtype=np.int32)
+    places = np.arange(offsets[-1] if len(offsets) else 0, dtype=np.int32)
+    offsets -= counts
+    np.subtract(firsts, offsets, out=offsets)
+    places += np.repeat(offsets, counts)
+    return places

@@ -1,0 +1,135 @@
+"""Units, what moves and is reset as one: a conversation where the task is whole, else a row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speechrows.errors import UsageError
+from speechrows.loader.plan.order import OF_ROWS
+from speechrows.loader.plan.order import Int64
+from speechrows.loader.plan.order import expanded
+from speechrows.loader.plan.order import shuffled
+from speechrows.loader.plan.values import TICKS_PER_SECOND
+from speechrows.loader.plan.values import PlanOptions
+from speechrows.loader.plan.values import PlanRows
+from speechrows.types import Int32
+
+Name = Callable[[int], str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Units:
+    """The units of an epoch, shuffled: their rows (the first, how many), their closed lengths."""
+
+    firsts: Int32
+    counts: Int32
+    slots: Int32
+    num_dropped: int  # rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stream:
+    """Rows one after another, with the slots each takes: its tokens, and pads that close it or its unit.
+
+    `before` [R+1] are the slots before a row, then their sum; `positions` those of its unit alone.
+    """
+
+    rows: Int32
+    num_tokens: Int32
+    before: Int64
+    positions: Int32
+
+    def starts(self, begins: Int64, ends: Int64) -> Int32:
+        """Each row's first slot in its sequence, of sequences that follow one another."""
+        return (self.before[:-1] - np.repeat(self.before[begins], ends - begins)).astype(np.int32)
+
+
+def unit_firsts(rows: PlanRows) -> Int32:
+    """The first row of each unit, in file order."""
+    changes = np.ones(len(rows), bool)
+    np.not_equal(rows.conversations[1:], rows.conversations[:-1], out=changes[1:])
+    changes |= np.logical_not(rows.whole)
+    return np.flatnonzero(changes).astype(np.int32)
+
+
+def draw(rows: PlanRows, options: PlanOptions, epoch: int, name: Name, *, undivided: bool) -> Units:
+    """The epoch's units in random order, but for those too long for the context.
+
+    A unit is too long if one of its rows is; where it is to stay `undivided`, if all of it is.
+    """
+    firsts = unit_firsts(rows)
+    counts = np.diff(firsts, append=np.int32(len(rows)))
+    slots = np.add.reduceat(row_slots(rows.num_tokens, options), firsts, dtype=np.int32)
+    slots = _multiple(slots, options.pad_to_multiple_of)
+    lengths = slots if undivided else np.maximum.reduceat(rows.num_tokens, firsts)
+    fits = lengths <= options.num_slots
+    if not fits.all() and options.too_long == "error":
+        worst = int(lengths.argmax())
+        needed = int(_multiple(lengths[worst], options.pad_to_multiple_of))
+        what = "a conversation" if undivided and counts[worst] > 1 else "a row"
+        found = f"{what} of {lengths[worst]} tokens, the longest of {np.sum(~fits)} that are too long"
+        row = int(firsts[worst])
+        if not undivided:
+            row += int(rows.num_tokens[row : row + int(counts[worst])].argmax())
+        raise _too_long(name(row), found, "context", options.context, needed)
+    order = np.flatnonzero(fits).astype(np.int32)
+    order = order[shuffled(len(order), options.seed, epoch, OF_ROWS)]
+    return Units(
+        firsts=firsts[order],
+        counts=counts[order],
+        slots=slots[order],
+        num_dropped=len(rows) - int(counts[fits].sum()),
+    )
+
+
+def stream(rows: PlanRows, firsts: Int32, counts: Int32, options: PlanOptions) -> Stream:
+    """The rows of units, one unit after another, closed as the options say."""
+    placed = expanded(firsts, counts)
+    num_tokens = rows.num_tokens[placed]
+    slots = row_slots(num_tokens, options).copy()
+    ends = np.cumsum(counts, dtype=np.int32)
+    if options.close_on == "conversation" and options.pad_to_multiple_of > 1 and len(placed):
+        totals = np.add.reduceat(slots, ends - counts)
+        slots[ends - 1] += -totals % options.pad_to_multiple_of
+    before = np.zeros(len(placed) + 1, np.int64)
+    np.cumsum(slots, out=before[1:])
+    positions = (before[:-1] - np.repeat(before[ends - counts], counts)).astype(np.int32)
+    return Stream(rows=placed, num_tokens=num_tokens, before=before, positions=positions)
+
+
+def row_slots(num_tokens: Int32, options: PlanOptions) -> Int32:
+    """The slots of rows inside a unit: with their padding only if turns are closed."""
+    multiple = options.pad_to_multiple_of if options.close_on == "turn" else 1
+    return _multiple(num_tokens, multiple)
+
+
+def without_too_long(
+    rows: PlanRows, lengths: npt.NDArray[np.integer], options: PlanOptions, name: Name
+) -> Int32:
+    """The rows that a batch's budget has room for, in file order."""
+    fits = lengths <= options.budget
+    if not fits.all() and options.too_long == "error":
+        worst = int(lengths.argmax())
+        found = f"the longest of {np.sum(~fits)} rows too long"
+        if options.budget_tokens is not None:
+            needed: float = int(lengths[worst])
+            found = f"{needed} tokens, {found}"
+            raise _too_long(name(worst), found, "budget_tokens", options.budget_tokens, needed)
+        needed = int(lengths[worst]) / TICKS_PER_SECOND
+        found = f"{rows.ticks[worst] / TICKS_PER_SECOND:g} s, {found}"
+        raise _too_long(name(worst), found, "budget_seconds", options.budget_seconds, needed)
+    return np.flatnonzero(fits).astype(np.int32)
+
+
+def _multiple(lengths: Any, multiple: int) -> Any:
+    return lengths if multiple == 1 else -(-lengths // multiple) * multiple
+
+
+def _too_long(row: str, found: str, option: str, given: float | None, needed: float) -> UsageError:
+    return UsageError(
+        f"{row}: {found}; {option} is {given:g}. The least that fits is {option}={needed:g}; "
+        "too_long='drop' leaves such out and counts them"
+    )

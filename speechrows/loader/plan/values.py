@@ -1,0 +1,245 @@
+"""What a plan is made of, and what it is: the epoch as arrays of row numbers."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Literal
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from speechrows.errors import UsageError
+from speechrows.types import Int32
+
+TICKS_PER_SECOND = 100  # lengths are compared in steps of 10 ms
+Mode = Literal["bucket", "pack", "lanes"]
+CloseOn = Literal["conversation", "turn"]
+TooLong = Literal["error", "drop"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanRows:
+    """What a plan needs to know of the rows, an entry each, in file order.
+
+    `num_tokens` are those before padding; `ticks` the audio's length in 10 ms, rounded up.
+    `conversations` are numbers that change where a conversation begins. `whole` says whether the
+    row's task promises whole conversations: elsewhere a row is one alone.
+    """
+
+    num_tokens: Int32
+    ticks: Int32
+    conversations: Int32
+    whole: npt.NDArray[np.bool_] | bool
+
+    def __len__(self) -> int:
+        return len(self.num_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanOptions:
+    """How rows become batches. Budgets, `context` and `batch_size` hold for one micro-batch.
+
+    `bucket` takes one budget: of seconds or of tokens, pads counted; `batch_size` may cap its rows.
+    `pack` and `lanes` take `context`, the slots of a sequence, and `batch_size`, their number.
+    `pad_to_multiple_of` is the task's: conversations are closed on it, or turns are (`close_on`).
+    """
+
+    mode: Mode = "bucket"
+    budget_seconds: float | None = None
+    budget_tokens: int | None = None
+    context: int | None = None
+    batch_size: int | None = None
+    micro_batches: int = 1
+    pad_to_multiple_of: int = 1
+    close_on: CloseOn = "conversation"
+    too_long: TooLong = "error"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, words in (("mode", ("bucket", "pack", "lanes")), ("close_on", ("conversation", "turn")),
+                            ("too_long", ("error", "drop"))):  # fmt: skip
+            if getattr(self, name) not in words:
+                raise UsageError(f"{name}: found {getattr(self, name)!r}, expected {' or '.join(words)}")
+        for name in ("budget_seconds", "budget_tokens", "context", "batch_size", "micro_batches"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name}: found {value!r}, expected a number above 0")
+        given = [n for n in ("budget_seconds", "budget_tokens", "context") if getattr(self, n) is not None]
+        if self.mode == "bucket" and given not in (["budget_seconds"], ["budget_tokens"]):
+            raise UsageError(f"mode bucket takes budget_seconds or budget_tokens; found {_named(given)}")
+        if self.mode != "bucket" and given != ["context"]:
+            raise UsageError(f"mode {self.mode} takes context, in tokens; found {_named(given)}")
+        if self.context and self.context % self.pad_to_multiple_of:
+            multiple = self.pad_to_multiple_of
+            raise UsageError(
+                f"context: found {self.context}, expected a multiple of {multiple}, as rows have"
+            )
+
+    @property
+    def budget(self) -> int:
+        """The budget of mode `bucket`, in ticks or tokens."""
+        if self.budget_tokens is not None:
+            return self.budget_tokens
+        return int(Fraction(str(self.budget_seconds)) * TICKS_PER_SECOND)
+
+    @property
+    def num_slots(self) -> int:
+        """The slots of a sequence, in `pack` and `lanes`."""
+        assert self.context is not None
+        return self.context
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences of a micro-batch in `pack` and `lanes`."""
+        return self.batch_size or 1
+
+
+def _named(names: Sequence[str]) -> str:
+    return " and ".join(names) or "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MicroBatch:
+    """What one forward pass sees: n rows in sequences.
+
+    `number` is its place in the step, None for what an idle rank gets. A row stands in sequence
+    `sequence` from slot `start` on; `position` counts the slots of its segment before it, those of
+    earlier steps too, so a segment begins exactly where it is 0: there a state resets. In `bucket`
+    every row is a sequence; in `lanes` sequence b is lane `first_lane` + b, in every step.
+    """
+
+    step: int
+    number: int | None
+    num_sequences: int
+    rows: Int32
+    sequence: Int32
+    start: Int32
+    position: Int32
+
+    @property
+    def first_lane(self) -> int:
+        """The lane of its first sequence."""
+        return (self.number or 0) * self.num_sequences
+
+    @property
+    def reset(self) -> npt.NDArray[np.bool_]:
+        """Whether a row is the first of its segment."""
+        return self.position == 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan(Sequence[tuple[MicroBatch, ...]]):
+    """An epoch, as a sequence of steps of `options.micro_batches` micro-batches each.
+
+    `plan[7]` is step 7, `plan[7:]` the plan of the steps from there on: nothing is copied.
+
+    The rows of the epoch are `rows` [R], with `starts` and `positions` as in MicroBatch. `begins`
+    and `ends`, both [micro-batches, ranges], say which of them are a micro-batch's: one range
+    in `bucket`, one a sequence in `pack` and `lanes`.
+    """
+
+    options: PlanOptions
+    epoch: int
+    rows: Int32
+    starts: Int32
+    positions: Int32
+    begins: Int32
+    ends: Int32
+    num_dropped: int  # rows, too long
+    num_real: int  # ticks or tokens, pads not counted
+    num_total: int  # the same, pads counted
+    first_step: int = 0
+
+    @cached_property
+    def digest(self) -> str:
+        """What two plans have in common exactly if they hold the same steps, wherever they begin."""
+        told = [self.options.mode, self.options.context, self.options.micro_batches, self.epoch]
+        digest = hashlib.blake2b(json.dumps(told).encode(), digest_size=16)
+        for array in (self.rows, self.starts, self.positions, self.begins, self.ends):
+            digest.update(np.ascontiguousarray(array, "<i4").data)
+        return digest.hexdigest()
+
+    @property
+    def fill(self) -> float:
+        """The share of what is computed that is not padding."""
+        return self.num_real / self.num_total if self.num_total else 1.0
+
+    @property
+    def padding(self) -> float:
+        """What is computed, by what is not padding."""
+        return self.num_total / self.num_real if self.num_real else 1.0
+
+    def __len__(self) -> int:
+        return len(self.begins) // self.options.micro_batches - self.first_step
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[MicroBatch, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Plan": ...
+    def __getitem__(self, index: int | slice) -> "tuple[MicroBatch, ...] | Plan":
+        if isinstance(index, slice):
+            first, stop, stride = index.indices(len(self))
+            if stop != len(self) or stride != 1:
+                raise UsageError(f"plan[{index}]: a plan is cut as plan[step:]")
+            return replace(self, first_step=self.first_step + first)
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        step = self.first_step + index % len(self)
+        return tuple(self._micro_batch(step, number) for number in range(self.options.micro_batches))
+
+    def num_rounds(self, world_size: int) -> int:
+        """Micro-batches that every rank runs in a step, one after another."""
+        return -(-self.options.micro_batches // world_size)
+
+    def for_rank(self, rank: int, world_size: int, start_step: int | None = None) -> Iterator[MicroBatch]:
+        """What a rank runs: micro-batches rank, rank + world_size, … of each step.
+
+        Every rank gets `num_rounds` of each step: where a step has no more, an empty one. `start_step`
+        counts from the epoch's beginning, whatever was cut off this plan.
+        """
+        if not 0 <= rank < world_size:
+            raise UsageError(f"rank: found {rank} of {world_size}, expected 0 to {world_size - 1}")
+        first = self.first_step if start_step is None else start_step
+        numbers = range(rank, self.num_rounds(world_size) * world_size, world_size)
+        for step in range(first, self.first_step + len(self)):
+            for number in numbers:
+                yield self._micro_batch(step, number if number < self.options.micro_batches else None)
+
+    def _micro_batch(self, step: int, number: int | None) -> MicroBatch:
+        if number is None:
+            none = np.empty(0, np.int32)
+            return MicroBatch(
+                step=step, number=None, num_sequences=0, rows=none, sequence=none, start=none, position=none
+            )
+        at = step * self.options.micro_batches + number
+        begins, ends = self.begins[at], self.ends[at]
+        if self.options.mode == "bucket":
+            begin, end = int(begins[0]), int(ends[0])
+            return MicroBatch(
+                step=step,
+                number=number,
+                num_sequences=end - begin,
+                rows=self.rows[begin:end],
+                sequence=np.arange(end - begin, dtype=np.int32),
+                start=self.starts[begin:end],
+                position=self.positions[begin:end],
+            )
+        ranges = [slice(*pair) for pair in zip(begins.tolist(), ends.tolist(), strict=True)]
+        return MicroBatch(
+            step=step,
+            number=number,
+            num_sequences=len(ranges),
+            rows=np.concatenate([self.rows[one] for one in ranges]),
+            sequence=np.repeat(np.arange(len(ranges), dtype=np.int32), ends - begins),
+            start=np.concatenate([self.starts[one] for one in ranges]),
+            position=np.concatenate([self.positions[one] for one in ranges]),
+        )
