@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING
+from dataclasses import asdict
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +80,11 @@ def _add_readers(commands: Any) -> None:
             command.add_argument("row_id", nargs="?", metavar="ROW_ID", help="default: the first row")
         else:
             command.add_argument("--json", action="store_true", help="print JSON")
+        if name == "stats":
+            command.add_argument(
+                "--context", type=int, metavar="N", help="plan epochs of N tokens: their fill"
+            )
+            command.add_argument("--mode", choices=("lanes", "pack"), default="lanes", help="of --context")
         if name == "validate":
             command.add_argument(
                 "--allow",
@@ -189,7 +195,13 @@ def _validate(options: argparse.Namespace) -> int:
 
 def _stats(options: argparse.Namespace) -> int:
     from speechrows import stats
+    from speechrows.loader import fill
 
+    if options.context is not None:
+        fills = fill.fills(options.folder, context=options.context, mode=options.mode)
+        lines = json.dumps([asdict(one) for one in fills], indent=1)
+        print(lines if options.json else fill.to_text(fills, options.context, options.mode))
+        return 0
     found = stats.stats(options.folder)
     print(
         json.dumps(stats.to_json(found), indent=1) if options.json else stats.to_text(options.folder, found)

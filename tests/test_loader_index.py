@@ -1,5 +1,6 @@
 """The index as columns: what a config, a stage or a union holds, from disk and from the Hub."""
 
+import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from huggingface_hub import HfApi
 from mini_hub import MiniHub
 from synthetic import write_corpus
 
+from speechrows.cli import main
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.loader import index as index_module
@@ -214,3 +216,22 @@ def test_the_index_of_a_hub_dataset_is_that_of_its_folder(hub: MiniHub, publishe
     index.check_shard(0)
     index = Index.open(f"hf://datasets/{BUILT}", "stage_1")
     assert len(index) == len(read_rows(published))
+
+
+def test_stats_with_a_context_tells_the_fill_of_every_config_that_the_card_lists(
+    tmp_path: Path, capsys
+) -> None:
+    build_rows(XTTS, tmp_path / "rows", "ttt")
+    build_rows(XTTS, tmp_path / "rows", "transcription")
+    for mode in ("lanes", "pack"):
+        assert main(["stats", str(tmp_path / "rows"), "--context", "512", "--mode", mode, "--json"]) == 0
+        found = {one["config"]: one for one in json.loads(capsys.readouterr().out)}
+        assert sorted(found) == ["stage_1", "stage_2", "stage_3", "stage_4", "transcription", "ttt"]
+        index = Index.open(str(tmp_path / "rows"), "stage_2")
+        plan = plan_epoch(index.plan_rows(), PlanOptions(mode=mode, context=512, too_long="drop"))
+        assert (found["stage_2"]["fill"], found["stage_2"]["steps"]) == (plan.fill, len(plan))
+        assert 0.5 < plan.fill <= 1
+        tokens = int(index.num_tokens.sum())
+        assert plan.fill == pytest.approx(tokens / (len(plan) * 512), abs=0.2)
+    assert main(["stats", str(tmp_path / "rows"), "--context", "512"]) == 0
+    assert "fill of 512 tokens, mode lanes:" in capsys.readouterr().out

@@ -203,22 +203,36 @@ def _open_folder(address: str) -> RowsFolder:
     return RowsFolder.open(address)
 
 
-def _patterns(folder: RowsFolder, config: str, split: str) -> list[str]:
-    """The files that the folder's card lists for a config and split: a stage's bands, a union's tasks."""
+def listed(folder: RowsFolder) -> dict[str, dict[str, list[str]]]:
+    """The files of each config and split that a folder's card lists: a stage's bands, a union's tasks.
+
+    Raises:
+        UsageError: there is no card.
+    """
     try:
         with folder.open_file(CARD) as file:
             text = file.read().decode("utf-8")
     except FileNotFoundError as error:
-        raise UsageError(
-            f"{folder.address}: has no {CARD}, which a build writes last; let the build end"
-        ) from error
-    configs = {one["config_name"]: one for one in DatasetCard(text).data.to_dict().get("configs") or []}
+        told = f"{folder.address}: has no {CARD}, which a build writes last; let the build end"
+        raise UsageError(told) from error
+    return {
+        config["config_name"]: {
+            one["split"]: [one["path"]] if isinstance(one["path"], str) else one["path"]
+            for one in config["data_files"]
+        }
+        for config in DatasetCard(text).data.to_dict().get("configs") or []
+    }
+
+
+def _patterns(folder: RowsFolder, config: str, split: str) -> list[str]:
+    configs = listed(folder)
     if config not in configs:
         raise UsageError(f"{folder.address}: no config {config!r}; it has {', '.join(configs) or 'none'}")
-    splits = {one["split"]: one["path"] for one in configs[config]["data_files"]}
-    if split not in splits:
-        raise UsageError(f"{folder.address}: {config} has no split {split!r}; it has {', '.join(splits)}")
-    return [splits[split]] if isinstance(splits[split], str) else splits[split]
+    if split not in configs[config]:
+        raise UsageError(
+            f"{folder.address}: {config} has no split {split!r}; it has {', '.join(configs[config])}"
+        )
+    return configs[config][split]
 
 
 def _shards(
