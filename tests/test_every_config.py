@@ -16,6 +16,7 @@ from speechrows.cli import BUILDERS
 from speechrows.codec import CODECS
 from speechrows.errors import UsageError
 from speechrows.generated import COLUMN_OF
+from speechrows.show import show
 from speechrows.tasks import TASKS
 from speechrows.validate import validate
 
@@ -60,6 +61,7 @@ def test_a_config_is_built_from_real_speech_validates_and_loads(builder, config,
         if task.needs == "codes":
             spec = CODECS["mimi"]
             assert (row["codec"], len(row["codec_targets"])) == ("mimi", spec.num_codebooks)
+            assert "codec_targets        [8, " in show(str(tmp_path / "rows"), row["row_id"])
 
 
 def test_every_builder_has_a_sample_and_every_task_a_builder() -> None:
