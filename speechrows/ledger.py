@@ -85,7 +85,9 @@ def describe(summary: dict[str, Any]) -> str:
     lines += [(f"left out: {rule}", count) for rule, count in summary["left_out"].items()]
     if summary["unreadable_files"]:
         lines.append((f"unreadable metadata files, of {summary['files']}", summary["unreadable_files"]))
-    lines += [(f"null, as unknown: {words}", count) for words, count in summary["unknown_traits"].items()]
+    lines += [
+        (f"null, as unknown: {words}", count) for words, count in summary.get("unknown_traits", {}).items()
+    ]
     return "\n".join(f"  {name:<40} {count:>12,}" for name, count in lines)
 
 

@@ -30,7 +30,7 @@ def find_row(folder: RowsFolder, row_id: str | None) -> Mapping[str, Any]:
             continue
         at = 0 if row_id is None else ids.index(row_id)
         with folder.open_file(index["shard"][at]) as file, pq.ParquetFile(file) as shard:
-            table = shard.read_row_group(index["row_group"][at])
+            table = shard.read_row_group(index["row_group"][at], use_threads=False)
         return table.slice(table["row_id"].to_pylist().index(ids[at]), 1).to_pylist()[0]
     raise UsageError(f"{folder.address}: no row {row_id!r}; ids look like those of `speechrows show FOLDER`")
 

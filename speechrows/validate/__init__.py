@@ -75,7 +75,7 @@ def _validate_split(
         split=split,
         tokenizer=tokenizer,
         tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
-        form=compile_form(tokenizer, task_of(task), facts["form"]),
+        form=compile_form(tokenizer, task_of(task), facts.get("form", {})),
         audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
         pad_id=int(str(pad)),
         special_ids=frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),
@@ -113,7 +113,7 @@ def _groups(
                 report.fail("required fields", path, f"columns differ from the row's: {', '.join(differ)}")
                 return
             for group in range(shard.num_row_groups):
-                rows = shard.read_row_group(group).to_pylist()
+                rows = shard.read_row_group(group, use_threads=False).to_pylist()
                 check_places(folder, path, rows, lines.slice(at, len(rows)).to_pylist(), group, report)
                 at += len(rows)
                 yield rows
