@@ -35,6 +35,8 @@ from speechrows.builder import flag
 from speechrows.configs import DIALOGUE_CONFIGS
 from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
+from speechrows.corpus import basename
+from speechrows.corpus import folder_of
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.tasks import CORRESPOND
@@ -144,14 +146,14 @@ def _dialogue_files(entries: Iterable[Entry]) -> tuple[str, dict[str, list[Entry
     """
     by_folder: dict[str, list[Entry]] = {}
     for entry in entries:
-        folder = entry.path if entry.refused and _number(_name(entry.path)) else _folder(entry.path)
-        if _number(_name(folder)):
+        folder = entry.path if entry.refused and _number(basename(entry.path)) else folder_of(entry.path)
+        if _number(basename(folder)):
             by_folder.setdefault(folder, []).append(entry)
-    data = _data_folder({_folder(folder) for folder in by_folder})
+    data = _data_folder({folder_of(folder) for folder in by_folder})
     files: dict[str, list[Entry]] = {}
     for folder, mine in by_folder.items():
-        if _folder(folder) == data:
-            files.setdefault(_number(_name(folder)), []).extend(mine)
+        if folder_of(folder) == data:
+            files.setdefault(_number(basename(folder)), []).extend(mine)
     return data, files
 
 
@@ -161,7 +163,7 @@ def _data_folder(folders: set[str]) -> str:
     Raises:
         UsageError: there are several, and not one is called data.
     """
-    named = [folder for folder in folders if _name(folder) == "data"]
+    named = [folder for folder in folders if basename(folder) == "data"]
     if len(folders) > 1 and len(named) != 1:
         raise UsageError(
             f"found dialogues in {', '.join(sorted(folders))}; expected one folder of them, data/"
@@ -174,9 +176,9 @@ def _described(paths: Iterable[str]) -> dict[str, str]:
     names = sorted(paths, key=lambda path: (path.count("/"), path))
     found: dict[str, str] = {}
     for what, known in {METADATA: (METADATA,), **LISTS}.items():
-        there = [path for path in names if _name(path) in known]
+        there = [path for path in names if basename(path) in known]
         top = [path for path in there if path.count("/") == there[0].count("/")]
-        found |= dict.fromkeys(sorted(top, key=lambda path: known.index(_name(path)))[:1], what)
+        found |= dict.fromkeys(sorted(top, key=lambda path: known.index(basename(path)))[:1], what)
     return found
 
 
@@ -222,8 +224,8 @@ def _read_list(path: str, split: str, text: str, told: Told) -> None:
     bad: list[str] = []
     num_good = 0
     for at, line in enumerate(text.split("\n"), 1):
-        basename, *others = line.strip().split("|")
-        match = _BASENAME.fullmatch(basename)
+        name, *others = line.strip().split("|")
+        match = _BASENAME.fullmatch(name)
         if match and len(others) == 4:
             number, num_good = str(int(match[3])), num_good + 1
             told.splits.setdefault(number, split)  # of a dialogue in both, the train list's, as USDM does
@@ -288,8 +290,8 @@ def _found(unit: Unit, told: Told) -> list[Found]:
     """The turns of a dialogue in order: of metadata, files and lists together."""
     clips: dict[int, list[str]] = {}
     for path in (unit.file, *unit.files):
-        match = _CLIP.fullmatch(_name(path))
-        if match and _number(match[3]) == _number(_name(_folder(path))) == unit.name:
+        match = _CLIP.fullmatch(basename(path))
+        if match and _number(match[3]) == _number(basename(folder_of(path))) == unit.name:
             clips.setdefault(int(match[1]), []).append(path)
     lines, numbered = told.lines.get(unit.name, {}), list[tuple[int, Any]]()
     bad_keys: list[str] = []
@@ -356,7 +358,7 @@ def _speaker(found: Found, told: Mapping[str, Any]) -> str:
     if found.told is not None and not told:
         detail = f"found {found.told!a:.80} in {METADATA}, expected an object with speaker and text"
         raise BadClipError(Reason.METADATA_DISAGREES, detail)
-    match = _CLIP.fullmatch(_name(found.clips[0])) if len(found.clips) == 1 else None
+    match = _CLIP.fullmatch(basename(found.clips[0])) if len(found.clips) == 1 else None
     named = {
         METADATA: told.get("speaker"),
         "the file name": match[2] if match else None,
@@ -375,10 +377,10 @@ def _speaker(found: Found, told: Mapping[str, Any]) -> str:
 def _clip(corpus: Corpus, found: Found, unit: Unit) -> str:
     if len(found.clips) == 1:
         return corpus.resolve("", found.clips[0])
-    if any(_number(_name(path)) == unit.name for path in (unit.file, *unit.files)):
+    if any(_number(basename(path)) == unit.name for path in (unit.file, *unit.files)):
         detail = f"found a symlink in place of {unit.name}/, expected a folder"
         raise BadClipError(Reason.REFUSED_PATH, detail)
-    names = ", ".join(map(_name, found.clips)) or "none"
+    names = ", ".join(map(basename, found.clips)) or "none"
     raise BadClipError(
         Reason.BAD_NUMBER if found.clips else Reason.MISSING,
         f"found {names}, expected one clip {unit.name}/{found.number}_<speaker>_d{unit.name}.wav",
@@ -428,14 +430,6 @@ def _items(value: Any) -> list[tuple[str, Any]] | None:
 def _number(text: str) -> str:
     """A number of a dialogue or turn in one spelling, "" where it is none."""
     return str(int(text)) if re.fullmatch("[0-9]{1,9}", text) else ""
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]  # datasets replaces os.path in builder modules, for streaming
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 @dataclass

@@ -43,6 +43,8 @@ from speechrows.builder import flag
 from speechrows.configs import DIALOGUE_CONFIGS
 from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
+from speechrows.corpus import basename
+from speechrows.corpus import folder_of
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.texts import is_text
@@ -92,7 +94,7 @@ def list_units(corpus: Corpus, entries: list[Entry]) -> tuple[str, list[Unit]]:
     for entry in entries:
         folder, is_segment, _ = f"{entry.path}/".rpartition("/segments/")
         if not entry.path.endswith("_full.wav"):
-            beside.setdefault(folder if is_segment else _folder(entry.path), []).append(entry)
+            beside.setdefault(folder if is_segment else folder_of(entry.path), []).append(entry)
     units = [
         _unit(entry.path, "", [entry, *beside.get(entry.path[:-5], [])])
         for entry in entries
@@ -103,7 +105,7 @@ def list_units(corpus: Corpus, entries: list[Entry]) -> tuple[str, list[Unit]]:
         note = " (the table beside them is not read)" if tables else ""
         return f"{len(units)} dialogue JSONs{note}", units
     listed = {entry.path: entry for entry in entries}  # what is not there is not downloaded
-    for folder, group in itertools.groupby(tables, _folder):
+    for folder, group in itertools.groupby(tables, folder_of):
         parts = list(group)
         turns = _read_tables(corpus, parts)
         clips = turns.table["segment_audio_path"].to_pylist()
@@ -134,7 +136,7 @@ def read_dialogues(
             parts = [unit.file, *(path for path in unit.files if path.endswith(".parquet"))]
             held_file, held = unit.file, _read_tables(corpus, parts)
         assert held is not None
-        turns, folder = held.of(unit.name), _folder(unit.file)
+        turns, folder = held.of(unit.name), folder_of(unit.file)
         found = _Found(file=unit.file, folder=folder, turns=turns, domain=turns[0]["domain"], first=1)
         yield _dialogue(corpus, found, folder, unit.name, swap_roles)
 
@@ -184,7 +186,7 @@ def _read_tables(corpus: Corpus, tables: Sequence[str]) -> _Turns:
         parts.append(_read_table(corpus, table))
         told, clips = (parts[-1][name].to_pylist() for name in ("conversation_id", "segment_audio_path"))
         for i, (conversation, clip) in enumerate(zip(told, clips, strict=True)):
-            rows.setdefault(_stem(conversation, clip, f"{_name(table)[:-8]}:{i}"), []).append(at + i)
+            rows.setdefault(_stem(conversation, clip, f"{basename(table)[:-8]}:{i}"), []).append(at + i)
         at += len(parts[-1])
     return _Turns(pa.concat_tables(parts, promote_options="permissive"), rows)
 
@@ -227,15 +229,15 @@ def _read_json(corpus: Corpus, unit: Unit, swap_roles: bool) -> Iterator[Dialogu
             heads, *rest = _read_text(corpus, f"{folder}/metadata.tsv", "strict").splitlines()
             for values in rest:
                 line = dict(zip(heads.split("\t"), values.split("\t"), strict=False))
-                lines[_name(line.get("filename") or line.get("audio_path") or "")] = line
+                lines[basename(line.get("filename") or line.get("audio_path") or "")] = line
     except (ValueError, OSError, BadClipError) as error:
         detail = f"found {_say(error)}; expected tab-separated lines of UTF-8"
         yield UnreadableFile(file=f"{folder}/metadata.tsv", detail=detail)
     segments: dict[int, list[str]] = {}
     for path in unit.files:
-        if match := _PUBLISHED_NAME.match(_name(path)):
+        if match := _PUBLISHED_NAME.match(basename(path)):
             segments.setdefault(int(match[1]) - 1, []).append(path)
-        elif match := _DOCUMENTED_NAME.match(_name(path)):
+        elif match := _DOCUMENTED_NAME.match(basename(path)):
             segments.setdefault(int(match[1]), []).append(path)
     found = _Found(
         file=unit.file, folder=folder, turns=turns, domain=told.get("domain"), segments=segments,
@@ -309,9 +311,9 @@ def _turn(
             )
         if not is_text(text):
             raise BadClipError(Reason.BAD_TEXT, f"found text {text!a:.80}, expected a string of UTF-8")
-        if match := _PUBLISHED_NAME.match(_name(path)):
+        if match := _PUBLISHED_NAME.match(basename(path)):
             emotion = match[3]
-        _compare(_name(path), found, str(speaker), text)
+        _compare(basename(path), found, str(speaker), text)
     except BadClipError as error:
         fault = Fault(reason=error.reason, detail=error.detail, file=found.file)
     return Turn(
@@ -334,10 +336,10 @@ def _clip(corpus: Corpus, found: _Found, turn: dict[str, Any]) -> str:
     if isinstance(name, str):
         return corpus.resolve(found.folder, name)
     paths = found.segments.get(number, [])
-    named = paths if len(paths) == 1 else [path for path in paths if _name(path) in found.lines]
+    named = paths if len(paths) == 1 else [path for path in paths if basename(path) in found.lines]
     if len(named) == 1 and name is None:
         return corpus.resolve("", named[0])
-    told = ", ".join(map(_name, paths)) or "none" if name is None else f"the name {name!r:.80}"
+    told = ", ".join(map(basename, paths)) or "none" if name is None else f"the name {name!r:.80}"
     if found.is_refused:
         raise BadClipError(Reason.REFUSED_PATH, "found a symlink in place of segments/, expected a folder")
     raise BadClipError(
@@ -362,14 +364,6 @@ def _compare(name: str, found: _Found, speaker: str, text: str) -> None:
 def _words(text: str) -> str:
     """A text without what quoting and spacing change."""
     return "".join(filter(str.isalnum, text.casefold()))
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]  # datasets replaces os.path in builder modules, for streaming
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 @dataclass

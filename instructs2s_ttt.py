@@ -35,13 +35,17 @@ import numpy as np
 import numpy.typing as npt
 from datasets.utils import logging
 
+from speechrows.build.plan import SHARD_BYTES
 from speechrows.builder import About
 from speechrows.builder import SpeechBuilder
 from speechrows.builder import SpeechConfig
 from speechrows.builder import flag
+from speechrows.codec import CODECS
+from speechrows.codec import check
 from speechrows.configs import DIALOGUE_CONFIGS
 from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
+from speechrows.corpus import basename
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.jsonarray import NOT_TEXT
@@ -51,7 +55,6 @@ from speechrows.talks import Talks
 from speechrows.talks import meet
 from speechrows.textindex import TextIndex
 from speechrows.textindex import Told
-from speechrows.textindex import basename
 from speechrows.textindex import open_index
 from speechrows.textindex import shared_parts
 from speechrows.types import AudioRef
@@ -68,8 +71,7 @@ from speechrows.types import UnreadableFile
 
 SOURCE = "ICTNLP/InstructS2S-200K"
 CONFIGS = DIALOGUE_CONFIGS
-CODEC, NUM_CODES = "cosyvoice2", 6561
-SHARD_BYTES = 1 << 30
+CODEC = CODECS["cosyvoice2"]
 
 ABOUT = About(
     title="InstructS2S-200K",
@@ -280,12 +282,10 @@ def _units(told: Any) -> tuple[Int16 | None, str | None]:
     """The units of a turn, int16 [F], or what is wrong with them; neither where there are none."""
     if told is None:
         return None, None
-    if isinstance(told, list) and set(map(type, told)) == {int} and min(told) >= 0 and max(told) < NUM_CODES:
-        return np.array(told, np.int16), None
-    wrong = told
-    if isinstance(told, list):
-        wrong = next((x for x in told if type(x) is not int or not 0 <= x < NUM_CODES), "none")
-    return None, f"found {reprlib.repr(wrong)} among its units, expected numbers from 0 to {NUM_CODES - 1}"
+    if not isinstance(told, list):
+        return None, f"found {reprlib.repr(told)} as its units, expected a list of {CODEC.name} codes"
+    wrong = check([told], CODEC)
+    return (None, wrong) if wrong else (np.array(told, np.int16), None)
 
 
 def read_dialogues(
@@ -374,7 +374,9 @@ def _turn(number: int, told: Told, clip: AudioRef | Fault | None, *, with_codes:
         fault = Fault(reason=told.reason, detail=told.detail or "", file=told.file)
     elif fault is None and told.bad_units and with_codes and role == "assistant":  # only these are targets
         fault = Fault(reason=Reason.BAD_CODES, detail=told.bad_units, file=told.file)
-    codes = Codes(codec=CODEC, values=told.units[None]) if told.units is not None and with_codes else None
+    codes = (
+        Codes(codec=CODEC.name, values=told.units[None]) if told.units is not None and with_codes else None
+    )
     return Turn(
         number=number,
         speaker=str(told.speaker),

@@ -38,14 +38,15 @@ from typing import Any
 from speechrows import traits
 from speechrows.archive import Member
 from speechrows.archive import members
-from speechrows.build.pipeline import Reader
 from speechrows.builder import About
+from speechrows.builder import Reader
 from speechrows.builder import SpeechBuilder
 from speechrows.builder import SpeechConfig
 from speechrows.builder import flag
 from speechrows.configs import DIALOGUE_CONFIGS
 from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
+from speechrows.corpus import basename
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.texts import is_text
@@ -101,8 +102,8 @@ def list_units(corpus: Corpus, entries: list[Entry]) -> tuple[str, list[Unit]]: 
     unit. It has a conversation if the line of its turn 0 stands there, and reads the other
     archives only for turns that stand elsewhere. Any other split is one unit.
     """
-    named = [entry for entry in entries if _FILE.match(_name(entry.path))]
-    combined = next((entry for entry in entries if _name(entry.path) == _COMBINED), None)
+    named = [entry for entry in entries if _FILE.match(basename(entry.path))]
+    combined = next((entry for entry in entries if basename(entry.path) == _COMBINED), None)
     units: list[Unit] = []
     words: list[str] = []
     without: list[Entry] = []  # archives of splits without metadata
@@ -152,18 +153,18 @@ def _unit(parts: Sequence[Entry], splits: tuple[str, ...], num_bytes: int, name:
 
 
 def _is_archive(path: str) -> bool:
-    match = _FILE.match(_name(path))
+    match = _FILE.match(basename(path))
     return match is not None and match[1] is not None
 
 
 @lru_cache(maxsize=256)
 def _number_of(path: str) -> int:
-    match = _FILE.match(_name(path))
+    match = _FILE.match(basename(path))
     return int(match[1] or match[2]) if match else 0
 
 
 def _split_of(path: str) -> str:
-    return next((split for split in SPLITS if _name(path).startswith(f"{split}_")), SPLITS[0])
+    return next((split for split in SPLITS if basename(path).startswith(f"{split}_")), SPLITS[0])
 
 
 def read_dialogues(corpus: Corpus, units: Iterable[Unit]) -> Iterator[Dialogue | UnreadableFile]:
@@ -235,7 +236,7 @@ def _lost_line(above: str, path: str, at: int, error: Exception) -> Dialogue:
     )
     fault = Fault(reason=Reason.UNREADABLE, detail=detail, file=path)
     turn = Turn(number=0, speaker="", role=None, text="", audio=None, fault=fault)
-    name = f"{above}/{_name(path)}:{at}"
+    name = f"{above}/{basename(path)}:{at}"
     return Dialogue(
         conversation_id=name, split=above.rpartition("/")[2], domain=None, turns=(turn,), twin_key=None,
         source=path,
@@ -250,7 +251,7 @@ def _line(told: Any, path: str, at: int) -> _Line:
     if not conversation or not is_text(conversation):
         raise ValueError(f"conv_id {conversation!a}")
     who, text, emotion = told.get("from"), told.get("value"), told.get("emotion")
-    clip, number = _name(name) if isinstance(name, str) else "", _turn_number(told.get("utterance_id"))
+    clip, number = basename(name) if isinstance(name, str) else "", _turn_number(told.get("utterance_id"))
     role = ROLES.get(who) if isinstance(who, str) else None
     fault: tuple[Reason, str] | None = None
     if number is None:
@@ -463,18 +464,16 @@ class _Reading:
         number = _number_of(line.file)
         paths = [path for path in self._archives if not self._unit.name or _number_of(path) == number]
         if not paths:
-            detail = f"found no archive {number:04}, expected one beside {_name(line.file)}; download it"
+            detail = f"found no archive {number:04}, expected one beside {basename(line.file)}; download it"
             return Fault(reason=Reason.MISSING, detail=detail, file=line.file)
-        where = _name(paths[0]) if len(paths) == 1 else f"the {len(paths)} archives of {self._unit.splits[0]}"
+        where = (
+            basename(paths[0]) if len(paths) == 1 else f"the {len(paths)} archives of {self._unit.splits[0]}"
+        )
         cut = next(
-            (f". {_name(path)} is not whole: {self._cut[path]}" for path in paths if path in self._cut), ""
+            (f". {basename(path)} is not whole: {self._cut[path]}" for path in paths if path in self._cut), ""
         )
         detail = f"found no member {line.clip!a:.200} in {where}, expected one{cut or '; download it again'}"
         return Fault(reason=Reason.MISSING, detail=detail, file=paths[0])
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]  # datasets replaces os.path in builder modules, for streaming
 
 
 @dataclass

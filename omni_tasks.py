@@ -26,7 +26,6 @@ This file is longer than 300 lines: a third of it is the table of sources with t
 
 import json
 import re
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -44,6 +43,7 @@ import pyarrow.compute as pc
 from speechrows import parquet
 from speechrows import traits
 from speechrows.builder import About
+from speechrows.builder import Reader
 from speechrows.builder import SpeechBuilder
 from speechrows.builder import SpeechConfig
 from speechrows.builder import flag
@@ -53,6 +53,7 @@ from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
 from speechrows.errors import UsageError
 from speechrows.generated import satisfies
+from speechrows.tasks import SIFT
 from speechrows.types import AudioRef
 from speechrows.types import Codes
 from speechrows.types import Dialogue
@@ -65,7 +66,6 @@ from speechrows.types import Turn
 from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
-SIFT = ("sift_s", "sift_ssp", "sit_ssp")
 CONFIGS = ("omni", "transcription", "answer_extraction", *SIFT, "s2s_mimi")
 
 _EVALUATED = {"train": "train", "validation": "validation", "dev": "validation", "test": "test"}
@@ -93,6 +93,7 @@ class Source:
 
     repository: str
     licence: str
+    citation: str
     tasks: tuple[str, ...] = SIFT
     folders: tuple[str, ...] = ("data", "default", "")
     splits: Mapping[str, str] = field(default_factory=lambda: _TRAIN_ALONE)
@@ -134,6 +135,7 @@ def _abstract_tts(
     name: str,
     *,
     licence: str,
+    citation: str,
     sifted: str,
     speaker: str | None,
     apart: str | None = None,
@@ -145,6 +147,7 @@ def _abstract_tts(
     return Source(
         repository=f"AbstractTTS/{name}",
         licence=licence,
+        citation=citation,
         text="transcription",
         speaker=Part(column="file", pattern=speaker) if speaker else None,
         traits={
@@ -160,6 +163,7 @@ def _abstract_tts(
 SIFT_AUDIO = Source(
     repository="mazesmazes/sift-audio-2",
     licence="its card says CC BY-NC-SA 4.0 above and Apache 2.0 below; clips keep their own",
+    citation="tiny-audio, github.com/alexkroman/tiny-audio; answers in the manner of AZeroS",
     splits=dict.fromkeys(
         ("podcast", "commonvoice", "meld", "esd", "crema_d", "tess", "ravdess", "savee"), "train"
     ),
@@ -177,6 +181,10 @@ SOURCES = (
     Source(
         repository="speechbrain/LoquaciousSet",
         licence="CC BY 3.0 and CC BY 4.0",
+        citation=(
+            "Parcollet et al., Loquacious Set: 25,000 Hours of Transcribed and Diverse "
+            "English Speech, arXiv:2505.21578"
+        ),
         tasks=("transcription",),
         folders=("medium", "dev", "test"),
         splits=_EVALUATED,
@@ -188,6 +196,7 @@ SOURCES = (
     Source(
         repository="edinburghcstr/ami",
         licence="CC BY 4.0",
+        citation="Carletta et al., The AMI Meeting Corpus: A Pre-announcement, MLMI 2005",
         tasks=("transcription",),
         folders=("ihm",),
         splits=_EVALUATED,
@@ -197,6 +206,7 @@ SOURCES = (
     Source(
         repository="fixie-ai/HeySQuAD_human",
         licence="that of SQuAD, CC BY-SA 4.0; the repository names none",
+        citation="Wu et al., HeySQuAD: A Spoken Question Answering Dataset, arXiv:2304.13689",
         tasks=("answer_extraction",),
         splits=_EVALUATED,
         text="question",  # what was read aloud; `transcription` is what a recogniser heard
@@ -208,24 +218,48 @@ SOURCES = (
     _abstract_tts(
         "CREMA-D",
         licence="Open Database License 1.0",
+        citation="Cao et al., CREMA-D: Crowd-Sourced Emotional Multimodal Actors Dataset, IEEE TAC 2014",
         sifted="crema_d",
         speaker=r"(\d+)_",
         emotion="major_emotion",
         votes=("angry", "sad", "disgust", "fear", "neutral", "happy"),
     ),
-    _abstract_tts("RAVDESS", licence="CC BY-NC-SA 4.0", sifted="ravdess", speaker=r"-(\d+)\.\w+$"),
+    _abstract_tts(
+        "RAVDESS",
+        licence="CC BY-NC-SA 4.0",
+        citation="Livingstone and Russo, The Ryerson Audio-Visual Database (RAVDESS), PLoS ONE 2018",
+        sifted="ravdess",
+        speaker=r"-(\d+)\.\w+$",
+    ),
     _abstract_tts(
         "TESS",
         licence="CC BY-NC-ND 4.0",
+        citation="Pichora-Fuller and Dupuis, Toronto emotional speech set (TESS), Borealis 2020",
         sifted="tess",
         speaker=r"(OAF|YAF)_",
         apart=r"(?:OAF|YAF)_([^_.]+)",  # the target word
     ),
-    _abstract_tts("SAVEE", licence="for research alone", sifted="savee", speaker=r"(DC|JE|JK|KL)[_/]"),
-    _abstract_tts("ESD_english", licence="for research alone", sifted="esd", speaker=r"(\d{4})_"),
+    _abstract_tts(
+        "SAVEE",
+        licence="for research alone",
+        citation="Haq and Jackson, Multimodal Emotion Recognition, in: Machine Audition, IGI Global 2010",
+        sifted="savee",
+        speaker=r"(DC|JE|JK|KL)[_/]",
+    ),
+    _abstract_tts(
+        "ESD_english",
+        licence="for research alone",
+        citation="Zhou et al., Emotional Voice Conversion: Theory, Databases and ESD, Speech Comm. 2022",
+        sifted="esd",
+        speaker=r"(\d{4})_",
+    ),
     _abstract_tts(
         "PODCAST",
         licence="MSP-Podcast's, an academic licence that has to be signed",
+        citation=(
+            "Lotfian and Busso, Building Naturalistic Emotionally Balanced Speech Corpus by "
+            "Retrieving Emotional Speech From Existing Podcast Recordings, IEEE TAC 2019"
+        ),
         sifted="podcast",
         speaker=None,
         apart=r"(?i)MSP-PODCAST_(\d+)",  # the show
@@ -239,6 +273,10 @@ SOURCES = (
         repository="garam-icecream/MELD",
         sifted="meld",
         licence="GPL-3.0",
+        citation=(
+            "Poria et al., MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in "
+            "Conversations, ACL 2019"
+        ),
         speaker=Part(column="speaker"),
         traits={"emotion": "emotion"},
         apart=Part(column="text"),  # its one split holds the publisher's train, dev and test
@@ -247,6 +285,7 @@ SOURCES = (
         repository="fixie-ai/common_voice_17_0",
         sifted="commonvoice",
         licence="CC0 1.0",
+        citation="Ardila et al., Common Voice: A Massively-Multilingual Speech Corpus, LREC 2020",
         folders=("en",),
         splits=_EVALUATED,
         text="sentence",
@@ -257,6 +296,10 @@ SOURCES = (
     Source(
         repository="mazesmazes/libritts-mimi",
         licence="CC BY 4.0, as LibriTTS-R",
+        citation=(
+            "Koizumi et al., LibriTTS-R: A Restored Multi-Speaker Text-to-Speech Corpus, "
+            "arXiv:2305.18802; codes of Mimi: Defossez et al., Moshi, arXiv:2410.00037"
+        ),
         tasks=("s2s_mimi",),
         splits=_EVALUATED,
         speaker=Part(column="speaker_id"),
@@ -273,7 +316,7 @@ ABOUT = About(
     + "; ".join(f"{source.repository}: {source.licence}" for source in SOURCES)
     + ".",
     homepage="https://huggingface.co/datasets/mazesmazes/sift-audio-2",
-    citation="",
+    citation="\n".join(f"{source.name}: {source.citation}" for source in SOURCES),
     languages=("en",),
 )
 
@@ -687,11 +730,7 @@ class OmniTasks(SpeechBuilder):
     read_dialogues = staticmethod(read_dialogues)
 
     @classmethod
-    def reader(
-        cls,
-        config: SpeechConfig,  # noqa: ARG003
-        task: Task,
-    ) -> Callable[[Corpus, Iterable[Unit]], Iterator[Dialogue | UnreadableFile]]:
+    def reader(cls, config: SpeechConfig, task: Task) -> Reader:  # noqa: ARG003
         """A task's rows: of sift-audio-2, those of its mode."""
         return partial(read_dialogues, task=task.name)
 

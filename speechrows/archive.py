@@ -5,7 +5,6 @@ behind any fsspec address. Nothing of it stays in memory but the member at hand.
 """
 
 import itertools
-import posixpath
 import tarfile
 import time
 import zlib
@@ -17,6 +16,7 @@ from typing import IO
 from typing import cast
 
 from speechrows.corpus import Corpus
+from speechrows.corpus import basename
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
 from speechrows.types import Fault
@@ -43,7 +43,7 @@ class Member:
     @property
     def basename(self) -> str:
         """The last part of its name."""
-        return posixpath.basename(self.name)
+        return basename(self.name)
 
 
 def members(corpus: Corpus, paths: Sequence[str]) -> Iterator[Member | UnreadableFile]:

@@ -3,7 +3,6 @@
 import inspect
 import sys
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from speechrows import schema
 from speechrows.build.card import About
 from speechrows.build.pipeline import Pipeline
+from speechrows.build.pipeline import Reader
 from speechrows.build.plan import SHARD_BYTES
 from speechrows.build.plan import plan_shards
 from speechrows.build.run import BuildJob
@@ -48,9 +48,7 @@ from speechrows.types import Task
 from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
-__all__ = ["About", "SpeechBuilder", "SpeechConfig", "flag", "load_builder"]
-
-Reader = Callable[[Corpus, Iterable[Unit]], Iterator[Dialogue | UnreadableFile]]
+__all__ = ["About", "Reader", "SpeechBuilder", "SpeechConfig", "flag", "load_builder"]
 
 logger = datasets.logging.get_logger(__name__)
 
@@ -134,6 +132,10 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
     def _generated(self) -> Generated:
         return Generated.open(self.config.generated)
 
+    @cached_property
+    def _joined(self) -> str:
+        return self._generated.digest()  # reads all of it
+
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         corpus = self.config.corpus()
         listing, shards = corpus.list(), list[tuple[str, Shard]]()
@@ -194,15 +196,13 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         config, units = self.config, [unit for shard in shards for unit in shard.units]
         read = {path for unit in units for path in (unit.file, *unit.files)}
         listing = [entry for entry in listing if entry.path in read]  # what else is there changes no row
-        recipe = {**config.recipe(listing, tokenizer), "shard_bytes": self.shard_bytes}
-        if self._generated.kinds.isdisjoint(kinds_for(task)):
-            recipe.pop("generated", None)
+        joined = None if self._generated.kinds.isdisjoint(kinds_for(task)) else self._joined
         options = {name: getattr(config, name) for name in ("data_dir", *flags_of(type(config)))}
         return BuildJob(
             builder=self.name,
             about=self.ABOUT,
             task=task,
-            recipe=recipe,
+            recipe={**config.recipe(listing, tokenizer, joined), "shard_bytes": self.shard_bytes},
             tokenizer=tokenizer,
             found=found,
             shards=shards,

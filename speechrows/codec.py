@@ -161,7 +161,8 @@ def check(codes: Sequence[Sequence[int]] | Int16, spec: CodecSpec) -> str | None
 
     What passes becomes an array by `np.array(codes, np.int16)`.
     """
-    expected = f"expected {spec.num_codebooks} lists of one length, of {spec.name} codes"
+    lists = "one list" if spec.num_codebooks == 1 else f"{spec.num_codebooks} lists of one length"
+    expected = f"expected {lists} of {spec.name} codes"
     if len(codes) != spec.num_codebooks:
         return f"found {len(codes)} codebooks, {expected}"
     try:

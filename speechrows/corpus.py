@@ -236,6 +236,19 @@ class Corpus:
         return None if self._fs is not None else os.path.join(self.root, path)
 
 
+def basename(path: str) -> str:
+    """The last part of a path, of either kind of slashes.
+
+    Not os.path's, which datasets replaces in builder modules, for streaming.
+    """
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
+def folder_of(path: str) -> str:
+    """A path without its last part."""
+    return path.rpartition("/")[0]
+
+
 def _stamp(info: Mapping[str, Any]) -> str:
     for key in ("blob_id", "ETag", "etag", "LastModified", "mtime", "created"):
         if info.get(key) is not None:

@@ -47,6 +47,14 @@ def footer_digest(file: BinaryIO) -> str:
     return hashlib.sha256(file.read(length)).hexdigest()
 
 
+def locate(address: str) -> tuple[Any, str]:
+    """The file system and root of a folder, an fsspec address, or, where no such folder is, a Hub dataset."""
+    fs, root = url_to_fs(address)
+    if not fs.isdir(root) and "://" not in address and address.count("/") == 1:
+        return url_to_fs(f"hf://datasets/{address}")
+    return fs, root
+
+
 @dataclass(frozen=True)
 class RowsFolder:
     """A built folder, on disk or as a Hub dataset, read by ranges."""
@@ -62,9 +70,7 @@ class RowsFolder:
         Raises:
             UsageError: nothing that speechrows built is there.
         """
-        fs, root = url_to_fs(address)
-        if not fs.isdir(root) and "://" not in address and address.count("/") == 1:
-            fs, root = url_to_fs(f"hf://datasets/{address}")
+        fs, root = locate(address)
         folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs)
         try:
             splits = folder.splits()

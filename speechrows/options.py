@@ -54,7 +54,8 @@ class SpeechConfig(datasets.BuilderConfig):
         """
         self.check()
         told = super().create_config_id(config_kwargs, custom_features)
-        recipe = self.recipe(self.corpus().list(), self.open_tokenizer())
+        joined = Generated.open(self.generated).digest() if self.generated else None
+        recipe = self.recipe(self.corpus().list(), self.open_tokenizer(), joined)
         return f"{told}-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def check(self) -> None:
@@ -77,15 +78,19 @@ class SpeechConfig(datasets.BuilderConfig):
         """The tokenizer of this config's rows, with every token that they are written with."""
         return tokenizers.open_tokenizer(self.tokenizer, self.EXTRA_TOKENS)
 
-    def recipe(self, listing: list[Entry], tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-        """Everything that decides the rows, by name, without paths of this machine."""
+    def recipe(
+        self, listing: list[Entry], tokenizer: PreTrainedTokenizerFast, joined: str | None
+    ) -> dict[str, Any]:
+        """Everything that decides the rows, by name, without paths of this machine.
+
+        `joined` is the digest of the generated columns that the rows hold, None where they hold none.
+        """
         own = {
             name: getattr(self, name) for name in flags_of(type(self)) if name not in ("source", "generated")
         }
-        joined = {"generated": Generated.open(self.generated).digest()} if self.generated else {}
         return {
             **own,
-            **joined,
+            **({"generated": joined} if joined else {}),
             "row_version": ROW_VERSION,
             "tokenizer": tokenizers.fingerprint(tokenizer),
             "audio_tokens_per_second": str(parse_rate(self.audio_tokens_per_second)),

@@ -12,6 +12,7 @@ from datasets import Audio
 from datasets import Features
 from datasets import Value
 
+from speechrows.types import TRAITS
 from speechrows.types import Clip
 from speechrows.types import Codes
 from speechrows.types import Row
@@ -90,7 +91,7 @@ def to_table(rows: Sequence[Row], buffer: npt.NDArray[np.uint8]) -> pa.Table:
         "sampling_rate": lambda kind: pa.array([row.clip.sampling_rate for row in rows], kind),
         "num_samples": lambda kind: pa.array([row.clip.num_samples for row in rows], kind),
     }
-    for trait in ("emotion", "gender", "age", "volume", "pace", "accent"):
+    for trait in TRAITS:
         make[trait] = lambda kind, name=trait: pa.array([getattr(row.traits, name) for row in rows], kind)
     make["codec"] = lambda kind: pa.array([row.codes and row.codes.codec for row in rows], kind)
     make["codec_targets"] = lambda kind: _codes([row.codes for row in rows], kind)

@@ -3,6 +3,7 @@
 from speechrows.types import Segment
 from speechrows.types import Task
 
+SIFT = ("sift_s", "sift_ssp", "sit_ssp")  # whose answers a language model writes
 NUM_UNITS = 10_000  # of the k-means that USDM's units come from
 CORRESPOND = "<|correspond|>"  # USDM's sign that text and units say the same
 _USDM = (

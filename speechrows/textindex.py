@@ -27,6 +27,7 @@ from fsspec.core import url_to_fs
 
 from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
+from speechrows.corpus import basename
 from speechrows.corpus import listing_digest
 from speechrows.errors import UsageError
 from speechrows.jsonarray import Broken
@@ -135,11 +136,6 @@ class TextIndex:
             row: shared_parts(path, one) for row, one in told if one and basename(one) == basename(path)
         }
         return sorted(row for row, parts in shared.items() if parts == max(shared.values()))
-
-
-def basename(path: str) -> str:
-    """The last part of a path, of either kind of slashes."""
-    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def shared_parts(a: str, b: str) -> int:

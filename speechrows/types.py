@@ -70,6 +70,9 @@ class Traits:
     unknown: tuple[str, ...] = ()
 
 
+TRAITS = ("emotion", "gender", "age", "volume", "pace", "accent")  # of a row's columns too
+
+
 class Reason(StrEnum):
     """Why an item became no row through a fault of the corpus."""
 

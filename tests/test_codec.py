@@ -175,7 +175,7 @@ def test_codes_in_range_pass_as_lists_and_as_arrays(codec_and_codes):
 def test_what_is_wrong_with_codes_is_told_with_what_was_expected(codes, complaint):
     told = check(codes, spec())
     assert complaint in told
-    assert "expected 3 lists of one length, of toy codes" in told
+    assert "expected 3 lists of one length of toy codes" in told
 
 
 @pytest.mark.parametrize(

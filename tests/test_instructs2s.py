@@ -476,7 +476,7 @@ def test_bad_units_cost_the_answers_they_are_targets_of_and_nothing_else(tmp_pat
     told[1]["conversation"][3]["unit"] = unit
     for rows, lines in both(tmp_path, "response", told, clips_of(told)):
         assert [row["clip_id"] for row in rows] == ["corpus/000000/0", "corpus/000000/2"]
-        assert "expected numbers from 0 to 6560" in lines["corpus/000001/2", "bad_codes"]
+        assert "list of cosyvoice2 codes" in lines["corpus/000001/2", "bad_codes"]
     assert build_rows(tmp_path / "True" / "corpus", tmp_path / "ttt", builder=NAME)["rows"] == 8
 
 

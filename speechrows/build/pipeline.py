@@ -31,8 +31,17 @@ GROUP_BYTES = 40 << 20  # of audio a table, and so a row group: whole conversati
 GROUP_ROWS = 8192  # where clips are tiny
 
 WINDOW_BYTES = 64 << 20  # of a remote corpus, fetched at once
+_TEXTS = (".json", ".jsonl", ".tsv", ".csv", ".txt")
 
 Reader = Callable[[Corpus, Iterable[Unit]], Iterator[Dialogue | UnreadableFile]]
+
+
+def fetched(corpus: Corpus, units: Sequence[Unit], *, audio: bool = True) -> Iterator[Unit]:
+    """Units whose files a remote corpus has at hand, fetched a window at a time; without `audio`, texts."""
+    for window in plan_shards(units, WINDOW_BYTES):
+        paths = [path for unit in window.units for path in unit.read_ahead]
+        corpus.fetch(path for path in paths if audio or path.endswith(_TEXTS))
+        yield from window.units
 
 
 class Destination(NamedTuple):
@@ -62,7 +71,7 @@ class Pipeline:
         buffer, other = (ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2)) for _ in range(2))
         heard: list[Heard] = []
         num_items = 0
-        for found in self.read(self.corpus, self._fetched(shard.units)):
+        for found in self.read(self.corpus, fetched(self.corpus, shard.units)):
             ledger.files += 1
             if isinstance(found, UnreadableFile):
                 ledger.unreadable.append(found)
@@ -83,12 +92,6 @@ class Pipeline:
                     buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
         yield from self._tables(heard, buffer, ledger)
         ledger.check()
-
-    def _fetched(self, units: Sequence[Unit]) -> Iterator[Unit]:
-        """Units whose files a remote corpus has at hand: fetched a window at a time."""
-        for window in plan_shards(units, WINDOW_BYTES):
-            self.corpus.fetch(path for unit in window.units for path in unit.read_ahead)
-            yield from window.units
 
     def _tables(
         self, heard: Sequence[Heard], buffer: ClipBuffer, ledger: Ledger

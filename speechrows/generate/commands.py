@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_MODES = ("sift_s", "sift_ssp", "sit_ssp")
+from speechrows.tasks import SIFT
 
 
 def add_generate(commands: Any) -> None:
@@ -68,7 +68,7 @@ def _add_source(command: argparse.ArgumentParser) -> None:
 
 def _add_sift(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--mode", required=True, choices=_MODES, help="which of the three prompts, and which task's answers")
+    add("--mode", required=True, choices=SIFT, help="which of the three prompts, and which task's answers")
     add("--out", type=Path, required=True, metavar="DIR", help="where answers go; one begun there goes on")
     add("--overwrite", action="store_true", help="make all of DIR anew")
     add(

@@ -1,12 +1,11 @@
 """Clips out of a corpus, as its builder reads it: their clip_ids are those of the rows to come."""
 
-import itertools
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from speechrows.build.plan import plan_shards
+from speechrows.build.pipeline import fetched
 from speechrows.builder import SpeechBuilder
 from speechrows.builder import load_builder
 from speechrows.corpus import Corpus
@@ -16,9 +15,6 @@ from speechrows.generate.clip import SourceClip
 from speechrows.options import flags_of
 from speechrows.types import Dialogue
 from speechrows.types import Unit
-
-_WINDOW_BYTES = 64 << 20  # of a remote corpus, fetched at once
-_TEXTS = (".json", ".jsonl", ".tsv", ".csv", ".txt")  # what is fetched of it where nobody listens
 
 
 def open_builder(
@@ -71,8 +67,9 @@ def corpus_clips(builder: SpeechBuilder, split: str | None, *, audio: bool) -> I
                 f"{corpus.root}: found {found}; expected {builder.ABOUT.title} as it is published "
                 f"({builder.ABOUT.homepage})"
             )
-        met = _Met([unit for unit in units if split is None or split in unit.splits])
-        for dialogue in type(builder).reader(builder.config, task)(corpus, met.fetched(corpus, audio)):
+        mine = [unit for unit in units if split is None or split in unit.splits]
+        met = _Met(corpus, mine, audio=audio)
+        for dialogue in type(builder).reader(builder.config, task)(corpus, met):
             if isinstance(dialogue, Dialogue) and split in (None, dialogue.split):
                 yield from _turns(dialogue, corpus, met.share, audio)
 
@@ -92,8 +89,8 @@ def _turns(dialogue: Dialogue, corpus: Corpus, share: float | None, audio: bool)
 class _Met:
     """Units as a reader takes them, and how many it took."""
 
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self._units = units
+    def __init__(self, corpus: Corpus, units: Sequence[Unit], *, audio: bool) -> None:
+        self._corpus, self._units, self._audio = corpus, units, audio
         self._taken = 0
 
     @property
@@ -101,13 +98,7 @@ class _Met:
         """How much of the corpus was taken; None once all is: a reader of streams takes all at once."""
         return self._taken / len(self._units) if self._taken < len(self._units) else None
 
-    def fetched(self, corpus: Corpus, audio: bool) -> Iterator[Unit]:
-        """The units, whose files a remote corpus has at hand: fetched a window at a time."""
-        for in_stream, units in itertools.groupby(self._units, lambda unit: unit.in_stream):
-            for window in plan_shards(list(units), _WINDOW_BYTES):
-                if not in_stream:
-                    paths = [path for unit in window.units for path in (unit.file, *unit.files)]
-                    corpus.fetch(path for path in paths if audio or path.endswith(_TEXTS))
-                for unit in window.units:
-                    self._taken += 1
-                    yield unit
+    def __iter__(self) -> Iterator[Unit]:
+        for unit in fetched(self._corpus, self._units, audio=self._audio):
+            self._taken += 1
+            yield unit

@@ -17,10 +17,10 @@ from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.generate.clip import LazyAudio
 from speechrows.generate.clip import SourceClip
+from speechrows.types import TRAITS
 from speechrows.types import AudioRef
 from speechrows.types import Traits
 
-_TRAITS = ("emotion", "gender", "age", "volume", "pace", "accent")
 _SIZES = ("sampling_rate", "num_samples")  # a build has checked them
 _BATCH = 1024  # rows at once
 _BATCH_WITH_AUDIO = 64
@@ -63,7 +63,7 @@ class Tables:
                 yield SourceClip(
                     clip_id=self._id(path, done, cells[self.id_column][i]),
                     text=cells[self.text_column][i] or "",
-                    traits=self._traits({name: cells[name][i] for name in _TRAITS if name in cells}),
+                    traits=self._traits({name: cells[name][i] for name in TRAITS if name in cells}),
                     audio=heard[i] if audio else None,
                     share=(number + done / table.metadata.num_rows) / len(self.files),
                     **{name: cells[name][i] for name in _SIZES if self.is_built},
@@ -89,7 +89,7 @@ class Tables:
                 f"{path}: found {kind} in column {self.audio_column}, expected bytes, or bytes and path as "
                 "datasets' Audio writes them"
             )
-        more = [*_TRAITS, *_SIZES] if self.is_built else _TRAITS
+        more = [*TRAITS, *_SIZES] if self.is_built else TRAITS
         there = [name for name in more if schema.names.count(name) == 1]
         return list(dict.fromkeys([name for _, name in wanted] + there))
 

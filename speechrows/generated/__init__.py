@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 from speechrows.errors import UsageError
 from speechrows.generated.columns import COLUMN_OF
@@ -28,6 +27,7 @@ from speechrows.generated.columns import how_to_make
 from speechrows.generated.columns import kinds_for
 from speechrows.generated.columns import read_recipe
 from speechrows.generated.columns import satisfies
+from speechrows.layout import locate
 from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Int16
@@ -219,9 +219,7 @@ def _values(cell: "pa.Array[Any]") -> Int16 | None:
 
 def _open_parts(address: str) -> Iterator[_Part]:
     """The parts of a folder, in order."""
-    fs, root = url_to_fs(address)
-    if not fs.isdir(root) and "://" not in address and address.count("/") == 1:
-        fs, root = url_to_fs(f"hf://datasets/{address}")
+    fs, root = locate(address)
     try:
         paths = sorted(path for path in fs.find(root) if path.endswith(".parquet"))
     except OSError as error:

@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from speechrows.errors import UsageError
+from speechrows.tasks import SIFT
 from speechrows.types import Task
 
 RECIPE = b"speechrows_generated"  # the key of the recipe in a part's parquet metadata
-COLUMN_OF = {"sift_s": "answer", "sift_ssp": "answer", "sit_ssp": "answer", "mimi": "codes", "units": "units"}
+COLUMN_OF = {**dict.fromkeys(SIFT, "answer"), "mimi": "codes", "units": "units"}
 _ANSWER = [("answer", pa.string()), ("is_cut", pa.bool_())]
 VALUES: Mapping[str, Sequence[tuple[str, Any]]] = {
     "answer": _ANSWER,

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
-from dataclasses import fields as dataclass_fields
 from fractions import Fraction
 from typing import Any
 
@@ -27,17 +26,16 @@ from speechrows.traits import PACES
 from speechrows.traits import VOLUMES
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
+from speechrows.types import TRAITS
 from speechrows.types import Filling
 from speechrows.types import Form
 from speechrows.types import Task
-from speechrows.types import Traits
 
 SILENCE = 0.001  # full scale is 1: a clip whose loudest sample is below -60 dB says nothing
 CLIPPED, CLIPPED_SHARE = 0.999, 0.01
 
 _CLOSED = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGES, "pace": PACES, "volume": VOLUMES}
-_TRAITS = tuple(field.name for field in dataclass_fields(Traits))
-NULLABLE = ("codec", "codec_targets", "target_audio", "domain", *_TRAITS)
+NULLABLE = ("codec", "codec_targets", "target_audio", "domain", *TRAITS)
 
 _NO_UNIT = 32_767  # beyond any that a tokenizer has
 _UNIT = re.compile(r"<\|unit(\d+)\|>")
