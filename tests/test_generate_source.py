@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 from building import build_rows
+from conftest import SAMPLE_OF
 from conftest import XTTS
 from mini_hub import MiniHub
 from synthetic import wav
@@ -214,3 +216,20 @@ def test_a_source_that_is_nothing_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "out").exists(), "nothing is left behind"
     with pytest.raises(UsageError, match="expected DeepDialogue as it is published"):
         list(Source(address="deepdialogue_ttt", data_dir=str(tmp_path)).clips(audio=False))
+
+
+def test_archives_of_a_remote_corpus_are_streamed_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`generate` reads a corpus as `build` does: what a unit says it opens itself is never held whole."""
+    memory = fsspec.filesystem("memory")
+    memory.put(str(SAMPLE_OF["omni_tasks"]), "/streamed", recursive=True)
+    held: list[str] = []
+    monkeypatch.setattr(type(memory), "cat_file", lambda _, path, **__: held.append(path) or b"")
+    try:
+        clips = list(
+            Source(address="omni_tasks", data_dir="memory://streamed", config="sift_s").clips(audio=True)
+        )
+        assert clips
+        assert all(clip.audio is not None and len(clip.audio.load()) > 44 for clip in clips)
+    finally:
+        memory.rm("/streamed", recursive=True)
+    assert held == []
