@@ -122,6 +122,8 @@ def test_names_of_sources_tell_them_apart_and_every_config_has_one():
     assert {task for source in SOURCES for task in source.tasks} == set(CONFIGS) - {"omni"}
     assert {"omni": CONFIGS[1:]} == OmniTasks.UNIONS
     assert "MELD: GPL-3.0" in OmniTasks.ABOUT.licence_note
+    cited = OmniTasks.ABOUT.citation.splitlines()
+    assert [line.partition(":")[0] for line in cited] == [source.name for source in SOURCES]
 
 
 def test_the_founding_mix_draws_from_sources_splits_and_tasks_of_the_table():
