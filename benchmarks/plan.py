@@ -28,8 +28,14 @@ CASES = {
     "lanes, 24 x 4, conversations closed": {"mode": "lanes", "batch_size": 4},
     "lanes, 24 x 4, turns closed": {"mode": "lanes", "batch_size": 4, "close_on": "turn"},
     "lanes, one lane": {"mode": "lanes", "micro_batches": 1},
+    "bucket, 400 s, windows of 512 MiB": {"budget_seconds": 400.0, "window_bytes": 512 << 20},
+    "pack, windows of 512 MiB": {"mode": "pack", "window_bytes": 512 << 20},
     "index of as many rows, read": {},
+    "the same, then bucket, 400 s": {"budget_seconds": 400.0, "indexed": True},
+    "the same, then pack": {"mode": "pack", "indexed": True},
+    "the same, then lanes, 24 x 4": {"mode": "lanes", "batch_size": 4, "indexed": True},
 }
+GROUP_BYTES = 40 << 20  # of audio, at 24 kHz
 
 
 def lengths(num_rows: int):
@@ -52,12 +58,22 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
-def plan(case: dict, num_rows: int, context: int) -> dict:
+def with_row_groups(rows):
+    sizes = rows.ticks * 480 + 44
+    groups = np.bincount(rows.conversations, sizes).cumsum() // GROUP_BYTES
+    return replace(rows, row_groups=groups.astype(np.int32)[rows.conversations], num_bytes=sizes)
+
+
+def plan(case: dict, num_rows: int, context: int, folder: Path) -> dict:
+    from speechrows.loader.index import Index
     from speechrows.loader.plan import PlanOptions
     from speechrows.loader.plan import plan_epoch
 
     case = dict(case)
-    rows = lengths(num_rows)
+    index = Index.open(str(folder), "ttt") if case.pop("indexed", False) else None
+    rows = index.plan_rows() if index else lengths(num_rows)
+    if "window_bytes" in case:
+        rows = with_row_groups(rows)
     if case.pop("alone", False):
         rows = replace(rows, whole=False)
     options = {"micro_batches": 24, "pad_to_multiple_of": 64, **case}
@@ -115,7 +131,7 @@ def write_index(folder: Path, num_rows: int) -> None:
         }
         table = pa.table(columns).replace_schema_metadata({"speechrows": json.dumps(facts)})
         writer = writer or pq.ParquetWriter(index, table.schema, compression="zstd")
-        writer.write_table(table, row_group_size=3000)  # as a build does, a part a shard
+        writer.write_table(table, row_group_size=1 << 17)  # as a build does
     assert writer is not None
     writer.close()
     files = "data_files:\n  - split: train\n    path: data/ttt/train/band_1/*.parquet\n"
@@ -147,7 +163,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.case:
         case = CASES[arguments.case]
-        made = plan(case, arguments.rows, arguments.context) if case else read_index(arguments.folder)
+        rows, folder = arguments.rows, arguments.folder
+        made = plan(case, rows, arguments.context, folder) if case else read_index(folder)
         print(json.dumps(made))
         return
     with tempfile.TemporaryDirectory() as folder:

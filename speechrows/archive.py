@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO
 from typing import cast
 
+from speechrows import patience
 from speechrows.corpus import Corpus
 from speechrows.corpus import basename
 from speechrows.errors import BadClipError
@@ -28,7 +29,6 @@ MAX_BYTES = 1 << 30  # of a member; larger ones are passed over
 _MAX_HEADER = 1 << 20  # of what tarfile reads for itself: long names and pax records
 _READ_BYTES = 1 << 16  # of an archive at once
 _CHUNK_BYTES = 1 << 20  # unpacked at once, whatever a bomb would unpack to
-_PAUSES = (0.5, 2.0)  # seconds before a remote store is asked again
 _NAMES = Corpus(root="", located={})  # resolves names without a look at any disk
 
 
@@ -140,7 +140,7 @@ class _Source:
 
     def _slice(self, path: str) -> Iterator[bytes]:
         """A file's bytes. A remote store that does not answer is asked again, from there on."""
-        at, pauses = 0, list(_PAUSES)
+        at, pauses = 0, list(patience.PAUSES)
         while True:
             try:
                 with self._corpus.open_file(path) as file:

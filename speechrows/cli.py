@@ -1,4 +1,4 @@
-"""The command line: `speechrows build | generate | validate | stats | show | export | infos`.
+"""The command line: `speechrows build | generate | validate | stats | show | publish | …`.
 
 Exit codes: 0 done, 1 the data falls short (the table says where) or the machine does (no room, a
 worker that died), 2 the call was wrong.
@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING
 from dataclasses import asdict
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
+from speechrows.flags import add_flags
 
 if TYPE_CHECKING:
     from speechrows.build.run import BuildJob
@@ -52,6 +52,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     about = "More flags are a builder's own: see `speechrows build BUILDER --help`."
     _add_build(commands.add_parser("build", help="make a corpus' rows", epilog=about), builder)
     _add_readers(commands)
+    _add_preview(commands)
     from speechrows.generate.commands import add_generate
 
     add_generate(commands)
@@ -60,6 +61,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     export.add_argument("folder", metavar="FOLDER|org/name")
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
     export.set_defaults(run=_export)
+    _add_hub(commands)
     infos = commands.add_parser("infos", help="write dataset_infos.json: features, licence, citation")
     infos.add_argument("--out", type=Path, default=Path("dataset_infos.json"))
     infos.set_defaults(run=_infos)
@@ -95,6 +97,29 @@ def _add_readers(commands: Any) -> None:
             )
 
 
+def _add_hub(commands: Any) -> None:
+    """The commands that bring a built folder to the Hub."""
+    publish = commands.add_parser("publish", help="make a Hub dataset of a built folder")
+    publish.add_argument("folder", type=Path, metavar="FOLDER")
+    publish.add_argument("repository", metavar="org/name")
+    publish.add_argument("--private", action="store_true", help="where it is made: for its owners alone")
+    publish.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    publish.add_argument("--revision", metavar="BRANCH", help="default: main; made where there is none")
+    publish.add_argument("--dry-run", action="store_true", help="list what would be sent and deleted")
+    publish.set_defaults(run=_publish)
+    viewer = commands.add_parser("check-viewer", help="see that the Hub's viewer can show it")
+    viewer.add_argument("folder", metavar="FOLDER|org/name")
+    viewer.set_defaults(run=_check_viewer)
+
+
+def _add_preview(commands: Any) -> None:
+    preview = commands.add_parser("preview", help="listen to rows, and look at them, in a browser")
+    preview.add_argument("folder", metavar="FOLDER|org/name")
+    preview.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
+    preview.add_argument("--no-open", action="store_true", help="print the address, open no browser")
+    preview.set_defaults(run=_preview)
+
+
 def _add_build(command: argparse.ArgumentParser, builder: str | None) -> None:
     command.set_defaults(run=_build)
     command.add_argument("builder", metavar="BUILDER", help=f"{', '.join(BUILDERS)}, or a .py file")
@@ -106,18 +131,7 @@ def _add_build(command: argparse.ArgumentParser, builder: str | None) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace the task's rows in DIR")
     if builder is None or builder.startswith("-"):
         return
-    for field in _flags(builder):
-        flag = field.metadata.get("flag") or f"--{field.name.replace('_', '-')}"
-        text = field.metadata.get("help", "")
-        default: Any = None if field.default is MISSING else field.default
-        if isinstance(default, bool):
-            action = argparse.BooleanOptionalAction if default else "store_true"
-            command.add_argument(flag, dest=field.name, action=action, default=default, help=text)
-        elif isinstance(default, tuple):
-            command.add_argument(flag, dest=field.name, action="append", default=[], metavar="DIR", help=text)
-        else:
-            kind = type(default) if isinstance(default, int | float) else str
-            command.add_argument(flag, type=kind, default=default, help=f"{text} (default: {default})")
+    add_flags(command, _flags(builder))
 
 
 def _flags(builder: str) -> list[Any]:
@@ -221,6 +235,42 @@ def _export(options: argparse.Namespace) -> int:
 
     for name, lines in export_usdm(options.folder, options.out).items():
         print(f"{options.out / name}: {lines:,} lines")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from speechrows.hub.publish import Publisher
+    from speechrows.hub.publish import Target
+
+    target = Target(
+        repo_id=options.repository,
+        private=options.private,
+        create_pr=options.create_pr,
+        revision=options.revision,
+    )
+    publisher = Publisher(options.folder, target)
+    print(publisher.plan())
+    if not options.dry_run:
+        print(publisher.publish())
+    return 0
+
+
+def _check_viewer(options: argparse.Namespace) -> int:
+    from speechrows.hub.viewer import check_viewer
+
+    report = check_viewer(options.folder)
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from speechrows.preview.app import launch
+
+    page = launch(
+        options.folder, port=options.port, only_here=True, open_browser=not options.no_open, wait=False
+    )
+    print(f"{options.folder}: {page.local_url} (Ctrl-C ends it)", flush=True)
+    page.block_thread()
     return 0
 
 

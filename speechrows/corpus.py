@@ -9,7 +9,6 @@ import hashlib
 import os
 import posixpath
 import re
-import time
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -26,10 +25,10 @@ from fsspec.core import url_to_fs
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.patience import asked_again
 from speechrows.types import Reason
 
 _CONNECTIONS = 16  # at once, to a remote store
-_PAUSES = (0.5, 2.0)  # seconds before a remote store is asked again
 
 
 class Entry(NamedTuple):
@@ -207,22 +206,21 @@ class Corpus:
         return fs.open(place, "rb")
 
     def _read_remote(self, path: str) -> bytes:
-        for pause in (*_PAUSES, None):
-            try:
-                if self.located is None:
-                    return self._fs.cat_file(f"{self.root}/{path}")
-                with fsspec.open(self.located[path], "rb") as file:
-                    return file.read()  # pyright: ignore[reportAttributeAccessIssue]
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                if pause is None:
-                    raise StoreError(
-                        f"{self.root}/{path}: the store did not answer ({error}). Run the same command "
-                        "again: finished shards are kept"
-                    ) from error
-                time.sleep(pause)
-        raise AssertionError
+        def read() -> bytes:
+            if self.located is None:
+                return self._fs.cat_file(f"{self.root}/{path}")
+            with fsspec.open(self.located[path], "rb") as file:
+                return file.read()  # pyright: ignore[reportAttributeAccessIssue]
+
+        try:
+            return asked_again(read)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each store has errors of its own
+            raise StoreError(
+                f"{self.root}/{path}: the store did not answer ({error}). Run the same command again: "
+                "finished shards are kept"
+            ) from error
 
     def address(self, path: str) -> str:
         """The fsspec address of a file, for a download manager."""

@@ -15,13 +15,22 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
+from huggingface_hub import HfApi
+from huggingface_hub import HfFileSystem
 
+from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.patience import asked_again
 
 CARD = "README.md"
 SKIPPED = "skipped.jsonl"
 TOKENIZER = "tokenizer"
 STATE = ".build"  # never published
+LOG_IN = "If it is private, log in with `hf auth login` or set HF_TOKEN, as someone who may read it"
+
+# What is read of a remote file beyond what was asked for: the small columns of a row group lie side by
+# side, but for the audio between them. All of an index is read.
+_AHEAD, _INDEX_AHEAD = 128 << 10, 8 << 20
 
 
 def shard_folder(task: str, split: str, band: int | None) -> str:
@@ -50,40 +59,59 @@ def footer_digest(file: BinaryIO) -> str:
 def locate(address: str) -> tuple[Any, str]:
     """The file system and root of a folder, an fsspec address, or, where no such folder is, a Hub dataset."""
     fs, root = url_to_fs(address)
-    if not fs.isdir(root) and "://" not in address and address.count("/") == 1:
+    if not fs.isdir(root) and "://" not in address and address.partition("@")[0].count("/") == 1:
         return url_to_fs(f"hf://datasets/{address}")
     return fs, root
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether a store says that there is no such thing, or none for whoever asks: the Hub says the same."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(error, FileNotFoundError | PermissionError) or status in (401, 403, 404)
+
+
 @dataclass(frozen=True)
 class RowsFolder:
-    """A built folder, on disk or as a Hub dataset, read by ranges."""
+    """A built folder, on disk or as a Hub dataset, read by ranges.
+
+    `revision` is the commit of a Hub dataset: what is pushed later is not seen.
+    """
 
     address: str
     root: str
     fs: Any
+    revision: str | None = None
 
     @staticmethod
     def open(address: str) -> "RowsFolder":
-        """The folder at a path, at an fsspec address, or of a Hub dataset `org/name`.
+        """The folder at a path, at an fsspec address, or of a Hub dataset `org/name` or `org/name@revision`.
 
         Raises:
-            UsageError: nothing that speechrows built is there.
+            UsageError: nothing that speechrows built is there, or none for whoever asks.
+            StoreError: a remote store did not answer.
         """
         fs, root = locate(address)
-        folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs)
         try:
+            root, revision = asked_again(lambda: _pinned(fs, root))
+            folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs, revision=revision)
             splits = folder.splits()
-        except OSError as error:
-            raise UsageError(
-                f"{address}: no such folder here, and no such dataset on the Hub ({error})"
-            ) from error
+        except Exception as error:
+            if is_refusal(error):
+                raise UsageError(
+                    f"{address}: no such folder here, and no such dataset on the Hub ({error}). {LOG_IN}"
+                ) from error
+            raise StoreError(f"{address}: the store did not answer ({error}); try again") from error
         if not splits:
             raise UsageError(
                 f"{address}: found no index/<task>/<split>.parquet; expected a folder that "
                 "`speechrows build` wrote, or a Hub dataset published from one"
             )
         return folder
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its files are on this machine."""
+        return self.fs.protocol in ("file", ("file", "local"))
 
     def splits(self) -> list[tuple[str, str]]:
         """(task, split) of everything in the folder, sorted."""
@@ -106,17 +134,50 @@ class RowsFolder:
 
     def tokenizer_folder(self) -> str:
         """The tokenizer's folder on this machine; of a Hub dataset, a copy that is kept."""
-        if self.fs.protocol in ("file", ("file", "local")):
+        if self.is_local:
             return f"{self.root}/{TOKENIZER}"
         local = tempfile.mkdtemp(prefix="speechrows-tokenizer-")
         atexit.register(shutil.rmtree, local, ignore_errors=True)
         self.fs.get(f"{self.root}/{TOKENIZER}/", local, recursive=True)
         return local
 
+    def has(self, path: str) -> bool:
+        """Whether the folder has a file."""
+        return bool(self.fs.exists(f"{self.root}/{path}"))
+
     def open_file(self, path: str) -> Any:
         """A file of the folder, for reading at any place."""
-        return self.fs.open(f"{self.root}/{path}", "rb")
+        if self.is_local:
+            return self.fs.open(f"{self.root}/{path}", "rb")
+        ahead = _INDEX_AHEAD if path.startswith("index/") else _AHEAD
+        return self.fs.open(f"{self.root}/{path}", "rb", block_size=ahead, cache_type="readahead")
+
+    def read_range(self, path: str, start: int, stop: int) -> bytes:
+        """Some bytes of a file, and none beyond them, in one request.
+
+        Raises:
+            OSError: they can not be read, or end early; stores have other errors of their own.
+        """
+        with self.fs.open(f"{self.root}/{path}", "rb", cache_type="none") as file:
+            file.seek(start)
+            data = file.read(stop - start)
+        if len(data) != stop - start:
+            raise OSError(f"found {len(data)} bytes at {start}, expected {stop - start}")
+        return data
 
     def glob(self, pattern: str) -> list[str]:
         """The folder's files that match a pattern of the card, sorted."""
         return sorted(path[len(self.root) + 1 :] for path in self.fs.glob(f"{self.root}/{pattern}"))
+
+
+def _pinned(fs: Any, root: str) -> tuple[str, str | None]:
+    """The root of a Hub dataset at the commit that it has now, and that commit; others stay as they are."""
+    if not isinstance(fs, HfFileSystem):
+        return root, None
+    fs.invalidate_cache()  # what was missing may be there now
+    at: Any = fs.resolve_path(root)
+    if getattr(at, "repo_type", None) != "dataset":
+        return root, None
+    api = HfApi(endpoint=fs.endpoint, token=fs.token)
+    commit = str(api.dataset_info(at.repo_id, revision=at.revision).sha)
+    return f"datasets/{at.repo_id}@{commit}/{at.path_in_repo}", commit

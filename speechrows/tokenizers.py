@@ -72,6 +72,12 @@ def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """What rows are padded with: the pad token, else eos."""
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return int(str(pad))
+
+
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     """A digest of everything that decides ids: vocabulary, rules, special tokens, template."""
     # Padding and truncation are per call: the first call with them would change the digest.

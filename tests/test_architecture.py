@@ -9,17 +9,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    "types": 0, "errors": 0, "texts": 0,
+    "types": 0, "errors": 0, "flags": 0, "patience": 0, "texts": 0,
     "audio": 1, "budget": 1, "chat": 1, "codec": 1, "corpus": 1, "layout": 1, "modules": 1, "pairing": 1,
     "schema": 1, "script": 1, "tasks": 1, "tokenizers": 1, "traits": 1,
     "archive": 2, "clips": 2, "configs": 2, "forms": 2, "generated": 2, "ledger": 2, "rows": 2,
     "jsonarray": 1, "parquet": 2, "talks": 3, "textindex": 2, "waiting": 1,
     "build": 3, "options": 3, "show": 3, "stats": 3, "validate": 3,
     "builder": 4, "interop": 4, "loader": 4,
-    "generate": 5, "infos": 5,
+    "generate": 5, "hub": 5, "infos": 5, "model": 5, "preview": 5,
     "cli": 6,
 }  # fmt: skip
-NEIGHBOURS = {("errors", "types")}  # an error carries the reason that the ledger counts
+NEIGHBOURS = {
+    ("errors", "types"),  # an error carries the reason that the ledger counts
+    ("patience", "errors"),
+}
 MODULES = sorted((ROOT / "speechrows").rglob("*.py"))
 CORPORA = ["deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks"]
 
@@ -64,7 +67,27 @@ def test_a_corpus_module_imports_no_other_and_one_name_a_line(corpus: str) -> No
 
 
 # The only files that import torch; what else runs without it.
-TORCH = {"generate/mimi.py", "generate/units.py", "generate/local_model.py"}
+TORCH = {
+    *(f"generate/{name}.py" for name in ("local_model", "mimi", "units")),
+    *(
+        f"loader/{name}.py"
+        for name in ("augment", "batch", "collate", "load", "mel", "resample", "speech", "torch_dataset")
+    ),
+    *(
+        f"model/{name}.py"
+        for name in (
+            "audio_head",
+            "encoder",
+            "evaluation",
+            "lanes",
+            "omni",
+            "presets",
+            "segments",
+            "speech_lm",
+            "ttt",
+        )
+    ),
+}
 
 
 def test_torch_is_imported_in_its_files_alone_and_nowhere_when_rows_are_built() -> None:
@@ -79,6 +102,7 @@ def test_torch_is_imported_in_its_files_alone_and_nowhere_when_rows_are_built() 
 
 
 # Files and functions that are longer than the house rule, each with its reason at its head.
+LONG_FUNCTIONS = {("load.py", "load")}
 LONG_FILES = {*(f"{corpus}.py" for corpus in CORPORA), "types.py"}
 
 
@@ -88,4 +112,5 @@ def test_no_file_is_over_300_lines_and_no_function_over_40() -> None:
         assert path.name in LONG_FILES or text.count("\n") <= 300, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < 40, f"{path.name}: {node.name}"
+                length = (node.end_lineno or 0) - node.lineno
+                assert length < 40 or (path.name, node.name) in LONG_FUNCTIONS, f"{path.name}: {node.name}"

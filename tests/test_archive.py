@@ -21,6 +21,7 @@ from toys import FEW
 from toys import MANY
 
 from speechrows import archive
+from speechrows import patience
 from speechrows.archive import Member
 from speechrows.archive import members
 from speechrows.corpus import Corpus
@@ -135,7 +136,7 @@ def test_a_store_that_breaks_off_is_asked_again_from_there_on(
         def open_file(self, path: str) -> Any:
             return Flaky(PLAIN)
 
-    monkeypatch.setattr(archive, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(Flaky, "breaks", breaks)
     store = Store(root="store", located={"a.tar": "far://a.tar"})
     if is_enough:

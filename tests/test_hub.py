@@ -87,7 +87,7 @@ def test_a_store_that_does_not_answer_is_asked_again_and_never_taken_for_a_fault
 ) -> None:
     there = Corpus.open(f"hf://datasets/{corpus}")
     path = next(entry.path for entry in there.list() if entry.path.endswith(".wav"))
-    monkeypatch.setattr("speechrows.corpus._PAUSES", (0.0, 0.0))  # seconds, not what is tested
+    monkeypatch.setattr("speechrows.patience.PAUSES", (0.0, 0.0))  # seconds, not what is tested
     hub.hub.fail_next = [(403, "busy")] * 2
     assert there.read(path) == (XTTS / path).read_bytes()
     hub.hub.fail_next = [(403, "busy")] * 50

@@ -29,7 +29,7 @@ from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan import plan_epoch
 
 BUILT = "org/indexed"
-EQUAL = ("turn_number", "num_turns", "num_tokens", "num_samples", "sampling_rate")
+EQUAL = ("turn_number", "num_tokens", "num_samples", "sampling_rate")
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,32 @@ def test_row_groups_and_shards_are_where_the_rows_are(staged: Path) -> None:
                 expected = file.read_row_group(group, ["row_id"])["row_id"].to_pylist()
                 assert index.row_ids(mine[index.row_group[mine] == group].tolist()) == expected
         index.check_shard(number)
+    rows = index.plan_rows(windowed=True)
+    groups = list(zip(index.shard.tolist(), index.row_group.tolist(), strict=True))
+    assert [list(dict.fromkeys(groups))[n - 1] for n in rows.row_groups.tolist()] == groups
+    assert rows.num_bytes.tolist() == index.audio_length.tolist()
+
+
+def test_an_index_has_few_row_groups_whatever_the_shards_and_the_processes(
+    staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index.open(str(staged), "ttt")
+    assert len(index.shards) > 3
+    with pq.ParquetFile(staged / "index/ttt/train.parquet") as file:
+        assert file.num_row_groups == 1
+    monkeypatch.setattr("speechrows.build.run._INDEX_GROUP_ROWS", 40)
+    write_corpus(tmp_path / "corpus", dialogues=12, turns=10, seconds=0.5)
+    for num_proc in (1, 2):
+        build_rows(
+            tmp_path / "corpus", tmp_path / f"rows{num_proc}", num_proc=num_proc, shard_bytes=1_000_000
+        )
+    one, two = (tmp_path / f"rows{n}/index/ttt/train.parquet" for n in (1, 2))
+    assert one.read_bytes() == two.read_bytes()
+    groups = pq.read_metadata(one)
+    sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+    assert len(sizes) > 1
+    assert min(sizes[:-1]) >= 40
+    assert_same(Index.open(str(tmp_path / "rows1"), "ttt"), read_rows(tmp_path / "rows1"))
 
 
 def test_batches_of_lines_join_to_the_same_columns(staged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +171,7 @@ def test_a_shard_that_is_not_the_one_of_the_index_is_refused_by_name(spoiled: Pa
     data = bytearray(third.read_bytes())
     data[-20] ^= 1  # in the footer
     third.write_bytes(bytes(data))
-    for number, message in enumerate(("is missing", r"\d+ bytes, expected \d+", "another footer")):
+    for number, message in enumerate(("is missing", r"found \d+ bytes, expected \d+", "another footer")):
         with pytest.raises(ShortfallError, match=f"{index.shards[number].path} .*{message}"):
             index.check_shard(number)
     index.check_shard(3)

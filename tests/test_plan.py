@@ -17,15 +17,26 @@ from speechrows.loader.plan import PlanRows
 from speechrows.loader.plan import plan_epoch
 from speechrows.loader.plan.order import shuffled
 from speechrows.loader.plan.order import stable_argsort
+from speechrows.loader.plan.windows import windows
 
 WORLDS = (1, 2, 3, 4, 8)
 
 
 def made(turns: list[list[int]], *, whole=True) -> PlanRows:
-    """Rows of conversations, each a list of the tokens of its turns; 80 ms a token, and a tick more."""
+    """Rows of conversations, each a list of the tokens of its turns; 80 ms a token, and a tick more.
+
+    A token is 2 bytes to read; three conversations are a row group.
+    """
     tokens = np.array([n for turn in turns for n in turn], np.int32)
     conversations = np.repeat(np.arange(len(turns)), [len(turn) for turn in turns]).astype(np.int32)
-    return PlanRows(num_tokens=tokens, ticks=tokens * 8 + 1, conversations=conversations, whole=whole)
+    return PlanRows(
+        num_tokens=tokens,
+        ticks=tokens * 8 + 1,
+        conversations=conversations,
+        whole=whole,
+        row_groups=conversations // 3,
+        num_bytes=tokens * 2,
+    )
 
 
 CONVERSATIONS = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=8), max_size=40)
@@ -34,6 +45,7 @@ COMMON = {
     "batch_size": st.sampled_from([None, 1, 2, 3]),
     "micro_batches": st.sampled_from([1, 2, 3, 5, 24]),
     "too_long": st.just("drop"),
+    "window_bytes": st.sampled_from([None, None, 1, 5000, 20_000]),
     "seed": st.integers(-(2**40), 2**70),
 }
 BUCKETS = st.builds(PlanOptions, mode=st.just("bucket"), budget_tokens=st.integers(200, 2000), **COMMON) | (
@@ -247,7 +259,9 @@ def test_a_bucket_holds_what_its_budget_has_room_for_pads_counted(rows, options)
         assert batch.reset.all()
         assert not batch.start.any()
     sizes.sort(reverse=True)
-    for (longest, shortest, count), (next_longest, _, _) in pairwise(sizes):
+    for (longest, shortest, count), (next_longest, _, _) in (
+        pairwise(sizes) if not options.window_bytes else ()
+    ):
         assert shortest >= next_longest, "a batch of unlike lengths"
         assert count == min(options.budget // longest, options.batch_size or 10**9), "a batch not filled"
     assert (plan.num_total, plan.num_real) == (total, lengths[plan.rows].sum())
@@ -266,6 +280,86 @@ def test_fill_is_the_share_of_real_tokens(rows, options):
     if plan.num_total:
         assert plan.fill == pytest.approx(plan.num_real / plan.num_total)
         assert plan.padding == pytest.approx(1 / plan.fill)
+
+
+WINDOWED = OPTIONS.map(lambda options: replace(options, window_bytes=options.window_bytes or 9000))
+
+
+def unread_bytes(rows: PlanRows, plan: Plan) -> list[int]:
+    """After each micro-batch, the bytes of row groups that were begun and of which rows are to come."""
+    to_come = np.zeros(len(rows), bool)
+    to_come[plan.rows] = True
+    begun = np.zeros(rows.row_groups.max(initial=-1) + 1, bool)
+    found = []
+    for batch in every(plan):
+        to_come[batch.rows] = False
+        begun[rows.row_groups[batch.rows]] = True
+        found.append(int(rows.num_bytes[to_come & begun[rows.row_groups]].sum()))
+    return found
+
+
+@toys.MANY
+@given(ROWS, WINDOWED)
+def test_windows_bound_what_is_still_to_be_read_of_row_groups_that_were_begun(rows, options):
+    plan = plan_epoch(rows, options)
+    largest = max(options.window_bytes, *np.bincount(rows.row_groups, rows.num_bytes), 0)
+    at_once = {"bucket": 1, "pack": 2, "lanes": 1 + options.micro_batches * options.num_sequences}
+    assert max(unread_bytes(rows, plan), default=0) <= largest * at_once[options.mode]
+
+
+@toys.MANY
+@given(ROWS, WINDOWED)
+def test_a_window_is_whole_row_groups_as_many_as_there_is_room_for(rows, options):
+    if not len(rows):
+        return
+    window_of = windows(rows, options, 0)
+    sizes = np.bincount(rows.row_groups, rows.num_bytes)
+    windows_of_groups = [
+        np.unique(window_of[rows.row_groups == group]).tolist() for group in range(len(sizes))
+    ]
+    assert all(len(one) == 1 for one in windows_of_groups)
+    held = np.bincount([one[0] for one in windows_of_groups], sizes)
+    counts = np.bincount([one[0] for one in windows_of_groups])
+    assert (counts > 0).all()
+    assert ((held <= options.window_bytes) | (counts == 1)).all()
+    assert (held[1:] + held[:-1] > options.window_bytes).all(), "two windows where one would do"
+
+
+@toys.MANY
+@given(ROWS, WINDOWED.filter(lambda options: options.mode == "pack"))
+def test_a_sequence_has_rows_of_two_neighbouring_windows_at_most(rows, options):
+    window_of = windows(rows, options, 0) if len(rows) else np.empty(0, int)
+    opened = []
+    for batch in every(plan_epoch(rows, options)):
+        for sequence in np.unique(batch.sequence):
+            mine = window_of[batch.rows[batch.sequence == sequence]]
+            assert mine.max() - mine.min() <= 1
+            opened.append(mine.min())
+    assert opened == sorted(opened)
+
+
+def test_row_groups_come_in_another_order_each_epoch_and_rows_of_a_window_are_mixed():
+    rows = like_deepdialogue(20_000)
+    rows = replace(rows, row_groups=rows.conversations // 12, num_bytes=rows.ticks * 480)
+    for options in (
+        PlanOptions(budget_seconds=400, window_bytes=200 << 20),
+        PlanOptions(mode="pack", context=8192, window_bytes=200 << 20, pad_to_multiple_of=64),
+        PlanOptions(mode="lanes", context=8192, window_bytes=200 << 20, pad_to_multiple_of=64),
+    ):
+        orders = [
+            list(dict.fromkeys(rows.row_groups[plan_epoch(rows, options, epoch=e).rows])) for e in (0, 1)
+        ]
+        assert orders[0] != orders[1]
+        if options.mode != "lanes":
+            batches = every(plan_epoch(rows, options))
+            groups = [len(np.unique(rows.row_groups[batch.rows])) for batch in batches]
+            assert np.median(groups) >= 4, "batches of one row group"
+
+
+def test_windows_without_row_groups_are_refused():
+    rows = replace(made([[1]]), row_groups=None)
+    with pytest.raises(UsageError, match="window_bytes: found rows without row groups and bytes"):
+        plan_epoch(rows, PlanOptions(budget_tokens=10, window_bytes=5))
 
 
 TOO_LONG = made([[10, 20], [30, 2000, 40], [500], [1500, 5]])
@@ -422,6 +516,11 @@ def test_padding_is_low_on_turns_like_deepdialogues():
     assert plan_epoch(rows, PlanOptions(mode="lanes", micro_batches=8, **context)).fill > 0.95
     turns = plan_epoch(rows, PlanOptions(mode="lanes", micro_batches=8, close_on="turn", **context))
     assert turns.fill < 0.8, "turn by turn, pads take a fifth"
+    rows = replace(rows, row_groups=rows.conversations // 13, num_bytes=rows.ticks * 480)  # 24 kHz
+    window = {"window_bytes": 512 << 20}
+    assert plan_epoch(rows, PlanOptions(budget_seconds=400, **window)).padding < 1.06
+    assert plan_epoch(rows, PlanOptions(mode="pack", **context, **window)).fill > 0.95
+    assert plan_epoch(rows, PlanOptions(mode="lanes", micro_batches=8, **context, **window)).fill > 0.95
     short = plan_epoch(replace(rows, whole=False), PlanOptions(mode="pack", context=8192))
     assert short.fill > 0.99
 

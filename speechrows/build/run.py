@@ -1,6 +1,8 @@
 """A build from start to card: claim the folder, build what is missing, merge, describe."""
 
 import json
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from speechrows.layout import TOKENIZER
 from speechrows.layout import index_path
 from speechrows.types import Shard
 from speechrows.types import Task
+
+_INDEX_GROUP_ROWS = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +98,18 @@ def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:
 
 def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[dict[str, Any]]]) -> None:
     """The card of every task in the folder that is finished; the last file to be written."""
-    finished = {name: c for name, c in commits.items() if _is_indexed(out, name, c)}
-    ledgers = {name: _merge_ledgers(c) for name, c in finished.items()}
-    state.write_text(out / CARD, card.render(job.builder, job.about, finished, ledgers, job.unions), out)
+    recipes = json.loads(state.recipe_file(out).read_text("utf-8"))["tasks"]
+    tasks = {
+        name: card.Built(commits=c, ledger=_merge_ledgers(c), recipe=recipes[name])
+        for name, c in commits.items()
+        if _is_indexed(out, name, c)
+    }
+    text, pictures = card.describe(out, job.builder, job.about, tasks, job.unions, job.tokenizer)
+    for path, data in pictures.items():
+        (state.temporary_folder(out) / path).parent.mkdir(parents=True, exist_ok=True)
+        (state.temporary_folder(out) / path).write_bytes(data)
+    state.replace_folder(state.temporary_folder(out) / card.PICTURES, out / card.PICTURES)
+    state.write_text(out / CARD, text, out)
 
 
 def _is_indexed(out: Path, task: str, commits: Sequence[dict[str, Any]]) -> bool:
@@ -145,15 +158,27 @@ def _merge_indexes(
             "form": form_options(recipe),
         }
         temporary = state.temporary_folder(out) / f"{split}.parquet"
+        metadata = {"speechrows": json.dumps(facts, sort_keys=True)}
         writer: pq.ParquetWriter | None = None
-        for file in mine:
-            part: pa.Table = pq.read_table(state.task_folder(out, task) / file["index"])
-            part = part.replace_schema_metadata({"speechrows": json.dumps(facts, sort_keys=True)})
-            writer = writer or pq.ParquetWriter(temporary, part.schema, compression="zstd")
-            writer.write_table(part)
+        for group in _joined(pq.read_table(state.task_folder(out, task) / file["index"]) for file in mine):
+            lines = group.replace_schema_metadata(metadata)
+            writer = writer or pq.ParquetWriter(temporary, lines.schema, compression="zstd")
+            writer.write_table(lines, row_group_size=len(lines))
         assert writer is not None
         writer.close()
         state.publish(temporary, out / index_path(task, split))
+
+
+def _joined(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """As many parts together as it takes for a row group: many small ones are read slowly."""
+    pending: list[pa.Table] = []
+    for part in parts:
+        pending.append(part)
+        if sum(map(len, pending)) >= _INDEX_GROUP_ROWS:
+            yield pa.concat_tables(pending).unify_dictionaries()
+            pending = []
+    if pending:
+        yield pa.concat_tables(pending).unify_dictionaries()
 
 
 def _remove_strays(out: Path, task: str, commits: Sequence[dict[str, Any]]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,12 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.layout import CARD
 from speechrows.layout import RowsFolder
-from speechrows.layout import footer_digest
 from speechrows.layout import index_path
 from speechrows.loader.plan import PlanRows
 from speechrows.loader.plan.values import TICKS_PER_SECOND
+from speechrows.loader.shards import IndexedShard
+from speechrows.loader.shards import check_shard
+from speechrows.loader.shards import listed_shards
 from speechrows.tasks import TASKS
 from speechrows.types import Int32
 
@@ -45,17 +46,6 @@ _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IndexedShard:
-    """A parquet file of rows, and what its index was bound to when it was written."""
-
-    path: str
-    task: str
-    num_rows: int
-    size: int
-    footer_sha256: str
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Index:
     """The rows of a config and split, in file order. Each column is an array [R].
@@ -73,7 +63,6 @@ class Index:
     conversation: Int32
     shard: Int32
     turn_number: Int32
-    num_turns: Int32
     num_tokens: Int32
     padded_tokens: Int32
     num_samples: Int64
@@ -95,7 +84,7 @@ class Index:
         """
         if isinstance(folder, str):
             folder = _open_folder(folder)
-        shards, facts = _shards(folder, _patterns(folder, config, split), split)
+        shards, facts = listed_shards(folder, _patterns(folder, config, split), split)
         num_rows = sum(shard.num_rows for shard in shards)
         kinds = {**_COLUMNS, "conversation": np.int32, "shard": np.int32}
         columns: dict[str, Any] = {name: np.empty(num_rows, kind) for name, kind in kinds.items()}
@@ -105,8 +94,10 @@ class Index:
                 f"{folder.address}: index/…/{split}.parquet has {at} lines of {config}, its shards promise "
                 f"{num_rows} rows; build or download it again"
             )
+        pa.default_memory_pool().release_unused()
+        num_turns = columns.pop("num_turns")
         index = Index(folder=folder, config=config, split=split, shards=shards, facts=facts, **columns)
-        index._check_turns()
+        index._check_turns(num_turns)
         return index
 
     @property
@@ -120,14 +111,21 @@ class Index:
         """What rows, or conversations, are padded to a multiple of: the most that a task of these asks."""
         return max(TASKS[task].pad_to_multiple_of for task in self.facts)
 
-    def plan_rows(self) -> PlanRows:
-        """What a plan needs to know of the rows."""
-        ticks = -(-self.num_samples * TICKS_PER_SECOND // self.sampling_rate)
+    def plan_rows(self, *, windowed: bool = False) -> PlanRows:
+        """What a plan needs to know of the rows; where it is `windowed`, of row groups and bytes too."""
+        ticks = self.num_samples * -TICKS_PER_SECOND
+        ticks //= self.sampling_rate
+        row_groups = None
+        if windowed:
+            begins = (np.diff(self.row_group, prepend=-1) != 0) | (np.diff(self.shard, prepend=-1) != 0)
+            row_groups = np.cumsum(begins, dtype=np.int32)
         return PlanRows(
             num_tokens=self.num_tokens,
-            ticks=ticks.astype(np.int32),
+            ticks=np.negative(ticks, out=ticks).astype(np.int32),
             conversations=self.conversation,
             whole=self.whole,
+            row_groups=row_groups,
+            num_bytes=self.audio_length if windowed else None,
         )
 
     def row_id(self, row: int) -> str:
@@ -153,24 +151,9 @@ class Index:
         Raises:
             ShortfallError: it is not there, or another.
         """
-        shard = self.shards[number]
-        try:
-            with self.folder.open_file(shard.path) as file:
-                size = file.seek(0, 2)
-                digest = footer_digest(file) if size == shard.size else ""
-        except FileNotFoundError as error:
-            raise ShortfallError(
-                f"{self.folder.address}: {shard.path} is missing; the index promises {shard.num_rows} rows "
-                "in it. Build or download it again"
-            ) from error
-        if size != shard.size or digest != shard.footer_sha256:
-            found = f"{size} bytes, expected {shard.size}" if size != shard.size else "another footer"
-            raise ShortfallError(
-                f"{self.folder.address}: {shard.path} is not the file that its index was made of: {found}. "
-                "It was changed, or is of another build; build or download the folder again"
-            )
+        check_shard(self.folder, self.shards[number])
 
-    def _check_turns(self) -> None:
+    def _check_turns(self, num_turns: Int32) -> None:
         """See that each conversation of a whole task is there, its turns in order from 0 on."""
         whole = np.broadcast_to(self.whole, len(self))
         for at in range(0, len(self), _BATCH_ROWS):
@@ -182,14 +165,14 @@ class Index:
             ends = np.diff(numbers, append=after) != 0
             expected = np.where(begins, 0, np.append(before[0], turns[:-1]) + 1)
             wrong = turns != expected
-            wrong |= ends & (turns + 1 != self.num_turns[here])
+            wrong |= ends & (turns + 1 != num_turns[here])
             wrong &= whole[here]
             if wrong.any():
                 i = int(wrong.argmax())
                 place = f"in the place of {expected[i]}" if turns[i] != expected[i] else "the last"
                 raise ShortfallError(
                     f"{self.row_id(at + i)}: its conversation is not whole in the index: turn {turns[i]} "
-                    f"stands {place}, expected 0 to {self.num_turns[at + i] - 1} in order. Build or "
+                    f"stands {place}, expected 0 to {num_turns[at + i] - 1} in order. Build or "
                     "download the folder again"
                 )
 
@@ -233,28 +216,6 @@ def _patterns(folder: RowsFolder, config: str, split: str) -> list[str]:
             f"{folder.address}: {config} has no split {split!r}; it has {', '.join(configs[config])}"
         )
     return configs[config][split]
-
-
-def _shards(
-    folder: RowsFolder, patterns: Sequence[str], split: str
-) -> tuple[tuple[IndexedShard, ...], dict[str, Mapping[str, Any]]]:
-    """The shards that match patterns `data/<task>/…`, in the order of their indexes; each task's facts."""
-    tasks = list(dict.fromkeys(pattern.split("/")[1] for pattern in patterns))
-    unknown = [task for task in tasks if task not in TASKS]
-    if unknown:
-        raise UsageError(
-            f"{folder.address}: its card lists {patterns[0]}; expected data/<task>/…, of a task of speechrows"
-        )
-    facts = {task: folder.index_facts(task, split) for task in tasks}
-    shards = tuple(
-        IndexedShard(
-            path=path, task=task, num_rows=one["rows"], size=one["size"], footer_sha256=one["footer_sha256"]
-        )
-        for task in tasks
-        for path, one in sorted(facts[task]["shards"].items())
-        if any(fnmatchcase(path, pattern) for pattern in patterns)
-    )
-    return shards, facts
 
 
 def _batches(

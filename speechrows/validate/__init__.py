@@ -69,7 +69,6 @@ def _validate_split(
 ) -> Iterator[str]:
     """Check the rows of a split; yields their ids."""
     tokenizer = tokenizers.open_tokenizer(folder.tokenizer_folder())
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     context = Context(
         task=task_of(task),
         split=split,
@@ -77,7 +76,7 @@ def _validate_split(
         tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
         form=compile_form(tokenizer, task_of(task), facts.get("form", {})),
         audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
-        pad_id=int(str(pad)),
+        pad_id=tokenizers.pad_id(tokenizer),
         special_ids=frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),
     )
     conversations = Conversations(context.task, report)

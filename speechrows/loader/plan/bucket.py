@@ -1,5 +1,8 @@
 """Mode `bucket`: rows of like length together, under a budget of seconds or tokens with their padding."""
 
+from bisect import bisect_right
+from itertools import pairwise
+
 import numpy as np
 
 from speechrows.loader.plan.order import OF_GROUPS
@@ -12,21 +15,33 @@ from speechrows.loader.plan.units import without_too_long
 from speechrows.loader.plan.values import Plan
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import PlanRows
+from speechrows.loader.plan.windows import by_window
+from speechrows.loader.plan.windows import windows
 from speechrows.types import Int32
 
 
 def bucket(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan:
-    """Random order, sorted by length, cut into batches, the batches shuffled."""
+    """Random order, sorted by length, cut into batches, the batches shuffled; each window by itself."""
     lengths = rows.num_tokens if options.budget_tokens is not None else rows.ticks
     lengths = np.maximum(lengths, 1)
-    kept = without_too_long(rows, lengths, options, name)
-    placed = kept[shuffled(len(kept), options.seed, epoch, OF_ROWS)]
+    placed = without_too_long(rows, lengths, options, name)
+    placed = placed[shuffled(len(placed), options.seed, epoch, OF_ROWS)]
     keys = lengths[placed]
-    placed = placed[stable_argsort(keys.max(initial=0) - keys)]  # longest first, else in random order
+    np.subtract(keys.max(initial=0), keys, out=keys)
+    placed = placed[stable_argsort(keys)]  # longest first, else in random order
+    del keys  # large, where there are many rows
+    window_of = windows(rows, options, epoch)
+    edges = np.array([0, len(placed)])
+    if window_of is not None:
+        placed = by_window(placed, window_of[placed])
+        edges = np.append(edges, np.flatnonzero(np.diff(window_of[placed])) + 1)
+        edges.sort()
     sizes = lengths[placed]
-    begins = _cut(sizes, options)
+    begins = np.concatenate([_cut(sizes[at:end], options) + at for at, end in pairwise(edges.tolist())])
     ends = np.append(begins[1:], len(placed)) if len(begins) else begins
     order = shuffled(len(begins), options.seed, epoch, OF_GROUPS)
+    if window_of is not None:
+        order = by_window(order, window_of[placed[begins[order]]])
     nothing = np.broadcast_to(np.int32(0), placed.shape)  # every row stands alone, from slot 0 on
     return Plan(
         options=options,
@@ -36,7 +51,7 @@ def bucket(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan
         positions=nothing,
         begins=begins[order].astype(np.int32)[:, None],
         ends=ends[order].astype(np.int32)[:, None],
-        num_dropped=len(rows) - len(kept),
+        num_dropped=len(rows) - len(placed),
         num_real=int(sizes.sum(dtype=np.int64)),
         num_total=int(((ends - begins) * sizes[begins]).sum()),
     )
@@ -47,12 +62,11 @@ def _cut(sizes: Int32, options: PlanOptions) -> Int64:
 
     Batches that begin with rows of one length are equally large, so the loop is over lengths.
     """
-    edges = [0, *(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
+    edges = [*(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
     at, parts = 0, [np.empty(0, np.int64)]
-    for edge in edges[1:]:
-        if at < edge:
-            size = options.budget // int(sizes[at])
-            size = min(size, options.batch_size or size)
-            parts.append(np.arange(at, edge, size))
-            at = int(parts[-1][-1]) + size
+    while at < len(sizes):
+        size = options.budget // int(sizes[at])
+        size = min(size, options.batch_size or size)
+        parts.append(np.arange(at, edges[bisect_right(edges, at)], size))
+        at = int(parts[-1][-1]) + size
     return np.concatenate(parts)

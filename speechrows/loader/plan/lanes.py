@@ -24,7 +24,8 @@ def lanes(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan:
     units = draw(rows, options, epoch, name, undivided=False)
     placed = stream(rows, units.firsts, units.counts, options)
     num_lanes = options.micro_batches * options.num_sequences
-    firsts = _steps(placed, _cuts(placed, units.counts, num_lanes), options.num_slots)  # [steps + 1, lanes]
+    cuts = _cuts(placed, num_lanes)
+    firsts = _steps(placed, rows.num_tokens, cuts, options.num_slots)  # [steps + 1, lanes]
     by_lane = firsts[:-1].T.ravel(), firsts[1:].T.ravel()  # in this order they follow one another
     shape = (-1, options.num_sequences)
     return Plan(
@@ -32,30 +33,29 @@ def lanes(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan:
         epoch=epoch,
         rows=placed.rows,
         starts=placed.starts(*by_lane),
-        positions=placed.positions,
+        positions=placed.positions(),
         begins=firsts[:-1].astype(np.int32).reshape(shape),
         ends=firsts[1:].astype(np.int32).reshape(shape),
         num_dropped=units.num_dropped,
-        num_real=int(placed.num_tokens.sum(dtype=np.int64)),
+        num_real=placed.num_tokens,
         num_total=(len(firsts) - 1) * num_lanes * options.num_slots,
     )
 
 
-def _cuts(placed: Stream, counts: Int32, num_lanes: int) -> Int64:
+def _cuts(placed: Stream, num_lanes: int) -> Int64:
     """The first row of each lane, and the last one's end: where units end, nearest to equal parts."""
-    edges = np.append(0, np.cumsum(counts, dtype=np.int64))
-    if not len(counts):
+    if len(placed.edges) == 1:
         return np.zeros(num_lanes + 1, np.int64)
-    slots = placed.before[edges]
+    slots = placed.before[placed.edges]
     targets = np.arange(num_lanes + 1) * slots[-1] // num_lanes
     after = np.searchsorted(slots, targets).clip(1)
     nearest = after - (targets - slots[after - 1] < slots[after] - targets)
-    return edges[nearest]
+    return placed.edges[nearest].astype(np.int64)
 
 
-def _steps(placed: Stream, cuts: Int64, num_slots: int) -> Int64:
+def _steps(placed: Stream, num_tokens: Int32, cuts: Int64, num_slots: int) -> Int64:
     """The row at which each lane begins each step."""
-    real_ends = placed.before[:-1] + placed.num_tokens  # pads need no room: they may be cut off
+    real_ends = placed.before[:-1] + num_tokens[placed.rows]  # pads need no room: they may be cut off
     at, ends = cuts[:-1], cuts[1:]
     steps = [at]
     while (at < ends).any():

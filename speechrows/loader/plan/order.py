@@ -10,6 +10,7 @@ Int64 = npt.NDArray[np.int64]
 # What a shuffle is for: each has random numbers of its own.
 OF_ROWS = 0
 OF_GROUPS = 1  # micro-batches, sequences
+OF_ROW_GROUPS = 2
 
 
 def shuffled(count: int, seed: int, epoch: int, purpose: int) -> Int32:

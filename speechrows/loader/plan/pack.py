@@ -1,6 +1,11 @@
-"""Mode `pack`: sequences of `context` slots, filled best-fit with whole units in random order."""
+"""Mode `pack`: sequences of `context` slots, filled best-fit with whole units in random order.
+
+In windows, a sequence takes units of the window in which it is opened, and of the next; then it is
+closed, as full as it is. Sequences come in the order of the windows in which they are opened.
+"""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -9,11 +14,13 @@ from speechrows.loader.plan.order import Int64
 from speechrows.loader.plan.order import shuffled
 from speechrows.loader.plan.order import stable_argsort
 from speechrows.loader.plan.units import Name
+from speechrows.loader.plan.units import Units
 from speechrows.loader.plan.units import draw
 from speechrows.loader.plan.units import stream
 from speechrows.loader.plan.values import Plan
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import PlanRows
+from speechrows.loader.plan.windows import by_window
 from speechrows.types import Int32
 
 # Of units far shorter than the context, most are strung together in random order, a string a
@@ -29,9 +36,9 @@ _OPEN = 1 / 1000
 def pack(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan:
     """Units in random order, each into the sequence that it leaves the least room in."""
     units = draw(rows, options, epoch, name, undivided=True)
-    sequence_of = _assign(units.slots, options)
+    sequence_of = _assign(units, options)
     num_sequences = int(sequence_of.max(initial=-1)) + 1
-    sequence_of = shuffled(num_sequences, options.seed, epoch, OF_GROUPS)[sequence_of]
+    sequence_of = _ranks(sequence_of, num_sequences, units.windows, options, epoch)[sequence_of]
     ends = np.cumsum(np.bincount(sequence_of, units.counts, num_sequences)).astype(np.int64)
     begins = np.append(0, ends)[:-1]
     order = stable_argsort(sequence_of)  # in a sequence, units stand as they came
@@ -43,11 +50,11 @@ def pack(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan:
         epoch=epoch,
         rows=placed.rows,
         starts=placed.starts(begins, ends),
-        positions=placed.positions,
+        positions=placed.positions(),
         begins=_micro_batches(begins, options),
         ends=_micro_batches(ends, options),
         num_dropped=num_dropped,
-        num_real=int(placed.num_tokens.sum(dtype=np.int64)),
+        num_real=placed.num_tokens,
         num_total=num_sequences * options.num_slots,
     )
 
@@ -58,16 +65,35 @@ def _micro_batches(sequences: Int64, options: PlanOptions) -> Int32:
     return np.pad(sequences, (0, empty)).astype(np.int32).reshape(-1, options.num_sequences)
 
 
-def _assign(lengths: Int32, options: PlanOptions) -> Int32:
+def _ranks(
+    sequence_of: Int32, num_sequences: int, windows: Int32 | None, options: PlanOptions, epoch: int
+) -> Int32:
+    """The place of each sequence, at random; in windows, among those that are opened in its own."""
+    ranks = shuffled(num_sequences, options.seed, epoch, OF_GROUPS)
+    if windows is not None:
+        opened = np.empty(num_sequences, np.int32)
+        opened[sequence_of[::-1]] = windows[::-1]  # of equal places the last is written: the first unit's
+        order = np.argsort(ranks).astype(np.int32)
+        ranks[by_window(order, opened[order])] = np.arange(num_sequences)
+    return ranks
+
+
+def _assign(units: Units, options: PlanOptions) -> Int32:
     """The sequence of each unit, numbered as they are opened."""
+    lengths = units.slots
     if not len(lengths):  # all of them were dropped
         return lengths
-    firsts = _strung(lengths, options.num_slots)
+    edges = np.array([0, len(lengths)])
+    if units.windows is not None:
+        edges = np.append(np.flatnonzero(np.diff(units.windows, prepend=-1)), len(lengths))
+    parts = [_strung(lengths[at:end], options.num_slots) + at for at, end in pairwise(edges.tolist())]
+    firsts = np.concatenate(parts)
     items = np.add.reduceat(lengths, firsts)
     counts = np.diff(firsts, append=len(lengths))
     quantum = math.gcd(options.num_slots, int(np.gcd.reduce(items, initial=0)))  # fewer rooms to tell apart
     crumb = int(np.quantile(lengths, _CRUMB, method="lower")) // quantum
-    sequence_of = best_fit((items // quantum).tolist(), options.num_slots // quantum, crumb)
+    edges = np.searchsorted(firsts, edges)
+    sequence_of = best_fit((items // quantum).tolist(), edges.tolist(), options.num_slots // quantum, crumb)
     return np.repeat(np.array(sequence_of, np.int32), counts)
 
 
@@ -88,37 +114,72 @@ def _strung(lengths: Int32, num_slots: int) -> Int64:
     return np.array(firsts)
 
 
-def best_fit(lengths: list[int], capacity: int, crumb: int) -> list[int]:
+def best_fit(lengths: list[int], edges: list[int], capacity: int, crumb: int) -> list[int]:
     """On-line best fit: the bin of each length, in the order in which they come.
 
-    Bins lie on stacks by the room left in them; a bit of `rooms` says which stacks hold any. Taking
-    each as it comes keeps a bin's contents random: sorted by length, it would hold equal ones.
+    `edges` are where windows begin, and the end: a bin is open in the window that opens it and the next.
+    Taking each as it comes keeps a bin's contents random: sorted by length, it would hold equal ones.
     """
-    stacks: list[list[int]] = [[] for _ in range(capacity + 1)]
-    rooms, num_bins, open_room, to_come = 0, 0, 0, sum(lengths)
-    bins: list[int] = []
-    for length in lengths:
-        fitting = rooms >> length
-        if fitting and not fitting & 1:  # none exactly: one that leaves no crumb
-            larger = fitting >> crumb << crumb
-            if larger or open_room < to_come * _OPEN:
-                fitting = larger
-        if fitting:
-            room = length + (fitting & -fitting).bit_length() - 1
-            stack = stacks[room]
-            chosen = stack.pop()
-            if not stack:
-                rooms ^= 1 << room
-        else:
-            room, chosen = capacity, num_bins
-            num_bins += 1
-            open_room += capacity
-        bins.append(chosen)
-        open_room -= length
-        to_come -= length
-        left = room - length
-        if left:
-            if not stacks[left]:
-                rooms |= 1 << left
-            stacks[left].append(chosen)
-    return bins
+    bins = _Bins(capacity, crumb)
+    found: list[int] = []
+    for at, end, after in zip(edges, edges[1:], [*edges[2:], edges[-1]], strict=False):
+        oldest = bins.count
+        found += bins.fill(lengths[at:end], sum(lengths[at:after]))
+        if end < after:
+            bins.close(oldest)
+    return found
+
+
+class _Bins:
+    """Bins lie on stacks by the room left in them; a bit of `rooms` says which stacks hold any."""
+
+    def __init__(self, capacity: int, crumb: int) -> None:
+        self._stacks: list[list[int]] = [[] for _ in range(capacity + 1)]
+        self._rooms, self._open_room = 0, 0
+        self._capacity, self._crumb = capacity, crumb
+        self.count = 0
+
+    def fill(self, lengths: list[int], to_come: int) -> list[int]:
+        """The bin of each length; `to_come` is what open bins may take before they are closed."""
+        stacks, rooms, open_room = self._stacks, self._rooms, self._open_room
+        capacity, crumb, num_bins = self._capacity, self._crumb, self.count
+        bins: list[int] = []
+        for length in lengths:
+            fitting = rooms >> length
+            if fitting and not fitting & 1:  # none exactly: one that leaves no crumb
+                larger = fitting >> crumb << crumb
+                if larger or open_room < to_come * _OPEN:
+                    fitting = larger
+            if fitting:
+                room = length + (fitting & -fitting).bit_length() - 1
+                stack = stacks[room]
+                chosen = stack.pop()
+                if not stack:
+                    rooms ^= 1 << room
+            else:
+                room, chosen = capacity, num_bins
+                num_bins += 1
+                open_room += capacity
+            bins.append(chosen)
+            open_room -= length
+            to_come -= length
+            left = room - length
+            if left:
+                if not stacks[left]:
+                    rooms |= 1 << left
+                stacks[left].append(chosen)
+        self._rooms, self._open_room, self.count = rooms, open_room, num_bins
+        return bins
+
+    def close(self, oldest: int) -> None:
+        """Close the bins that were opened before bin `oldest`."""
+        rooms = self._rooms
+        while rooms:
+            room = (rooms & -rooms).bit_length() - 1
+            rooms ^= 1 << room
+            stack = self._stacks[room]
+            kept = [one for one in stack if one >= oldest]
+            self._open_room -= room * (len(stack) - len(kept))
+            self._stacks[room] = kept
+            if not kept:
+                self._rooms ^= 1 << room

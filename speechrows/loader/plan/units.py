@@ -15,6 +15,8 @@ from speechrows.loader.plan.order import shuffled
 from speechrows.loader.plan.values import TICKS_PER_SECOND
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import PlanRows
+from speechrows.loader.plan.windows import by_window
+from speechrows.loader.plan.windows import windows
 from speechrows.types import Int32
 
 Name = Callable[[int], str]
@@ -27,6 +29,7 @@ class Units:
     firsts: Int32
     counts: Int32
     slots: Int32
+    windows: Int32 | None  # of each, in the order of the units
     num_dropped: int  # rows
 
 
@@ -34,17 +37,22 @@ class Units:
 class Stream:
     """Rows one after another, with the slots each takes: its tokens, and pads that close it or its unit.
 
-    `before` [R+1] are the slots before a row, then their sum; `positions` those of its unit alone.
+    `before` [R+1] are the slots before a row, then their sum; `edges` [U+1] are the places where units
+    begin, and the end.
     """
 
     rows: Int32
-    num_tokens: Int32
+    num_tokens: int  # in all
     before: Int64
-    positions: Int32
+    edges: Int32
+
+    def positions(self) -> Int32:
+        """The slots of its unit before each row."""
+        return _since(self.before, self.edges[:-1], np.diff(self.edges))
 
     def starts(self, begins: Int64, ends: Int64) -> Int32:
         """Each row's first slot in its sequence, of sequences that follow one another."""
-        return (self.before[:-1] - np.repeat(self.before[begins], ends - begins)).astype(np.int32)
+        return _since(self.before, begins, ends - begins)
 
 
 def unit_firsts(rows: PlanRows) -> Int32:
@@ -56,7 +64,7 @@ def unit_firsts(rows: PlanRows) -> Int32:
 
 
 def draw(rows: PlanRows, options: PlanOptions, epoch: int, name: Name, *, undivided: bool) -> Units:
-    """The epoch's units in random order, but for those too long for the context.
+    """The epoch's units in random order, window by window, but for those too long for the context.
 
     A unit is too long if one of its rows is; where it is to stay `undivided`, if all of it is.
     """
@@ -77,10 +85,14 @@ def draw(rows: PlanRows, options: PlanOptions, epoch: int, name: Name, *, undivi
         raise _too_long(name(row), found, "context", options.context, needed)
     order = np.flatnonzero(fits).astype(np.int32)
     order = order[shuffled(len(order), options.seed, epoch, OF_ROWS)]
+    window_of = windows(rows, options, epoch)  # a unit's is that of its first row
+    if window_of is not None:
+        order = by_window(order, window_of[firsts[order]])
     return Units(
         firsts=firsts[order],
         counts=counts[order],
         slots=slots[order],
+        windows=None if window_of is None else window_of[firsts[order]],
         num_dropped=len(rows) - int(counts[fits].sum()),
     )
 
@@ -89,15 +101,15 @@ def stream(rows: PlanRows, firsts: Int32, counts: Int32, options: PlanOptions) -
     """The rows of units, one unit after another, closed as the options say."""
     placed = expanded(firsts, counts)
     num_tokens = rows.num_tokens[placed]
-    slots = row_slots(num_tokens, options).copy()
-    ends = np.cumsum(counts, dtype=np.int32)
+    slots = row_slots(num_tokens, options)
+    edges = np.append(np.int32(0), np.cumsum(counts, dtype=np.int32))
+    total = int(num_tokens.sum(dtype=np.int64))
     if options.close_on == "conversation" and options.pad_to_multiple_of > 1 and len(placed):
-        totals = np.add.reduceat(slots, ends - counts)
-        slots[ends - 1] += -totals % options.pad_to_multiple_of
+        totals = np.add.reduceat(slots, edges[:-1])
+        slots[edges[1:] - 1] += -totals % options.pad_to_multiple_of
     before = np.zeros(len(placed) + 1, np.int64)
     np.cumsum(slots, out=before[1:])
-    positions = (before[:-1] - np.repeat(before[ends - counts], counts)).astype(np.int32)
-    return Stream(rows=placed, num_tokens=num_tokens, before=before, positions=positions)
+    return Stream(rows=placed, num_tokens=total, before=before, edges=edges)
 
 
 def row_slots(num_tokens: Int32, options: PlanOptions) -> Int32:
@@ -122,6 +134,13 @@ def without_too_long(
         found = f"{rows.ticks[worst] / TICKS_PER_SECOND:g} s, {found}"
         raise _too_long(name(worst), found, "budget_seconds", options.budget_seconds, needed)
     return np.flatnonzero(fits).astype(np.int32)
+
+
+def _since(before: Int64, begins: Any, counts: Any) -> Int32:
+    """The slots of each row since the begin of its range; the ranges follow one another."""
+    since = before[:-1].astype(np.int32)  # this may wrap around, and the difference back
+    since -= np.repeat(before[begins].astype(np.int32), counts)
+    return since
 
 
 def _multiple(lengths: Any, multiple: int) -> Any:

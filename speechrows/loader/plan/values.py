@@ -29,13 +29,16 @@ class PlanRows:
 
     `num_tokens` are those before padding; `ticks` the audio's length in 10 ms, rounded up.
     `conversations` are numbers that change where a conversation begins. `whole` says whether the
-    row's task promises whole conversations: elsewhere a row is one alone.
+    row's task promises whole conversations: elsewhere a row is one alone. Windows need `row_groups`,
+    numbers that change where a row group begins, and `num_bytes`, what is read for a row.
     """
 
     num_tokens: Int32
     ticks: Int32
     conversations: Int32
     whole: npt.NDArray[np.bool_] | bool
+    row_groups: Int32 | None = None
+    num_bytes: Int32 | None = None
 
     def __len__(self) -> int:
         return len(self.num_tokens)
@@ -48,6 +51,10 @@ class PlanOptions:
     `bucket` takes one budget: of seconds or of tokens, pads counted; `batch_size` may cap its rows.
     `pack` and `lanes` take `context`, the slots of a sequence, and `batch_size`, their number.
     `pad_to_multiple_of` is the task's: conversations are closed on it, or turns are (`close_on`).
+
+    Rows are shuffled over the whole epoch; with `window_bytes`, inside windows of row groups in random
+    order, each of at most so many bytes (or one row group). `bucket` then ends a window before it
+    begins the next, and a sequence of `pack` has rows of two neighbouring windows at most.
     """
 
     mode: Mode = "bucket"
@@ -59,6 +66,7 @@ class PlanOptions:
     pad_to_multiple_of: int = 1
     close_on: CloseOn = "conversation"
     too_long: TooLong = "error"
+    window_bytes: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,7 +74,15 @@ class PlanOptions:
                             ("too_long", ("error", "drop"))):  # fmt: skip
             if getattr(self, name) not in words:
                 raise UsageError(f"{name}: found {getattr(self, name)!r}, expected {' or '.join(words)}")
-        for name in ("budget_seconds", "budget_tokens", "context", "batch_size", "micro_batches"):
+        positive = (
+            "budget_seconds",
+            "budget_tokens",
+            "context",
+            "batch_size",
+            "micro_batches",
+            "window_bytes",
+        )
+        for name in positive:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name}: found {value!r}, expected a number above 0")
@@ -200,19 +216,22 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
         """Micro-batches that every rank runs in a step, one after another."""
         return -(-self.options.micro_batches // world_size)
 
-    def for_rank(self, rank: int, world_size: int, start_step: int | None = None) -> Iterator[MicroBatch]:
+    def for_rank(
+        self, rank: int, world_size: int, start_step: int | None = None, done: int = 0
+    ) -> Iterator[MicroBatch]:
         """What a rank runs: micro-batches rank, rank + world_size, … of each step.
 
         Every rank gets `num_rounds` of each step: where a step has no more, an empty one. `start_step`
-        counts from the epoch's beginning, whatever was cut off this plan.
+        counts from the epoch's beginning, whatever was cut off this plan; of that step, the first `done`
+        micro-batches are left out.
         """
         if not 0 <= rank < world_size:
             raise UsageError(f"rank: found {rank} of {world_size}, expected 0 to {world_size - 1}")
-        first = self.first_step if start_step is None else start_step
-        numbers = range(rank, self.num_rounds(world_size) * world_size, world_size)
+        first, count = self.first_step if start_step is None else start_step, self.options.micro_batches
         for step in range(first, self.first_step + len(self)):
-            for number in numbers:
-                yield self._micro_batch(step, number if number < self.options.micro_batches else None)
+            for number in range(done, count, world_size):
+                yield self._micro_batch(step, number + rank if number + rank < count else None)
+            done = 0
 
     def _micro_batch(self, step: int, number: int | None) -> MicroBatch:
         if number is None:

@@ -1,0 +1,87 @@
+"""A clip's bytes to int16 samples: as they are where they are mono PCM 16 WAV, else by libsndfile."""
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from speechrows.errors import BadClipError
+from speechrows.types import Int16
+from speechrows.types import Reason
+
+UInt8 = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.integer[Any]]
+
+SHORTEST_HEAD, LONGEST_HEAD = 44, 256  # bytes before the samples of a WAV that is read as it is
+_FULL_SCALE = 1 << 15
+_FORM = np.frombuffer(
+    struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, 0, 0, 2, 16), "<u4"
+)
+_DATA = int.from_bytes(b"data", "little")
+
+
+def may_be_plain(lengths: Ints, num_samples: Ints) -> Bools:
+    """Which clips of so many bytes and samples [N] can be mono PCM 16 WAV: the samples, and a head."""
+    heads = lengths - 2 * num_samples
+    return (heads >= SHORTEST_HEAD) & (heads <= LONGEST_HEAD)
+
+
+def are_plain(heads: UInt8, sizes: Ints, num_samples: Ints, sampling_rates: Ints) -> Bools:
+    """Which clips [N] are mono PCM 16 WAV whose samples begin right after their head.
+
+    `heads` [N, W] are the first bytes of each; of them `sizes`, from 44 to W, stand before the samples.
+    Between `fmt ` and `data` a head may have one other chunk, as ffmpeg writes it.
+    """
+    form = np.ascontiguousarray(heads[:, :36]).view("<u4")
+    expected = np.tile(_FORM, (len(heads), 1))
+    expected[:, 1] = form[:, 1]  # the size of the whole: programs that stream leave it open
+    expected[:, 6], expected[:, 7] = sampling_rates, 2 * sampling_rates
+    plain = (form == expected).all(axis=1)
+    at = (sizes - 8)[:, None] + np.arange(8)
+    data = heads[np.arange(len(heads))[:, None], at].view("<u4")
+    plain &= (data[:, 0] == _DATA) & (data[:, 1] == 2 * num_samples)
+    chunk = np.ascontiguousarray(heads[:, 40:44]).view("<u4")[:, 0]
+    plain &= (sizes == SHORTEST_HEAD) | (chunk + (chunk & 1) == sizes - SHORTEST_HEAD - 8)
+    return plain
+
+
+def to_samples(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:
+    """The samples of a clip, one channel [S], rounded and clipped; channels are averaged.
+
+    Raises:
+        BadClipError: it is not audio, or not so many samples at this rate.
+    """
+    lengths, samples = np.array([len(data)]), np.array([num_samples])
+    if may_be_plain(lengths, samples)[0]:
+        head = len(data) - 2 * num_samples
+        heads = np.frombuffer(data, np.uint8, head)[None]
+        if are_plain(heads, lengths - 2 * samples, samples, np.array([sampling_rate]))[0]:
+            return np.frombuffer(data, "<i2", offset=head)
+    return _decode(data, num_samples, sampling_rate)
+
+
+def _decode(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            rate = file.samplerate
+            # What has more bits is read as floats: libsndfile cuts integers, and wraps floats around.
+            kind = "int16" if file.subtype == "PCM_16" else "float64"
+            samples: Any = file.read(dtype=kind, always_2d=True)
+    except (soundfile.SoundFileError, ValueError) as error:
+        # Not the error itself: it names an object by its address, another one every time.
+        said = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
+        found = f"{len(data)} bytes starting {bytes(data[:8])!r}, no audio that libsndfile reads ({said})"
+        raise BadClipError(Reason.UNDECODABLE, f"found {found}") from error
+    if (len(samples), rate) != (num_samples, sampling_rate):
+        found = f"{len(samples)} samples at {rate} Hz, expected {num_samples} at {sampling_rate} Hz"
+        raise BadClipError(Reason.UNDECODABLE, f"found {found}")
+    if samples.dtype == np.int16 and samples.shape[1] == 1:
+        return samples[:, 0]
+    scale = 1 if samples.dtype == np.int16 else _FULL_SCALE
+    mixed = samples.mean(axis=1, dtype=np.float64)
+    np.rint(np.multiply(mixed, scale, out=mixed), out=mixed)
+    return np.clip(mixed, -_FULL_SCALE, _FULL_SCALE - 1, out=mixed).astype(np.int16)

@@ -1,0 +1,166 @@
+"""`speechrows.load`: the door from a built folder, or a Hub dataset, to batches.
+
+The function is longer than 40 lines: every option of loading is told in its one place.
+"""
+
+from fractions import Fraction
+
+import torch
+
+from speechrows import tokenizers
+from speechrows.codec import parse_rate
+from speechrows.errors import UsageError
+from speechrows.loader.augment import Augment
+from speechrows.loader.collate import Collator
+from speechrows.loader.index import Index
+from speechrows.loader.loader import Loader
+from speechrows.loader.plan import PlanOptions
+from speechrows.loader.plan.values import CloseOn
+from speechrows.loader.plan.values import Mode
+from speechrows.loader.plan.values import TooLong
+from speechrows.loader.remote import WINDOW_BYTES
+from speechrows.loader.render import Rendering
+from speechrows.loader.render import rendered
+from speechrows.loader.rowgroup import read_row_group
+from speechrows.loader.stream import Stream
+from speechrows.loader.stream import pageable
+from speechrows.loader.texts import RowTexts
+from speechrows.types import AUDIO_TOKEN
+from speechrows.types import Int16
+
+
+def load(  # noqa: PLR0913
+    path: str,
+    config: str,
+    split: str = "train",
+    mode: Mode = "bucket",
+    *,
+    budget_seconds: float | None = None,
+    budget_tokens: int | None = None,
+    context: int | None = None,
+    batch_size: int | None = None,
+    micro_batches: int | None = None,
+    close_on: CloseOn = "conversation",
+    too_long: TooLong = "error",
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str = "cpu",
+    sampling_rate: int = 16_000,
+    mel: int | None = None,
+    augment: Augment | None = None,
+    tokenizer: str | None = None,
+    audio_tokens_per_second: str | float | None = None,
+    num_threads: int = 2,
+    prefetch: int = 4,
+    window_bytes: int | None = None,
+) -> Loader:
+    """Batches of a config and split of a built folder, or of a Hub dataset `org/name`.
+
+    Budgets, `context` and `batch_size` hold for one micro-batch; an optimiser step is `micro_batches` of
+    them (default: `world_size`), shared out among the ranks: the same steps whatever the ranks.
+
+    Args:
+        path: the folder, or `org/name`.
+        config: a config of its card: `ttt`, `stage_2`, `transcription`…
+        split: a split of that config.
+        mode: `bucket` (rows of like length, under a budget), `pack` (sequences of `context` tokens filled
+            with conversations) or `lanes` (lane b of a step goes on in lane b of the next).
+        budget_seconds: mode `bucket`: seconds of audio a micro-batch holds, padding counted.
+        budget_tokens: the same, in tokens.
+        context: modes `pack` and `lanes`: slots of a sequence.
+        batch_size: sequences of a micro-batch; in `bucket`, the most there may be.
+        micro_batches: micro-batches of a step; 24 divide among 1, 2, 3, 4, 6 and 8 ranks.
+        close_on: what ends on a multiple of the task's padding: whole conversations, or each turn.
+        too_long: what to do with a row over the budget: "error", or "drop" and count it.
+        seed: of the order, and of augmentation.
+        rank: this process' number.
+        world_size: how many processes share a step.
+        device: where batches are put together.
+        sampling_rate: of `speech`, in Hz; clips of another rate are resampled.
+        mel: bins of log-mel `features`, 80 or 128; None for `speech`.
+        augment: what is done to the audio of training rows.
+        tokenizer: another one than the rows were built with: ids and labels are made anew.
+        audio_tokens_per_second: another rate of placeholders than the rows were built with.
+        num_threads: that read and decode.
+        prefetch: micro-batches read ahead.
+        window_bytes: shuffle among so many bytes of audio at a time, so that what is read lies together;
+            default: everything, or 512 MiB where the rows are on the Hub.
+
+    Raises:
+        UsageError: no such rows, or options that contradict each other.
+    """
+    index = Index.open(path, config, split)
+    rendering = None
+    if tokenizer is not None or _is_another(audio_tokens_per_second, index):
+        rendering = Rendering.open(index, tokenizer, audio_tokens_per_second)
+        index = rendered(index, rendering)
+    if window_bytes is None and not index.folder.is_local:
+        window_bytes = WINDOW_BYTES
+    options = PlanOptions(
+        mode=mode,
+        budget_seconds=budget_seconds,
+        budget_tokens=budget_tokens,
+        context=context,
+        batch_size=batch_size,
+        micro_batches=micro_batches or world_size,
+        pad_to_multiple_of=index.pad_to_multiple_of,
+        close_on=close_on,
+        too_long=too_long,
+        seed=seed,
+        window_bytes=window_bytes,
+    )
+    opened = rendering.tokenizer if rendering else tokenizers.open_tokenizer(index.folder.tokenizer_folder())
+    collator = Collator(
+        device=device,
+        pad_id=tokenizers.pad_id(opened),
+        plan_options=options,
+        sampling_rate=sampling_rate,
+        audio_tokens_per_second=_rate(index),
+        mel=mel,
+        augment=augment,
+        seed=seed,
+    )
+
+    def open_stream() -> Stream:
+        read = rendering.read_row_group if rendering else read_row_group
+        return Stream(
+            index,
+            texts=RowTexts(index, read_row_group=read, audio_id=opened.get_vocab()[AUDIO_TOKEN]),
+            num_threads=num_threads,
+            prefetch=prefetch,
+            allocate=_pinned if torch.device(device).type == "cuda" else pageable,
+        )
+
+    return Loader(
+        index,
+        options,
+        open_stream,
+        collator,
+        opened,
+        rank=rank,
+        world_size=world_size,
+        any_micro_batches=micro_batches is None,
+    )
+
+
+def _pinned(num_samples: int) -> Int16:
+    return torch.empty(num_samples, dtype=torch.int16, pin_memory=True).numpy()
+
+
+def _is_another(rate: str | float | None, index: Index) -> bool:
+    """Whether rows have to be rendered anew for a rate of audio tokens."""
+    there = {Fraction(facts["audio_tokens_per_second"]) for facts in index.facts.values()}
+    return rate is not None and there != {parse_rate(rate)}
+
+
+def _rate(index: Index) -> Fraction:
+    """The audio tokens a second of all rows."""
+    rates = {task: Fraction(facts["audio_tokens_per_second"]) for task, facts in index.facts.items()}
+    if len({*rates.values()}) > 1:
+        told = ", ".join(f"{task} {float(rate):g}" for task, rate in rates.items())
+        raise UsageError(
+            f"{index.folder.address}: tasks of {index.config} have different audio tokens a second: {told}. "
+            "Give audio_tokens_per_second=…, or load them one by one"
+        )
+    return next(iter(rates.values()))

@@ -1,0 +1,88 @@
+"""The small columns of a row group of parquet: what its rows say. Audio is never read here."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from speechrows.codec import CODECS
+from speechrows.errors import ShortfallError
+from speechrows.loader.index import Index
+from speechrows.loader.records import Texts
+from speechrows.types import Int16
+from speechrows.types import Int32
+
+AGAIN = "Build or download the folder again"
+_COLUMNS = ("row_id", "input_ids", "labels", "num_tokens", "codec", "codec_targets")
+
+
+def read_row_group(index: Index, shard: int, row_group: int) -> Texts:
+    """The texts of a row group of a shard, as they are stored.
+
+    Raises:
+        ShortfallError: the row group can not be read, or contradicts itself.
+    """
+    table = read_columns(index, shard, row_group, _COLUMNS)
+    path = index.shards[shard].path
+    sizes = _lengths(table["input_ids"])
+    if not np.array_equal(sizes, _lengths(table["labels"])):
+        raise ShortfallError(f"{path}: row group {row_group} has more ids than labels, or less. {AGAIN}")
+    num_tokens = table["num_tokens"].to_numpy()
+    begins = np.cumsum(sizes) - sizes
+    kept = np.arange(sizes.sum()) < np.repeat(begins + num_tokens, sizes)
+    codec, codes, num_frames, code_rows = _codes(table, path)
+    return Texts(
+        row_ids=tuple(map(str, table["row_id"].to_pylist())),
+        num_tokens=num_tokens,
+        input_ids=_values(table["input_ids"])[kept],
+        labels=_values(table["labels"])[kept],
+        codec=codec,
+        codes=codes,
+        num_frames=num_frames,
+        code_rows=code_rows,
+    )
+
+
+def read_columns(index: Index, shard: int, row_group: int, columns: tuple[str, ...]) -> pa.Table:
+    """Some columns of a row group of a shard.
+
+    Raises:
+        ShortfallError: it can not be read.
+    """
+    path = index.shards[shard].path
+    try:
+        with index.folder.open_file(path) as file, pq.ParquetFile(file) as parquet:
+            return parquet.read_row_group(row_group, list(columns), use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise ShortfallError(
+            f"{index.folder.address}: {path}: row group {row_group} can not be read ({error}). {AGAIN}"
+        ) from error
+
+
+def _values(column: Any) -> npt.NDArray[Any]:
+    return pc.list_flatten(column).to_numpy()
+
+
+def _lengths(column: Any) -> Int32:
+    return pc.list_value_length(column).fill_null(0).to_numpy()
+
+
+def _codes(table: pa.Table, path: str) -> tuple[str | None, Int16, Int32, Int32]:
+    """The codec of a row group; codes, frames and places of the rows that have any."""
+    rows = np.flatnonzero(pc.is_valid(table["codec"]).to_numpy()).astype(np.int32)
+    names: list[Any] = pc.drop_null(pc.unique(table["codec"])).to_pylist()
+    if not names:
+        return None, np.empty(0, np.int16), rows, rows
+    if len(names) > 1 or names[0] not in CODECS:
+        raise ShortfallError(f"{path}: found codes of {names}; expected one codec of {', '.join(CODECS)}")
+    num_codebooks = CODECS[names[0]].num_codebooks
+    codebooks = pc.list_flatten(table["codec_targets"])
+    lengths = _lengths(codebooks)
+    num_frames = lengths[::num_codebooks]
+    whole = (_lengths(table["codec_targets"])[rows] == num_codebooks).all()
+    if not whole or not np.array_equal(lengths, np.repeat(num_frames, num_codebooks)):
+        raise ShortfallError(f"{path}: found codes of another shape than {names[0]}'s. {AGAIN}")
+    return names[0], _values(codebooks), num_frames, rows

@@ -1,0 +1,233 @@
+"""AudioHead: a codec's frames from a language model's hidden states.
+
+A decoder reads the hidden states of the row, then frame after frame, and says the next frame's
+codebook 0, or that the clip ends. A depformer reads what the decoder said of a frame and the frame's
+codes so far, and says the next codebook's. Codebooks wait by the codec's delays, as in Moshi.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LlamaConfig
+from transformers import LlamaModel
+
+from speechrows.codec import CodecSpec
+from speechrows.errors import UsageError
+from speechrows.loader.batch import Batch
+from speechrows.model.speech_lm import weightless
+from speechrows.types import IGNORE_INDEX
+
+_MOST_FRAMES = 2**15  # that the depformer takes at once: CUDA attention is limited to 2**16 - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AudioLoss:
+    """Cross entropies as sums, float32 [], and over how many codes they are."""
+
+    semantic_sum: Tensor  # codebook 0, and the end of each clip
+    num_semantic: int
+    depth_sum: Tensor  # the other codebooks
+    num_depth: int
+
+
+class AudioHead(nn.Module):
+    """A decoder for codebook 0 and a depformer for the others. `lm_size` is the hidden states' width.
+
+    Raises:
+        UsageError: codebook 0 of the codec is delayed: nothing would say first where the clip ends.
+    """
+
+    def __init__(
+        self,
+        spec: CodecSpec,
+        *,
+        lm_size: int,
+        size: int = 512,
+        num_layers: int = 4,
+        depth_size: int = 256,
+        num_depth_layers: int = 4,
+    ) -> None:
+        super().__init__()
+        if spec.delays and spec.delays[0]:
+            raise UsageError(f"codec {spec.name}: found delays {spec.delays}, expected the first to be 0")
+        self.spec = spec
+        self.num_ids = max(spec.specials.bos, spec.specials.sos, spec.specials.eos, spec.specials.pad) + 1
+        self.bridge = nn.Linear(lm_size, size)
+        self.decoder = _transformer(size, num_layers, vocabulary=spec.num_codebooks * self.num_ids)
+        self.semantic = nn.Linear(size, spec.cardinality + 1)  # the last is the end
+        self.depth: nn.ModuleDict | None = None
+        if spec.num_codebooks > 1:
+            others = spec.num_codebooks - 1
+            self.depth = nn.ModuleDict(
+                {
+                    "bridge": nn.Linear(size, depth_size),
+                    "body": _transformer(depth_size, num_depth_layers, vocabulary=others * self.num_ids),
+                    "heads": nn.ModuleList(nn.Linear(depth_size, spec.cardinality) for _ in range(others)),
+                }
+            )
+
+    def forward(self, hidden: Tensor, batch: Batch) -> AudioLoss:
+        """The losses of a batch's codes; zero, and of every parameter, where it has none.
+
+        Args:
+            hidden: [B, T, D], SpeechLMOutput.hidden_states.
+            batch: a clip's codes are told from the slots of its row.
+
+        Raises:
+            UsageError: the batch's codes are another codec's.
+        """
+        if batch.codec_targets is None or not len(batch.codec_targets):
+            zero = weightless(self)
+            return AudioLoss(semantic_sum=zero, num_semantic=0, depth_sum=zero, num_depth=0)
+        if batch.codec != self.spec.name:
+            raise UsageError(f"codec: found {batch.codec}, expected {self.spec.name}, the audio head's")
+        spans = batch.row_spans.tolist()
+        rows = [spans[row] for row in batch.codec_row.tolist()]
+        lengths = batch.codec_lengths.tolist()
+        prefixes = [hidden[b, start:stop] for b, start, stop in rows]
+        clips = [
+            delayed(codes[:, :length], self.spec)
+            for codes, length in zip(batch.codec_targets, lengths, strict=True)
+        ]
+        told = self._told(prefixes, clips)
+        codes = torch.cat(clips, dim=1).T  # [F, K]
+        targets = codes.masked_fill(codes == self.spec.specials.pad, IGNORE_INDEX)
+        targets = targets.masked_fill(codes == self.spec.specials.eos, self.spec.cardinality)
+        depth_sum = told.new_zeros((), dtype=torch.float32)
+        if self.depth is not None:
+            for part, read, wanted in zip(
+                *(t.split(_MOST_FRAMES) for t in (told, codes, targets)), strict=True
+            ):
+                depth_sum = depth_sum + _cross_entropy(self._depth_logits(part, read[:, :-1]), wanted[:, 1:])
+        return AudioLoss(
+            semantic_sum=_cross_entropy(self.semantic(told), targets[:, 0]),
+            num_semantic=sum(lengths) + len(lengths),
+            depth_sum=depth_sum,
+            num_depth=sum(lengths) * (self.spec.num_codebooks - 1),
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prefix: Tensor,
+        *,
+        max_frames: int,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Codes int64 [K, F], F up to `max_frames` (1 or more), from the hidden states [T, D] of a row.
+
+        The likeliest codes where `temperature` is 0, else drawn.
+        """
+        x = torch.cat((self.bridge(prefix), self._embedded(self._begin(prefix.device)))).unsqueeze(0)
+        cache: Any = None
+        frames: list[Tensor] = []
+        length, ended = max_frames, False
+        while len(frames) < length + max(self.spec.delays, default=0):
+            step = self.decoder(inputs_embeds=x, past_key_values=cache, use_cache=True)
+            cache, told = step.past_key_values, step.last_hidden_state[0, -1:]
+            first = self.spec.specials.pad
+            if not ended:
+                first = _drawn(self.semantic(told)[0], temperature, generator)
+                if first == self.spec.cardinality:
+                    first, ended, length = self.spec.specials.eos, True, min(length, len(frames))
+            stop = length if ended else None  # what is cut goes on as if it were not
+            frame = self._frame(told, first, len(frames), stop, lambda x: _drawn(x, temperature, generator))
+            frames.append(frame)
+            x = self._embedded(frame).unsqueeze(0)
+        return undelayed(torch.cat(frames).T, length, self.spec)
+
+    def _frame(
+        self, told: Tensor, first: int, place: int, length: int | None, draw: Callable[[Tensor], int]
+    ) -> Tensor:
+        """Frame `place`, int64 [1, K], from what the decoder said, [1, D], and its codebook 0."""
+        codes = [first]
+        for codebook, start in enumerate(self.spec.delays[1:] or (0,) * (self.spec.num_codebooks - 1)):
+            if start <= place and (length is None or place < start + length):
+                read = torch.tensor([codes], device=told.device)
+                codes.append(draw(self._depth_logits(told, read)[0, codebook]))
+            else:
+                codes.append(self.spec.specials.pad)
+        return torch.tensor([codes], device=told.device)
+
+    def _told(self, prefixes: Sequence[Tensor], clips: Sequence[Tensor]) -> Tensor:
+        """What the decoder says of each frame [K, F] of each clip, one clip after another: [frames, D]."""
+        sequences: list[Tensor] = []
+        for prefix, codes in zip(prefixes, clips, strict=True):
+            read = torch.cat((self._begin(codes.device), codes.T[:-1]))
+            sequences.append(torch.cat((self.bridge(prefix), self._embedded(read))))
+        # Pads stand on the right: a causal decoder never reads them.
+        made = self.decoder(inputs_embeds=pad_sequence(sequences, batch_first=True), use_cache=False)
+        return torch.cat(
+            [
+                out[len(prefix) : len(sequence)]
+                for out, prefix, sequence in zip(made.last_hidden_state, prefixes, sequences, strict=True)
+            ]
+        )
+
+    def _depth_logits(self, told: Tensor, codes: Tensor) -> Tensor:
+        """Of frames [F, D] and their codebooks 0..k [F, k + 1], logits [F, k + 1, codes] of 1..k + 1."""
+        depth: Any = self.depth
+        table = depth["body"].get_input_embeddings()
+        offsets = torch.arange(codes.shape[1], device=codes.device) * self.num_ids
+        x = table(codes + offsets) + depth["bridge"](told).unsqueeze(1)
+        read = depth["body"](inputs_embeds=x, use_cache=False).last_hidden_state
+        return torch.stack([depth["heads"][k](read[:, k]) for k in range(codes.shape[1])], dim=1)
+
+    def _begin(self, device: torch.device) -> Tensor:
+        """What is read before the first frame: int64 [1, K]."""
+        return torch.full((1, self.spec.num_codebooks), self.spec.specials.bos, device=device)
+
+    def _embedded(self, frames: Tensor) -> Tensor:
+        """Frames int64 [F, K] as the sum of their codes' embeddings, [F, D]."""
+        offsets = torch.arange(frames.shape[1], device=frames.device) * self.num_ids
+        return self.decoder.get_input_embeddings()(frames + offsets).sum(1)
+
+
+def delayed(codes: Tensor, spec: CodecSpec) -> Tensor:
+    """[K, F] as codec.delay has it, with the end after codebook 0 in a column of its own if need be."""
+    delays = spec.delays or (0,) * spec.num_codebooks
+    frames = codes.shape[1]
+    late = codes.new_full((len(codes), frames + max(1, *delays)), spec.specials.pad)
+    for codebook, start in enumerate(delays):
+        late[codebook, start : start + frames] = codes[codebook]
+    late[0, frames] = spec.specials.eos
+    return late
+
+
+def undelayed(codes: Tensor, frames: int, spec: CodecSpec) -> Tensor:
+    """The inverse of `delayed`: [K, F] of a clip of F frames."""
+    delays = spec.delays or (0,) * spec.num_codebooks
+    return torch.stack([row[start : start + frames] for row, start in zip(codes, delays, strict=True)])
+
+
+def _transformer(size: int, num_layers: int, *, vocabulary: int) -> Any:
+    """A small causal transformer, heads of 64."""
+    heads = max(1, size // 64)
+    return LlamaModel(
+        LlamaConfig(
+            hidden_size=size, intermediate_size=4 * size, num_hidden_layers=num_layers,
+            num_attention_heads=heads, num_key_value_heads=heads, vocab_size=vocabulary,
+        )
+    )  # fmt: skip
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(
+        logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
+    )
+
+
+def _drawn(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
+    """A place of logits [C]: the highest, or drawn."""
+    if temperature == 0:
+        return int(logits.argmax())
+    chances = (logits.float() / temperature).softmax(-1)
+    return int(torch.multinomial(chances, 1, generator=generator))

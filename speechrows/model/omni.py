@@ -1,0 +1,77 @@
+"""What is trained: a SpeechLM, and an AudioHead where rows have codes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from speechrows.codec import CODECS
+from speechrows.loader.batch import Batch
+from speechrows.model.audio_head import AudioHead
+from speechrows.model.audio_head import AudioLoss
+from speechrows.model.presets import Preset
+from speechrows.model.presets import speech_lm
+from speechrows.model.speech_lm import SpeechLM
+from speechrows.model.speech_lm import SpeechLMOutput
+from speechrows.model.ttt import TTTLinear
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class OmniOutput:
+    """The sums of a batch: of its text, and of its codes where the model has a head for them."""
+
+    text: SpeechLMOutput
+    codec: AudioLoss | None
+
+    def losses(self) -> Tensor:
+        """float32 [3]: summed cross entropies of text, of codebook 0, of the other codebooks."""
+        text = self.text.loss_sum
+        none = torch.zeros_like(text)
+        codes = (none, none) if self.codec is None else (self.codec.semantic_sum, self.codec.depth_sum)
+        return torch.stack((text, *codes))
+
+
+def loss_counts(batch: Batch) -> Tensor:
+    """float32 [3]: over how many tokens or codes a batch's losses are; known before a forward pass."""
+    if batch.codec_targets is None:
+        return torch.tensor([batch.num_supervised, 0, 0], dtype=torch.float32)
+    clips, num_codebooks, _ = batch.codec_targets.shape
+    frames = int(batch.codec_lengths.sum())
+    return torch.tensor(
+        [batch.num_supervised, frames + clips, frames * (num_codebooks - 1)], dtype=torch.float32
+    )
+
+
+class Omni(nn.Module):
+    """One forward pass over both, so that one wrapper (DDP, accelerate) sees all parameters."""
+
+    def __init__(self, speech_lm: SpeechLM, audio_head: AudioHead | None) -> None:
+        super().__init__()
+        self.speech_lm = speech_lm
+        self.audio_head = audio_head
+
+    def forward(self, batch: Batch, states: Sequence[Any] = ()) -> OmniOutput:
+        """As SpeechLM.forward and AudioHead.forward."""
+        text = self.speech_lm(batch, states)
+        codec = None if self.audio_head is None else self.audio_head(text.hidden_states, batch)
+        return OmniOutput(text=text, codec=codec)
+
+
+def omni(
+    preset: Preset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    codec: str | None = None,
+    ttt_layers: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Omni:
+    """A preset's model; `codec` is what its head says, `ttt_layers` are put above the language model."""
+    model = speech_lm(preset, tokenizer, dtype=dtype)
+    head: Any = model.lm.get_output_embeddings()
+    width, heads = int(head.in_features), int(model.lm.config.num_attention_heads)
+    model.stateful.extend(TTTLinear(width, heads) for _ in range(ttt_layers))
+    return Omni(model, None if codec is None else AudioHead(CODECS[codec], lm_size=width))

@@ -1,0 +1,94 @@
+"""Which models a SpeechLM is made of: sizes to run anywhere, and the real ones by name."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from transformers import AutoFeatureExtractor
+from transformers import AutoModel
+from transformers import AutoModelForCausalLM
+from transformers import LlamaConfig
+from transformers import PreTrainedConfig
+from transformers import PreTrainedTokenizerBase
+from transformers import WhisperConfig
+
+from speechrows.model.encoder import speech_encoder
+from speechrows.model.speech_lm import SpeechLM
+from speechrows.types import AUDIO_TOKEN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """Two models, each a Hub repository or folder with weights, or a config for random ones.
+
+    Rows that were built for another rate are rendered anew: `load(audio_tokens_per_second=…)`.
+    """
+
+    encoder: str | PreTrainedConfig
+    lm: str | PreTrainedConfig
+    audio_tokens_per_second: Fraction
+
+
+PRESETS = {
+    "tiny": Preset(
+        encoder=WhisperConfig(
+            d_model=64, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=256,
+            decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=64, vocab_size=8,
+            num_mel_bins=80, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        ),
+        lm=LlamaConfig(
+            hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=8192, vocab_size=8,
+        ),
+        audio_tokens_per_second=Fraction("12.5"),
+    ),
+    "llama-omni-small": Preset(
+        encoder="openai/whisper-small",
+        lm="meta-llama/Llama-3.2-1B-Instruct",
+        audio_tokens_per_second=Fraction(10),
+    ),
+    "llama-omni": Preset(  # LLaMA-Omni's: 5 frames of 20 ms are a token
+        encoder="openai/whisper-large-v3",
+        lm="meta-llama/Llama-3.1-8B-Instruct",
+        audio_tokens_per_second=Fraction(10),
+    ),
+}  # fmt: skip
+
+
+def speech_lm(
+    preset: Preset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "sdpa",
+) -> SpeechLM:
+    """The model of a preset for a tokenizer of a built folder; its vocabulary is the tokenizer's.
+
+    Random weights are of torch's global generator. `attention` is the language model's
+    attn_implementation: with `sdpa` and `eager` the mask is of T x T, so long contexts want
+    `flex_attention`, which keeps it by blocks.
+
+    Raises:
+        UsageError: see SpeechLM, speech_encoder.
+    """
+    normalize = False
+    if isinstance(preset.encoder, str):
+        speech = AutoModel.from_pretrained(preset.encoder, dtype=dtype)
+        normalize = bool(getattr(AutoFeatureExtractor.from_pretrained(preset.encoder), "do_normalize", False))
+    else:
+        speech = AutoModel.from_config(deepcopy(preset.encoder), dtype=dtype)
+    if isinstance(preset.lm, str):
+        lm = AutoModelForCausalLM.from_pretrained(preset.lm, dtype=dtype, attn_implementation=attention)
+    else:
+        lm = AutoModelForCausalLM.from_config(deepcopy(preset.lm), dtype=dtype, attn_implementation=attention)
+    # `<audio>` is never embedded: to begin it at the mean of all tokens gains nothing.
+    lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    audio_token_id: Any = tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)
+    return SpeechLM(
+        speech_encoder(speech, normalize=normalize),
+        lm,
+        audio_tokens_per_second=preset.audio_tokens_per_second,
+        audio_token_id=audio_token_id,
+    ).to(dtype)

@@ -1,0 +1,291 @@
+"""A test-time-training layer: its state is a linear model a head, trained on the tokens it reads.
+
+For each token the layer sees a key k, a value v, a query q and a learned rate. The inner model z(k) =
+k W + b is trained by gradient descent on |LN(z(k)) - (v - k)|^2 / 2 and asked with q: the output is
+q + LN(z(q)). All gradients of a mini-batch are taken at the W, b with which it began, so token i has
+W - c_i (the sum over j <= i of rate_j gradient_j), c_i = 1/i as learned, and a mini-batch is a few
+matrix products with a causal mask (the dual form). Only mini-batches follow one another in a loop.
+
+Tokens are grouped without pads, and each conversation begins a mini-batch. Where a step ends inside
+one, its tokens so far are carried and computed again before the next step's, so wherever a
+conversation is cut into steps, it gets the outputs of one piece.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+from torch import nn
+
+from speechrows.errors import UsageError
+
+_EPSILON = 1e-6
+_ROPE_BASE = 10000.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TTTState:
+    """What L lanes carry from step to step: H heads of width d, mini-batches of K, tokens of width D.
+
+    `weight` and `bias` are those at the lane's last full mini-batch. It is saved as `state_dict()`
+    and had back as `TTTState(**saved)`; whose lane is whose is said by its place alone.
+    """
+
+    weight: Tensor  # [L, H, d, d], float32 or, for float64 inputs, float64
+    bias: Tensor  # [L, H, d], of the same type
+    carried: Tensor  # [L, K, D], the inputs of the unfinished mini-batch, then zeros; of the same type
+    num_carried: Tensor  # int64 [L], below K
+
+    def __len__(self) -> int:
+        return len(self.num_carried)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors by name, row i for lane i."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def detach(self) -> "TTTState":
+        """The state without what led to it."""
+        return self._each(Tensor.detach)
+
+    def to(self, device: torch.device | str) -> "TTTState":
+        """The state on a device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def select(self, lanes: Tensor) -> "TTTState":
+        """The state of some lanes, int64 [B], in their order."""
+        return self._each(lambda tensor: tensor[lanes])
+
+    def replaced(self, lanes: Tensor, state: "TTTState") -> "TTTState":
+        """A state in which lanes, int64 [B], have the B entries of `state`, and the others their own."""
+        new = state.state_dict()
+        return TTTState(
+            **{name: tensor.index_copy(0, lanes, new[name]) for name, tensor in self.state_dict().items()}
+        )
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "TTTState":
+        return TTTState(**{name: change(tensor) for name, tensor in self.state_dict().items()})
+
+
+class TTTLinear(nn.Module):
+    """TTT-Linear with its norm and its residual, to stand between the layers of a language model.
+
+    The output projection begins at zero: put into a trained model, the layer changes nothing at first.
+
+    Raises:
+        UsageError: `hidden_size` does not divide into heads of an even width.
+    """
+
+    def __init__(
+        self, hidden_size: int, num_heads: int, *, mini_batch: int = 64, base_learning_rate: float = 1.0
+    ) -> None:
+        super().__init__()
+        if hidden_size % (2 * num_heads):
+            raise UsageError(
+                f"hidden_size: found {hidden_size}, expected a multiple of {2 * num_heads}:"
+                f" {num_heads} heads of an even width"
+            )
+        width = hidden_size // num_heads
+        self.num_heads = num_heads
+        self.mini_batch = mini_batch
+        self.base_learning_rate = base_learning_rate / width
+        self.norm = nn.RMSNorm(hidden_size, eps=_EPSILON)
+        self.query = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.key = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.value = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.rate = nn.Linear(hidden_size, num_heads)
+        self.first_weight = nn.Parameter(torch.empty(num_heads, width, width))
+        self.first_bias = nn.Parameter(torch.zeros(num_heads, width))
+        # An offset, so that weight decay draws the coefficients to 1/i and not to zero.
+        self.position_offset = nn.Parameter(torch.zeros(mini_batch))
+        self.inner_norm_weight = nn.Parameter(torch.ones(num_heads, width))
+        self.inner_norm_bias = nn.Parameter(torch.zeros(num_heads, width))
+        self.output_norm = nn.LayerNorm(hidden_size, eps=_EPSILON)
+        self.output = nn.Linear(hidden_size, hidden_size, bias=False)
+        for part in (self.query, self.key, self.value, self.rate):
+            nn.init.normal_(part.weight, std=0.02)
+        nn.init.normal_(self.first_weight, std=0.02)
+        nn.init.zeros_(self.rate.bias)
+        nn.init.zeros_(self.output.weight)
+
+    def new_state(self, num_lanes: int) -> TTTState:
+        """The state of lanes that have read nothing."""
+        dtype = torch.promote_types(self.first_weight.dtype, torch.float32)
+        size = (num_lanes, self.mini_batch, self.query.in_features)
+        return TTTState(
+            weight=self.first_weight.to(dtype).repeat(num_lanes, 1, 1, 1),
+            bias=self.first_bias.to(dtype).repeat(num_lanes, 1, 1),
+            carried=self.first_weight.new_zeros(size, dtype=dtype),
+            num_carried=torch.zeros(num_lanes, dtype=torch.int64, device=self.first_weight.device),
+        ).detach()
+
+    def forward(
+        self, x: Tensor, *, attention_mask: Tensor, reset: Tensor, state: TTTState | None = None
+    ) -> tuple[Tensor, TTTState]:
+        """Read a step of B lanes; a slot's output has seen its conversation up to there.
+
+        Args:
+            x: [B, T, D]. Pads may hold anything and come out as they are.
+            attention_mask: bool [B, T], False at pads.
+            reset: bool [B, T], True where a conversation begins: what stood before it is forgotten.
+                At a pad it holds for the token after it.
+            state: where the lanes stand, or None: none has read anything.
+
+        Returns:
+            y [B, T, D] of x's type, and where the lanes stand now, detached.
+
+        Raises:
+            UsageError: the state is of another number of lanes or of another layer.
+        """
+        if state is None:
+            state = self.new_state(len(x))
+        size = (len(x), self.mini_batch, x.shape[2])
+        if state.carried.shape != size:
+            raise UsageError(f"state: found one of shape {[*state.carried.shape]}, expected {[*size]}")
+        layout = _lay_out(state.num_carried, attention_mask, reset, self.mini_batch)
+        tokens = layout.packed(torch.cat((state.carried.to(x.dtype), x), dim=1))  # [B, M, K, D]
+        outputs, weight, bias = self._learn(tokens, layout, state)
+        read = layout.unpacked(outputs)[:, self.mini_batch :].to(self.output_norm.weight.dtype)
+        added = self.output(self.output_norm(read)).masked_fill(~attention_mask.unsqueeze(-1), 0.0)
+        after = TTTState(
+            weight=weight,
+            bias=bias,
+            carried=layout.unfinished(tokens).to(weight.dtype),
+            num_carried=layout.num_left,
+        )
+        return x + added.to(x.dtype), after.detach()
+
+    def _learn(self, tokens: Tensor, layout: "_Layout", state: TTTState) -> tuple[Tensor, Tensor, Tensor]:
+        """The heads' outputs [B, M, K, D], and the W, b that each lane ends with."""
+        dtype = torch.promote_types(tokens.dtype, torch.float32)
+        normed = self.norm(tokens.to(self.norm.weight.dtype))
+        query, key, value = (
+            # [B, M, K, D] as [M, B, H, K, d]
+            part(normed).to(dtype).unflatten(-1, (self.num_heads, -1)).permute(1, 0, 3, 2, 4)
+            for part in (self.query, self.key, self.value)
+        )
+        gate = self.rate(normed).to(dtype).permute(1, 0, 3, 2)  # [M, B, H, K]
+        with torch.autocast(tokens.device.type, enabled=False):
+            rate = self.base_learning_rate * gate.sigmoid()
+            heads, weight, bias = self._scan(_rotate(query), _rotate(key), value, rate, layout, state)
+        return heads.permute(1, 0, 3, 2, 4).flatten(-2), weight, bias
+
+    def _scan(
+        self, query: Tensor, key: Tensor, value: Tensor, rate: Tensor, layout: "_Layout", state: TTTState
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The heads' outputs [M, B, H, K, d], and the W, b that each lane ends with."""
+        dtype, size = key.dtype, self.mini_batch
+        places = torch.arange(1, size + 1, dtype=dtype, device=key.device)
+        scale = (1 / places + self.position_offset.to(dtype)).clamp(min=0)
+        scale_of_all = scale[-1]
+        first_weight, first_bias = self.first_weight.to(dtype), self.first_bias.to(dtype)
+        weight, bias = state.weight.to(dtype), state.bias.to(dtype)
+        answers: list[Tensor] = []
+        steps: list[Tensor] = []
+        for m in range(len(key)):
+            fresh, full = (flag[:, m, None, None] for flag in (layout.fresh, layout.full))
+            weight = torch.where(fresh.unsqueeze(-1), first_weight, weight)
+            bias = torch.where(fresh, first_bias, bias)
+            answers.append(query[m] @ weight + bias.unsqueeze(-2))
+            guess = key[m] @ weight + bias.unsqueeze(-2)
+            step = rate[m].unsqueeze(-1) * self._gradient(guess, value[m] - key[m])
+            steps.append(step)
+            taught = weight - scale_of_all * key[m].transpose(-1, -2) @ step
+            weight = torch.where(full.unsqueeze(-1), taught, weight)
+            bias = torch.where(full, bias - scale_of_all * step.sum(-2), bias)
+        emptied = layout.emptied[:, None, None]
+        weight = torch.where(emptied.unsqueeze(-1), first_weight, weight)
+        bias = torch.where(emptied, first_bias, bias)
+        seen = (scale.unsqueeze(-1) * (query @ key.transpose(-1, -2) + 1)).tril()  # [M, B, H, K, K]
+        answer, _ = _normed(torch.stack(answers) - seen @ torch.stack(steps))
+        return query + self._scaled(answer), weight, bias
+
+    def _gradient(self, answer: Tensor, target: Tensor) -> Tensor:
+        """The gradient of |LN(answer) - target|^2 / 2 by the answer, all [B, H, K, d]."""
+        normed, deviation = _normed(answer)
+        inner = (self._scaled(normed) - target) * self.inner_norm_weight.to(answer.dtype).unsqueeze(-2)
+        mean = inner.mean(-1, keepdim=True)
+        return (inner - mean - normed * (inner * normed).mean(-1, keepdim=True)) / deviation
+
+    def _scaled(self, normed: Tensor) -> Tensor:
+        weight, bias = self.inner_norm_weight.unsqueeze(-2), self.inner_norm_bias.unsqueeze(-2)
+        return normed * weight.to(normed.dtype) + bias.to(normed.dtype)
+
+
+def _normed(x: Tensor) -> tuple[Tensor, Tensor]:
+    """X with mean 0 and deviation 1 along the last axis, and the deviation."""
+    centred = x - x.mean(-1, keepdim=True)
+    deviation = (centred.square().mean(-1, keepdim=True) + _EPSILON).sqrt()
+    return centred / deviation, deviation
+
+
+def _rotate(x: Tensor) -> Tensor:
+    """Rotary positions: [..., K, d], turned by the place in the mini-batch."""
+    size, half = x.shape[-2], x.shape[-1] // 2
+    places = torch.arange(size, dtype=x.dtype, device=x.device)
+    angles = places[:, None] * _ROPE_BASE ** -(torch.arange(half, dtype=x.dtype, device=x.device) / half)
+    low, high = x.chunk(2, dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Layout:
+    """Where the S slots of each lane, K carried ones and a step's T, stand in its M mini-batches.
+
+    A mini-batch is fresh that begins a conversation, and full if none of its K slots is empty. Empty
+    slots come last in one that is not full, so no token sees them, and no state learns from them.
+    """
+
+    size: int  # K
+    place: Tensor  # int64 [B, S], mini-batch * K + slot; M * K, which is nowhere, for pads
+    fresh: Tensor  # bool [B, M]
+    full: Tensor  # bool [B, M]
+    last: Tensor  # int64 [B], the mini-batch that a lane ends in
+    num_left: Tensor  # int64 [B], the tokens that it has there, 0 if it is full
+    emptied: Tensor  # bool [B], whether a conversation begins after the last token
+
+    def packed(self, slots: Tensor) -> Tensor:
+        """[B, S, D] as [B, M, K, D], zeros where there is no token."""
+        places = self.place.unsqueeze(-1).expand_as(slots)
+        nothing = slots.new_zeros(len(slots), self.full.shape[1] * self.size + 1, slots.shape[2])
+        return nothing.scatter(1, places, slots)[:, :-1].unflatten(1, (-1, self.size))
+
+    def unpacked(self, packed: Tensor) -> Tensor:
+        """[B, M, K, D] as [B, S, D], anything at pads."""
+        flat = packed.flatten(1, 2)
+        places = self.place.clamp(max=flat.shape[1] - 1)
+        return flat.gather(1, places.unsqueeze(-1).expand(-1, -1, flat.shape[2]))
+
+    def unfinished(self, packed: Tensor) -> Tensor:
+        """The tokens [B, K, D] of the last mini-batch, then zeros; zeros alone if it is full."""
+        tokens = packed[torch.arange(len(packed), device=packed.device), self.last]
+        slots = torch.arange(self.size, device=packed.device)
+        return tokens.masked_fill((slots >= self.num_left[:, None]).unsqueeze(-1), 0.0)
+
+
+def _lay_out(num_carried: Tensor, attention_mask: Tensor, reset: Tensor, size: int) -> _Layout:
+    carried = torch.arange(size, device=reset.device) < num_carried[:, None]
+    real = torch.cat((carried, attention_mask), dim=1)
+    begins = torch.cat((torch.zeros_like(carried), reset), dim=1)
+    tokens = real.cumsum(1)
+    before = torch.where(begins, tokens - real.long(), 0).cummax(1).values  # tokens before the conversation
+    nth = tokens - 1 - before
+    opens = real & (nth % size == 0)
+    mini_batch = opens.cumsum(1) - 1
+    last = mini_batch[:, -1].clamp(min=0)
+    num = max(last.tolist(), default=0) + 1  # the one value that the host waits for
+    place = torch.where(real, mini_batch * size + nth % size, num * size)
+
+    nowhere = torch.zeros(len(place), num * size + 1, dtype=torch.bool, device=place.device)
+    left = tokens[:, -1] - before[:, -1]
+    return _Layout(
+        size=size,
+        place=place,
+        fresh=nowhere.scatter(1, place, (nth == 0) & (begins.cumsum(1) > 0))[:, :-1:size],
+        full=nowhere.scatter(1, place, real)[:, size - 1 : -1 : size],
+        last=last,
+        num_left=left % size,
+        emptied=(left == 0) & begins.any(1),
+    )

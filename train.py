@@ -1,0 +1,304 @@
+"""Train a model that hears and speaks on rows of speechrows.
+
+    python train.py --data rows/deepdialogue_ttt --config ttt --preset tiny --output-dir runs/tiny
+    accelerate launch train.py --data org/deepdialogue_ttt --curriculum --preset llama-omni --output-dir runs
+
+Read from top to bottom: the curriculum, the options, one step, one evaluation, the run. An optimiser
+step is `micro_batches` micro-batches, shared out among the ranks, its gradient the sum over their
+supervised tokens divided by the tokens of all: so the loss is the same on any number of ranks.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor
+from transformers import get_scheduler
+
+import speechrows
+from speechrows.errors import SpeechRowsError
+from speechrows.errors import UsageError
+from speechrows.flags import add_flags
+from speechrows.loader.loader import Loader
+from speechrows.model.evaluation import EvalSet
+from speechrows.model.evaluation import decoded
+from speechrows.model.evaluation import text_losses
+from speechrows.model.lanes import Lanes
+from speechrows.model.omni import loss_counts
+from speechrows.model.omni import omni
+from speechrows.model.presets import PRESETS
+from speechrows.tasks import TASKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of the curriculum: conversations of at most `context` tokens, and what is learned on them at."""
+
+    config: str
+    context: int
+    learning_rate: float
+
+
+CURRICULUM = (
+    Stage(config="stage_1", context=8_192, learning_rate=1e-4),
+    Stage(config="stage_2", context=16_384, learning_rate=5e-5),
+    Stage(config="stage_3", context=32_768, learning_rate=2e-5),
+    Stage(config="stage_4", context=65_536, learning_rate=1e-5),
+)
+CHECKPOINTS = "checkpoint-????????"  # in the output folder, each complete
+
+
+def flag(default: Any, told: str, **more: Any) -> Any:
+    """A field of TrainConfig, and what --help says of it."""
+    return field(default=default, metadata={"help": told, **more})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything a run depends on. Each field is a flag: `learning_rate` is `--learning-rate`."""
+
+    data: str = flag("", "a built folder, or org/name on the Hub")
+    output_dir: Path = flag(Path("runs"), "where checkpoints and logs go")
+    config: str = flag("ttt", "the config to train on")
+    split: str = flag("train", "its split")
+    curriculum: bool = flag(False, "train on stage_1 to stage_4, each with its context and learning rate")
+    eval: tuple[str, ...] = flag((), "NAME=PATH[:CONFIG[:SPLIT]], a set to evaluate on; repeatable")
+    preset: str = flag("tiny", "the model: tiny, llama-omni-small, llama-omni")
+    ttt_layers: int = flag(0, "test-time-training layers on top of the language model; mode lanes")
+    mode: str = flag("bucket", "bucket, pack or lanes")
+    budget_seconds: float = flag(60.0, "of a micro-batch in mode bucket")
+    context: int = flag(8_192, "slots of a sequence in modes pack and lanes")
+    batch_size: int = flag(1, "sequences of a micro-batch in modes pack and lanes")
+    micro_batches: int = flag(1, "micro-batches of an optimiser step, over all ranks")
+    too_long: str = flag("error", "rows over the budget: error, or drop")
+    steps: int = flag(300, "optimiser steps; in a curriculum, of each stage")
+    learning_rate: float = flag(1e-4, "its peak")
+    warmup_steps: int = flag(20, "of rising learning rate")
+    schedule: str = flag("cosine", "a schedule of transformers: constant_with_warmup, linear, cosine…")
+    weight_decay: float = flag(0.01, "of AdamW")
+    max_grad_norm: float = flag(1.0, "gradients are clipped to it")
+    codec_weight: float = flag(1.0, "of the codec loss beside the text loss")
+    mixed_precision: str = flag("no", "no or bf16")
+    seed: int = flag(0, "of weights, order and augmentation")
+    log_every: int = flag(10, "steps")
+    eval_every: int = flag(0, "steps; 0: at the end alone")
+    save_every: int = flag(0, "steps; 0: at the end alone")
+    keep: int = flag(2, "checkpoints kept, the latest")
+    decode: int = flag(0, "training rows to decode greedily at the end: how many come back exactly is told")
+    log_with: str = flag("", "trackio or tensorboard")
+    resume: bool = flag(False, "go on from the latest checkpoint in --output-dir")
+
+    @staticmethod
+    def parse(arguments: Sequence[str] | None = None) -> "TrainConfig":
+        """The config that the command line says."""
+        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+        add_flags(parser, fields(TrainConfig))
+        given = vars(parser.parse_args(arguments))
+        return TrainConfig(**{**given, "eval": tuple(given["eval"])})
+
+
+class Trainer:
+    """A model with its optimiser, the stage under way, and what of them a checkpoint holds."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config, self.done = config, 0  # optimiser steps of the whole run
+        one = Stage(config=config.config, context=config.context, learning_rate=config.learning_rate)
+        self.stages = CURRICULUM if config.curriculum else (one,)
+        self.accelerator = Accelerator(
+            mixed_precision=config.mixed_precision, log_with=config.log_with or None,
+            project_dir=config.output_dir,
+        )  # fmt: skip
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        set_seed(config.seed)
+        preset = PRESETS[config.preset]
+        self.rate, self.mel = float(preset.audio_tokens_per_second), None
+        rows = self.rows(config.data, self.stages[0].config, config.split)
+        model = omni(preset, rows.tokenizer, codec=rows.codec(), ttt_layers=config.ttt_layers)
+        self.mel, self.layers = model.speech_lm.encoder.mel, model.speech_lm.stateful
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay)
+        self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
+        self.accelerator.register_for_checkpointing(self)
+        self.accelerator.init_trackers("speechrows")
+        self.has_codec = model.audio_head is not None
+        self.since, self.waited_s, self.heard_s = time.perf_counter(), 0.0, 0.0  # since the last report
+        self.begin(0)
+
+    def begin(self, stage_number: int) -> None:
+        """Begin a stage: its rows from the start, its learning rate, lanes that have read nothing."""
+        config, stage = self.config, self.stages[stage_number]
+        self.stage_number, self.step = stage_number, 0
+        self.loader = self.rows(config.data, stage.config, config.split, context=stage.context)
+        self.batches = self.loader.endless()
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] = stage.learning_rate
+        self.schedule = get_scheduler(config.schedule, self.optimizer, config.warmup_steps, config.steps)
+        self.lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
+
+    def rows(self, path: str, config: str, split: str, context: int | None = None) -> Loader:
+        """Rows as this run's model takes them, this rank's share of them."""
+        run, accelerator = self.config, self.accelerator
+        shape = {"context": context or run.context, "batch_size": run.batch_size}
+        if run.mode == "bucket":
+            shape = {"budget_seconds": run.budget_seconds}
+        return speechrows.load(
+            path, config, split, mode=run.mode, too_long=run.too_long, seed=run.seed, mel=self.mel,
+            micro_batches=run.micro_batches, rank=accelerator.process_index,
+            world_size=accelerator.num_processes, device=accelerator.device,
+            audio_tokens_per_second=self.rate, **shape,
+        )  # fmt: skip
+
+    def train(self) -> None:
+        """All stages from where the run is; logs, evaluation and checkpoints on the way and at the end."""
+        config = self.config
+        if config.resume:
+            self.resume()
+        while True:
+            while self.step < config.steps:
+                losses, norm = self.train_step()
+                if self.step % config.log_every == 0 or self.step == config.steps:
+                    self.log(self.report(losses, norm))
+                if config.eval_every and self.step % config.eval_every == 0:
+                    self.log(self.evaluate())
+                if config.save_every and self.step % config.save_every == 0:
+                    self.save()
+            if self.stage_number + 1 == len(self.stages):
+                break
+            self.begin(self.stage_number + 1)
+        self.log(self.evaluate())
+        self.save()
+        self.accelerator.end_training()
+
+    def train_step(self) -> tuple[Tensor, Tensor]:
+        """One optimiser step over its micro-batches: the losses, float32 [3], and the gradient's norm."""
+        ranks, asked = self.accelerator.num_processes, time.perf_counter()
+        batches = list(islice(self.batches, self.loader.plan.num_rounds(ranks)))
+        self.waited_s += time.perf_counter() - asked
+        self.heard_s += sum(batch.audio_seconds for batch in batches)
+        counts = self.total(torch.stack([*map(loss_counts, batches)]).sum(0)).clamp(min=1)
+        weights = torch.tensor([1.0, *2 * [self.config.codec_weight]], device=counts.device) / counts
+        sums = torch.zeros_like(counts)
+        for i, batch in enumerate(batches):
+            is_last = i + 1 == len(batches)  # where ranks exchange their gradients
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                made = self.model(batch, self.lanes.states(batch))
+                losses = made.losses()
+                self.accelerator.backward((losses * weights).sum() * ranks)  # DDP takes the mean over ranks
+            self.lanes.keep(batch, made.text.states)
+            sums += losses.detach()
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        self.step, self.done = self.step + 1, self.done + 1
+        return sums / counts, norm
+
+    def report(self, losses: Tensor, norm: Tensor) -> dict[str, float]:
+        """What is told of the steps since the last report: losses of the last step, speed of all."""
+        text, semantic, depth = self.total(losses).tolist()
+        codec = {"codec_loss": semantic + depth, "codebook_0_loss": semantic, "depth_loss": depth}
+        heard, spent = self.total(torch.tensor(self.heard_s)).item(), time.perf_counter() - self.since
+        told = {
+            "text_loss": text, **(codec if self.has_codec else {}), "grad_norm": float(norm),
+            "learning_rate": self.schedule.get_last_lr()[0], "hours_per_hour": heard / spent,
+            "waiting": self.waited_s / spent,
+        }  # fmt: skip
+        self.since, self.waited_s, self.heard_s = time.perf_counter(), 0.0, 0.0
+        return told
+
+    def total(self, values: Tensor) -> Tensor:
+        """Values summed over ranks."""
+        return self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum")
+
+    def evaluate(self) -> dict[str, float]:
+        """The text loss a token of each task in every named set; the share of rows said exactly."""
+        config, report = self.config, dict[str, float]()
+        for one in (EvalSet.parse(text, config.config) for text in config.eval):
+            lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
+            rows = self.rows(one.path, one.config, one.split)
+            losses, tokens = self.total(text_losses(self.model, rows, lanes))
+            names = [f"{one.name}/{task}/text_loss" for task in TASKS]
+            report |= {names[i]: float(losses[i] / tokens[i]) for i in tokens.nonzero()[:, 0].tolist()}
+        if config.decode:
+            rows = self.rows(config.data, self.stages[self.stage_number].config, config.split)
+            model = self.accelerator.unwrap_model(self.model).speech_lm
+            said = [*decoded(model, rows.batches(rows.in_file_order(config.decode)))]
+            report["exact"] = sum(is_exact for _, _, is_exact in said) / len(said)
+            for row_id, ids, _ in said:
+                self.accelerator.print(f"{row_id}: {rows.tokenizer.decode(ids)}")
+        return report
+
+    def log(self, report: dict[str, float]) -> None:
+        """A line for people, a line of metrics.jsonl, and the tracker."""
+        if not self.accelerator.is_main_process:
+            return
+        stage = self.stages[self.stage_number].config
+        told = "  ".join(f"{name} {value:.4g}" for name, value in report.items())
+        print(f"{stage} {self.step}/{self.config.steps}  {told}", flush=True)
+        with (self.config.output_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": stage, "step": self.done, **report}) + "\n")
+        self.accelerator.log(report, step=self.done)
+
+    def save(self) -> None:
+        """A checkpoint: model, optimiser, random numbers and this object's state; the latest are kept."""
+        folder = self.config.output_dir / f"checkpoint-{self.done:08d}"
+        partial = folder.with_suffix(".partial")
+        self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+            for old in sorted(self.config.output_dir.glob(CHECKPOINTS))[: -self.config.keep]:
+                shutil.rmtree(old)
+        self.accelerator.wait_for_everyone()
+
+    def resume(self) -> None:
+        """Go on from the latest checkpoint, exactly."""
+        found = sorted(self.config.output_dir.glob(CHECKPOINTS))
+        if not found:
+            raise UsageError(f"--resume: found no checkpoint in {self.config.output_dir}, expected one")
+        self.accelerator.load_state(str(found[-1]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What accelerate saves for us: the place in the curriculum, in the rows, and in every lane."""
+        return {
+            "stage": self.stage_number, "step": self.step, "done": self.done,
+            "loader": self.loader.state_dict(), "schedule": self.schedule.state_dict(),
+            "lanes": self.lanes.state_dict(self.total),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go where `state_dict` was taken."""
+        self.begin(state["stage"])
+        self.step, self.done = state["step"], state["done"]
+        self.loader.load_state_dict(state["loader"])
+        self.schedule.load_state_dict(state["schedule"])
+        for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
+        self.lanes.load_state_dict(state["lanes"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train as the command line says; its exit code."""
+    try:
+        Trainer(TrainConfig.parse(arguments)).train()
+    except SpeechRowsError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
