@@ -76,14 +76,16 @@ class TrainConfig:
     split: str = flag("train", "its split")
     curriculum: bool = flag(False, "train on stage_1 to stage_4, each with its context and learning rate")
     eval: tuple[str, ...] = flag((), "NAME=PATH[:CONFIG[:SPLIT]], a set to evaluate on; repeatable")
-    preset: str = flag("tiny", "the model: tiny, llama-omni-small, llama-omni")
+    preset: str = flag("tiny", "the model", choices=[*PRESETS])
+    attention: str = flag("sdpa", "of the language model; flex_attention for long contexts")
+    freeze_encoder: bool = flag(False, "leave the speech encoder as it is")
     ttt_layers: int = flag(0, "test-time-training layers on top of the language model; mode lanes")
-    mode: str = flag("bucket", "bucket, pack or lanes")
+    mode: str = flag("bucket", "how rows become batches", choices=["bucket", "pack", "lanes"])
     budget_seconds: float = flag(60.0, "of a micro-batch in mode bucket")
     context: int = flag(8_192, "slots of a sequence in modes pack and lanes")
     batch_size: int = flag(1, "sequences of a micro-batch in modes pack and lanes")
     micro_batches: int = flag(1, "micro-batches of an optimiser step, over all ranks")
-    too_long: str = flag("error", "rows over the budget: error, or drop")
+    too_long: str = flag("error", "what to do with rows over the budget", choices=["error", "drop"])
     steps: int = flag(300, "optimiser steps; in a curriculum, of each stage")
     learning_rate: float = flag(1e-4, "its peak")
     warmup_steps: int = flag(20, "of rising learning rate")
@@ -91,7 +93,7 @@ class TrainConfig:
     weight_decay: float = flag(0.01, "of AdamW")
     max_grad_norm: float = flag(1.0, "gradients are clipped to it")
     codec_weight: float = flag(1.0, "of the codec loss beside the text loss")
-    mixed_precision: str = flag("no", "no or bf16")
+    mixed_precision: str = flag("no", "bf16 halves what is held", choices=["no", "bf16"])
     seed: int = flag(0, "of weights, order and augmentation")
     log_every: int = flag(10, "steps")
     eval_every: int = flag(0, "steps; 0: at the end alone")
@@ -123,10 +125,10 @@ class Trainer:
         )  # fmt: skip
         config.output_dir.mkdir(parents=True, exist_ok=True)
         set_seed(config.seed)
-        preset = PRESETS[config.preset]
-        self.rate, self.mel = float(preset.audio_tokens_per_second), None
+        self.preset, self.mel = PRESETS[config.preset], None
         rows = self.rows(config.data, self.stages[0].config, config.split)
-        model = omni(preset, rows.tokenizer, codec=rows.codec(), ttt_layers=config.ttt_layers)
+        model = omni(self.preset, rows.tokenizer, rows.codec(), config.ttt_layers, config.attention)
+        model.speech_lm.encoder.requires_grad_(not config.freeze_encoder)
         self.mel, self.layers = model.speech_lm.encoder.mel, model.speech_lm.stateful
         optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay)
         self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
@@ -136,15 +138,17 @@ class Trainer:
         self.since, self.waited_s, self.heard_s = time.perf_counter(), 0.0, 0.0  # since the last report
         self.begin(0)
 
-    def begin(self, stage_number: int) -> None:
-        """Begin a stage: its rows from the start, its learning rate, lanes that have read nothing."""
+    def begin(self, stage_number: int, step: int = 0) -> None:
+        """Begin a stage: its rows from the start, its learning rate at a step, lanes that read nothing."""
         config, stage = self.config, self.stages[stage_number]
-        self.stage_number, self.step = stage_number, 0
+        self.stage_number, self.step = stage_number, step
         self.loader = self.rows(config.data, stage.config, config.split, context=stage.context)
         self.batches = self.loader.endless()
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = stage.learning_rate
-        self.schedule = get_scheduler(config.schedule, self.optimizer, config.warmup_steps, config.steps)
+        self.schedule = get_scheduler(
+            config.schedule, self.optimizer, config.warmup_steps, config.steps, {"last_epoch": step - 1}
+        )
         self.lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
 
     def rows(self, path: str, config: str, split: str, context: int | None = None) -> Loader:
@@ -157,14 +161,17 @@ class Trainer:
             path, config, split, mode=run.mode, too_long=run.too_long, seed=run.seed, mel=self.mel,
             micro_batches=run.micro_batches, rank=accelerator.process_index,
             world_size=accelerator.num_processes, device=accelerator.device,
-            audio_tokens_per_second=self.rate, **shape,
+            tokenizer=self.preset.tokenizer, audio_tokens_per_second=self.preset.rate, **shape,
         )  # fmt: skip
 
     def train(self) -> None:
         """All stages from where the run is; logs, evaluation and checkpoints on the way and at the end."""
         config = self.config
         if config.resume:
-            self.resume()
+            found = sorted(config.output_dir.glob(CHECKPOINTS))
+            if not found:
+                raise UsageError(f"--resume: found no checkpoint in {config.output_dir}, expected one")
+            self.accelerator.load_state(str(found[-1]))
         while True:
             while self.step < config.steps:
                 losses, norm = self.train_step()
@@ -264,29 +271,18 @@ class Trainer:
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
 
-    def resume(self) -> None:
-        """Go on from the latest checkpoint, exactly."""
-        found = sorted(self.config.output_dir.glob(CHECKPOINTS))
-        if not found:
-            raise UsageError(f"--resume: found no checkpoint in {self.config.output_dir}, expected one")
-        self.accelerator.load_state(str(found[-1]))
-
     def state_dict(self) -> dict[str, Any]:
         """What accelerate saves for us: the place in the curriculum, in the rows, and in every lane."""
         return {
             "stage": self.stage_number, "step": self.step, "done": self.done,
-            "loader": self.loader.state_dict(), "schedule": self.schedule.state_dict(),
-            "lanes": self.lanes.state_dict(self.total),
+            "loader": self.loader.state_dict(), "lanes": self.lanes.state_dict(self.total),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go where `state_dict` was taken."""
-        self.begin(state["stage"])
-        self.step, self.done = state["step"], state["done"]
+        self.begin(state["stage"], state["step"])
+        self.done = state["done"]
         self.loader.load_state_dict(state["loader"])
-        self.schedule.load_state_dict(state["schedule"])
-        for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
-            group["lr"] = rate
         self.lanes.load_state_dict(state["lanes"])
 
 

@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperFeatureExtractor
 
 from speechrows.codec import num_audio_tokens
-from speechrows.loader.augment import Augment
+from speechrows.loader.collate.augment import Augment
 from speechrows.loader.collate import Collator
 from speechrows.loader.plan import MicroBatch
 from speechrows.loader.plan import PlanOptions

@@ -26,6 +26,7 @@ os.environ.update(
     NO_PROXY="127.0.0.1,127.0.0.2",
     no_proxy="127.0.0.1,127.0.0.2",
     TOKENIZERS_PARALLELISM="false",
+    OMP_NUM_THREADS="1",  # the suite runs a process a core; torch's threads would wait for each other
 )
 
 SAMPLES = Path(__file__).parents[1] / "samples"

@@ -14,9 +14,9 @@ from ragged_toys import ToyRow
 from ragged_toys import ragged
 
 from speechrows.errors import UsageError
-from speechrows.loader.augment import Augment
 from speechrows.loader.batch import Batch
 from speechrows.loader.collate import Collator
+from speechrows.loader.collate.augment import Augment
 from speechrows.loader.plan import PlanOptions
 
 ALL = Augment(

@@ -14,10 +14,10 @@ from toys import FEW
 from toys import MANY
 
 from speechrows.errors import BadClipError
-from speechrows.loader.clips import LONGEST_HEAD
-from speechrows.loader.clips import are_plain
-from speechrows.loader.clips import may_be_plain
-from speechrows.loader.clips import to_samples
+from speechrows.loader.read.clips import LONGEST_HEAD
+from speechrows.loader.read.clips import are_plain
+from speechrows.loader.read.clips import may_be_plain
+from speechrows.loader.read.clips import to_samples
 
 ENCODINGS = [
     *(("WAV", kind) for kind in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")),

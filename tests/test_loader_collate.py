@@ -27,10 +27,10 @@ from speechrows import tokenizers
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.loader.augment import Augment
 from speechrows.loader.batch import ON_HOST
 from speechrows.loader.batch import Batch
 from speechrows.loader.collate import Collator
+from speechrows.loader.collate.augment import Augment
 from speechrows.loader.plan import MicroBatch
 from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan import PlanRows

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import WhisperFeatureExtractor
 
-from speechrows.loader.mel import log_mel
+from speechrows.loader.collate.mel import log_mel
 
 
 @cache

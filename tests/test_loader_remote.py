@@ -23,7 +23,7 @@ from speechrows.layout import RowsFolder
 from speechrows.loader.index import Index
 from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan import plan_epoch
-from speechrows.loader.remote import RemoteClips
+from speechrows.loader.read.remote import RemoteClips
 
 BUILT = "org/remote"
 MB = 1 << 20
@@ -116,7 +116,9 @@ def test_every_clip_comes_once_with_the_bytes_of_the_local_file(published, folde
 
 
 def test_an_epoch_reads_its_bytes_once_in_few_requests(published, served, monkeypatch):
-    monkeypatch.setattr("speechrows.loader.remote._FIRST", 1)  # as after the first windows, that are small
+    monkeypatch.setattr(
+        "speechrows.loader.read.remote._FIRST", 1
+    )  # as later windows
     index = Index.open(published, "ttt")
     audio = np.bincount(index.shard, index.audio_length)
     window = int(audio.max())  # has room for the larger of two row groups, so each is a window
@@ -179,8 +181,8 @@ def test_an_abandoned_epoch_leaves_no_thread_and_nothing_asked_for(published):
 
 
 def test_what_an_abandoned_epoch_did_not_begin_to_read_is_not_read(published, served, monkeypatch):
-    monkeypatch.setattr("speechrows.loader.remote._FIRST", 1)
-    monkeypatch.setattr("speechrows.loader.remote._REQUEST_BYTES", MB)
+    monkeypatch.setattr("speechrows.loader.read.remote._FIRST", 1)
+    monkeypatch.setattr("speechrows.loader.read.remote._REQUEST_BYTES", MB)
     index = Index.open(published, "ttt")
     send, abandoned = mini_hub.Handler.send_blob, threading.Event()
 

@@ -12,8 +12,8 @@ import torch
 from conftest import SAMPLES
 from conftest import XTTS
 
-from speechrows.loader.resample import resampled
-from speechrows.loader.resample import resampled_length
+from speechrows.loader.collate.resample import resampled
+from speechrows.loader.collate.resample import resampled_length
 
 RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 PAIRS = [(old, new) for old in RATES for new in (16_000, 24_000) if old != new]

@@ -33,21 +33,21 @@ from speechrows.codec import CODECS
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.loader import local
 from speechrows.loader.index import Index
-from speechrows.loader.placeholders import Placeholders
 from speechrows.loader.plan import MicroBatch
 from speechrows.loader.plan import Plan
 from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan import plan_epoch
 from speechrows.loader.ragged import Ragged
-from speechrows.loader.records import Texts
-from speechrows.loader.records import to_records
-from speechrows.loader.records import to_texts
-from speechrows.loader.rowgroup import read_row_group
-from speechrows.loader.sources import ByteClips
-from speechrows.loader.stream import Stream
-from speechrows.loader.texts import RowTexts
+from speechrows.loader.read import local
+from speechrows.loader.read.placeholders import Placeholders
+from speechrows.loader.read.records import Texts
+from speechrows.loader.read.records import to_records
+from speechrows.loader.read.records import to_texts
+from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.sources import ByteClips
+from speechrows.loader.read.stream import Stream
+from speechrows.loader.read.texts import RowTexts
 from speechrows.types import AUDIO_TOKEN
 
 CELLS = [  # builder, config, and what is generated for it

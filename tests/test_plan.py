@@ -283,6 +283,9 @@ def test_fill_is_the_share_of_real_tokens(rows, options):
 
 
 WINDOWED = OPTIONS.map(lambda options: replace(options, window_bytes=options.window_bytes or 9000))
+PACKED = SEQUENCES.map(
+    lambda options: replace(options, mode="pack", window_bytes=options.window_bytes or 9000)
+)
 
 
 def unread_bytes(rows: PlanRows, plan: Plan) -> list[int]:
@@ -326,7 +329,7 @@ def test_a_window_is_whole_row_groups_as_many_as_there_is_room_for(rows, options
 
 
 @toys.MANY
-@given(ROWS, WINDOWED.filter(lambda options: options.mode == "pack"))
+@given(ROWS, PACKED)
 def test_a_sequence_has_rows_of_two_neighbouring_windows_at_most(rows, options):
     window_of = windows(rows, options, 0) if len(rows) else np.empty(0, int)
     opened = []

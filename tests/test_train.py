@@ -145,10 +145,8 @@ def test_each_named_set_is_evaluated_by_task(rows: Path, tmp_path: Path) -> None
     assert all(2 < lines[-1][name] < 8 for name in lines[-1] if "loss" in name)
 
 
-def test_the_codec_loss_falls_beside_the_text_loss(tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    build_rows(XTTS, base, "ttt")
-    codes = made_up(base, "codes", tmp_path / "codes")
+def test_the_codec_loss_falls_beside_the_text_loss(rows: Path, tmp_path: Path) -> None:
+    codes = made_up(rows, "mimi", tmp_path / "codes")
     build_rows(XTTS, tmp_path / "rows", "s2s_mimi", generated=(codes,))
     lines = run(tmp_path / "rows", tmp_path / "run", "--config", "s2s_mimi", "--steps", "20")
     assert lines[18]["codec_loss"] < lines[0]["codec_loss"]

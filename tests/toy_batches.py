@@ -79,8 +79,9 @@ def toy_batch(
         lanes=torch.arange(len(sequences)), row_spans=torch.tensor(spans).reshape(-1, 3),
         row_ids=tuple(row.name for row in rows), conversation_ids=tuple(row.name for row in rows),
         tasks=("ttt",) * len(rows), turn_numbers=(0,) * len(rows),
-        num_supervised=sum(label != IGNORE_INDEX for line in labels for label in line), audio_seconds=0.0, epoch=0, step=0, number=0,
-        sampling_rate=16_000, **_audio(rows, rate, mel), **_codes(rows),
+        num_supervised=sum(label != IGNORE_INDEX for line in labels for label in line),
+        audio_seconds=0.0, epoch=0, step=0, number=0, sampling_rate=16_000,
+        **_audio(rows, rate, mel), **_codes(rows),
     )  # fmt: skip
 
 

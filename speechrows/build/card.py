@@ -7,6 +7,7 @@ files: a dead pattern alone makes datasets raise, overlapping ones double rows s
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import DatasetInfo
@@ -14,29 +15,36 @@ from datasets import SplitDict
 from datasets import SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
+from transformers import PreTrainedTokenizerFast
 
 from speechrows import schema
-from speechrows.budget import STAGE_LIMITS
+from speechrows.build import figures
+from speechrows.build import pictures
+from speechrows.build import prose
+from speechrows.build.example import example
+from speechrows.build.prose import About
 from speechrows.configs import bands_of
 from speechrows.configs import configs_of
 from speechrows.layout import shard_folder
-from speechrows.ledger import describe
 from speechrows.tasks import TASKS
 
-Commits = Sequence[Mapping[str, Any]]
+__all__ = ["PICTURES", "About", "Built", "describe"]
+
+PICTURES = "assets"  # the folder of a task's pictures is below it
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
-    """What a corpus is and under which licence: text of its cards, beside its reader."""
+class Built:
+    """A task that a folder holds: its shards' commits, its ledger's summary, what decided its rows."""
 
-    title: str
-    summary: str
-    licence: str  # an identifier the Hub knows
-    licence_note: str
-    homepage: str
-    citation: str
-    languages: tuple[str, ...]
+    commits: Sequence[Mapping[str, Any]]
+    ledger: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+
+    @property
+    def files(self) -> list[Mapping[str, Any]]:
+        """Of all shards, in order."""
+        return [file for commit in self.commits for file in commit["files"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,42 +56,71 @@ class _Split:
     rows: int
     num_bytes: int
     size: int
+    hours: float
+    conversations: int
 
 
-def render(
+def describe(
+    out: Path,
     builder: str,
     about: About,
-    tasks: Mapping[str, Commits],
-    ledgers: Mapping[str, Any],
+    tasks: Mapping[str, Built],
     unions: Mapping[str, Sequence[str]],
-) -> str:
-    """The card of a folder with these tasks; `ledgers` are their summaries.
+    tokenizer: PreTrainedTokenizerFast,
+) -> tuple[str, dict[str, bytes]]:
+    """The card of a folder with these tasks, and its pictures by path.
 
     `unions` are configs that show several tasks; they are there once two of these are.
     """
+    ordered = {name: tasks[name] for name in TASKS if name in tasks}
+    measured = {name: _measure(out, name, built) for name, built in ordered.items()}
     configs = {
         config: splits
-        for task in TASKS.values()
-        if task.name in tasks
-        for config in configs_of(task)
-        if (splits := _splits(task.name, config, tasks[task.name], banded=task.banded))
+        for name, built in ordered.items()
+        for config in configs_of(TASKS[name])
+        if (splits := _splits(name, config, built, measured[name]))
     }
     for union, names in unions.items():
         parts = [configs[name] for name in names if name in configs]
         if len(parts) > 1:
             configs[union] = _union(parts)
-    front = _front_matter(builder, about, configs)
-    return f"---\n{front}\n---\n\n{_body(builder, about, configs, ledgers)}"
+    drawn = {
+        f"{PICTURES}/{name}/{picture}": data
+        for name, built in ordered.items()
+        for picture, data in _draw(out, built, measured[name]).items()
+    }
+    stories = {
+        name: prose.Story(
+            ledger=built.ledger,
+            recipe=built.recipe,
+            pictures=[path for path in drawn if path.startswith(f"{PICTURES}/{name}/")],
+        )
+        for name, built in ordered.items()
+    }
+    first = min(file["path"] for file in next(iter(ordered.values())).files)
+    body = prose.write(builder, about, _lines(configs), stories, example(out / first, tokenizer))
+    return f"---\n{_front_matter(builder, about, configs)}\n---\n\n{body}", drawn
 
 
-def _splits(task: str, config: str, commits: Commits, *, banded: bool) -> list[_Split]:
-    files = [file for commit in commits for file in commit["files"]]
-    if banded:
+def _measure(out: Path, task: str, built: Built) -> dict[str, figures.Measured]:
+    names = sorted({file["split"] for file in built.files})
+    return {name: figures.measure(out, task, name) for name in names}
+
+
+def _draw(out: Path, built: Built, measured: Mapping[str, figures.Measured]) -> dict[str, bytes]:
+    emotions = figures.emotions(out, [file["path"] for file in built.files])
+    return pictures.draw(figures.join(list(measured.values())), emotions)
+
+
+def _splits(task: str, config: str, built: Built, measured: Mapping[str, figures.Measured]) -> list[_Split]:
+    files = built.files
+    if TASKS[task].banded:
         files = [file for file in files if file["band"] in bands_of(config)]
     splits: list[_Split] = []
     for name in sorted({file["split"] for file in files}):
         mine = [file for file in files if file["split"] == name]
         bands = sorted({file["band"] for file in mine})
+        hours, conversations = measured[name].sums(config)
         splits.append(
             _Split(
                 name=name,
@@ -91,6 +128,8 @@ def _splits(task: str, config: str, commits: Commits, *, banded: bool) -> list[_
                 rows=sum(file["rows"] for file in mine),
                 num_bytes=sum(file["num_bytes"] for file in mine),
                 size=sum(file["size"] for file in mine),
+                hours=hours,
+                conversations=conversations,
             )
         )
     return splits
@@ -107,8 +146,25 @@ def _union(parts: Sequence[Sequence[_Split]]) -> list[_Split]:
             rows=sum(split.rows for split in splits),
             num_bytes=sum(split.num_bytes for split in splits),
             size=sum(split.size for split in splits),
+            hours=sum(split.hours for split in splits),
+            conversations=sum(split.conversations for split in splits),
         )
         for name, splits in mine.items()
+    ]
+
+
+def _lines(configs: Mapping[str, Sequence[_Split]]) -> list[prose.Line]:
+    return [
+        prose.Line(
+            config=config,
+            split=split.name,
+            rows=split.rows,
+            conversations=split.conversations,
+            hours=split.hours,
+            num_bytes=split.num_bytes,
+        )
+        for config, splits in configs.items()
+        for split in splits
     ]
 
 
@@ -151,36 +207,6 @@ def _front_matter(builder: str, about: About, configs: Mapping[str, Sequence[_Sp
 
 def _size_category(rows: int) -> str:
     limits = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-    return next((name for limit, name in limits if rows < limit), "1M<n<10M")
-
-
-def _body(
-    builder: str, about: About, configs: Mapping[str, Sequence[_Split]], ledgers: Mapping[str, Any]
-) -> str:
-    lines = [
-        f"# {about.title}, as training rows",
-        "",
-        f"{about.summary} Made from [{about.homepage}]({about.homepage}) by speechrows, builder "
-        f"`{builder}`: audio as published, chat text, token ids and labels in every row.",
-        "",
-        "```python",
-        "from datasets import load_dataset",
-        f'rows = load_dataset("org/{builder}", "{next(iter(configs))}", streaming=True)',
-        "```",
-        "",
-        "| config | split | rows | audio and text, bytes |",
-        "|---|---|---:|---:|",
-    ]
-    for config, splits in configs.items():
-        lines += [f"| {config} | {s.name} | {s.rows:,} | {s.num_bytes:,} |" for s in splits]
-    if "stage_1" in configs:
-        limits = ", ".join(str(limit) for limit in STAGE_LIMITS.values())
-        lines += ["", f"Stages are nested: stage_1…stage_4 hold the conversations of at most {limits} "
-                  "padded tokens, so stages that look alike share their files."]  # fmt: skip
-    lines += ["", "`tokenizer/` is the tokenizer of `input_ids`, with `<audio>` added."]
-    lines += ["", "## What became of the corpus' items", ""]
-    for task, summary in ledgers.items():
-        lines += [f"{task}:", "", "```", describe(summary), "```", ""]
-    lines += ["The skipped ones are listed in `skipped.jsonl`, each with its reason."]
-    lines += ["", "## Licence and citation", "", about.licence_note, "", "```", about.citation, "```", ""]
-    return "\n".join(lines)
+    return next(
+        (name for limit, name in limits if rows < limit), "1M<n<10M" if rows < 10**7 else "10M<n<100M"
+    )

@@ -10,21 +10,22 @@ import torch
 from speechrows import tokenizers
 from speechrows.codec import parse_rate
 from speechrows.errors import UsageError
-from speechrows.loader.augment import Augment
 from speechrows.loader.collate import Collator
+from speechrows.loader.collate.augment import Augment
 from speechrows.loader.index import Index
 from speechrows.loader.loader import Loader
 from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan.values import CloseOn
 from speechrows.loader.plan.values import Mode
 from speechrows.loader.plan.values import TooLong
-from speechrows.loader.remote import WINDOW_BYTES
+from speechrows.loader.read.remote import WINDOW_BYTES
+from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.stream import Stream
+from speechrows.loader.read.stream import pageable
+from speechrows.loader.read.texts import RowTexts
 from speechrows.loader.render import Rendering
 from speechrows.loader.render import rendered
-from speechrows.loader.rowgroup import read_row_group
-from speechrows.loader.stream import Stream
-from speechrows.loader.stream import pageable
-from speechrows.loader.texts import RowTexts
+from speechrows.tokenizers import fingerprint
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Int16
 
@@ -91,9 +92,13 @@ def load(  # noqa: PLR0913
         UsageError: no such rows, or options that contradict each other.
     """
     index = Index.open(path, config, split)
+    built_with = opened = tokenizers.open_tokenizer(index.folder.tokenizer_folder())
+    if tokenizer is not None:
+        opened = tokenizers.open_tokenizer(tokenizer)
     rendering = None
-    if tokenizer is not None or _is_another(audio_tokens_per_second, index):
-        rendering = Rendering.open(index, tokenizer, audio_tokens_per_second)
+    is_other = opened is not built_with and fingerprint(opened) != fingerprint(built_with)
+    if is_other or _is_another(audio_tokens_per_second, index):
+        rendering = Rendering.make(index, built_with, opened, audio_tokens_per_second)
         index = rendered(index, rendering)
     if window_bytes is None and not index.folder.is_local:
         window_bytes = WINDOW_BYTES
@@ -110,7 +115,6 @@ def load(  # noqa: PLR0913
         seed=seed,
         window_bytes=window_bytes,
     )
-    opened = rendering.tokenizer if rendering else tokenizers.open_tokenizer(index.folder.tokenizer_folder())
     collator = Collator(
         device=device,
         pad_id=tokenizers.pad_id(opened),

@@ -24,7 +24,7 @@ from speechrows.loader.plan import Plan
 from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan import plan_epoch
 from speechrows.loader.ragged import Ragged
-from speechrows.loader.stream import Stream
+from speechrows.loader.read.stream import Stream
 
 
 class Loader:

@@ -31,9 +31,9 @@ from speechrows.errors import UsageError
 from speechrows.forms import compile_form
 from speechrows.forms import is_chat
 from speechrows.loader.index import Index
-from speechrows.loader.records import Texts
-from speechrows.loader.rowgroup import read_columns
-from speechrows.loader.rowgroup import read_row_group
+from speechrows.loader.read.records import Texts
+from speechrows.loader.read.rowgroup import read_columns
+from speechrows.loader.read.rowgroup import read_row_group
 from speechrows.tasks import TASKS
 from speechrows.types import Filling
 from speechrows.types import Form
@@ -45,20 +45,24 @@ COLUMNS = ("row_id", "turn_number", "num_samples", "sampling_rate", "messages", 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rendering:
-    """A tokenizer and a rate, and what is known of the rows as they were built."""
+    """How rows are written under a tokenizer and a rate, and what is known of them as they were built."""
 
-    tokenizer: PreTrainedTokenizerFast
     tokens_per_second: Mapping[str, Fraction]  # of each task
     forms: Mapping[str, Form]
     end_ids: frozenset[int]  # special ids of the tokenizer that the rows were built with
     digest: str
 
     @staticmethod
-    def open(index: Index, tokenizer: str | None, audio_tokens_per_second: str | float | None) -> "Rendering":
-        """How to render an index' rows; what is None stays as the rows have it.
+    def make(
+        index: Index,
+        built_with: PreTrainedTokenizerFast,
+        tokenizer: PreTrainedTokenizerFast,
+        audio_tokens_per_second: str | float | None,
+    ) -> "Rendering":
+        """How to render an index' rows; where the rate is None, it stays as the rows have it.
 
         Raises:
-            UsageError: no such tokenizer, or rows of a task that is no chat.
+            UsageError: there are rows of a task that is no chat.
         """
         scripts = [task for task in index.facts if not is_chat(TASKS[task])]
         if scripts:
@@ -66,8 +70,6 @@ class Rendering:
                 f"{index.folder.address}: rows of {', '.join(scripts)} are not rendered anew: their "
                 "units are tokens of the tokenizer that they were built with; build them with another"
             )
-        built_with = tokenizers.open_tokenizer(index.folder.tokenizer_folder())
-        opened = built_with if tokenizer is None else tokenizers.open_tokenizer(tokenizer)
         asked = None if audio_tokens_per_second is None else parse_rate(audio_tokens_per_second)
         rates = {
             task: asked or Fraction(facts["audio_tokens_per_second"]) for task, facts in index.facts.items()
@@ -75,14 +77,13 @@ class Rendering:
         options = {task: facts.get("form", {}) for task, facts in index.facts.items()}
         told = [
             _VERSION,
-            tokenizers.fingerprint(opened),
+            tokenizers.fingerprint(tokenizer),
             sorted((task, str(rate), options[task]) for task, rate in rates.items()),
             [(shard.path, shard.size, shard.footer_sha256) for shard in index.shards],
         ]
         return Rendering(
-            tokenizer=opened,
             tokens_per_second=rates,
-            forms={task: compile_form(opened, TASKS[task], options[task]) for task in rates},
+            forms={task: compile_form(tokenizer, TASKS[task], options[task]) for task in rates},
             end_ids=frozenset(i for i, token in built_with.added_tokens_decoder.items() if token.special),
             digest=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32],
         )

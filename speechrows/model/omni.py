@@ -64,14 +64,16 @@ class Omni(nn.Module):
 def omni(
     preset: Preset,
     tokenizer: PreTrainedTokenizerBase,
-    *,
     codec: str | None = None,
     ttt_layers: int = 0,
-    dtype: torch.dtype = torch.float32,
+    attention: str = "sdpa",
 ) -> Omni:
     """A preset's model; `codec` is what its head says, `ttt_layers` are put above the language model."""
-    model = speech_lm(preset, tokenizer, dtype=dtype)
+    model = speech_lm(preset, tokenizer, attention=attention)
     head: Any = model.lm.get_output_embeddings()
     width, heads = int(head.in_features), int(model.lm.config.num_attention_heads)
     model.stateful.extend(TTTLinear(width, heads) for _ in range(ttt_layers))
-    return Omni(model, None if codec is None else AudioHead(CODECS[codec], lm_size=width))
+    if codec is None:
+        return Omni(model, None)
+    spec = CODECS[codec]
+    return Omni(model, AudioHead(spec, lm_size=width, size=preset.head_size, depth_size=preset.depth_size))

@@ -23,12 +23,24 @@ from speechrows.types import AUDIO_TOKEN
 class Preset:
     """Two models, each a Hub repository or folder with weights, or a config for random ones.
 
-    Rows that were built for another rate are rendered anew: `load(audio_tokens_per_second=…)`.
+    Rows that were built for another tokenizer or rate are rendered anew by `load`.
     """
 
     encoder: str | PreTrainedConfig
     lm: str | PreTrainedConfig
     audio_tokens_per_second: Fraction
+    head_size: int = 512  # of AudioHead's decoder
+    depth_size: int = 256  # of its depformer
+
+    @property
+    def tokenizer(self) -> str | None:
+        """The language model's own; None where any will do."""
+        return self.lm if isinstance(self.lm, str) else None
+
+    @property
+    def rate(self) -> float:
+        """Audio tokens a second."""
+        return float(self.audio_tokens_per_second)
 
 
 PRESETS = {
@@ -43,6 +55,8 @@ PRESETS = {
             num_key_value_heads=2, max_position_embeddings=8192, vocab_size=8,
         ),
         audio_tokens_per_second=Fraction("12.5"),
+        head_size=128,
+        depth_size=64,
     ),
     "llama-omni-small": Preset(
         encoder="openai/whisper-small",

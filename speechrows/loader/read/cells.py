@@ -2,9 +2,9 @@
 
 from speechrows.errors import BadClipError
 from speechrows.errors import ShortfallError
-from speechrows.loader.clips import to_samples
 from speechrows.loader.index import Index
-from speechrows.loader.rowgroup import AGAIN
+from speechrows.loader.read.clips import to_samples
+from speechrows.loader.read.rowgroup import AGAIN
 from speechrows.types import Int16
 from speechrows.types import Reason
 

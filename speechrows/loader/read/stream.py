@@ -14,12 +14,12 @@ import numpy as np
 
 from speechrows.errors import UsageError
 from speechrows.loader.index import Index
-from speechrows.loader.placeholders import Placeholders
 from speechrows.loader.plan import MicroBatch
 from speechrows.loader.ragged import Ragged
-from speechrows.loader.sources import ClipSource
-from speechrows.loader.sources import open_clips
-from speechrows.loader.texts import RowTexts
+from speechrows.loader.read.placeholders import Placeholders
+from speechrows.loader.read.sources import ClipSource
+from speechrows.loader.read.sources import open_clips
+from speechrows.loader.read.texts import RowTexts
 from speechrows.types import Int16
 
 Allocate = Callable[[int], Int16]  # samples -> int16 [S]

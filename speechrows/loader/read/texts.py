@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from speechrows.errors import ShortfallError
 from speechrows.loader.index import Index
-from speechrows.loader.placeholders import Placeholders
-from speechrows.loader.records import Texts
-from speechrows.loader.records import to_records
-from speechrows.loader.records import to_texts
-from speechrows.loader.rowgroup import AGAIN
-from speechrows.loader.rowgroup import read_row_group
+from speechrows.loader.read.placeholders import Placeholders
+from speechrows.loader.read.records import Texts
+from speechrows.loader.read.records import to_records
+from speechrows.loader.read.records import to_texts
+from speechrows.loader.read.rowgroup import AGAIN
+from speechrows.loader.read.rowgroup import read_row_group
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Int32

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
 from speechrows.loader.index import Index
-from speechrows.loader.records import Texts
+from speechrows.loader.read.records import Texts
 from speechrows.types import Int16
 from speechrows.types import Int32
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from speechrows.errors import ShortfallError
+from speechrows.loader.collate.resample import resampled
+from speechrows.loader.collate.resample import resampled_length
 from speechrows.loader.plan.order import Int64
 from speechrows.loader.ragged import Ragged
-from speechrows.loader.resample import resampled
-from speechrows.loader.resample import resampled_length
 
 _USUAL = 100  # percent
 _TOGETHER = 32  # clips of a group, at most: what is computed on the way stays small

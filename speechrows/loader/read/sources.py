@@ -9,13 +9,13 @@ from typing import Protocol
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
-from speechrows.loader.cells import cell_samples
 from speechrows.loader.index import Index
-from speechrows.loader.local import LocalClips
-from speechrows.loader.placeholders import Placeholders
 from speechrows.loader.plan import MicroBatch
-from speechrows.loader.remote import ClipBytes
-from speechrows.loader.remote import RemoteClips
+from speechrows.loader.read.cells import cell_samples
+from speechrows.loader.read.local import LocalClips
+from speechrows.loader.read.placeholders import Placeholders
+from speechrows.loader.read.remote import ClipBytes
+from speechrows.loader.read.remote import RemoteClips
 from speechrows.types import Int16
 from speechrows.types import Int32
 

@@ -15,21 +15,21 @@ from torch import Tensor
 
 from speechrows.codec import CODECS
 from speechrows.errors import UsageError
-from speechrows.loader import mel as mels
-from speechrows.loader.augment import Augment
-from speechrows.loader.augment import Float64
 from speechrows.loader.batch import ON_HOST
 from speechrows.loader.batch import Batch
-from speechrows.loader.mel import log_mel
+from speechrows.loader.collate import mel as mels
+from speechrows.loader.collate.augment import Augment
+from speechrows.loader.collate.augment import Float64
+from speechrows.loader.collate.mel import log_mel
+from speechrows.loader.collate.slots import filled
+from speechrows.loader.collate.slots import lay_out
+from speechrows.loader.collate.slots import ranges
+from speechrows.loader.collate.speech import Clips
+from speechrows.loader.collate.speech import clips_of
+from speechrows.loader.collate.speech import padded_speech
 from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan.order import Int64
 from speechrows.loader.ragged import Ragged
-from speechrows.loader.slots import filled
-from speechrows.loader.slots import lay_out
-from speechrows.loader.slots import ranges
-from speechrows.loader.speech import Clips
-from speechrows.loader.speech import clips_of
-from speechrows.loader.speech import padded_speech
 from speechrows.types import IGNORE_INDEX
 
 _DTYPES = {  # on the device; all else stays as it is sent

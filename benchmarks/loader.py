@@ -1,0 +1,299 @@
+"""Loading rows: ours beside its peers, side by side in one run, as ratios.
+
+Rates are marginal, an epoch of many rows minus one of a fifth of them, from files in the page cache.
+Every reading is in a process of its own, torch on one thread; rounds interleave the contenders, since a
+shared machine's speed drifts. Where others are busy on it, seconds of CPU tell more than the clock.
+Cold readings are from the disk of `--work`, also at most `--throttle` MB/s where a cgroup can do that.
+
+    python benchmarks/loader.py [--rounds 3] [--dialogues 600] [--work DIR] [--only speed flac …]
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from loader_machine import CGROUP
+from loader_machine import Told
+from loader_machine import forget
+from loader_machine import join
+from loader_machine import others_share
+from loader_machine import run
+from loader_machine import throttle
+from loader_machine import warm
+from loader_order import lost_and_doubled
+from loader_order import mixing
+from loader_order import properties
+
+HERE = Path(__file__).parent
+PEERS = HERE / ".work/peers"
+MADE = ("datasets", "lhotse", "webdataset", "litdata", "mosaic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    name: str
+    script: str  # of ours, or a peer's name
+    flags: tuple[str, ...] = ()
+    slow: bool = False  # one round
+    names: bool = True  # whether it tells which rows it gave
+
+    @property
+    def is_ours(self) -> bool:
+        return self.script in ("ragged", "padded", "alone")
+
+    def command(self, folder: Path) -> list[str]:
+        if self.is_ours:
+            return [sys.executable, str(HERE / "loader_ours.py"), self.script, str(folder), *self.flags]
+        python = str(PEERS / "bin/python")
+        return [python, str(HERE / "loader_peers.py"), self.script, str(folder), *self.flags]
+
+
+REPEATS = 5  # of ours: an epoch takes it a tenth of a second
+AGAIN = ("--repeats", str(REPEATS))
+INT16 = ("--int16",)
+SPEED = [
+    Contender(name="**ours, ragged int16 + tokens + labels**", script="ragged", flags=AGAIN),
+    Contender(name="ours, audio alone, no threads", script="alone", flags=AGAIN, names=False),
+    Contender(name="**ours, padded float32 on the CPU**", script="padded", flags=AGAIN),
+    Contender(name="lhotse SHAR, bucketed", script="lhotse"),
+    Contender(name="the same, 2 workers", script="lhotse", flags=("--workers", "2")),
+    Contender(name="datasets streaming + soundfile", script="datasets"),
+    Contender(name="datasets streaming, ragged int16", script="datasets", flags=INT16),
+    Contender(name="datasets + torchcodec", script="torchcodec", slow=True),
+    Contender(name="webdataset + soundfile", script="webdataset"),
+    Contender(name="webdataset, ragged int16", script="webdataset", flags=INT16),
+    Contender(name="litdata + soundfile", script="litdata"),
+    Contender(name="litdata, ragged int16", script="litdata", flags=INT16),
+    Contender(name="MDS + soundfile", script="mosaic"),
+    Contender(name="MDS, ragged int16", script="mosaic", flags=INT16),
+]
+FLAC = [
+    Contender(name="**ours, 1 thread**", script="ragged", flags=("--threads", "1")),
+    Contender(name="**ours, 2 threads**", script="ragged", flags=("--threads", "2")),
+    Contender(name="datasets + soundfile", script="datasets"),
+    Contender(name="the same, 2 workers", script="datasets", flags=("--workers", "2")),
+]
+RESUME = [Contender(name="**ours**", script="ragged")]
+RESUME += [one for one in SPEED if one.script in MADE and not one.flags]
+
+
+def install_peers() -> None:
+    """The peers in a venv of the benchmark's own, at the versions of requirements-peers.txt."""
+    wanted = HERE / "requirements-peers.txt"
+    done = PEERS / "installed.txt"
+    if done.exists() and done.read_text() == wanted.read_text():
+        return
+    subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+    subprocess.run([PEERS / "bin/pip", "install", "--quiet", "--no-deps", "-r", wanted], check=True)
+    done.write_text(wanted.read_text())
+
+
+def make_rows(work: Path, name: str, dialogues: int, *flags: str) -> Path:
+    """Rows of so many dialogues, kept for the next run."""
+    folder = work / f"{name}-{dialogues}"
+    if not (folder / "README.md").exists():
+        run([sys.executable, str(HERE / "loader_corpus.py"), str(folder), str(dialogues), *flags])
+    return folder
+
+
+def made(peer: str, rows: Path) -> Path:
+    """The same rows in a peer's format."""
+    name = "datasets" if peer == "torchcodec" else peer
+    folder = rows.with_name(f"{rows.name}-{name}")
+    if not folder.exists():
+        python = str(PEERS / "bin/python")
+        run([python, str(HERE / "loader_peers.py"), name, str(folder), "--make", str(rows)])
+    return folder
+
+
+def place(contender: Contender, rows: Path) -> Path:
+    return rows if contender.is_ours else made(contender.script, rows)
+
+
+def median_of(values: list[float], digits: int = 0) -> str:
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})".replace(",", " ")
+
+
+def race(contenders: list[Contender], small: Path, large: Path, rounds: int) -> dict[str, list[Told]]:
+    """Each contender's rounds: what it told of the large epoch, with its marginal `rate`."""
+    found: dict[str, list[Told]] = {one.name: [] for one in contenders}
+    for number in range(rounds):
+        for one in contenders:
+            if one.slow and number:
+                continue
+            short, long = (_reading(one, rows) for rows in (small, large))
+            more = {name: long[name] - short[name] for name in ("audio", "seconds", "cpu")}
+            rates = {"rate": more["audio"] / more["seconds"], "cpu_rate": more["audio"] / more["cpu"]}
+            found[one.name].append({**long, **rates, "small": short})
+    return found
+
+
+def _reading(contender: Contender, rows: Path) -> Told:
+    folder = place(contender, rows)
+    warm(folder)
+    return run(contender.command(folder))
+
+
+def ratios(found: dict[str, list[Told]], ours: str, name: str, rate: str = "rate") -> list[float]:
+    return [one[rate] / other[rate] for one, other in zip(found[ours], found[name], strict=False)]
+
+
+def speed(work: Path, options: argparse.Namespace) -> None:
+    small, large = (make_rows(work, "rows", count) for count in (options.dialogues // 5, options.dialogues))
+    for one in SPEED:
+        for rows in (small, large):
+            place(one, rows)
+    os.sync()
+    found, busy = others_share(lambda: race(SPEED, small, large, options.rounds))
+    topic, speaker = properties(large)
+    told = found[SPEED[0].name][0]
+    audio = (told["audio"] - told["small"]["audio"]) / REPEATS
+    print(f"{audio:.0f} s of audio, {options.rounds} rounds; others kept {busy:.0%} of the machine busy.\n\n"
+          "| | audio s a second (median, min to max) | a CPU second | ours by it | by CPU seconds | padding "
+          "| first batch s | MB over imports: a fifth of the rows, all | noise: topic | speaker |\n"
+          "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")  # fmt: skip
+    for one in SPEED:
+        print(f"| {' | '.join(_cells(one, found, topic, speaker))} |", flush=True)
+    missed = {one.name: lost_and_doubled(found[one.name][0]["names"], topic) for one in SPEED if one.names}
+    wrong = [f"{name} {pair}" for name, pair in missed.items() if pair != (0, 0)]
+    print(f"\nRows lost and doubled in the epoch: {', '.join(wrong) or 'none, by anyone'}.\n")
+
+
+def _cells(
+    one: Contender, found: dict[str, list[Told]], topic: dict[str, float], speaker: dict[str, float]
+) -> list[str]:
+    rounds, ours = found[one.name], SPEED[0].name
+    told, workers = rounds[0], "--workers" in one.flags
+    cells = [one.name, median_of([each["rate"] for each in rounds])]
+    cells.append("–" if workers else median_of([each["cpu_rate"] for each in rounds]))
+    cells.append(median_of(ratios(found, ours, one.name), 1))
+    cells.append("–" if workers else median_of(ratios(found, ours, one.name, "cpu_rate"), 1))
+    cells += [f"{told['padding']:.4f}", f"{statistics.median(each['first'] for each in rounds):.2f}"]
+    cells.append("–" if workers else f"{told['small']['memory']:.0f}, {told['memory']:.0f}")
+    noises = (
+        [f"{mixing(told['names'], values):.2f}" for values in (topic, speaker)] if one.names else ["–"] * 2
+    )
+    return [*cells, *noises]
+
+
+def flac(work: Path, options: argparse.Namespace) -> None:
+    counts = options.dialogues // 15, options.dialogues // 3
+    small, large = (make_rows(work, "flac", count, "--form", "FLAC") for count in counts)
+    found, busy = others_share(lambda: race(FLAC, small, large, options.rounds))
+    base = FLAC[2].name
+    print(
+        f"Others kept {busy:.0%} of the machine busy.\n\n"
+        "| FLAC rows | audio s a second | by datasets + soundfile | by CPU seconds |\n|---|---:|---:|---:|"
+    )
+    for one in FLAC:
+        cells = [one.name, median_of([each["rate"] for each in found[one.name]])]
+        cells.append(median_of(ratios(found, one.name, base), 2))
+        cpu = "–" if "--workers" in one.flags else median_of(ratios(found, one.name, base, "cpu_rate"), 2)
+        print(f"| {' | '.join([*cells, cpu])} |", flush=True)
+    print()
+
+
+def resume(work: Path, options: argparse.Namespace) -> None:
+    large = make_rows(work, "rows", options.dialogues)
+    all_rows, _ = properties(large)
+    state = work / "state.pickle"
+    print("| resumed at 90 % of an epoch | start s | resume s | of the rows left: lost | doubled |\n"
+          "|---|---:|---:|---:|---:|")  # fmt: skip
+    for one in RESUME:
+        if one.script == "webdataset":
+            print("| webdataset | | has no state | | |")
+            continue
+        command = one.command(place(one, large))
+        starts, resumes = [], []
+        for _ in range(options.rounds):
+            until = run([*command, "--stop", str(len(all_rows) * 9 // 10), "--state", str(state)])
+            after = run([*command, "--go-on", "--state", str(state)])
+            starts.append(until["first"])
+            resumes.append(after["first"])
+        lost, doubled = lost_and_doubled(until["names"] + after["names"], all_rows)
+        left = len(all_rows) - sum(map(len, until["names"]))
+        name = one.name
+        cells = (name, median_of(starts, 2), median_of(resumes, 2), f"{lost} of {left}", str(doubled))
+        print(f"| {' | '.join(cells)} |", flush=True)
+    print()
+
+
+def first(work: Path, options: argparse.Namespace) -> None:
+    dialogues = -(-options.first_rows // 6)
+    rows = make_rows(work, "first", dialogues, "--mean", "0.5", "--distinct", "500")
+    command = [*SPEED[0].command(rows), "--seconds", "20"]
+    told = [
+        run([*command, "--stop", "1", "--state", str(work / "state.pickle")]) for _ in range(options.rounds)
+    ]
+    seconds, memory = ([one[name] for one in told] for name in ("first", "memory"))
+    print(f"First batch after imports, {6 * dialogues} rows: {median_of(seconds, 2)} s, "
+          f"{max(memory):.0f} MB over imports\n")  # fmt: skip
+    shutil.rmtree(rows)
+
+
+def cold(work: Path, options: argparse.Namespace) -> None:
+    folders = [make_rows(work, "rows", count) for count in (options.dialogues // 5, options.dialogues)]
+    kinds = ("sequential", "ragged")
+    before: dict[str, Callable[[], None] | None] = {"not throttled": None}
+    if throttle(work, options.throttle):
+        before[f"{options.throttle} MB/s"] = join
+    print("| cold, from disk | sequential read MB/s | ours MB/s | share |\n|---|---:|---:|---:|")
+    for name, hook in before.items():
+        rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for _ in range(options.rounds):
+            for kind in kinds:
+                told = [_cold_reading(kind, folder, hook) for folder in folders]
+                bytes_a_second = (told[1]["audio"] - told[0]["audio"]) / (
+                    told[1]["seconds"] - told[0]["seconds"]
+                )
+                rates[kind].append(bytes_a_second * 32_000 / 1e6)
+        share = [ours / raw for raw, ours in zip(rates["sequential"], rates["ragged"], strict=True)]
+        cells = (name, median_of(rates["sequential"]), median_of(rates["ragged"]), median_of(share, 2))
+        print(f"| {' | '.join(cells)} |", flush=True)
+    if len(before) == 1:
+        print("\nNo blkio cgroup here: throttled reading was not measured.")
+    else:
+        CGROUP.rmdir()
+    print()
+
+
+def _cold_reading(kind: str, folder: Path, hook: Callable[[], None] | None) -> Told:
+    forget(folder)
+    command = [sys.executable, str(HERE / "loader_ours.py"), kind, str(folder)]
+    return run(command, hook)
+
+
+PARTS = {"speed": speed, "flac": flac, "resume": resume, "first": first, "cold": cold}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dialogues", type=int, default=600, help="of 6 turns of about 5 s")
+    parser.add_argument("--first-rows", type=int, default=250_000)
+    parser.add_argument("--throttle", type=int, default=300, help="MB a second")
+    parser.add_argument("--work", type=Path, default=HERE / ".work/loader", help="a folder on a disk")
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--keep", action="store_true", help="leave what was made in --work")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    install_peers()
+    try:
+        for part in options.only:
+            PARTS[part](options.work, options)
+    finally:
+        if not options.keep:
+            shutil.rmtree(options.work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The card's prose: Markdown of facts. What comes out of a corpus stands in fences, never as markup.
+
+All of it lies between two marks: what a person writes before or behind them is kept when the
+card is published again.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from speechrows.budget import STAGE_LIMITS
+from speechrows.build.columns import COLUMNS
+from speechrows.ledger import describe
+
+BEGIN, END = "<!-- speechrows:begin -->", "<!-- speechrows:end -->"
+_NO_FLAGS = (
+    "row_version",
+    "tokenizer",
+    "corpus",
+    "revision",
+    "listing",
+    "shard_bytes",
+    "source",
+    "generated",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a corpus is and under which licence: text of its cards, beside its reader."""
+
+    title: str
+    summary: str
+    licence: str  # an identifier the Hub knows
+    licence_note: str
+    homepage: str
+    citation: str
+    languages: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A line of the card's table: a split of a config."""
+
+    config: str
+    split: str
+    rows: int
+    conversations: int
+    hours: float
+    num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Story:
+    """What is told of a task: what became of its items, what decided its rows, its pictures."""
+
+    ledger: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    pictures: Sequence[str]
+
+
+def write(
+    builder: str, about: About, lines: Sequence[Line], stories: Mapping[str, Story], example: str
+) -> str:
+    """The card's text below its YAML."""
+    parts = [
+        _head(builder, about, lines),
+        _table(lines),
+        *(_pictures(task, story.pictures) for task, story in stories.items()),
+        _rows(example),
+        _made(builder, stories),
+        _ledgers(stories),
+        f"## Licence and citation\n\nLicence: `{about.licence}`. {about.licence_note}\n\n"
+        + fenced(about.citation),
+    ]
+    # A mark inside a fence would end the part that is ours.
+    text = "\n\n".join(part for part in parts if part).replace("<!-- speechrows:", "<!- speechrows:")
+    return f"{BEGIN}\n{text}\n{END}\n"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Text as a block of code that it can not end."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _head(builder: str, about: About, lines: Sequence[Line]) -> str:
+    load = f'load_dataset("org/{builder}", "{lines[0].config}", streaming=True)'
+    return (
+        f"# {about.title}, as training rows\n\n"
+        f"{about.summary} Made from [{about.homepage}]({about.homepage}) by speechrows, builder "
+        f"`{builder}`: audio as published, chat text, token ids and labels in every row.\n\n"
+        + fenced(f"from datasets import load_dataset\nrows = {load}", "python")
+    )
+
+
+def _table(lines: Sequence[Line]) -> str:
+    text = [
+        "| config | split | rows | conversations | hours | audio and text, bytes |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for line in lines:
+        numbers = f"{line.rows:,} | {line.conversations:,} | {line.hours:,.2f} | {line.num_bytes:,}"
+        text.append(f"| {line.config} | {line.split} | {numbers} |")
+    if any(line.config == "stage_1" for line in lines):
+        limits = ", ".join(str(limit) for limit in STAGE_LIMITS.values())
+        text += ["", f"Stages are nested: stage_1…stage_4 hold the conversations of at most {limits} "
+                 "padded tokens, so stages that look alike share their files."]  # fmt: skip
+    return "\n".join(text)
+
+
+def _pictures(task: str, paths: Iterable[str]) -> str:
+    shown = [f"![{task}: {path.rpartition('/')[2].removesuffix('.png')}]({path})" for path in paths]
+    return f"## {task} in pictures\n\n" + "\n".join(shown) if shown else ""
+
+
+def _rows(example: str) -> str:
+    columns = "\n".join(f"| `{name}` | {what} |" for name, what in COLUMNS.items())
+    return (
+        f"## A row\n\n| column | what it is |\n|---|---|\n{columns}\n\n"
+        "`tokenizer/` is the tokenizer of `input_ids`, with `<audio>` added. The first row; ⟦ ⟧ is around "
+        f"what takes loss:\n\n{fenced(example)}"
+    )
+
+
+def _made(builder: str, stories: Mapping[str, Story]) -> str:
+    text = ["## How it was built", ""]
+    text.append(
+        f"By speechrows {version('speechrows')}, with the tokenizer of this repository's `tokenizer/`:"
+    )
+    commands = [_command(builder, task, story.recipe) for task, story in stories.items()]
+    text += ["", fenced("\n".join(commands)), ""]
+    for task, story in stories.items():
+        facts = [f"rows of version {story.recipe['row_version']}"]
+        if "revision" in story.recipe:
+            facts.append(f"from revision {story.recipe['revision']} of the corpus")
+        off = [f"`{name}`" for name, value in sorted(story.recipe.items()) if value is False]
+        facts += [f"with {', '.join(off)} off"] if off else []
+        if "generated" in story.recipe:
+            facts.append(f"joined with generated columns of digest `{story.recipe['generated'][:16]}`")
+        text.append(f"- {task}: {', '.join(facts)}.")
+    return "\n".join(text)
+
+
+def _command(builder: str, task: str, recipe: Mapping[str, Any]) -> str:
+    words = ["speechrows", "build", builder, task, "--data-dir", str(recipe["corpus"])]
+    words += ["--tokenizer", "tokenizer"]
+    for name, value in sorted(recipe.items()):
+        if name in _NO_FLAGS or value in (False, None, ""):
+            continue
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    if "generated" in recipe:
+        words += ["--with", "GENERATED"]
+    return shlex.join([*words, "--out", f"rows/{builder}"])
+
+
+def _ledgers(stories: Mapping[str, Story]) -> str:
+    text = ["## What became of the corpus' items", ""]
+    for task, story in stories.items():
+        text += [f"{task}:", "", fenced(describe(dict(story.ledger))), ""]
+    return "\n".join([*text, "The skipped ones are listed in `skipped.jsonl`, each with its reason."])

@@ -1,0 +1,65 @@
+"""Which files of a built folder are published, and which files of a repository are such files."""
+
+import re
+from pathlib import Path
+
+from huggingface_hub import DatasetCard
+
+from speechrows.build.card import PICTURES
+from speechrows.errors import UsageError
+from speechrows.layout import CARD
+from speechrows.layout import SKIPPED
+from speechrows.layout import TOKENIZER
+from speechrows.layout import RowsFolder
+from speechrows.layout import index_path
+
+_OURS = re.compile(
+    rf"data/[^/]+/[^/]+/(band_\d+/)?\d{{5,}}\.parquet|index/[^/]+/[^/]+\.parquet|{TOKENIZER}/.+"
+    rf"|{re.escape(SKIPPED)}|{PICTURES}/[^/]+/[^/]+\.png"
+)
+
+
+def is_ours(path: str) -> bool:
+    """Whether a repository's file lies where builds put theirs; the card is a person's too."""
+    return _OURS.fullmatch(path) is not None
+
+
+def published_files(folder: Path) -> dict[str, int]:
+    """Bytes of each file of a built folder that is published, the card last, by its path.
+
+    Only what the indexes name is: no state of the build, no script, nothing a person put there.
+
+    Raises:
+        UsageError: nothing is built there, or its build was stopped before the end.
+    """
+    rows = RowsFolder.open(str(folder))
+    shards = dict[str, int]()
+    for task, split in rows.splits():
+        shards |= {path: facts["size"] for path, facts in rows.index_facts(task, split)["shards"].items()}
+    for path, size in shards.items():
+        found = (folder / path).stat().st_size if (folder / path).is_file() else None
+        if found != size:
+            raise UsageError(f"{folder / path}: found {found} bytes, its index says {size}; {_AGAIN}")
+    card = folder / CARD
+    listed = _listed_folders(card) if card.is_file() else set[str]()
+    if listed != {path.rpartition("/")[0] for path in shards}:
+        raise UsageError(f"{card}: does not list what the indexes do; {_AGAIN}")
+    others = [index_path(task, split) for task, split in rows.splits()]
+    others += [_relative(path, folder) for path in (folder / TOKENIZER).rglob("*") if path.is_file()]
+    others += [_relative(path, folder) for path in (folder / PICTURES).glob("*/*.png")]
+    others += [SKIPPED] if (folder / SKIPPED).is_file() else []
+    sizes = {path: (folder / path).stat().st_size for path in [*others, CARD]}
+    return {path: {**shards, **sizes}[path] for path in [*sorted([*shards, *others]), CARD]}
+
+
+_AGAIN = "its build was stopped before the end, or the folder was changed. Run the same build again"
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _listed_folders(card: Path) -> set[str]:
+    configs = DatasetCard.load(card).data.to_dict().get("configs") or []
+    patterns = [pattern for config in configs for split in config["data_files"] for pattern in split["path"]]
+    return {pattern.rpartition("/")[0] for pattern in patterns}
