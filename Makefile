@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := rows/deepdialogue_ttt
 ROW := deepdialogue_ttt/train/deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0/ttt
+TINY := --preset tiny --learning-rate 2e-3 --warmup-steps 10 --log-every 20
 COMPAT := 3.6.0 4.8.5
+COMPAT_TESTS := ways_in hub publish viewer
 # What datasets itself decides the version of; the rest is pinned in the compat lanes too.
 UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
 PIP := pip install --quiet --disable-pip-version-check
@@ -27,24 +29,27 @@ demo: install
 	$(BIN)/speechrows show $(DEMO) $(ROW)
 	$(BIN)/speechrows build omni_tasks omni --data-dir samples/hub --out rows/omni_tasks
 	$(BIN)/speechrows validate rows/omni_tasks
-	@echo; echo 'Open it in Python:'
+	$(BIN)/python train.py $(TINY) --data $(DEMO) --config ttt --steps 100 --decode 4 --output-dir rows/tiny_ttt
+	$(BIN)/python train.py $(TINY) --data rows/omni_tasks --config s2s_mimi --steps 40 --output-dir rows/tiny_s2s
+	@echo; echo 'Listen to it:    $(BIN)/speechrows preview $(DEMO)'
+	@echo 'Open it in Python:'
 	@echo '  from datasets import load_dataset'
 	@echo '  rows = load_dataset("$(DEMO)", "stage_2", split="train", streaming=True)'
 
 test: install
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# The ways in and the Hub, under the other versions of datasets; decoding where there is ffmpeg.
+# The ways in, the Hub and back, under the other versions of datasets; decoding where there is ffmpeg.
 test-compat: $(COMPAT:%=.venv-compat/%/installed)
 	for version in $(COMPAT); do \
-	  PYTHONPATH=. .venv-compat/$$version/bin/python -m pytest -rs tests/test_ways_in.py tests/test_hub.py || exit 1; \
+	  PYTHONPATH=. .venv-compat/$$version/bin/python -m pytest -rs $(COMPAT_TESTS:%=tests/test_%.py) || exit 1; \
 	done
 
 .venv-compat/%/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-compat/$*
 	grep -vE '^($(UNPINNED))==' constraints.txt > .venv-compat/$*/constraints.txt
 	.venv-compat/$*/bin/$(PIP) --constraint .venv-compat/$*/constraints.txt \
-	  --editable . datasets==$* pytest $(if $(filter 3.%,$*),librosa,torch torchcodec)
+	  --editable . datasets==$* hypothesis pytest $(if $(filter 3.%,$*),librosa,torch torchcodec)
 	touch $@
 
 check: install
@@ -60,6 +65,9 @@ bench: install
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/sources.py
 	$(BIN)/python benchmarks/mimi.py
+	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/collate.py
+	$(BIN)/python benchmarks/loader.py
 
 clean:
 	rm -rf .venv .venv-* rows benchmarks/.work
