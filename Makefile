@@ -39,8 +39,10 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# The ways in, the Hub and back, under the other versions of datasets; decoding where there is ffmpeg.
-test-compat: $(COMPAT:%=.venv-compat/%/installed)
+# The ways in, the Hub and back, under the other versions of datasets, decoding where there is ffmpeg; and
+# the preview in a browser, where there is one.
+test-compat: install $(COMPAT:%=.venv-compat/%/installed)
+	$(BIN)/python -m pytest -rs tests/test_preview_browser.py
 	for version in $(COMPAT); do \
 	  PYTHONPATH=. .venv-compat/$$version/bin/python -m pytest -rs $(COMPAT_TESTS:%=tests/test_%.py) || exit 1; \
 	done

@@ -4,6 +4,7 @@ import atexit
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -59,7 +60,7 @@ def footer_digest(file: BinaryIO) -> str:
 def locate(address: str) -> tuple[Any, str]:
     """The file system and root of a folder, an fsspec address, or, where no such folder is, a Hub dataset."""
     fs, root = url_to_fs(address)
-    if not fs.isdir(root) and "://" not in address and address.partition("@")[0].count("/") == 1:
+    if not fs.isdir(root) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@.+)?", address):
         return url_to_fs(f"hf://datasets/{address}")
     return fs, root
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from building import published_files
 from conftest import XTTS
+from mini_hub import MiniHub
 
 from speechrows import tokenizers
 from speechrows.cli import main
@@ -163,3 +164,12 @@ def test_rows_are_not_built_into_the_corpus(xtts: Path, capsys: pytest.CaptureFi
     call = ["build", "deepdialogue_ttt", "ttt", "--data-dir", str(xtts), "--out", str(xtts / "rows")]
     assert main(call) == 2
     assert "lies in the corpus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["/nowhere", "./nowhere", "nowhere", "/no/where"])
+def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
+    address: str, hub: MiniHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stats", address]) == 2
+    assert f"{address}: found no index" in capsys.readouterr().err
+    assert hub.log == []

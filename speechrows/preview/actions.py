@@ -1,0 +1,153 @@
+"""What each control does: from the place that is open, to new values of parts of the page.
+
+Every action is given config, split and task first, and gives values by the names of the page's parts.
+"""
+
+import random
+from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
+from typing import Literal
+
+import gradio as gr
+import numpy as np
+
+from speechrows.errors import UsageError
+from speechrows.preview import find
+from speechrows.preview import html
+from speechrows.preview import summary
+from speechrows.preview.rows import Library
+from speechrows.preview.rows import View
+
+ALL = "all"  # tasks of a union, reasons of faults
+LISTEN, NUMBERS, LEDGER = "listen", "numbers", "ledger"
+
+Values = dict[str, Any]
+Step = Literal["before", "next", "turn_before", "next_turn", "random"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """A search that may go on: where it began, what has the text in its name, what was found so far."""
+
+    text: str
+    origin: int
+    named: tuple[tuple[int, str], ...]
+    found: find.Hits
+
+
+def stepped(view: View, row: int, step: Step) -> int:
+    """The row that a step leads to; the same one where there is no further."""
+    number, start, stop = view.conversation(row)
+    last = len(view.conversations) - 1
+    if step == "random":
+        return random.randrange(view.start, view.stop)
+    if step == "before":
+        return int(view.conversations[number - 1]) if number else start
+    if step == "next":
+        return int(view.conversations[min(number + 1, last)]) if number < last else row
+    return min(row + 1, stop - 1) if step == "next_turn" else max(row - 1, start)
+
+
+class Actions:
+    """The actions of a page. They hold nothing of who looks: that is handed in."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def choose_config(self, config: str, split: str | None, _: str | None, tab: str) -> Values:
+        """Another config: all of its tasks, in the same split where it has that."""
+        return self.choose(config, split, None, tab)
+
+    def choose(self, config: str, split: str | None, task: str | None, tab: str) -> Values:
+        """Another config, split or task: what of the rest still fits, its first row, its numbers."""
+        splits = self._library.splits[config]
+        split = split if split in splits else splits[0]
+        tasks = self._library.tasks(config, split)
+        names = [ALL, *tasks] if len(tasks) > 1 else tasks
+        task = task if task in names else names[0]
+        view = self._view(config, split, task)
+        faults = summary.reasons(view)
+        return {
+            "split": gr.update(choices=splits, value=split),
+            "task": gr.update(choices=names, value=task),
+            "head": summary.head(self._library, view),
+            **_NO_HITS,
+            "reason": gr.update(choices=[ALL, *faults], value=ALL, visible=bool(faults)),
+            **self.open_tab(config, split, task, ALL, tab=tab),
+            **self._show(view, view.start),
+        }
+
+    def select(self, config: str, split: str, task: str, row: int) -> Values:
+        """Open a row that was clicked."""
+        return self._open(self._view(config, split, task), row)
+
+    def step(self, config: str, split: str, task: str, row: int, *, step: Step) -> Values:
+        """Open the row that a step leads to."""
+        view = self._view(config, split, task)
+        return self._open(view, stepped(view, row, step))
+
+    def open_tab(self, config: str, split: str, task: str, reason: str | None, *, tab: str) -> Values:
+        """What stands on a tab, made when it is looked at."""
+        view = self._view(config, split, task)
+        chosen = None if reason in (None, ALL) else reason
+        return {
+            "tab": tab,
+            "numbers": summary.numbers(self._library, view) if tab == NUMBERS else "",
+            "ledger": summary.ledger(self._library, view, chosen) if tab == LEDGER else "",
+        }
+
+    def look_for(self, config: str, split: str, task: str, row: int, text: str) -> Values:
+        """Open what is named so; else list what is named like it, and where it is said."""
+        view, text = self._view(config, split, task), text.strip()
+        if not text:
+            return _NO_HITS
+        rows = find.by_name(self._library, view, text)
+        if len(np.unique(view.index.conversation[rows])) == 1:
+            return {**self._open(view, rows[0]), **_NO_HITS}
+        rows = rows[: find.MAX_HITS]
+        named = tuple(zip(rows, view.index.row_ids(rows), strict=True))
+        found = find.by_words(self._library, view, text, row)
+        return self._results(view, Search(text=text, origin=row, named=named, found=found), is_first=True)
+
+    def look_on(self, config: str, split: str, task: str, search: Search) -> Values:
+        """Go on with a search where it ended."""
+        view, before = self._view(config, split, task), search.found
+        if before.next_row is None:
+            return {}
+        more = find.by_words(self._library, view, search.text, before.next_row, stop_row=search.origin)
+        hits, searched = before.hits + more.hits, before.searched + more.searched
+        return self._results(view, replace(search, found=replace(more, hits=hits, searched=searched)))
+
+    def _results(self, view: View, search: Search, *, is_first: bool = False) -> Values:
+        """The results of a search, and, of a new one, the first opened."""
+        found, rows = search.found, [row for row, _ in search.named]
+        rows += [hit.row for hit in found.hits]
+        total = view.stop - view.start
+        return {
+            **(self._open(view, rows[0]) if is_first and rows else {}),
+            "hits": html.hits(found, names=search.named, text=search.text, total=total),
+            "more": gr.update(visible=found.next_row is not None),
+            "search": search,
+        }
+
+    def _view(self, config: str, split: str, task: str) -> View:
+        view = self._library.view(config, split, None if task == ALL else task)
+        if view.start == view.stop:
+            raise UsageError(f"{config}, {split}: has no row of {task}; choose another")
+        return view
+
+    def _open(self, view: View, row: int) -> Values:
+        return {**self._show(view, row), "tabs": gr.Tabs(selected=LISTEN), "tab": LISTEN}
+
+    def _show(self, view: View, row: int) -> Values:
+        """The conversation of a row, and the row."""
+        row = int(np.clip(row, view.start, view.stop - 1))
+        return {
+            "chat": html.conversation(self._library, view, row),
+            "turn": html.turn(self._library, view, row),
+            "at": row,
+        }
+
+
+_NO_HITS: Values = {"hits": "", "more": gr.update(visible=False), "search": None}

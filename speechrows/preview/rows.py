@@ -1,0 +1,180 @@
+"""What the page shows: the rows of a config and split, and of their files only what is looked at.
+
+The index is read once for each config and split. Of a shard, a page needs the small columns of one
+row group, and the bytes of a clip only when it is played or drawn.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerFast
+
+from speechrows import tokenizers
+from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
+from speechrows.layout import RowsFolder
+from speechrows.loader.index import Index
+from speechrows.loader.index import listed
+from speechrows.schema import ARROW_SCHEMA
+from speechrows.schema import AUDIO_COLUMNS
+
+Int64 = npt.NDArray[np.int64]
+
+SMALL = [name for name in ARROW_SCHEMA.names if name not in AUDIO_COLUMNS]
+_CELLS = [*SMALL, *(f"{name}.path" for name in AUDIO_COLUMNS)]
+_MAX_TURNS = 100  # of a conversation, at once
+# By the first bytes: what a browser is told is what the bytes are, whatever their name says.
+_TYPES = {b"RIFF": "audio/wav", b"fLaC": "audio/flac", b"OggS": "audio/ogg"}
+
+
+def media_type(data: bytes) -> str:
+    """The type of a clip for a browser; what is no WAV, FLAC or Ogg is MP3."""
+    return _TYPES.get(data[:4], "audio/mpeg")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """The rows of a config and split, or of one task of it: `start` to `stop` of its index."""
+
+    index: Index
+    task: str | None
+    start: int
+    stop: int
+
+    @cached_property
+    def conversations(self) -> Int64:
+        """The first row of each conversation, ascending."""
+        numbers = self.index.conversation[self.start : self.stop]
+        return np.flatnonzero(np.diff(numbers, prepend=-1)) + self.start
+
+    @cached_property
+    def groups(self) -> Int64:
+        """The first row of each row group of the index' files, ascending."""
+        shard, group = self.index.shard, self.index.row_group
+        return np.flatnonzero((np.diff(shard, prepend=-1) != 0) | (np.diff(group, prepend=-1) != 0))
+
+    def place(self, row: int) -> int:
+        """A row's place in its row group."""
+        return row - int(self.groups[np.searchsorted(self.groups, row, "right") - 1])
+
+    def conversation(self, row: int) -> tuple[int, int, int]:
+        """The conversation of a row: which one it is, from 0, and its rows `[start, stop)`."""
+        number = int(np.searchsorted(self.conversations, row, "right")) - 1
+        ends = [*self.conversations[number + 1 : number + 2].tolist(), self.stop]
+        return number, int(self.conversations[number]), ends[0]
+
+    def turns_around(self, row: int) -> range:
+        """The rows of its conversation; of a very long one, those around it."""
+        _, start, stop = self.conversation(row)
+        if stop - start > _MAX_TURNS:
+            start = max(start, min(row - _MAX_TURNS // 2, stop - _MAX_TURNS))
+        return range(start, min(stop, start + _MAX_TURNS))
+
+    def task_of(self, row: int) -> str:
+        """The task of a row."""
+        return self.index.shards[int(self.index.shard[row])].task
+
+
+class Library:
+    """A built folder, or a Hub dataset `org/name`, as the page reads it. Safe to share by threads."""
+
+    def __init__(self, address: str) -> None:
+        self.folder = RowsFolder.open(address)
+        self.splits = {config: list(splits) for config, splits in listed(self.folder).items()}
+        if not self.splits:
+            raise UsageError(f"{address}: its card lists no config; build it again")
+        self.index = lru_cache(4)(self._index)
+        self.view = lru_cache(16)(self._view)
+        self.table = lru_cache(16)(self._table)
+        self.check_shard = lru_cache(None)(self._check_shard)
+        self.cell = lru_cache(8)(self._cell)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer that the rows were made with."""
+        return tokenizers.open_tokenizer(self.folder.tokenizer_folder())
+
+    def tasks(self, config: str, split: str) -> list[str]:
+        """The tasks whose rows a config shows: several for a union."""
+        return list(self.index(config, split).facts)
+
+    def _view(self, config: str, split: str, task: str | None = None) -> View:
+        """The rows of a config and split, or of one of its tasks."""
+        index = self.index(config, split)
+        start, stop = 0, len(index)
+        if task is not None:
+            mine = np.array([shard.task == task for shard in index.shards])[index.shard]
+            found = np.flatnonzero(mine)  # in one run: the index of a task follows that of another
+            start, stop = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+        return View(index=index, task=task, start=start, stop=stop)
+
+    def rows(self, view: View, rows: range) -> list[dict[str, Any]]:
+        """Rows of one conversation, without their audio: a clip's cell is its name alone."""
+        found: list[dict[str, Any]] = []
+        for row in rows:
+            table, place = self._place(view, row)
+            found += table.slice(place, 1).to_pylist()
+        return found
+
+    def clip(self, view: View, row: int, column: str) -> bytes:
+        """The bytes of a clip, as published; b"" where a row has none."""
+        index = view.index
+        if column == "audio":
+            shard, start = int(index.shard[row]), int(index.audio_offset[row])
+            self.check_shard(index, shard)
+            stop = start + int(index.audio_length[row])
+            return self.folder.read_range(index.shards[shard].path, start, stop)
+        return self.cell(view, row, column)
+
+    def _index(self, config: str, split: str) -> Index:
+        return Index.open(self.folder, config, split)
+
+    def _check_shard(self, index: Index, number: int) -> None:
+        index.check_shard(number)
+
+    def _place(self, view: View, row: int) -> tuple[pa.Table, int]:
+        """The small columns of the row group of a row, and the row's place in it."""
+        index = view.index
+        shard, group = int(index.shard[row]), int(index.row_group[row])
+        self.check_shard(index, shard)
+        table = self.table(index.shards[shard].path, group)
+        place = view.place(row)
+        if table["turn_number"][place].as_py() != index.turn_number[row]:
+            path = index.shards[shard].path
+            raise ShortfallError(
+                f"{self.folder.address}: row {place} of row group {group} of {path} is another turn than the "
+                "index says; build or download the folder again"
+            )
+        return table, place
+
+    def _table(self, path: str, group: int) -> pa.Table:
+        return self.read_group(path, group, _CELLS)
+
+    def _cell(self, view: View, row: int, column: str) -> bytes:
+        """A clip that the index does not place: its column is read, of one row group."""
+        table, place = self._place(view, row)
+        if table[column][place].as_py() is None:
+            return b""
+        path = view.index.shards[int(view.index.shard[row])].path
+        clips = self.read_group(path, int(view.index.row_group[row]), [f"{column}.bytes"])
+        return pc.struct_field(clips[column], "bytes")[place].as_py() or b""
+
+    def read_group(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a row group."""
+        with self.folder.open_file(path) as file, pq.ParquetFile(file) as shard:
+            return shard.read_row_group(group, columns=list(columns), use_threads=False)
+
+
+def audio_name(row: Mapping[str, Any], column: str) -> str | None:
+    """The name of a clip of a row; None where it has none."""
+    cell = row[column]
+    return None if cell is None else cell["path"]

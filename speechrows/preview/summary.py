@@ -1,0 +1,200 @@
+"""All rows at a glance: what there is, how it is distributed, what became of the corpus' items."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from speechrows.codec import num_audio_tokens
+from speechrows.layout import SKIPPED
+from speechrows.preview import find
+from speechrows.preview.html import duration
+from speechrows.preview.html import render
+from speechrows.preview.rows import Library
+from speechrows.preview.rows import View
+
+_BARS = 36
+_EXTREMES = 4
+MAX_LINES = 200  # of skipped.jsonl, at once
+
+
+def seconds_of(view: View) -> npt.NDArray[np.float64]:
+    """The length of each clip of a view, in seconds [R]."""
+    rows = slice(view.start, view.stop)
+    return view.index.num_samples[rows] / view.index.sampling_rate[rows]
+
+
+def head(library: Library, view: View) -> str:
+    """The name of the data set, and the numbers to see first."""
+    seconds, rows = seconds_of(view), slice(view.start, view.stop)
+    tokens, padded = view.index.num_tokens[rows], view.index.padded_tokens[rows]
+    ledger = _ledger(view)
+    lost, left_out = ledger["skipped"].total(), ledger["left_out"].total()
+    middle = float(np.median(seconds)) if len(seconds) else 0.0
+    pads = 1 - int(tokens.sum()) / max(int(padded.sum()), 1)
+    talks = len(view.conversations)
+    rules = ", ".join(ledger["left_out"]).replace("_", " ") or "no rule met"
+    items = f"of {ledger['items']:,} items" + ("" if lost else ": none is lost")
+    facts = [
+        ("rows", f"{len(seconds):,}", f"in {talks:,} conversation{'s' * (talks != 1)}", ""),
+        ("sound", duration(float(seconds.sum())), f"{duration(middle)} a clip, as a median", ""),
+        ("tokens", f"{int(tokens.sum()):,}", f"{_mean(tokens):,.0f} a row, and {pads:.0%} pads", ""),
+        ("skipped by a fault", f"{lost:,}", items, "bad" if lost else "good"),
+        ("left out by a rule", f"{left_out:,}", rules, ""),
+    ]
+    address = library.folder.address.rstrip("/")
+    is_hub = "/" in address and not library.folder.is_local
+    name = address if is_hub else address.rpartition("/")[2]
+    return render("head.html", name=name, address=address, facts=facts)
+
+
+def _mean(values: npt.NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """A bar of a histogram: how many rows, and one of them."""
+
+    count: int
+    row: int | None
+    title: str
+
+
+def histogram(values: npt.NDArray[Any], rows: npt.NDArray[np.int64], unit: str) -> list[Bar]:
+    """The distribution of a value of rows; whole numbers that are few have a bar each."""
+    if not len(values):
+        return []
+    low, high = values.min(), values.max()
+    is_whole = values.dtype.kind in "iu"
+    num_bars = min(_BARS, int(high - low) + 1) if is_whole else _BARS
+    edges = np.linspace(low, high + (1 if is_whole else 1e-9), num_bars + 1)
+    edges = np.ceil(edges) if is_whole else edges
+    places = np.clip(np.searchsorted(edges, values, "right") - 1, 0, num_bars - 1)
+    counts = np.bincount(places, minlength=num_bars)
+    found, first = np.unique(places, return_index=True)
+    one = dict(zip(found.tolist(), rows[first].tolist(), strict=True))
+    return [
+        Bar(count=count, row=one.get(i), title=f"{_span(edges[i], edges[i + 1], is_whole)} {unit}: {count:,}")
+        for i, count in enumerate(counts.tolist())
+    ]
+
+
+def _span(low: float, high: float, is_whole: bool) -> str:
+    if not is_whole:
+        return f"{low:.3g} to {high:.3g}"
+    return f"{low:,.0f}" if high - low <= 1 else f"{low:,.0f} to {high - 1:,.0f}"
+
+
+def numbers(library: Library, view: View) -> str:
+    """Distributions, of which each bar opens a row; the rows at the ends; the traits."""
+    rows = np.arange(view.start, view.stop)
+    seconds, starts = seconds_of(view), view.conversations
+    turns = np.diff(np.append(starts, view.stop))
+    tokens = view.index.num_tokens[rows]
+    charts = [
+        _chart("Length of a clip", "s", seconds, rows, "clips"),
+        _chart("Tokens of a row", "tokens", tokens, rows, "rows"),
+        _chart("Rows of a conversation", "rows", turns, starts, "conversations"),
+        _chart("Text tokens to a second", "tokens a second", _pace(view), rows, "rows"),
+    ]
+    ends = [
+        ("Longest clips", seconds, -1, "s"),
+        ("Shortest clips", seconds, 1, "s"),
+        ("Most text for its length", _pace(view), -1, "tokens a second"),
+        ("Least text for its length", _pace(view), 1, "tokens a second"),
+    ]
+    extremes = [(title, _extreme(view, values, sign, unit)) for title, values, sign, unit in ends]
+    return render("numbers.html", charts=charts, extremes=extremes, traits=find.traits(library, view))
+
+
+def _pace(view: View) -> npt.NDArray[np.float64]:
+    """Tokens that are not audio, to a second of it: too many or too few where text and clip differ."""
+    rows, index = slice(view.start, view.stop), view.index
+    rates = {task: Fraction(facts["audio_tokens_per_second"]) for task, facts in index.facts.items()}
+    samples: Any = index.num_samples[rows]
+    hertz: Any = index.sampling_rate[rows].astype(np.int64)
+    text = index.num_tokens[rows].astype(np.int64)
+    for rate in set(rates.values()):
+        mine = np.array([rates[shard.task] == rate for shard in index.shards])[index.shard[rows]]
+        text[mine] -= num_audio_tokens(samples[mine], hertz[mine], rate)
+    return text / np.maximum(seconds_of(view), 1e-3)
+
+
+def _chart(
+    title: str, unit: str, values: npt.NDArray[Any], rows: npt.NDArray[np.int64], what: str
+) -> dict[str, Any]:
+    bars = histogram(values, rows, unit)
+    quantiles = np.quantile(values, [0, 0.5, 1]) if len(values) else (0, 0, 0)
+    low, middle, high = (f"{_short(value)}" for value in quantiles)
+    top = max((bar.count for bar in bars), default=1)
+    told = {"title": title, "unit": unit, "what": what, "low": low, "middle": middle, "high": high}
+    return {**told, "bars": bars, "top": top}
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _extreme(view: View, values: npt.NDArray[Any], sign: int, unit: str) -> list[tuple[int, str, str]]:
+    """The rows with the smallest values (the largest, where `sign` is -1): number, id, value."""
+    count = min(_EXTREMES, len(values))
+    if not count:
+        return []
+    places = np.argpartition(sign * values, count - 1)[:count]
+    places = places[np.argsort(sign * values[places], kind="stable")]
+    rows = (places + view.start).tolist()
+    ids = view.index.row_ids(rows)
+    told = [f"{_short(value)} {unit}" for value in values[places].tolist()]
+    return list(zip(rows, ids, told, strict=True))
+
+
+def _ledger(view: View) -> dict[str, Any]:
+    """The ledgers of a view's tasks, summed over them; of a task, its splits share one."""
+    tasks = [view.task] if view.task else list(view.index.facts)
+    ledgers = [view.index.facts[task]["ledger"] for task in tasks]
+    sums: dict[str, Any] = {
+        name: sum(one[name] for one in ledgers) for name in ("items", "rows", "unreadable_files")
+    }
+    for name in ("skipped", "left_out", "unknown_traits"):
+        sums[name] = Counter[str]()
+        for one in ledgers:
+            sums[name].update(one.get(name, {}))
+    return sums
+
+
+def reasons(view: View) -> list[str]:
+    """The reasons for which items of a view's tasks were skipped, the commonest first."""
+    return [reason for reason, _ in _ledger(view)["skipped"].most_common()]
+
+
+def ledger(library: Library, view: View, reason: str | None = None) -> str:
+    """What became of each item: a row, skipped by a fault, or left out by a rule; the faults, listed."""
+    tasks = {view.task} if view.task else set(view.index.facts)
+    lines = list(islice(_skipped(library, tasks, reason), MAX_LINES + 1))
+    sums = _ledger(view)
+    return render(
+        "ledger.html",
+        sums=sums,
+        lines=lines[:MAX_LINES],
+        has_more=len(lines) > MAX_LINES,
+        reason=reason,
+        file=SKIPPED,
+    )
+
+
+def _skipped(library: Library, tasks: set[str], reason: str | None) -> Iterator[dict[str, Any]]:
+    """The lines of skipped.jsonl of some tasks, read no further than they are asked for."""
+    if SKIPPED not in library.folder.glob(SKIPPED):
+        return
+    with library.folder.open_file(SKIPPED) as file:
+        for line in file:
+            found = json.loads(line)
+            if found["task"] in tasks and reason in (None, found["reason"]):
+                yield found
