@@ -29,7 +29,7 @@ demo: install
 	$(BIN)/speechrows show $(DEMO) $(ROW)
 	$(BIN)/speechrows build omni_tasks omni --data-dir samples/hub --out rows/omni_tasks
 	$(BIN)/speechrows validate rows/omni_tasks
-	$(BIN)/python train.py $(TINY) --data $(DEMO) --config ttt --steps 100 --decode 4 --output-dir rows/tiny_ttt
+	$(BIN)/python train.py $(TINY) --data $(DEMO) --config ttt --steps 150 --decode 4 --output-dir rows/tiny_ttt
 	$(BIN)/python train.py $(TINY) --data rows/omni_tasks --config s2s_mimi --steps 40 --output-dir rows/tiny_s2s
 	@echo; echo 'Listen to it:    $(BIN)/speechrows preview $(DEMO)'
 	@echo 'Open it in Python:'
