@@ -309,7 +309,7 @@ SOURCES = (
 )
 
 ABOUT = About(
-    title="the sources of the omni tasks",
+    title="Omni tasks",
     summary="Utterances of 13 speech corpora: transcription, answers, empathy, description, Mimi codes.",
     licence="other",
     licence_note="Each row keeps the licence of its source: "

@@ -18,6 +18,7 @@ from dataclasses import field
 from typing import Any
 from typing import BinaryIO
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -29,6 +30,7 @@ from speechrows.patience import asked_again
 from speechrows.types import Reason
 
 _CONNECTIONS = 16  # at once, to a remote store
+_REVISION = re.compile(r"@((?:refs/(?:pr|convert)/)?[^/]*)")  # of a Hub repository, behind its name
 
 
 class Entry(NamedTuple):
@@ -83,9 +85,14 @@ class Corpus:
     @property
     def label(self) -> str:
         """What rows call the folder: its name, with `/data` behind it where it is that."""
-        *_, above, last = ("/", *self.root.split("/"))
-        label = f"{above}/{last}" if last == "data" and above not in ("", "/") else last
-        return re.sub(r"@[^/]*", "", label)  # a Hub revision
+        *_, above, last = ("/", *_REVISION.sub("", self.root).split("/"))
+        return f"{above}/{last}" if last == "data" and above not in ("", "/") else last
+
+    @property
+    def revision(self) -> str | None:
+        """The revision of a Hub repository that its address names, None where it names none."""
+        told = _REVISION.search(self.root) if self._fs is not None and "hf" in self._fs.protocol else None
+        return unquote(told[1]) if told else None
 
     def list(self) -> list[Entry]:
         """Every file, sorted by path; not those whose name, or folder's, begins with a dot."""

@@ -88,13 +88,15 @@ class SpeechConfig(datasets.BuilderConfig):
         own = {
             name: getattr(self, name) for name in flags_of(type(self)) if name not in ("source", "generated")
         }
+        corpus = self.corpus()
         return {
             **own,
             **({"generated": joined} if joined else {}),
+            **({"revision": corpus.revision} if corpus.revision else {}),
             "row_version": ROW_VERSION,
             "tokenizer": tokenizers.fingerprint(tokenizer),
             "audio_tokens_per_second": str(parse_rate(self.audio_tokens_per_second)),
-            "corpus": self.corpus().label,
+            "corpus": corpus.label,
             "listing": listing_digest(listing),
         }
 

@@ -27,6 +27,7 @@ from speechrows import tokenizers
 from speechrows.build import figures
 from speechrows.build import pictures
 from speechrows.build import prose
+from speechrows.build.columns import ASKED
 from speechrows.build.columns import COLUMNS
 from speechrows.builder import load_builder
 from speechrows.cli import main
@@ -34,6 +35,7 @@ from speechrows.layout import RowsFolder
 from speechrows.schema import FEATURES
 from speechrows.show import show
 from speechrows.stats import stats
+from speechrows.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,27 @@ def outside_fences(text: str) -> str:
 
 def test_every_column_is_told_in_order() -> None:
     assert list(COLUMNS) == list(FEATURES)
+
+
+def test_every_config_is_told_before_its_numbers_and_a_row(built: Path) -> None:
+    assert list(ASKED) == list(TASKS)
+    text = text_of(built)
+    for config in ("ttt", "response"):
+        assert f"- `{config}`: {ASKED[config]}\n" in text
+    assert "- `stage_1`…`stage_4`: of `ttt`, the conversations of at most 8,192, 16,384" in text
+    order = ["load_dataset(", "## Configs", "| config |", "## A row", "## In pictures", "## How", "## What",
+             "## Licence"]  # fmt: skip
+    assert sorted(order, key=text.index) == order
+
+
+def test_the_line_that_loads_and_the_row_are_of_train_where_there_is_one(built: Path, tmp_path: Path) -> None:
+    build_rows(SAMPLE_OF["dailytalk_usdm"], tmp_path / "rows", "transcription", builder="dailytalk_usdm")
+    text = text_of(tmp_path / "rows")
+    assert '"transcription", split="train", streaming=True)' in text
+    assert "row_id               dailytalk_usdm/train/" in text
+    assert text.index("| transcription | train |") < text.index("| transcription | test |")
+    splits = DatasetCard(text).data.to_dict()["configs"][0]["data_files"]
+    assert [split["split"] for split in splits] == ["train", "test"]
 
 
 def test_hours_and_conversations_of_every_config_and_split_are_those_of_stats(built: Path) -> None:
@@ -116,10 +139,11 @@ def test_skipped_and_left_out_items_are_told_by_reason(built: Path) -> None:
     ledgers = text_of(built).partition("## What became of the corpus' items")[2]
     for task in ("ttt", "response"):
         ledger = RowsFolder.open(str(built)).index_facts(task, "train")["ledger"]
-        mine = ledgers.partition(f"\n{task}:\n")[2].partition("\n```\n\n")[0]
+        mine = re.search(rf"^{task}\n((?:  .*\n)+)", ledgers, re.MULTILINE)
+        assert mine
         assert ledger["skipped"]
         for what, count in [*ledger["skipped"].items(), *ledger["left_out"].items()]:
-            assert re.search(rf": {what} +{count}$", mine, re.MULTILINE)
+            assert re.search(rf": {what} +{count}$", mine[1], re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", SAMPLE_OF)
@@ -173,6 +197,9 @@ def test_what_is_switched_off_the_revision_and_what_was_joined_are_told() -> Non
     assert "from revision abc of the corpus" in text
     assert f"digest `{'f' * 16}`" in text
     assert "--with GENERATED" in text
+    both = prose._made("b", {"usdm": story, "response": story})
+    assert both.count("from revision abc") == 1
+    assert "- usdm, response: rows" in both
 
 
 def test_no_text_of_a_corpus_becomes_markup_or_ends_our_part(tmp_path: Path) -> None:
@@ -255,6 +282,19 @@ def test_a_histogram_holds_every_value_in_few_bars_of_a_round_width(values: list
     assert set(bars.labels) <= set(range(len(bars.heights) + 1))
     whole = pictures.histogram(np.array([1, 1, 3]), whole=True)
     assert whole.heights == [0, 2, 0, 1]
+    assert list(whole.labels.values()) == ["0", "1", "2", "3"]
+
+
+def test_words_stay_inside_the_picture_and_numbers_in_one_line() -> None:
+    def drawn_below(title: str, bars: pictures.Bars) -> Any:
+        png = pictures._png(title, bars, "9 rows")
+        return np.asarray(Image.open(io.BytesIO(png)).convert("L"))[240:] < 128
+
+    words = drawn_below("Emotion", pictures._words({f"contemptuous{i:02}": 9 for i in range(12)}))
+    assert words[14:].any()  # in two lines
+    assert not words[:, [0, -1]].any()
+    numbers = drawn_below("Rows", pictures.histogram(np.arange(7), whole=True))
+    assert not numbers[14:].any()
 
 
 def test_few_words_are_shown_and_the_rest_is_summed() -> None:

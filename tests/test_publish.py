@@ -1,5 +1,6 @@
 """A built folder becomes a dataset of the Hub: whole or not at all, whatever fails on the way."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from datasets import load_dataset
 from datasets.distributed import split_dataset_by_node
 from huggingface_hub import DatasetCard
 from huggingface_hub import HfApi
+from huggingface_hub import HfFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from mini_hub import MiniHub
@@ -27,6 +29,7 @@ from toys import FEW
 
 from deepdialogue_ttt import DeepDialogueTTT
 from speechrows.cli import main
+from speechrows.corpus import Corpus
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.hub.contents import published_files as to_publish
@@ -106,6 +109,80 @@ def test_only_what_changed_goes_up_and_what_is_gone_is_deleted(
     puts = [path for method, path in sent(hub) if method == "PUT"]
     assert puts == []  # ttt's files are the same; the card and skipped.jsonl travel in the commit
     assert files_of(hub) == {**expected(tmp_path / "smaller"), "notes.txt": b"mine", "data/my.csv": b"x"}
+
+
+def test_rows_of_another_builder_and_files_of_a_person_are_never_replaced(
+    hub: MiniHub, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(folder)
+    before = files_of(hub)
+    build_rows(SAMPLE_OF["multidialog_ttt"], tmp_path / "other", "ttt", builder="multidialog_ttt")
+    hub.log.clear()
+    assert main(["publish", str(tmp_path / "other"), REPO]) == 2
+    told = capsys.readouterr().err
+    assert "rows of deepdialogue_ttt" in told
+    assert "those of multidialog_ttt" in told
+    assert sent(hub) == []
+    for path in (
+        "data/ttt/train/band_1/00000.parquet",
+        "tokenizer/tokenizer.json",
+        "index/ttt/train.parquet",
+    ):
+        HfApi().create_repo("org/theirs", repo_type="dataset")
+        HfApi().upload_file(
+            path_or_fileobj=b"mine", path_in_repo=path, repo_id="org/theirs", repo_type="dataset"
+        )
+        assert main(["publish", str(folder), "org/theirs"]) == 2
+        assert f"found {path}, and no rows of speechrows" in capsys.readouterr().err
+        HfApi().delete_repo("org/theirs", repo_type="dataset")
+    assert files_of(hub) == before
+    for path in ("assets/mine/logo.png", "data/mine/train/00000.parquet"):
+        HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo=path, repo_id=REPO, repo_type="dataset")
+    assert Publisher(folder, Target(repo_id=REPO)).plan().gone == []
+
+
+def test_rows_of_another_recipe_are_replaced_as_the_plan_tells(
+    hub: MiniHub, folder: Path, tmp_path: Path
+) -> None:
+    publish(folder)
+    build_rows(XTTS, folder, "ttt", overwrite=True, swap_roles=True)
+    plan = Publisher(folder, Target(repo_id=REPO)).plan()
+    table = str(plan)
+    assert sorted(plan.replaced) == sorted(plan.new)
+    assert "data/ttt/train/band_1/00000.parquet" in plan.replaced
+    assert table.count("  replace ") == len(plan.new)
+    assert "  send " not in table
+    publish(folder)
+    assert files_of(hub) == expected(folder)
+
+
+def test_a_build_of_a_named_revision_of_the_corpus_tells_it(
+    hub: MiniHub, folder: Path, tmp_path: Path
+) -> None:
+    address = "org/deepdialogue-xtts"
+    HfApi().create_repo(address, repo_type="dataset")
+    HfApi().upload_folder(repo_id=address, repo_type="dataset", folder_path=XTTS)
+    build_rows(f"hf://datasets/{address}@main", tmp_path / "told", "response")
+    build_rows(f"hf://datasets/{address}", tmp_path / "plain", "response")
+    told, plain_files = published_files(tmp_path / "told"), published_files(tmp_path / "plain")
+    assert {path for path in told if told[path] != plain_files[path]} == {"README.md"}
+    assert b"from revision main of the corpus" in told["README.md"]
+    assert b"revision" not in plain_files["README.md"]
+    at_pull_request = Corpus(root=f"datasets/{address}@refs%2Fpr%2F1/data", _fs=HfFileSystem())
+    assert at_pull_request.revision == "refs/pr/1"
+    assert at_pull_request.label == "deepdialogue-xtts/data"
+    literal = Corpus(root=f"datasets/{address}@refs/pr/1", _fs=HfFileSystem())
+    assert (literal.revision, literal.label) == ("refs/pr/1", "deepdialogue-xtts")
+    assert Corpus(root="/corpora/deepdialogue@v2").revision is None
+
+
+@pytest.mark.parametrize("name", ["rows", "org/my rows", "org/", "a/b/c", "https://hub/datasets/org/rows"])
+def test_a_name_that_no_repository_can_have_is_refused_before_anything_is_asked(
+    hub: MiniHub, folder: Path, name: str
+) -> None:
+    with pytest.raises(UsageError, match="expected org/name"):
+        Publisher(folder, Target(repo_id=name))
+    assert hub.log == []
 
 
 def test_a_dry_run_lists_files_sizes_and_deletions_and_writes_nothing(
@@ -192,6 +269,13 @@ def test_a_pull_request_whose_answer_is_lost_is_not_opened_twice(hub: MiniHub, f
     with pytest.raises(StoreError, match="Look whether the pull request is there"):
         publish(folder, create_pr=True)
     assert len(hub.repos["dataset", REPO].discussions) == 1
+
+
+def test_what_is_no_folder_is_refused_though_the_hub_has_such_a_name(hub: MiniHub, folder: Path) -> None:
+    publish(folder)
+    for name in (REPO, str(folder / "nowhere"), str(folder / "README.md")):
+        with pytest.raises(UsageError, match="no such folder"):
+            Publisher(Path(name), Target(repo_id="org/copy"))
 
 
 @pytest.mark.parametrize("spoil", ["data", "README.md", "index"])
@@ -291,6 +375,17 @@ def test_merging_again_changes_nothing(before: str, behind: str, licence: str) -
     text = once.split("\n---\n", 1)[1]
     assert text.startswith(before)
     assert text.endswith(behind)
+
+
+def test_a_card_without_yaml_stays_above_ours_without_a_warning(
+    hub: MiniHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    merged = merge("me/x", OURS, "# Mine\n\nAll of it.\n", [])
+    text = merged.text.split("\n---\n", 1)[1]
+    assert text.startswith("# Mine\n\nAll of it.\n\n<!-- speechrows:begin -->")
+    assert DatasetCard(merged.text).data.license == "mit"
+    assert caplog.records == []
 
 
 def test_a_card_whose_yaml_is_broken_is_not_overwritten(hub: MiniHub, folder: Path) -> None:

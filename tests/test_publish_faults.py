@@ -1,8 +1,11 @@
 """Whatever fails while a folder is published, at any request: mended or told, and never half a dataset."""
 
 import itertools
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from typing import TypeVar
 
 import pytest
 from building import build_rows
@@ -23,6 +26,8 @@ from speechrows.errors import SpeechRowsError
 from speechrows.errors import StoreError
 
 __all__ = ["clean"]  # a fixture that every test here has
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,12 @@ def requests_of_a_run(hub: MiniHub, folder: Path) -> int:
     return count
 
 
+def every_second(count: int, faults: Sequence[T]) -> list[tuple[int, T]]:
+    """Every request, with every second kind of fault: each pair of neighbours meets them all."""
+    pairs = itertools.product(range(1, count + 1), enumerate(faults))
+    return [(at, fault) for at, (number, fault) in pairs if (at + number) % 2]
+
+
 @pytest.mark.parametrize("multipart", [False, True])
 def test_cut_off_at_any_request_and_started_again_it_ends_equal_and_sends_nothing_twice(
     hub: MiniHub, small: Path, multipart: bool, monkeypatch: pytest.MonkeyPatch
@@ -65,7 +76,8 @@ def test_cut_off_at_any_request_and_started_again_it_ends_equal_and_sends_nothin
         monkeypatch.setattr(hub.hub, "chunk_size", 600_000)
     count = requests_of_a_run(hub, small)
     assert count >= 12
-    for last, how in itertools.product(range(1, count + 1), ("lost", "cut")):
+    for last in range(1, count + 1):
+        how = ("lost", "cut")[(last + multipart) % 2]
         forget(hub)
         hub.hub.fault = lambda number, *_, last=last, how=how: how if number >= last else None
         with pytest.raises(SpeechRowsError):
@@ -84,7 +96,7 @@ def test_cut_off_at_any_request_and_started_again_it_ends_equal_and_sends_nothin
 def test_one_failure_at_any_request_is_mended_without_a_word(hub: MiniHub, small: Path) -> None:
     count = requests_of_a_run(hub, small)
     faults: Any = ("lost", "cut", (503, "busy"), (429, "slow down"))
-    for at, fault in itertools.product(range(1, count + 1), faults):
+    for at, fault in every_second(count, faults):
         forget(hub)
         hub.hub.fault = lambda number, *_, at=at, fault=fault: fault if number == at else None
         publish(small)
@@ -92,11 +104,28 @@ def test_one_failure_at_any_request_is_mended_without_a_word(hub: MiniHub, small
         assert len(hub.repos["dataset", REPO].commits) == 2, at
 
 
+def test_one_failure_while_rows_are_replaced_is_mended_too(hub: MiniHub, small: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(small, tmp_path / "rows"))
+    (changed / "skipped.jsonl").write_text("{}\n")
+    publish(small)
+    hub.hub.asked = 0
+    publish(changed)
+    count = hub.hub.asked
+    for at, fault in every_second(count, ("cut", (503, "busy"))):
+        forget(hub)
+        publish(small)
+        hub.hub.asked = 0
+        hub.hub.fault = lambda number, *_, at=at, fault=fault: fault if number == at else None
+        publish(changed)
+        assert files_of(hub) == expected(changed), at
+        assert len(hub.repos["dataset", REPO].commits) == 3, at
+
+
 def test_a_refusal_at_any_request_is_told_without_the_token_and_leaves_no_card(
     hub: MiniHub, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     count, told = requests_of_a_run(hub, small), 0
-    for at, status in itertools.product(range(1, count + 1), (401, 403, 404)):
+    for at, status in every_second(count, (401, 403, 404)):
         forget(hub)
         hub.hub.fault = lambda number, *_, at=at, status=status: (status, TOKEN) if number >= at else None
         code = main(["publish", str(small), REPO])
@@ -105,7 +134,7 @@ def test_a_refusal_at_any_request_is_told_without_the_token_and_leaves_no_card(
         assert code in (1, 2)
         told += f"({status})" in printed
         assert ("dataset", REPO) not in hub.repos or "README.md" not in files_of(hub)
-    assert told > 2 * count
+    assert told > count
 
 
 def test_a_ticket_of_the_store_that_has_run_out_is_asked_for_anew(hub: MiniHub, small: Path) -> None:
@@ -143,9 +172,8 @@ def test_over_xet_the_repository_is_the_folder_and_a_second_run_stores_nothing(
     assert after - stored < 100_000
 
 
-@pytest.mark.parametrize("fault", ["lost", "cut", (401, "no"), (403, "no"), (503, "busy")])
 def test_over_xet_a_failure_at_any_request_is_mended_or_told_and_never_half_a_dataset(
-    hub: MiniHub, small: Path, fault: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: MiniHub, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "xet").mkdir()
     monkeypatch.setattr(hub.hub, "xet_dir", tmp_path / "xet")
@@ -153,9 +181,10 @@ def test_over_xet_a_failure_at_any_request_is_mended_or_told_and_never_half_a_da
     count = requests_of_a_run(hub, small)
     assert count >= 8
     assert [path for _, path, *_ in hub.log if "xet-write-token" in path]
-    for at in range(1, count + 1):
+    faults: Any = ("lost", "cut", (401, "no"), (403, "no"), (503, "busy"))
+    for at, fault in every_second(count, faults):
         forget(hub)
-        hub.hub.fault = lambda number, *_, at=at: fault if number == at else None
+        hub.hub.fault = lambda number, *_, at=at, fault=fault: fault if number == at else None
         try:
             publish(small)
         except SpeechRowsError:

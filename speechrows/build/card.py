@@ -46,6 +46,11 @@ class Built:
         """Of all shards, in order."""
         return [file for commit in self.commits for file in commit["files"]]
 
+    @property
+    def first(self) -> str:
+        """The path of the first shard, of train where there is one."""
+        return min(self.files, key=lambda file: (_train_first(file["split"]), file["path"]))["path"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Split:
@@ -97,8 +102,8 @@ def describe(
         )
         for name, built in ordered.items()
     }
-    first = min(file["path"] for file in next(iter(ordered.values())).files)
-    body = prose.write(builder, about, _lines(configs), stories, example(out / first, tokenizer))
+    row = example(out / next(iter(ordered.values())).first, tokenizer)
+    body = prose.write(builder, about, _lines(configs), stories, row)
     return f"---\n{_front_matter(builder, about, configs)}\n---\n\n{body}", drawn
 
 
@@ -117,7 +122,7 @@ def _splits(task: str, config: str, built: Built, measured: Mapping[str, figures
     if TASKS[task].banded:
         files = [file for file in files if file["band"] in bands_of(config)]
     splits: list[_Split] = []
-    for name in sorted({file["split"] for file in files}):
+    for name in sorted({file["split"] for file in files}, key=_train_first):
         mine = [file for file in files if file["split"] == name]
         bands = sorted({file["band"] for file in mine})
         hours, conversations = measured[name].sums(config)
@@ -135,9 +140,13 @@ def _splits(task: str, config: str, built: Built, measured: Mapping[str, figures
     return splits
 
 
+def _train_first(split: str) -> tuple[bool, str]:
+    return split != "train", split
+
+
 def _union(parts: Sequence[Sequence[_Split]]) -> list[_Split]:
     """The splits of several configs as one config's: each row once."""
-    names = sorted({split.name for part in parts for split in part})
+    names = sorted({split.name for part in parts for split in part}, key=_train_first)
     mine = {name: [split for part in parts for split in part if split.name == name] for name in names}
     return [
         _Split(

@@ -39,15 +39,15 @@ def draw(measured: Measured, emotions: Mapping[str, int]) -> dict[str, bytes]:
     """The pictures of a task's rows by file name; those that would tell nothing are not drawn."""
     turns, rows, conversations = measured.turns, len(measured.seconds), int(measured.is_first.sum())
     found = {
-        "durations.png": _png(f"Seconds of audio a row ({rows:,} rows)", histogram(measured.seconds)),
-        "tokens.png": _png(f"Tokens a row, without padding ({rows:,} rows)", histogram(measured.tokens)),
+        "durations.png": _png("Seconds of audio per row", histogram(measured.seconds), f"{rows:,} rows"),
+        "tokens.png": _png("Tokens per row, without padding", histogram(measured.tokens), f"{rows:,} rows"),
     }
     if len(emotions) > 1:
-        told = sum(emotions.values())
-        found["emotions.png"] = _png(f"Emotion ({told:,} of {rows:,} rows have one)", _words(emotions))
+        told = f"{sum(emotions.values()):,} rows that have one"
+        found["emotions.png"] = _png("Emotion", _words(emotions), told)
     if turns.max() > 1:
-        title = f"Rows a conversation ({conversations:,} conversations)"
-        found["turns.png"] = _png(title, histogram(turns, whole=True))
+        bars = histogram(turns, whole=True)
+        found["turns.png"] = _png("Rows per conversation", bars, f"{conversations:,} conversations")
     return found
 
 
@@ -60,11 +60,12 @@ def histogram(values: npt.NDArray[np.generic], *, whole: bool = False) -> Bars:
     places = np.minimum(numbers // width, bars - 1).astype(np.int64)
     heights = np.bincount(places, minlength=bars).tolist()
     every = -(-(bars + 1) // 8)
-    labels = {i: f"{i * width:,.6g}" for i in range(0, bars + 1, every)}
+    centred = whole and width == 1  # a bar is a number; elsewhere the last one has a right edge
+    labels = {i: f"{i * width:,.6g}" for i in range(0, bars + (not centred), every)}
     if numbers.max() >= bars * width:
         labels.pop(bars, None)
         labels[bars - 1] = f"{(bars - 1) * width:,.6g}+"
-    return Bars(heights=heights, labels=labels, centred=whole and width == 1)
+    return Bars(heights=heights, labels=labels, centred=centred)
 
 
 def _round_up(step: float) -> float:
@@ -81,19 +82,24 @@ def _words(counts: Mapping[str, int]) -> Bars:
     return Bars(heights=[count for _, count in shown], labels=labels, centred=True)
 
 
-def _png(title: str, bars: Bars) -> bytes:
+def _png(title: str, bars: Bars, counted: str) -> bytes:
+    """A picture; `title` is what lies along the axis, `counted` what the bars add up to."""
     grey = Image.new("L", (_WIDTH, _HEIGHT), 0)  # ink: text and axis
     pen, font = ImageDraw.Draw(grey), ImageFont.load_default(12)
     room, height = (_WIDTH - _LEFT - _RIGHT) / len(bars.heights), _HEIGHT - _TOP - _BOTTOM
     floor = _HEIGHT - _BOTTOM
     pen.text((_LEFT, 10), title, 255, ImageFont.load_default(14))
     pen.line([(_LEFT, floor), (_WIDTH - _RIGHT, floor)], 255)
+    longest = max(font.getlength(label) for label in bars.labels.values())
+    crowded = (longest + 4) * len(bars.labels) > _WIDTH - _LEFT - _RIGHT
     for i, (place, label) in enumerate(sorted(bars.labels.items())):
-        down = 14 * (i % 2) if bars.centred and len(bars.labels) > 6 else 0  # words stand in two rows
+        down = 14 * (i % 2) if crowded else 0  # in two rows
+        half = font.getlength(label) / 2
         x = _LEFT + room * (place + (0.5 if bars.centred else 0))
+        x = min(max(x, half + 2), _WIDTH - half - 2)
         pen.text((x, floor + 5 + down), label, 255, font, anchor="ma")
     most = max(bars.heights)
-    pen.text((_WIDTH - _RIGHT, 12), f"highest: {most:,}", 255, font, anchor="ra")
+    pen.text((_WIDTH - _RIGHT, 12), f"highest bar: {most:,} of {counted}", 255, font, anchor="ra")
     ink = np.asarray(grey, np.uint16)
     places = np.where(ink > 0, 1 + (ink * _SHADES + 254) // 255, _WHITE).astype(np.uint8)
     for i, count in enumerate(bars.heights):

@@ -6,7 +6,6 @@ card is published again.
 
 import re
 import shlex
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from speechrows.budget import STAGE_LIMITS
+from speechrows.build.columns import ASKED
 from speechrows.build.columns import COLUMNS
 from speechrows.ledger import describe
 
@@ -69,10 +69,10 @@ def write(
 ) -> str:
     """The card's text below its YAML."""
     parts = [
-        _head(builder, about, lines),
-        _table(lines),
-        *(_pictures(task, story.pictures) for task, story in stories.items()),
+        _head(builder, about, lines[0]),
+        _configs(lines),
         _rows(example),
+        _pictures(stories),
         _made(builder, stories),
         _ledgers(stories),
         f"## Licence and citation\n\nLicence: `{about.licence}`. {about.licence_note}\n\n"
@@ -90,42 +90,56 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def _head(builder: str, about: About, lines: Sequence[Line]) -> str:
-    load = f'load_dataset("org/{builder}", "{lines[0].config}", streaming=True)'
+def _head(builder: str, about: About, first: Line) -> str:
+    load = f'load_dataset("org/{builder}", "{first.config}", split="{first.split}", streaming=True)'
     return (
         f"# {about.title}, as training rows\n\n"
-        f"{about.summary} Made from [{about.homepage}]({about.homepage}) by speechrows, builder "
+        f"{about.summary} Made from <{about.homepage}> by speechrows, builder "
         f"`{builder}`: audio as published, chat text, token ids and labels in every row.\n\n"
         + fenced(f"from datasets import load_dataset\nrows = {load}", "python")
+        + "\n\ndatasets 4 and later decode `audio` with torchcodec (`pip install torchcodec`); "
+        "`rows.decode(False)` gives the files' bytes without it."
     )
 
 
-def _table(lines: Sequence[Line]) -> str:
-    text = [
+def _configs(lines: Sequence[Line]) -> str:
+    names = list(dict.fromkeys(line.config for line in lines))
+    text = ["## Configs", "", *(f"- `{name}`: {ASKED[name]}" for name in names if name in ASKED)]
+    if "stage_1" in names:
+        limits = ", ".join(f"{limit:,}" for limit in STAGE_LIMITS.values())
+        text.append(
+            f"- `stage_1`…`stage_4`: of `ttt`, the conversations of at most {limits} padded tokens; each "
+            "holds the one before, and they share their files"
+        )
+    unions = [name for name in names if name not in (*ASKED, *STAGE_LIMITS)]
+    text += [f"- `{name}`: the rows of the others, each once" for name in unions]
+    text += [
+        "",
         "| config | split | rows | conversations | hours | audio and text, bytes |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for line in lines:
         numbers = f"{line.rows:,} | {line.conversations:,} | {line.hours:,.2f} | {line.num_bytes:,}"
         text.append(f"| {line.config} | {line.split} | {numbers} |")
-    if any(line.config == "stage_1" for line in lines):
-        limits = ", ".join(str(limit) for limit in STAGE_LIMITS.values())
-        text += ["", f"Stages are nested: stage_1…stage_4 hold the conversations of at most {limits} "
-                 "padded tokens, so stages that look alike share their files."]  # fmt: skip
     return "\n".join(text)
 
 
-def _pictures(task: str, paths: Iterable[str]) -> str:
-    shown = [f"![{task}: {path.rpartition('/')[2].removesuffix('.png')}]({path})" for path in paths]
-    return f"## {task} in pictures\n\n" + "\n".join(shown) if shown else ""
+def _pictures(stories: Mapping[str, Story]) -> str:
+    text = ["## In pictures"]
+    for task, story in stories.items():
+        shown = [
+            f"![{task}: {path.rpartition('/')[2].removesuffix('.png')}]({path})" for path in story.pictures
+        ]
+        text += ["", f"`{task}`", "", *shown]
+    return "\n".join(text)
 
 
 def _rows(example: str) -> str:
     columns = "\n".join(f"| `{name}` | {what} |" for name, what in COLUMNS.items())
     return (
-        f"## A row\n\n| column | what it is |\n|---|---|\n{columns}\n\n"
-        "`tokenizer/` is the tokenizer of `input_ids`, with `<audio>` added. The first row; ⟦ ⟧ is around "
-        f"what takes loss:\n\n{fenced(example)}"
+        f"## A row\n\nThe first one; ⟦ ⟧ is around what takes loss:\n\n{fenced(example)}\n\n"
+        f"| column | what it is |\n|---|---|\n{columns}\n\n"
+        "`tokenizer/` is the tokenizer of `input_ids`, with `<audio>` added."
     )
 
 
@@ -136,6 +150,7 @@ def _made(builder: str, stories: Mapping[str, Story]) -> str:
     )
     commands = [_command(builder, task, story.recipe) for task, story in stories.items()]
     text += ["", fenced("\n".join(commands)), ""]
+    told: dict[str, list[str]] = {}
     for task, story in stories.items():
         facts = [f"rows of version {story.recipe['row_version']}"]
         if "revision" in story.recipe:
@@ -144,7 +159,8 @@ def _made(builder: str, stories: Mapping[str, Story]) -> str:
         facts += [f"with {', '.join(off)} off"] if off else []
         if "generated" in story.recipe:
             facts.append(f"joined with generated columns of digest `{story.recipe['generated'][:16]}`")
-        text.append(f"- {task}: {', '.join(facts)}.")
+        told.setdefault(", ".join(facts), []).append(task)
+    text += [f"- {', '.join(tasks)}: {facts}." for facts, tasks in told.items()]
     return "\n".join(text)
 
 
@@ -161,7 +177,8 @@ def _command(builder: str, task: str, recipe: Mapping[str, Any]) -> str:
 
 
 def _ledgers(stories: Mapping[str, Story]) -> str:
-    text = ["## What became of the corpus' items", ""]
-    for task, story in stories.items():
-        text += [f"{task}:", "", fenced(describe(dict(story.ledger))), ""]
-    return "\n".join([*text, "The skipped ones are listed in `skipped.jsonl`, each with its reason."])
+    tables = "\n".join(f"{task}\n{describe(dict(story.ledger))}" for task, story in stories.items())
+    return (
+        f"## What became of the corpus' items\n\n{fenced(tables)}\n\n"
+        "Those that were skipped are listed in `skipped.jsonl`, each with its reason."
+    )

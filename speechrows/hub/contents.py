@@ -12,10 +12,12 @@ from speechrows.layout import SKIPPED
 from speechrows.layout import TOKENIZER
 from speechrows.layout import RowsFolder
 from speechrows.layout import index_path
+from speechrows.tasks import TASKS
 
+_TASK = f"({'|'.join(TASKS)})"
 _OURS = re.compile(
-    rf"data/[^/]+/[^/]+/(band_\d+/)?\d{{5,}}\.parquet|index/[^/]+/[^/]+\.parquet|{TOKENIZER}/.+"
-    rf"|{re.escape(SKIPPED)}|{PICTURES}/[^/]+/[^/]+\.png"
+    rf"data/{_TASK}/[^/]+/(band_\d+/)?\d{{5,}}\.parquet|index/{_TASK}/[^/]+\.parquet|{TOKENIZER}/.+"
+    rf"|{re.escape(SKIPPED)}|{PICTURES}/{_TASK}/[^/]+\.png"
 )
 
 
@@ -32,6 +34,8 @@ def published_files(folder: Path) -> dict[str, int]:
     Raises:
         UsageError: nothing is built there, or its build was stopped before the end.
     """
+    if not folder.is_dir():  # a name of the Hub, too, would be opened
+        raise UsageError(f"{folder}: no such folder; expected one that `speechrows build` wrote")
     rows = RowsFolder.open(str(folder))
     shards = dict[str, int]()
     for task, split in rows.splits():

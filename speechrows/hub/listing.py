@@ -40,7 +40,12 @@ def parts(there: Repository, report: ViewerReport) -> list[Part]:
         configs: list[dict[str, Any]] = data.to_dict().get("configs") or []
         infos = DatasetInfosDict.from_dataset_card_data(data)
     except Exception as error:  # of yaml, which is hub's dependency, or of datasets
-        report.fail("card", CARD, f"its YAML can not be read ({error})", "Mend it")
+        report.fail(
+            "card",
+            CARD,
+            f"its YAML can not be read ({error})",
+            "Mend what stands between its two lines of ---",
+        )
         return []
     report.num_configs = len(configs)
     if not 0 < len(configs) <= MAX_CONFIGS:

@@ -51,6 +51,8 @@ def merge(repo_id: str, ours: str, there: str | None, others: Collection[str]) -
 
 
 def _parse(card: str, repo_id: str) -> tuple[dict[str, Any], str]:
+    if not card.lstrip().startswith("---"):  # DatasetCard would warn
+        return {}, card
     try:
         parsed = DatasetCard(card.replace("\r\n", "\n"), ignore_metadata_errors=True)
     except Exception as error:  # of yaml, which is hub's dependency, or ValueError

@@ -20,9 +20,11 @@ from huggingface_hub import CommitOperationAdd
 from huggingface_hub import CommitOperationDelete
 from huggingface_hub import HfApi
 from huggingface_hub import HfFileSystem
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
 
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
@@ -33,36 +35,18 @@ from speechrows.hub.answers import ask
 from speechrows.hub.contents import is_ours
 from speechrows.hub.contents import published_files
 from speechrows.hub.merge import merge
+from speechrows.hub.owner import builder_of
+from speechrows.hub.owner import check_owner
+from speechrows.hub.owner import first_index
+from speechrows.hub.plan import Plan
 from speechrows.layout import CARD
 
+_AHEAD = 128 << 10  # bytes that are read of an index beyond what was asked for
 _BATCH_BYTES = 8 << 30  # that are sent before the Hub is asked for more places
 _MOST_RACES = 5
 _MAIN = "main"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """What publishing changes: `base` is the commit that it starts from, None where there is none."""
-
-    base: str | None
-    new: Mapping[str, int]  # bytes, of files that are new or changed
-    same: Mapping[str, int]
-    gone: Sequence[str]  # the repository has them, the build has them no more
-    card: str
-    kept: Sequence[str]  # keys of the card that stay as a person set them
-
-    def __str__(self) -> str:
-        """The files as a table, the sums below it."""
-        lines = [f"  {'send':<8}{size:>16,}  {path}" for path, size in self.new.items()]
-        lines += [f"  {'delete':<8}{'':>16}  {path}" for path in self.gone]
-        lines.append(f"{len(self.new)} files to send, {sum(self.new.values()):,} bytes")
-        lines.append(f"{len(self.same)} files are there already, {sum(self.same.values()):,} bytes")
-        lines.append(f"{len(self.gone)} files to delete")
-        if self.kept:
-            lines.append(f"the card's {', '.join(self.kept)} stay as they are there")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +69,11 @@ class Publisher:
     def __init__(self, folder: Path, target: Target, token: str | None = None) -> None:
         if target.create_pr and target.revision not in (None, _MAIN):
             raise UsageError("found --create-pr and --revision; a pull request is made against main")
-        if target.repo_id.count("/") != 1 or "" in target.repo_id.split("/"):
-            raise UsageError(f"found {target.repo_id!r}, expected org/name")
+        _check_name(target.repo_id)
         self._folder = folder
         self._target = target
         self._api = HfApi(token=token)
+        self._fs: Any = HfFileSystem(endpoint=self._api.endpoint, token=token)
         self._files = published_files(folder)
         self._additions = dict[str, CommitOperationAdd]()
         self._digests = dict[str, str]()
@@ -98,7 +82,8 @@ class Publisher:
         """What publishing would change; only reads.
 
         Raises:
-            UsageError: the repository can not be read, or is public where a private one is asked for.
+            UsageError: the repository can not be read, is public where a private one is asked for, or
+                holds what publishing would destroy.
             StoreError: the Hub did not answer.
         """
         info = self._ask(self._info)
@@ -113,6 +98,9 @@ class Publisher:
         if self._target.revision not in (None, _MAIN):
             base = self._ask(self._head) or base
         there = self._ask(lambda: self._tree(base))
+        theirs = first_index(there)
+        builder = self._ask(lambda: self._builder(base, theirs)) if theirs else None
+        check_owner(self._target.repo_id, builder, there, self._folder, self._files)
         card = self._ask(lambda: self._read(base, CARD)) if CARD in there else None
         return self._plan(base, there, card)
 
@@ -199,11 +187,16 @@ class Publisher:
         return Plan(
             base=base,
             new={path: size for path, size in sizes.items() if path not in same},
+            replaced={path for path in sizes if path in there and path not in same},
             same=same,
             gone=sorted(path for path in there if is_ours(path) and path not in sizes),
             card=merged.text,
             kept=merged.kept,
         )
+
+    def _builder(self, commit: str, index: str) -> str | None:
+        with self._fs.open(f"datasets/{self._target.repo_id}@{commit}/{index}", block_size=_AHEAD) as file:
+            return builder_of(file)
 
     def _is_same(self, path: str, size: int, there: RepoFile) -> bool:
         """Whether the repository's file has the bytes of the folder's: by size, then by digest."""
@@ -253,14 +246,22 @@ class Publisher:
         return {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
 
     def _read(self, commit: str, path: str) -> str:
-        fs: Any = HfFileSystem(endpoint=self._api.endpoint, token=self._api.token)
-        return fs.cat_file(f"datasets/{self._target.repo_id}@{commit}/{path}").decode("utf-8")
+        return self._fs.cat_file(f"datasets/{self._target.repo_id}@{commit}/{path}").decode("utf-8")
 
     def _ask(self, call: Callable[[], T]) -> T:
         return ask(self._api.endpoint, self._target.repo_id, call)
 
     def _address(self, commit: str) -> str:
         return f"{self._api.endpoint}/datasets/{self._target.repo_id}/commit/{commit}"
+
+
+def _check_name(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UsageError(f"found {repo_id!r}, expected org/name. {error}") from error
+    if "/" not in repo_id:
+        raise UsageError(f"found {repo_id!r}, expected org/name")
 
 
 def _digest(file: Path) -> str:
