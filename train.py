@@ -1,11 +1,10 @@
 """Train a model that hears and speaks on rows of speechrows.
 
     python train.py --data rows/deepdialogue_ttt --config ttt --preset tiny --output-dir runs/tiny
-    accelerate launch train.py --data org/deepdialogue_ttt --curriculum --preset llama-omni --output-dir runs
+    accelerate launch train.py --data org/deepdialogue_ttt --curriculum --mode lanes --preset llama-omni
 
-Read from top to bottom: the curriculum, the options, one step, one evaluation, the run. An optimiser
-step is `micro_batches` micro-batches, shared out among the ranks, its gradient the sum over their
-supervised tokens divided by the tokens of all: so the loss is the same on any number of ranks.
+Read from top to bottom. An optimiser step is `micro_batches` micro-batches, shared out among the ranks;
+its loss is the mean over the supervised tokens of all of them, so the same on any number of ranks.
 """
 
 import argparse
@@ -18,6 +17,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import fields
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,13 @@ from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.flags import add_flags
 from speechrows.loader.loader import Loader
-from speechrows.model.evaluation import EvalSet
-from speechrows.model.evaluation import decoded
+from speechrows.model.evaluation import open_sets
+from speechrows.model.evaluation import share_exact
 from speechrows.model.evaluation import text_losses
 from speechrows.model.lanes import Lanes
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
 from speechrows.model.presets import PRESETS
-from speechrows.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,33 +73,35 @@ class TrainConfig:
     output_dir: Path = flag(Path("runs"), "where checkpoints and logs go")
     config: str = flag("ttt", "the config to train on")
     split: str = flag("train", "its split")
-    curriculum: bool = flag(False, "train on stage_1 to stage_4, each with its context and learning rate")
+    curriculum: bool = flag(False, "train on stage_1 to stage_4; modes pack and lanes")
     eval: tuple[str, ...] = flag((), "NAME=PATH[:CONFIG[:SPLIT]], a set to evaluate on; repeatable")
     preset: str = flag("tiny", "the model", choices=[*PRESETS])
-    attention: str = flag("sdpa", "of the language model; flex_attention for long contexts")
+    attention: str = flag("sdpa", "flex_attention for long contexts", choices=["sdpa", "flex_attention"])
     freeze_encoder: bool = flag(False, "leave the speech encoder as it is")
-    ttt_layers: int = flag(0, "test-time-training layers on top of the language model; mode lanes")
+    ttt_layers: int = flag(
+        0, "test-time-training layers on top of the language model; mode lanes or pack", least=0
+    )
     mode: str = flag("bucket", "how rows become batches", choices=["bucket", "pack", "lanes"])
     budget_seconds: float = flag(60.0, "of a micro-batch in mode bucket")
-    context: int = flag(8_192, "slots of a sequence in modes pack and lanes")
+    context: int = flag(0, "slots of a sequence in modes pack and lanes; 0: the stage's, else 8192", least=0)
     batch_size: int = flag(1, "sequences of a micro-batch in modes pack and lanes")
     micro_batches: int = flag(1, "micro-batches of an optimiser step, over all ranks")
     too_long: str = flag("error", "what to do with rows over the budget", choices=["error", "drop"])
-    steps: int = flag(300, "optimiser steps; in a curriculum, of each stage")
-    learning_rate: float = flag(1e-4, "its peak")
-    warmup_steps: int = flag(20, "of rising learning rate")
-    schedule: str = flag("cosine", "a schedule of transformers: constant_with_warmup, linear, cosine…")
+    steps: int = flag(300, "optimiser steps; in a curriculum, of each stage", least=0)
+    learning_rate: float = flag(0.0, "its peak; 0: the stage's, else 1e-4", least=0)
+    warmup_steps: int = flag(20, "of rising learning rate", least=0)
+    schedule: str = flag("cosine", "after that", choices=["cosine", "linear", "constant_with_warmup"])
     weight_decay: float = flag(0.01, "of AdamW")
     max_grad_norm: float = flag(1.0, "gradients are clipped to it")
     codec_weight: float = flag(1.0, "of the codec loss beside the text loss")
     mixed_precision: str = flag("no", "bf16 halves what is held", choices=["no", "bf16"])
     seed: int = flag(0, "of weights, order and augmentation")
-    log_every: int = flag(10, "steps")
-    eval_every: int = flag(0, "steps; 0: at the end alone")
-    save_every: int = flag(0, "steps; 0: at the end alone")
-    keep: int = flag(2, "checkpoints kept, the latest")
-    decode: int = flag(0, "training rows to decode greedily at the end: how many come back exactly is told")
-    log_with: str = flag("", "trackio or tensorboard")
+    log_every: int = flag(10, "steps", least=1)
+    eval_every: int = flag(0, "steps; 0: at the end alone", least=0)
+    save_every: int = flag(0, "steps; 0: at the end alone", least=0)
+    keep: int = flag(2, "checkpoints kept, the latest", least=1)
+    decode: int = flag(0, "training rows to decode greedily: how many come back exactly is told", least=0)
+    log_with: str = flag("", "a tracker that is installed", choices=["trackio", "tensorboard"])
     resume: bool = flag(False, "go on from the latest checkpoint in --output-dir")
 
     @staticmethod
@@ -116,13 +117,19 @@ class Trainer:
     """A model with its optimiser, the stage under way, and what of them a checkpoint holds."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config, self.done = config, 0  # optimiser steps of the whole run
-        one = Stage(config=config.config, context=config.context, learning_rate=config.learning_rate)
-        self.stages = CURRICULUM if config.curriculum else (one,)
+        if config.mode == "bucket" and (config.curriculum or config.ttt_layers):
+            raise UsageError("--mode bucket: takes rows alone; --curriculum, --ttt-layers need lanes or pack")
+        self.config, self.stage_number, self.done = config, 0, 0  # done: optimiser steps of the whole run
+        named = [stage for stage in CURRICULUM if config.curriculum or stage.config == config.config]
+        named = named or [replace(CURRICULUM[0], config=config.config)]
+        given = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
+        self.stages = [replace(stage, **given) for stage in named]
         self.accelerator = Accelerator(
             mixed_precision=config.mixed_precision, log_with=config.log_with or None,
             project_dir=config.output_dir,
         )  # fmt: skip
+        if config.log_with and not self.accelerator.log_with:
+            raise UsageError(f"--log-with: {config.log_with} is not there: pip install {config.log_with}")
         config.output_dir.mkdir(parents=True, exist_ok=True)
         set_seed(config.seed)
         self.preset, self.mel = PRESETS[config.preset], None
@@ -142,8 +149,9 @@ class Trainer:
         """Begin a stage: its rows from the start, its learning rate at a step, lanes that read nothing."""
         config, stage = self.config, self.stages[stage_number]
         self.stage_number, self.step = stage_number, step
-        self.loader = self.rows(config.data, stage.config, config.split, context=stage.context)
+        self.loader = self.rows(config.data, stage.config, config.split)
         self.batches = self.loader.endless()
+        self.sets = open_sets(config.eval, config.config, self.rows)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = stage.learning_rate
         self.schedule = get_scheduler(
@@ -151,10 +159,10 @@ class Trainer:
         )
         self.lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
 
-    def rows(self, path: str, config: str, split: str, context: int | None = None) -> Loader:
+    def rows(self, path: str, config: str, split: str) -> Loader:
         """Rows as this run's model takes them, this rank's share of them."""
         run, accelerator = self.config, self.accelerator
-        shape = {"context": context or run.context, "batch_size": run.batch_size}
+        shape = {"context": self.stages[self.stage_number].context, "batch_size": run.batch_size}
         if run.mode == "bucket":
             shape = {"budget_seconds": run.budget_seconds}
         return speechrows.load(
@@ -172,7 +180,9 @@ class Trainer:
             if not found:
                 raise UsageError(f"--resume: found no checkpoint in {config.output_dir}, expected one")
             self.accelerator.load_state(str(found[-1]))
-        while True:
+        for stage_number in range(self.stage_number, len(self.stages)):
+            if stage_number > self.stage_number:
+                self.begin(stage_number)
             while self.step < config.steps:
                 losses, norm = self.train_step()
                 if self.step % config.log_every == 0 or self.step == config.steps:
@@ -181,11 +191,8 @@ class Trainer:
                     self.log(self.evaluate())
                 if config.save_every and self.step % config.save_every == 0:
                     self.save()
-            if self.stage_number + 1 == len(self.stages):
-                break
-            self.begin(self.stage_number + 1)
-        self.log(self.evaluate())
         self.save()
+        self.log(self.evaluate())
         self.accelerator.end_training()
 
     def train_step(self) -> tuple[Tensor, Tensor]:
@@ -198,8 +205,7 @@ class Trainer:
         weights = torch.tensor([1.0, *2 * [self.config.codec_weight]], device=counts.device) / counts
         sums = torch.zeros_like(counts)
         for i, batch in enumerate(batches):
-            is_last = i + 1 == len(batches)  # where ranks exchange their gradients
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+            with nullcontext() if i + 1 == len(batches) else self.accelerator.no_sync(self.model):
                 made = self.model(batch, self.lanes.states(batch))
                 losses = made.losses()
                 self.accelerator.backward((losses * weights).sum() * ranks)  # DDP takes the mean over ranks
@@ -231,20 +237,14 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """The text loss a token of each task in every named set; the share of rows said exactly."""
-        config, report = self.config, dict[str, float]()
-        for one in (EvalSet.parse(text, config.config) for text in config.eval):
-            lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
-            rows = self.rows(one.path, one.config, one.split)
-            losses, tokens = self.total(text_losses(self.model, rows, lanes))
-            names = [f"{one.name}/{task}/text_loss" for task in TASKS]
-            report |= {names[i]: float(losses[i] / tokens[i]) for i in tokens.nonzero()[:, 0].tolist()}
-        if config.decode:
-            rows = self.rows(config.data, self.stages[self.stage_number].config, config.split)
+        report = dict[str, float]()
+        for name, rows in self.sets.items():
+            rows.set_epoch(0)
+            losses = text_losses(self.model, rows, self.lanes.afresh(), self.total)
+            report |= {f"{name}/{task}/text_loss": loss for task, loss in losses.items()}
+        if self.config.decode:
             model = self.accelerator.unwrap_model(self.model).speech_lm
-            said = [*decoded(model, rows.batches(rows.in_file_order(config.decode)))]
-            report["exact"] = sum(is_exact for _, _, is_exact in said) / len(said)
-            for row_id, ids, _ in said:
-                self.accelerator.print(f"{row_id}: {rows.tokenizer.decode(ids)}")
+            report["exact"] = share_exact(model, self.loader, self.config.decode, self.accelerator.print)
         return report
 
     def log(self, report: dict[str, float]) -> None:

@@ -1,9 +1,11 @@
 """A dataclass' fields as flags of a command line: `audio_tokens` is `--audio-tokens`."""
 
 import argparse
+from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import MISSING
 from dataclasses import Field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ from typing import Any
 def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> None:
     """Add a flag for each field, of the type of its default.
 
-    Its `metadata` may have `help`, `flag` (another name), `metavar` and `choices`. A field that is a tuple
-    may be given repeatedly; one that is false is switched on, one that is true can be switched off.
+    Its `metadata` may have `help`, `flag` (another name), `metavar`, `choices` and, of a number, `least`.
+    A field that is a tuple may be given repeatedly; one that is true or false has a `--no-…` too.
     """
     for field in fields:
         flag = field.metadata.get("flag") or f"--{field.name.replace('_', '-')}"
@@ -24,10 +26,23 @@ def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> 
         }
         told |= {name: field.metadata[name] for name in ("metavar", "choices") if name in field.metadata}
         if isinstance(default, bool):
-            told["action"] = argparse.BooleanOptionalAction if default else "store_true"
+            told["action"] = argparse.BooleanOptionalAction
         elif isinstance(default, tuple):
             told |= {"action": "append", "default": []}
         else:
             told["type"] = type(default) if isinstance(default, int | float | Path) else str
+            if "least" in field.metadata:
+                told["type"] = partial(_at_least, told["type"], field.metadata["least"])
             told["help"] += f" (default: {default})"
         parser.add_argument(flag, **told)
+
+
+def _at_least(kind: Callable[[str], Any], least: float, text: str) -> Any:
+    """The number that a text says, which argparse refuses by the flag's name where it says none or less."""
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not value >= least:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from {least} on")
+    return value

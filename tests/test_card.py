@@ -193,7 +193,7 @@ def test_what_is_switched_off_the_revision_and_what_was_joined_are_told() -> Non
     }
     story = prose.Story(ledger={}, recipe=recipe, pictures=[])
     text = prose._made("b", {"usdm": story})
-    assert "with `as_listed` off" in text
+    assert "--no-as-listed" in text
     assert "from revision abc of the corpus" in text
     assert f"digest `{'f' * 16}`" in text
     assert "--with GENERATED" in text

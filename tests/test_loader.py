@@ -1,6 +1,8 @@
 """`speechrows.load`: what an epoch holds, whoever reads it, wherever it was stopped."""
 
+import re
 from collections.abc import Iterable
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,20 +10,28 @@ from typing import Any
 import pytest
 import torch
 from building import build_rows
+from building import made_up
 from building import read_rows
+from conftest import SAMPLE_OF
 from conftest import XTTS
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from synthetic import write_corpus
+from torch import nn
 from torch.utils.data import DataLoader
 from toys import bpe
+from transformers import PreTrainedTokenizerFast
+from transformers import Trainer
+from transformers import TrainingArguments
 
 import speechrows
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
 from speechrows.loader.loader import Loader
 from speechrows.loader.torch_dataset import RowsDataset
+from speechrows.model.omni import omni
+from speechrows.model.presets import PRESETS
 
 FEW = settings(max_examples=25, deadline=None)
 MODES: dict[str, dict[str, Any]] = {
@@ -183,6 +193,64 @@ def test_iterating_again_is_the_next_epoch_and_set_epoch_goes_to_any(rows: Path)
     assert len([*loader]) == len(second) - 1
 
 
+def test_an_epoch_taken_by_its_length_is_followed_by_the_next(rows: Path) -> None:
+    loader = opened(rows, "bucket")
+    first, second = [steps_of(islice(loader, len(loader))) for _ in range(2)]
+    both = opened(rows, "bucket")
+    assert (first, second) == (steps_of(both), steps_of(both))
+    assert loader.epoch == 2
+
+
+def test_a_state_of_rows_of_the_same_lengths_that_say_something_else_is_refused(tmp_path: Path) -> None:
+    for name in ("river", "brook"):
+        corpus = write_corpus(tmp_path / name / "corpus", dialogues=3, seconds=0.4)
+        for file in [*corpus.rglob("metadata.tsv"), *corpus.rglob("*.json")]:
+            file.write_text(file.read_text("utf-8").replace("river", name), "utf-8")
+        build_rows(corpus, tmp_path / name / "rows")
+    first = opened(tmp_path / "river" / "rows", "bucket")
+    next(iter(first))
+    other = opened(tmp_path / "brook" / "rows", "bucket")
+    assert other.plan.digest == first.plan.digest
+    with pytest.raises(UsageError, match=f"its rows are not those .* taken of {tmp_path / 'river'}"):
+        other.load_state_dict(first.state_dict())
+    assert (other.state_dict()["epoch"], other.state_dict()["step"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"micro_batches": 0}, "micro_batches: found 0"),
+        ({"micro_batches": 2.0}, "micro_batches: found 2.0, expected a whole number"),
+        ({"budget_seconds": float("inf")}, "budget_seconds: found inf"),
+        ({"budget_seconds": "30"}, "budget_seconds: found '30'"),
+        ({"sampling_rate": 0}, "sampling_rate: found 0"),
+        ({"mel": 64}, "mel: found 64, expected 80 or 128"),
+        ({"num_threads": 0}, "num_threads: found 0"),
+        ({"prefetch": 0}, "prefetch: found 0"),
+        ({"rank": 2, "world_size": 2}, "rank: found 2 of 2"),
+        ({"device": "abacus"}, "device: found 'abacus', expected cpu"),
+        ({"device": "cuda:99"}, "device: found 'cuda:99', expected cpu or one of the"),
+        ({"tokenizer": "/nowhere"}, "tokenizer /nowhere: can not be opened"),
+        ({"audio_tokens_per_second": "fast"}, "audio tokens per second: found 'fast'"),
+    ],
+)
+def test_options_that_are_wrong_are_named_with_what_is_expected(
+    rows: Path, options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)):
+        next(iter(opened(rows, "bucket", **options)))
+
+
+def test_a_union_has_the_codec_of_its_tasks_wherever_their_rows_stand(tmp_path: Path) -> None:
+    out = tmp_path / "rows"
+    build_rows(SAMPLE_OF["omni_tasks"], out, "transcription", builder="omni_tasks")
+    assert speechrows.load(str(out), "transcription", budget_seconds=60).codec() is None
+    codes = made_up(out, "mimi", tmp_path / "codes")
+    build_rows(SAMPLE_OF["omni_tasks"], out, "s2s_mimi", builder="omni_tasks", generated=(codes,))
+    for seed in range(4):  # some of these begin with a step without codes
+        assert speechrows.load(str(out), "omni", budget_seconds=6, seed=seed).codec() == "mimi"
+
+
 def test_a_state_of_other_rows_or_of_another_plan_is_refused(rows: Path, tmp_path: Path) -> None:
     state = opened(rows, "bucket").state_dict()
     with pytest.raises(UsageError, match=r"seed 0, here 3"):
@@ -204,6 +272,41 @@ def test_a_torch_dataloader_gives_the_same_batches_in_the_same_order(rows: Path,
     assert [tuple(one["row_ids"]) for one in found] == expected
     assert len(data) == len(expected)
     assert all(isinstance(one["input_ids"], torch.Tensor) for one in found)
+
+
+class Said(nn.Module):
+    """A model as Trainer takes it: the fields of a batch in, a loss out."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__()
+        self.omni = omni(PRESETS["tiny"], tokenizer)
+        self.heard: list[tuple[int, tuple[str, ...]]] = []
+
+    def forward(self, num_items_in_batch: Any = None, **told: Any) -> dict[str, torch.Tensor]:
+        batch = Batch(**{one.name: told.get(one.name) for one in fields(Batch)})
+        self.heard.append((batch.epoch, tuple(batch.row_ids)))
+        made = self.omni(batch).text
+        return {"loss": made.loss_sum / (num_items_in_batch or made.num_supervised)}
+
+
+class RowsTrainer(Trainer):
+    def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return DataLoader(self.train_dataset, batch_size=None)  # type: ignore[arg-type]
+
+
+def test_transformers_trainer_learns_from_the_batches_epoch_after_epoch(rows: Path, tmp_path: Path) -> None:
+    options = {"mel": 80, "budget_seconds": 10, "sampling_rate": 16_000}
+    loader = opened(rows, "bucket", **options)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), num_train_epochs=2, learning_rate=1e-3, logging_steps=1, use_cpu=True,
+        remove_unused_columns=False, save_strategy="no", report_to=[], disable_tqdm=True,
+    )  # fmt: skip
+    trainer = RowsTrainer(Said(loader.tokenizer), arguments, train_dataset=RowsDataset(loader))
+    trainer.train()
+    again = opened(rows, "bucket", **options)
+    assert trainer.model.heard == [(epoch, batch.row_ids) for epoch in range(2) for batch in again]  # type: ignore[union-attr]
+    losses = [one["loss"] for one in trainer.state.log_history if "loss" in one]
+    assert losses[-1] < losses[0]
 
 
 def test_rows_rendered_anew_are_those_of_a_build_with_that_tokenizer_and_rate(
@@ -243,3 +346,13 @@ def test_the_founding_samples_have_their_six_fields_in_file_order(tmp_path: Path
             row["conversation_id"],
             row["turn_number"],
         )
+
+
+def test_founding_samples_of_rows_that_are_not_heard_have_no_speech(tmp_path: Path) -> None:
+    corpus, builder = SAMPLE_OF["dailytalk_usdm"], "dailytalk_usdm"
+    build_rows(corpus, tmp_path / "heard", "transcription", builder=builder)
+    units = made_up(tmp_path / "heard", "units", tmp_path / "units")
+    build_rows(corpus, tmp_path / "rows", "usdm", builder=builder, generated=(units,))
+    samples = [*speechrows.ttt_samples(str(tmp_path / "rows"), "usdm")]
+    assert [one["speech_lengths"] for one in samples] == [0, 0, 0]
+    assert [len(one["speech"]) for one in samples] == [0, 0, 0]

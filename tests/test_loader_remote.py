@@ -1,8 +1,10 @@
 """Clips from the Hub: the bytes of the local folder, by few requests, whatever the network does."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import fsspec
@@ -21,6 +23,7 @@ from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.layout import RowsFolder
 from speechrows.loader.index import Index
+from speechrows.loader.load import load
 from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan import plan_epoch
 from speechrows.loader.read.remote import RemoteClips
@@ -116,9 +119,7 @@ def test_every_clip_comes_once_with_the_bytes_of_the_local_file(published, folde
 
 
 def test_an_epoch_reads_its_bytes_once_in_few_requests(published, served, monkeypatch):
-    monkeypatch.setattr(
-        "speechrows.loader.read.remote._FIRST", 1
-    )  # as later windows
+    monkeypatch.setattr("speechrows.loader.read.remote._FIRST", 1)  # as later windows
     index = Index.open(published, "ttt")
     audio = np.bincount(index.shard, index.audio_length)
     window = int(audio.max())  # has room for the larger of two row groups, so each is a window
@@ -342,6 +343,43 @@ def test_what_is_pushed_later_is_not_seen_and_a_changed_shard_is_refused(hub, fo
     with pytest.raises(UsageError, match="org/changing@nowhere: no such folder here"):
         RowsFolder.open(f"{name}@nowhere")
     api.delete_repo(name, repo_type="dataset")
+
+
+def test_an_epoch_from_the_hub_is_the_folders_and_goes_on_at_the_revision_of_its_state(
+    hub, tmp_path, impatient
+):
+    for name in ("river", "brook"):
+        corpus = write_corpus(tmp_path / name / "corpus", dialogues=4, seconds=0.4)
+        for file in [*corpus.rglob("metadata.tsv"), *corpus.rglob("*.json")]:
+            file.write_text(file.read_text("utf-8").replace("river", name), "utf-8")
+        build_rows(corpus, tmp_path / name / "rows")
+    name = publish("org/loaded", tmp_path / "river" / "rows")
+
+    def opened(path, **options):
+        return load(str(path), "ttt", budget_seconds=2, window_bytes=1 << 20, **options)
+
+    def told(batches):
+        return [(one.row_ids, one.input_ids.tolist(), one.speech.tolist()) for one in batches]
+
+    expected = told(opened(tmp_path / "river" / "rows"))
+    loader = opened(name)
+    found = told(islice(loader, 2))
+    state = json.loads(json.dumps(loader.state_dict()))
+    publish(name, tmp_path / "brook" / "rows")
+    assert found + told(loader) == expected, "what is pushed later is not seen"
+
+    with pytest.raises(UsageError, match=f"its rows are not those .* taken of {name}@{state['revision']}"):
+        opened(name).load_state_dict(state)
+    ranks = [opened(f"{name}@{state['revision']}", rank=rank, world_size=2) for rank in range(2)]
+    for rank in ranks:
+        rank.load_state_dict(state)
+    left = [one for pair in zip(*ranks, strict=True) for one in pair if one.number is not None]
+    assert told(left) == expected[2:]
+
+    HfApi().upload_file(repo_id=name, repo_type="dataset", path_or_fileobj=b"", path_in_repo="NOTES")
+    later = opened(name)  # another revision, with the rows of the one before
+    later.load_state_dict(opened(tmp_path / "brook" / "rows").state_dict())
+    HfApi().delete_repo(name, repo_type="dataset")
 
 
 def test_any_store_of_fsspec_will_do(folder):

@@ -419,7 +419,7 @@ def test_a_plan_of_nothing_has_no_steps():
         ({"mode": "lanes"}, "mode lanes takes context, in tokens; found none"),
         ({"mode": "lane", "context": 64}, "mode: found 'lane', expected bucket or pack or lanes"),
         ({"mode": "pack", "context": 9, "pad_to_multiple_of": 64}, "found 9, expected a multiple of 64"),
-        ({"budget_tokens": 0}, "budget_tokens: found 0, expected a number above 0"),
+        ({"budget_tokens": 0}, "budget_tokens: found 0, expected a whole number above 0"),
         ({"budget_tokens": 9, "micro_batches": 0}, "micro_batches: found 0"),
     ],
 )  # fmt: skip

@@ -455,6 +455,17 @@ def test_weights_are_had_from_a_folder_and_speech_is_normed_where_its_extractor_
             )
 
 
+def test_a_model_that_can_not_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')  # and no weights
+    config = PRESETS["tiny"].encoder
+    for preset, name in (
+        (replace(PRESETS["tiny"], encoder=str(tmp_path)), str(tmp_path)),
+        (replace(PRESETS["tiny"], encoder=config, lm="org/gated"), "org/gated"),
+    ):
+        with pytest.raises(UsageError, match=f"model {name}: can not be opened; .* `hf auth login`"):
+            speech_lm(preset, open_tokenizer(None))
+
+
 def test_presets_name_rates_that_their_encoders_frames_divide_into() -> None:
     assert {name: Fraction(50) / preset.audio_tokens_per_second for name, preset in PRESETS.items()} == {
         "tiny": 4, "llama-omni-small": 5, "llama-omni": 5,

@@ -2,21 +2,32 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import is_trackio_available
 from building import build_rows
 from building import made_up
+from building import read_rows
+from conftest import SAMPLE_OF
 from conftest import XTTS
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import speechrows
 import train
+from speechrows.loader.batch import Batch
+from speechrows.model.evaluation import share_exact
+from speechrows.model.omni import loss_counts
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--learning-rate", "1e-3", "--warmup-steps", "2", "--log-every", "1"]
@@ -32,6 +43,14 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_rows(XTTS, out, "ttt")
     build_rows(XTTS, out, "transcription")
     return out
+
+
+@pytest.fixture(scope="module")
+def spoken(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("spoken")
+    codes = made_up(rows, "mimi", out / "codes")
+    build_rows(XTTS, out / "rows", "s2s_mimi", generated=(codes,))
+    return out / "rows"
 
 
 def run(rows: Path, out: Path, *flags: str) -> list[dict[str, Any]]:
@@ -60,9 +79,16 @@ def test_every_field_of_the_config_is_a_flag_and_its_default_the_flags() -> None
     assert (given.eval, given.budget_seconds, given.resume) == (("a=b", "c=d:e:f"), 3.0, True)
 
 
-def test_a_tiny_model_learns_its_rows_within_a_hundred_steps(rows: Path, tmp_path: Path) -> None:
-    lines = curve(run(rows, tmp_path, "--steps", "100", "--budget-seconds", "30"))
-    assert lines[-1][1] < lines[0][1] / 2
+def test_a_tiny_model_learns_to_say_a_conversation_word_by_word(tmp_path: Path) -> None:
+    one = "data/dialogues_llama3-8B_cohere7B/health_2_4"
+    shutil.copytree(XTTS / one, tmp_path / "corpus" / one)
+    shutil.copy(XTTS / f"{one}.json", tmp_path / "corpus" / f"{one}.json")
+    build_rows(tmp_path / "corpus", tmp_path / "rows")
+    flags = ["--steps", "150", "--learning-rate", "2e-3", "--warmup-steps", "10", "--decode", "4"]
+    lines = run(tmp_path / "rows", tmp_path / "run", *flags)
+    losses = [loss for _, loss, _ in curve(lines)]
+    assert losses[-1] < losses[0] / 2
+    assert lines[-1]["exact"] == 1
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -138,6 +164,86 @@ def test_the_curriculum_has_the_founding_stages_in_order(rows: Path, tmp_path: P
     ]
 
 
+def test_one_stage_has_its_context_and_learning_rate_of_the_table_unless_others_are_given(rows: Path) -> None:
+    def found(*flags: str) -> tuple[str, int, float]:
+        config = train.TrainConfig.parse(["--data", str(rows), "--mode", "pack", *flags])
+        (stage,) = train.Trainer(config).stages
+        return stage.config, stage.context, stage.learning_rate
+
+    assert found("--config", "stage_3") == ("stage_3", 32768, 2e-5)
+    assert found("--config", "ttt") == ("ttt", 8192, 1e-4)
+    assert found("--config", "stage_2", "--context", "512", "--learning-rate", "1") == ("stage_2", 512, 1)
+
+
+def test_a_curriculum_stopped_in_its_second_stage_goes_on_there(rows: Path, tmp_path: Path) -> None:
+    flags = ["--curriculum", "--mode", "lanes", "--context", "512", "--ttt-layers", "1", "--steps", "2"]
+    flags += ["--eval", f"same={rows}:ttt:train", "--eval-every", "1"]
+    straight = run(rows, tmp_path / "straight", *flags)
+    run(rows, tmp_path / "stopped", *flags, "--save-every", "1", "--keep", "9")
+    for late in sorted((tmp_path / "stopped").glob("checkpoint-*"))[3:]:
+        late.rename(tmp_path / late.name)
+    resumed = run(rows, tmp_path / "stopped", *flags, "--resume")
+    assert [one["stage"] for one in resumed if "text_loss" in one][-5] == "stage_2"
+    assert curve(resumed)[-5:] == curve(straight)[-5:]
+    assert resumed[-1] == straight[-1]
+    expected, found = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("budget", ["3", "6"])
+def test_the_gradient_of_a_step_is_that_of_the_means_over_all_its_tokens_and_codes(
+    spoken: Path, tmp_path: Path, budget: str
+) -> None:
+    flags = ["--data", str(spoken), "--output-dir", str(tmp_path), "--config", "s2s_mimi"]
+    many = [*flags, "--budget-seconds", budget, "--micro-batches", "24", "--codec-weight", "0.5"]
+    trainer = train.Trainer(train.TrainConfig.parse(many))
+    model = deepcopy(trainer.model)
+    loader = trainer.rows(str(spoken), "s2s_mimi", "train")
+    assert len(loader.plan) == 1
+    losses, norm = trainer.train_step()
+    (batch,) = speechrows.load(str(spoken), "s2s_mimi", budget_tokens=1 << 20, mel=80)
+    made = model(batch)
+    told, counts = made.losses(), loss_counts(batch)
+    assert counts.tolist() == [batch.num_supervised, made.codec.num_semantic, made.codec.num_depth]
+    text, *codes = told / counts
+    (text + 0.5 * sum(codes)).backward()
+    expected = torch.stack([one.grad.norm() for one in model.parameters() if one.grad is not None]).norm()
+    assert losses.tolist() == pytest.approx((told / counts).tolist(), rel=1e-4)
+    assert float(norm) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_tensorboard_has_the_losses_of_the_run(rows: Path, tmp_path: Path) -> None:
+    lines = run(rows, tmp_path, "--steps", "2", *MODES["bucket"], "--log-with", "tensorboard")
+    found = EventAccumulator(str(next(tmp_path.rglob("events.out.*")).parent))
+    found.Reload()
+    told = [(one.step, one.value) for one in found.Scalars("text_loss")]
+    assert told == [(step, pytest.approx(loss)) for step, loss, _ in curve(lines)]
+
+
+class Parrot:
+    """A model that says what the row says, up to the end token."""
+
+    def eval(self) -> None: ...
+
+    def train(self) -> None: ...
+
+    def generate(self, batch: Batch, *, max_new_tokens: int, end_ids: set[int]) -> list[list[int]]:
+        first = int((batch.labels[0] >= 0).nonzero()[0])
+        return [[*takewhile(lambda token: token not in end_ids, batch.input_ids[0, first:].tolist())]]
+
+
+def test_of_a_row_with_several_targets_the_first_is_decoded(tmp_path: Path) -> None:
+    corpus, builder = SAMPLE_OF["dailytalk_usdm"], "dailytalk_usdm"
+    build_rows(corpus, tmp_path / "heard", "transcription", builder=builder)
+    units = made_up(tmp_path / "heard", "units", tmp_path / "units")
+    build_rows(corpus, tmp_path / "rows", "usdm", builder=builder, generated=(units,))
+    rows, said = speechrows.load(str(tmp_path / "rows"), "usdm", budget_seconds=60), list[str]()
+    assert share_exact(Parrot(), rows, 9, said.append) == 1.0  # type: ignore[arg-type]
+    built = [row for row in read_rows(tmp_path / "rows", "usdm") if "/train/" in row["row_id"]]
+    for line, row in zip(said, built, strict=True):
+        assert line == f"{row['row_id']}: {row['transcript'].lower()}"
+
+
 def test_each_named_set_is_evaluated_by_task(rows: Path, tmp_path: Path) -> None:
     sets = ["--eval", f"same={rows}:ttt:train", "--eval", f"other={rows}:transcription:train"]
     lines = run(rows, tmp_path, "--steps", "1", *sets)
@@ -145,10 +251,8 @@ def test_each_named_set_is_evaluated_by_task(rows: Path, tmp_path: Path) -> None
     assert all(2 < lines[-1][name] < 8 for name in lines[-1] if "loss" in name)
 
 
-def test_the_codec_loss_falls_beside_the_text_loss(rows: Path, tmp_path: Path) -> None:
-    codes = made_up(rows, "mimi", tmp_path / "codes")
-    build_rows(XTTS, tmp_path / "rows", "s2s_mimi", generated=(codes,))
-    lines = run(tmp_path / "rows", tmp_path / "run", "--config", "s2s_mimi", "--steps", "20")
+def test_the_codec_loss_falls_beside_the_text_loss(spoken: Path, tmp_path: Path) -> None:
+    lines = run(spoken, tmp_path / "run", "--config", "s2s_mimi", "--steps", "20")
     assert lines[18]["codec_loss"] < lines[0]["codec_loss"]
     assert lines[18]["text_loss"] < lines[0]["text_loss"]
     first = lines[0]
@@ -163,3 +267,25 @@ def test_calls_that_are_wrong_say_what_to_do(rows: Path, tmp_path: Path, capsys:
     assert "expected NAME=PATH" in capsys.readouterr().err
     assert train.main([*base, "--config", "stage_9"]) == 2
     assert "no config 'stage_9'" in capsys.readouterr().err
+    for flags, told in {
+        ("--ttt-layers", "1"): "--mode bucket: takes rows alone",
+        ("--curriculum",): "--mode bucket: takes rows alone",
+        ("--micro-batches", "0"): "micro_batches: found 0",
+        ("--eval", f"x={rows}"): "no split 'validation'",
+        ("--eval", f"x={rows}:ttt:train", "--eval", f"x={rows}:ttt:train"): "found 'x' twice",
+        ("--eval", "x=hf://datasets/org/none:ttt"): "hf://datasets/org/none: no such folder",
+        ("--eval", f"x={rows}:ttt:train", "--budget-seconds", "1"): "The least that fits is budget_seconds",
+    }.items():
+        assert train.main([*base, *flags]) == 2, flags
+        assert told in capsys.readouterr().err
+    for flags in (["--log-every", "0"], ["--steps", "-1"], ["--schedule", "foo"], ["--log-with", "paper"]):
+        with pytest.raises(SystemExit, match="2"):
+            train.main([*base, *flags])
+        assert f"argument {flags[0]}" in capsys.readouterr().err
+    assert not [*tmp_path.glob("checkpoint-*")]
+
+
+@pytest.mark.skipif(is_trackio_available(), reason="trackio is installed")
+def test_a_tracker_that_is_not_installed_is_named(rows: Path, tmp_path: Path, capsys: Any) -> None:
+    assert train.main(["--data", str(rows), "--output-dir", str(tmp_path), "--log-with", "trackio"]) == 2
+    assert "pip install trackio" in capsys.readouterr().err

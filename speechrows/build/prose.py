@@ -155,8 +155,6 @@ def _made(builder: str, stories: Mapping[str, Story]) -> str:
         facts = [f"rows of version {story.recipe['row_version']}"]
         if "revision" in story.recipe:
             facts.append(f"from revision {story.recipe['revision']} of the corpus")
-        off = [f"`{name}`" for name, value in sorted(story.recipe.items()) if value is False]
-        facts += [f"with {', '.join(off)} off"] if off else []
         if "generated" in story.recipe:
             facts.append(f"joined with generated columns of digest `{story.recipe['generated'][:16]}`")
         told.setdefault(", ".join(facts), []).append(task)
@@ -168,9 +166,14 @@ def _command(builder: str, task: str, recipe: Mapping[str, Any]) -> str:
     words = ["speechrows", "build", builder, task, "--data-dir", str(recipe["corpus"])]
     words += ["--tokenizer", "tokenizer"]
     for name, value in sorted(recipe.items()):
-        if name in _NO_FLAGS or value in (False, None, ""):
+        if name in _NO_FLAGS or value is None or value == "":
             continue
-        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        flag = name.replace("_", "-")
+        words += (
+            [f"--{flag}" if value else f"--no-{flag}"]
+            if isinstance(value, bool)
+            else [f"--{flag}", str(value)]
+        )
     if "generated" in recipe:
         words += ["--with", "GENERATED"]
     return shlex.join([*words, "--out", f"rows/{builder}"])

@@ -4,6 +4,8 @@ For 10 million rows that is 0.5 GB, the ids of rows and conversations not held: 
 numbered, and `row_ids` reads the few that are asked for.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -99,6 +101,12 @@ class Index:
         index = Index(folder=folder, config=config, split=split, shards=shards, facts=facts, **columns)
         index._check_turns(num_turns)
         return index
+
+    @property
+    def digest(self) -> str:
+        """What two indexes have in common exactly if their shards are the same files, wherever they are."""
+        told = [(shard.path, shard.size, shard.footer_sha256) for shard in self.shards]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
     @property
     def whole(self) -> npt.NDArray[np.bool_] | bool:

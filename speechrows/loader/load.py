@@ -91,6 +91,7 @@ def load(  # noqa: PLR0913
     Raises:
         UsageError: no such rows, or options that contradict each other.
     """
+    device = _usable(device)
     index = Index.open(path, config, split)
     built_with = opened = tokenizers.open_tokenizer(index.folder.tokenizer_folder())
     if tokenizer is not None:
@@ -108,7 +109,7 @@ def load(  # noqa: PLR0913
         budget_tokens=budget_tokens,
         context=context,
         batch_size=batch_size,
-        micro_batches=micro_batches or world_size,
+        micro_batches=world_size if micro_batches is None else micro_batches,
         pad_to_multiple_of=index.pad_to_multiple_of,
         close_on=close_on,
         too_long=too_long,
@@ -133,7 +134,7 @@ def load(  # noqa: PLR0913
             texts=RowTexts(index, read_row_group=read, audio_id=opened.get_vocab()[AUDIO_TOKEN]),
             num_threads=num_threads,
             prefetch=prefetch,
-            allocate=_pinned if torch.device(device).type == "cuda" else pageable,
+            allocate=_pinned if device.type == "cuda" else pageable,
         )
 
     return Loader(
@@ -150,6 +151,18 @@ def load(  # noqa: PLR0913
 
 def _pinned(num_samples: int) -> Int16:
     return torch.empty(num_samples, dtype=torch.int16, pin_memory=True).numpy()
+
+
+def _usable(name: torch.device | str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device: found {name!r}, expected cpu, cuda, cuda:1…") from error
+    if device.type == "cuda" and (device.index or 0) >= (there := torch.cuda.device_count()):
+        raise UsageError(
+            f"device: found {name!r}, expected cpu or one of the {there} CUDA devices that are here"
+        )
+    return device
 
 
 def _is_another(rate: str | float | None, index: Index) -> bool:

@@ -24,15 +24,17 @@ from speechrows.loader.plan import Plan
 from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan import plan_epoch
 from speechrows.loader.ragged import Ragged
+from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.stream import Stream
+from speechrows.tasks import TASKS
 
 
 class Loader:
     """An iterable of `Batch`: the epochs of a rank, one after another.
 
     Iterating goes on from where the state is, to the end of the epoch; the next iteration is the next
-    epoch, unless `set_epoch` says another. The state moves when a batch is handed out: what was only
-    read ahead is read again.
+    epoch, unless `set_epoch` says another. The state moves when a batch is handed out, with the last of
+    an epoch to the next one: what was only read ahead is read again.
     """
 
     def __init__(
@@ -65,9 +67,12 @@ class Loader:
     def plan(self) -> Plan:
         """The epoch's plan, made when it is first asked for."""
         if self._plan is None or self._plan.epoch != self._epoch:
-            rows = self.index.plan_rows(windowed=self.options.window_bytes is not None)
-            self._plan = plan_epoch(rows, self.options, epoch=self._epoch, name=self.index.row_id)
+            self._plan = self._planned(self.options, self._epoch)
         return self._plan
+
+    def _planned(self, options: PlanOptions, epoch: int) -> Plan:
+        rows = self.index.plan_rows(windowed=options.window_bytes is not None)
+        return plan_epoch(rows, options, epoch=epoch, name=self.index.row_id)
 
     @property
     def epoch(self) -> int:
@@ -92,11 +97,12 @@ class Loader:
     def ragged(self) -> Generator[Ragged]:
         """The same as read, on the host and not yet padded; each is to be released."""
         left = self.plan.for_rank(self._rank, self._world_size, self._step, self._done)
+        if self._step >= len(self.plan):  # there is no row
+            self._epoch, self._step, self._done = self._epoch + 1, 0, 0
         with closing(self._read(left)) as found:
             for ragged in found:
                 self._advance()
                 yield ragged
-        self._epoch, self._step, self._done = self._epoch + 1, 0, 0
 
     def endless(self) -> Iterator[Batch]:
         """Epoch after epoch, from where the state is.
@@ -112,9 +118,16 @@ class Loader:
         )
 
     def codec(self) -> str | None:
-        """The codec of the rows, by those of the first step; None where they have no codes."""
-        first = self.batches(one for step in islice(self.plan, 1) for one in step)
-        return next((batch.codec for batch in first if batch.codec is not None), None)
+        """The codec of rows' targets, by the first row group of each task; None where they have none.
+
+        Units are not such: where a task needs them, its text spells them.
+        """
+        shards = self.index.shards
+        firsts = {shards[number].task: number for number in reversed(range(len(shards)))}
+        with_codes = {name for name, task in TASKS.items() if task.codec_targets and task.needs != "units"}
+        tasks = [task for task in self.index.facts if task in with_codes and task in firsts]
+        groups = (read_columns(self.index, firsts[task], 0, ("codec",)) for task in tasks)
+        return next((name for group in groups for name in group["codec"].to_pylist() if name), None)
 
     def share(self, number: int, count: int) -> Iterator[Batch]:
         """Of this rank's batches every `count`th from `number` on, to the epoch's end; moves no state."""
@@ -145,6 +158,8 @@ class Loader:
         self._done += self._world_size
         if self._done >= self.options.micro_batches:
             self._step, self._done = self._step + 1, 0
+        if self._step >= len(self.plan):
+            self._epoch, self._step = self._epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Where the state is, as plain values: to be loaded on any number of ranks.
@@ -161,17 +176,20 @@ class Loader:
             "step": self._step,
             "micro_batch": self._done,
             "digest": self.plan.digest,
+            "rows": self.index.digest,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to where a state was taken: the steps that were left then follow, exactly.
 
         Raises:
-            UsageError: the state is of other rows or of another plan; says in what they differ.
+            UsageError: the state is of other rows or of another plan; says in what they differ. This
+                loader then stays where it is.
         """
+        options = self.options
         if self._any_micro_batches:
-            self.options = replace(self.options, micro_batches=state["options"]["micro_batches"])
-        here = {"config": self.index.config, "split": self.index.split, **asdict(self.options)}
+            options = replace(options, micro_batches=state["options"]["micro_batches"])
+        here = {"config": self.index.config, "split": self.index.split, **asdict(options)}
         there = {"config": state["config"], "split": state["split"], **state["options"]}
         differ = [
             f"{name} {there.get(name)!r}, here {mine!r}"
@@ -182,10 +200,14 @@ class Loader:
             raise UsageError(
                 f"the loader's state is of another plan: {'; '.join(differ)}. Load it with those"
             )
-        self._plan, self._epoch = None, state["epoch"]
-        if self.plan.digest != state["digest"]:
+        plan = self._planned(options, state["epoch"])
+        if (self.index.digest, plan.digest) != (state["rows"], state["digest"]):
+            there = state["path"]
+            if state["revision"]:
+                there = f"{there.partition('@')[0]}@{state['revision']}"
             raise UsageError(
                 f"{self.index.folder.address}: its rows are not those of the loader's state, which was taken "
-                f"of {state['path']} at {state['revision'] or 'no revision'}; load that, or begin anew"
+                f"of {there}; load that, or begin anew"
             )
-        self._step, self._done = state["step"], state["micro_batch"]
+        self.options, self._plan = options, plan
+        self._epoch, self._step, self._done = state["epoch"], state["step"], state["micro_batch"]

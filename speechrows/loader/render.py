@@ -79,7 +79,7 @@ class Rendering:
             _VERSION,
             tokenizers.fingerprint(tokenizer),
             sorted((task, str(rate), options[task]) for task, rate in rates.items()),
-            [(shard.path, shard.size, shard.footer_sha256) for shard in index.shards],
+            index.digest,
         ]
         return Rendering(
             tokens_per_second=rates,

@@ -14,9 +14,18 @@ from speechrows.loader.loader import Loader
 class RowsDataset(IterableDataset[dict[str, Any]]):
     """The loader's batches as dicts of Batch's fields; give it to a DataLoader with `batch_size=None`.
 
+    Fields that are None are left out: `Batch(**{one.name: told.get(one.name) for one in fields(Batch)})`
+    makes a batch of a dict.
+
     Each rank makes its own, with its own `rank` and `world_size`: it must not be shared out again.
-    Workers of a DataLoader share the batches so that they come in the loader's order. In a process
-    of their own they do not move the loader's state: to save it, take `num_workers=0`.
+    Workers of a DataLoader share the batches so that they come in the loader's order. In processes of
+    their own they do not move the loader's state: to save it take `num_workers=0`, else call
+    `set_epoch` before each epoch, or all of them are the same.
+
+    transformers' Trainer batches and shares out what it is given. Override its get_train_dataloader to
+    return `DataLoader(self.train_dataset, batch_size=None)`, and say `remove_unused_columns=False`. The
+    model takes the fields, and `num_items_in_batch` to divide its loss by. Trainer does not save the
+    loader's state: keep `state_dict()` beside its checkpoints, and resume with `ignore_data_skip=True`.
     """
 
     def __init__(self, loader: Loader) -> None:

@@ -19,7 +19,7 @@ def ttt_samples(path: str, config: str = "ttt", split: str = "train") -> Iterato
         assert batch.speech is not None
         length = int(batch.speech_lengths[0]) if len(batch.speech_lengths) else 0
         yield {
-            "speech": batch.speech[0, :length],
+            "speech": batch.speech.flatten()[:length],
             "speech_lengths": length,
             "input_ids": batch.input_ids[0],
             "labels": batch.labels[0],

@@ -15,8 +15,13 @@ class Lanes:
     """The states of all lanes of a step, by lane number; a rank moves those of its micro-batches."""
 
     def __init__(self, layers: Sequence[Any], num_lanes: int) -> None:
+        self._layers = layers
         self._states: list[TTTState] = [layer.new_state(num_lanes) for layer in layers]
         self._moved = torch.zeros(num_lanes, dtype=torch.bool)
+
+    def afresh(self) -> "Lanes":
+        """As many lanes that read nothing."""
+        return Lanes(self._layers, len(self._moved))
 
     def states(self, batch: Batch) -> tuple[TTTState, ...]:
         """Where the lanes of a batch stand, for SpeechLM.forward; one for each layer."""

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig
 from transformers import PreTrainedTokenizerBase
 from transformers import WhisperConfig
 
+from speechrows.errors import UsageError
 from speechrows.model.encoder import speech_encoder
 from speechrows.model.speech_lm import SpeechLM
 from speechrows.types import AUDIO_TOKEN
@@ -85,16 +86,16 @@ def speech_lm(
     `flex_attention`, which keeps it by blocks.
 
     Raises:
-        UsageError: see SpeechLM, speech_encoder.
+        UsageError: a model can not be opened, or see SpeechLM, speech_encoder.
     """
     normalize = False
     if isinstance(preset.encoder, str):
-        speech = AutoModel.from_pretrained(preset.encoder, dtype=dtype)
-        normalize = bool(getattr(AutoFeatureExtractor.from_pretrained(preset.encoder), "do_normalize", False))
+        speech = _pretrained(AutoModel, preset.encoder, dtype=dtype)
+        normalize = bool(getattr(_pretrained(AutoFeatureExtractor, preset.encoder), "do_normalize", False))
     else:
         speech = AutoModel.from_config(deepcopy(preset.encoder), dtype=dtype)
     if isinstance(preset.lm, str):
-        lm = AutoModelForCausalLM.from_pretrained(preset.lm, dtype=dtype, attn_implementation=attention)
+        lm = _pretrained(AutoModelForCausalLM, preset.lm, dtype=dtype, attn_implementation=attention)
     else:
         lm = AutoModelForCausalLM.from_config(deepcopy(preset.lm), dtype=dtype, attn_implementation=attention)
     # `<audio>` is never embedded: to begin it at the mean of all tokens gains nothing.
@@ -106,3 +107,14 @@ def speech_lm(
         audio_tokens_per_second=preset.audio_tokens_per_second,
         audio_token_id=audio_token_id,
     ).to(dtype)
+
+
+def _pretrained(kind: Any, name: str, **options: Any) -> Any:
+    """What a Hub repository or folder holds, by one of transformers' Auto classes."""
+    try:
+        return kind.from_pretrained(name, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise UsageError(
+            f"model {name}: can not be opened; expected a Hub repository or a folder with weights, and for a "
+            f"gated one `hf auth login`. What was found: {error}"
+        ) from error

@@ -58,6 +58,8 @@ class Collator:
     seed: int = 0  # of augmentation
 
     def __post_init__(self) -> None:
+        if self.sampling_rate < 1:
+            raise UsageError(f"sampling_rate: found {self.sampling_rate}, expected a number above 0, in Hz")
         if self.mel is None:
             if self.augment is not None and self.augment.masks:
                 raise UsageError("time_masks and frequency_masks are of features; give mel=80 or mel=128")

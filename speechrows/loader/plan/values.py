@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,8 +85,9 @@ class PlanOptions:
         )
         for name in positive:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"{name}: found {value!r}, expected a number above 0")
+            kind, told = (int | float, "number") if name == "budget_seconds" else (int, "whole number")
+            if value is not None and not (isinstance(value, kind) and 0 < value < math.inf):
+                raise UsageError(f"{name}: found {value!r}, expected a {told} above 0")
         given = [n for n in ("budget_seconds", "budget_tokens", "context") if getattr(self, n) is not None]
         if self.mode == "bucket" and given not in (["budget_seconds"], ["budget_tokens"]):
             raise UsageError(f"mode bucket takes budget_seconds or budget_tokens; found {_named(given)}")

@@ -1,10 +1,9 @@
 """What rows say, and how that lies in a file: a record a row, read in any order, taken apart in bulk."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
@@ -31,22 +30,25 @@ class Texts:
     code_rows: Int32  # [N_c], places in row_ids
 
 
-def to_records(texts: Texts) -> Iterator[bytes]:
-    """A row's record: head, tokens (inverted where unsupervised), codes, id; whole int16 words.
+def to_records(texts: Texts) -> tuple[bytes, Int32]:
+    """The records of rows, one after another, and the bytes of each, [R].
 
-    Labels are those of `input_ids` where they are not -100.
+    A record is a head, tokens (inverted where unsupervised), codes, the id; whole int16 words. Labels
+    are those of `input_ids` where they are not -100.
     """
-    coded = np.where(texts.labels == IGNORE_INDEX, ~texts.input_ids, texts.input_ids)
-    num_frames, codec = np.zeros((2, len(texts.row_ids)), np.int32)
-    num_frames[texts.code_rows] = texts.num_frames
-    codec[texts.code_rows] = _CODECS.index(texts.codec)
     ids = [one.encode() for one in texts.row_ids]
-    heads = np.stack([texts.num_tokens, num_frames, codec, [len(one) for one in ids]], 1, dtype=np.int32)
-    tokens = np.append(0, np.cumsum(texts.num_tokens)).tolist()
-    codes = np.append(0, np.cumsum(num_frames * _NUM_CODEBOOKS[codec])).tolist()
-    for head, token, code, name in zip(heads, pairwise(tokens), pairwise(codes), ids, strict=True):
-        arrays = head, coded[slice(*token)], texts.codes[slice(*code)]
-        yield b"".join([array.tobytes() for array in arrays]) + name + bytes(len(name) % 2)
+    heads = np.zeros((len(ids), _HEAD), np.int32)
+    heads[:, 0] = texts.num_tokens
+    heads[texts.code_rows, 1] = texts.num_frames
+    heads[texts.code_rows, 2] = _CODECS.index(texts.codec)
+    heads[:, 3] = [len(one) for one in ids]
+    coded = np.where(texts.labels == IGNORE_INDEX, ~texts.input_ids, texts.input_ids)
+    names = np.frombuffer(b"".join([one + bytes(len(one) % 2) for one in ids]), np.int16)
+    parts, sizes = _parts(heads)
+    words = np.empty(len(parts), np.int16)
+    for part, values in enumerate((heads.ravel(), coded, texts.codes, names)):
+        words[parts == part] = values.view(np.int16)
+    return words.tobytes(), sizes
 
 
 def to_texts(records: bytes, sizes: Int32) -> Texts:
@@ -59,12 +61,8 @@ def to_texts(records: bytes, sizes: Int32) -> Texts:
     ends = np.cumsum(sizes)
     heads = words[((ends - sizes) // 2)[:, None] + np.arange(2 * _HEAD)].view(np.int32)
     num_tokens, num_frames, codecs, id_bytes = np.ascontiguousarray(heads.T)
-    parts = np.full((len(sizes), 4), 2 * _HEAD)
-    parts[:, 1] = 2 * num_tokens
-    parts[:, 2] = _NUM_CODEBOOKS[codecs] * num_frames
-    parts[:, 3] = (id_bytes + 1) // 2
-    kinds = np.repeat(np.tile(np.arange(4, dtype=np.int8), len(sizes)), parts.ravel())
-    coded = words[kinds == 1].view(np.int32)
+    parts, _ = _parts(heads)
+    coded = words[parts == 1].view(np.int32)
     ends -= id_bytes % 2
     places = zip((ends - id_bytes).tolist(), ends.tolist(), strict=True)
     row_ids = tuple([records[begin:end].decode() for begin, end in places])
@@ -75,10 +73,20 @@ def to_texts(records: bytes, sizes: Int32) -> Texts:
         input_ids=np.where(coded < 0, ~coded, coded),
         labels=np.where(coded < 0, np.int32(IGNORE_INDEX), coded),
         codec=_one_codec(codecs[code_rows], code_rows, row_ids),
-        codes=words[kinds == 2],
+        codes=words[parts == 2],
         num_frames=num_frames[code_rows],
         code_rows=code_rows,
     )
+
+
+def _parts(heads: Int32) -> tuple[npt.NDArray[np.int8], Int32]:
+    """Of records with these heads: the part, 0 to 3, that each word is of; and the bytes of each record."""
+    words = np.full((len(heads), 4), 2 * _HEAD)
+    words[:, 1] = 2 * heads[:, 0]
+    words[:, 2] = _NUM_CODEBOOKS[heads[:, 2]] * heads[:, 1]
+    words[:, 3] = (heads[:, 3] + 1) // 2
+    parts = np.repeat(np.tile(np.arange(4, dtype=np.int8), len(heads)), words.ravel())
+    return parts, 2 * words.sum(1, dtype=np.int32)
 
 
 def _one_codec(codecs: Int32, code_rows: Int32, row_ids: tuple[str, ...]) -> str | None:

@@ -86,9 +86,8 @@ class RowTexts:
             self._checked.add(shard)
         texts = self._read_row_group(self._index, shard, int(self._index.row_group[first]))
         self._check(texts, first, end)
-        records = list(to_records(texts))
-        sizes = np.array([len(record) for record in records], np.int32)
-        self._offsets[first:end] = self._append(b"".join(records)) + np.cumsum(sizes) - sizes
+        records, sizes = to_records(texts)
+        self._offsets[first:end] = self._append(records) + np.cumsum(sizes) - sizes
         self._sizes[first:end] = sizes  # last: it says that the row is there
 
     def _append(self, data: bytes) -> int:
