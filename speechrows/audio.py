@@ -60,7 +60,7 @@ def inspect(data: memoryview) -> AudioFacts | None:
 
 def _inspect_wav(data: memoryview) -> AudioFacts | None:
     form: tuple[int, int, int, int, int, int] | None = None
-    at, end = 12, len(data)
+    at, end, is_plain = 12, len(data), True
     while at + 8 <= end:
         name, size = bytes(data[at : at + 4]), struct.unpack_from("<I", data, at + 4)[0]
         at += 8
@@ -69,7 +69,11 @@ def _inspect_wav(data: memoryview) -> AudioFacts | None:
             if form[0] == _EXTENSIBLE and size >= 40 and bytes(data[at + 26 : at + 40]) == _GUID_TAIL:
                 form = (struct.unpack_from("<H", data, at + 24)[0], *form[1:])
         elif name == b"data":
+            if not is_plain:
+                _check_opens(data)
             return _wav_facts(form, size, end - at, end)
+        else:
+            is_plain = False
         at += size + (size & 1)
     raise BadClipError(
         Reason.TRUNCATED,
@@ -179,6 +183,14 @@ def _truncated(found: str) -> BadClipError:
 
 def _short(found: int, promised: int) -> BadClipError:
     return _truncated(f"decodes to {found} of {promised} samples a channel (cut short, or damaged there)")
+
+
+def _check_opens(data: memoryview) -> None:
+    """See that libsndfile gets past what stands before the samples: it reads lists that we pass over."""
+    try:
+        soundfile.info(io.BytesIO(data))
+    except soundfile.SoundFileError as error:
+        raise _undecodable(data, error) from error
 
 
 def _undecodable(data: memoryview, error: Exception) -> BadClipError:
