@@ -5,6 +5,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -583,6 +585,18 @@ def test_find_opens_what_has_that_name_and_lists_what_is_said(library):
     assert "Nothing has this" in act.look_for("ttt", "train", ALL, 3, "zebra")["hits"]
 
 
+def test_only_listen_changes_the_tab_so_what_is_slow_brings_nobody_back(library):
+    act, name = Actions(library), library.view("ttt", "train").index.row_id(9)
+    made = [
+        act.look_for("ttt", "train", ALL, 0, name),
+        act.look_for("ttt", "train", ALL, 0, "that"),
+        act.select("ttt", "train", ALL, 3),
+        act.step("ttt", "train", ALL, 3, step="next"),
+    ]
+    assert all("chat" in values and not {"tab", "tabs"} & values.keys() for values in made)
+    assert act.listen("ttt", "train", ALL)["tab"] == "listen"
+
+
 # --- the server -----------------------------------------------------------------------------
 
 
@@ -615,3 +629,14 @@ def test_a_space_shows_it_under_its_own_name_and_in_a_frame(folder):
         assert get(page.local_url, Host="org-name.hf.space") == (200, "None")
     finally:
         page.close()
+
+
+def test_without_gradio_the_command_says_what_to_install(folder):
+    script = "import sys; sys.modules['gradio'] = None; from speechrows.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "preview", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'speechrows[preview]'" in done.stderr

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,13 +30,19 @@ from playwright.sync_api import sync_playwright
 from preview_corpus import ATTACK
 from preview_corpus import hostile_corpus
 
+from speechrows.builder import load_builder
+from speechrows.cli import BUILDERS
+from speechrows.hub.publish import Publisher
+from speechrows.hub.publish import Target
+from speechrows.preview import find as searching
 from speechrows.preview.app import launch
+from speechrows.types import IGNORE_INDEX
 
 CHROMIUM = shutil.which("chromium")
 DOCS = SAMPLES.parent / "docs"
 REWRITES = os.environ.get("REWRITE_SCREENSHOTS") == "1"
 # A container has no user namespaces for the sandbox, and no sound card to play to.
-FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--disable-dev-shm-usage"]
+FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--disable-dev-shm-usage", "--disable-gpu"]
 expect.set_options(timeout=20_000)
 
 
@@ -50,8 +57,8 @@ def browser():
 
 
 @contextmanager
-def opened(browser, rows: Path, scheme: str = "light") -> Iterator[Page]:
-    """The page of a built folder. No console error, no request to another machine, until the end."""
+def opened(browser, rows: Path | str, scheme: str = "light") -> Iterator[Page]:
+    """The page of a folder, or of `org/name`. No console error, no request off loopback, until the end."""
     served = launch(str(rows), only_here=True, wait=False)
     context = browser.new_context(viewport={"width": 1440, "height": 960}, color_scheme=scheme)
     context.set_default_timeout(20_000)
@@ -100,62 +107,95 @@ def shoot(page: Page, name: str, selector: str | None = None) -> None:
         assert (DOCS / name).stat().st_size < 200_000
 
 
-def test_a_person_sees_whether_their_conversations_are_right(browser, tmp_path):
-    rows_folder = tmp_path / "deepdialogue_ttt"
+@pytest.fixture(scope="module")
+def talks(browser, tmp_path_factory):
+    """The page of conversations, with their rows."""
+    rows_folder = tmp_path_factory.mktemp("talks") / "deepdialogue_ttt"
     build_rows(XTTS, rows_folder)
     build_rows(XTTS, rows_folder, "response")
-    rows = read_rows(rows_folder)
     with opened(browser, rows_folder) as page:
-        expect(page.locator("h1")).to_have_text("deepdialogue_ttt")
-        expect(page.locator(".fact.good")).to_contain_text("none is lost")
+        yield page, read_rows(rows_folder)
 
-        pick(page, "config", "response")
-        expect(page.locator(".turn.answer").first).to_contain_text("That sounds exhausting.")
-        pick(page, "config", "ttt")
-        expect(page.locator(".turn.answer")).to_have_count(0)
 
-        find(page, rows[5]["row_id"])
-        expect(page.locator("#sr-row-id")).to_have_text(rows[5]["row_id"])
-        expect(page.locator(".chat-head")).to_contain_text("2 of 4")
+def test_a_person_sees_whether_their_conversations_are_right(talks):
+    page, rows = talks
+    expect(page.locator("h1")).to_have_text("deepdialogue_ttt")
+    expect(page.locator(".fact.good")).to_contain_text("none is lost")
 
-        plays(page, ".open-row audio")
-        expect(page.locator(".playhead")).to_have_class(re.compile("is-on"))
-        shoot(page, "preview-conversation.png")
+    pick(page, "config", "response")
+    expect(page.locator(".turn.answer").first).to_contain_text("That sounds exhausting.")
+    pick(page, "config", "ttt")
+    expect(page.locator(".turn.answer")).to_have_count(0)
 
-        token = page.locator(".tok.supervised").first
-        loss, masked = (
-            page.locator(f".tok.{kind}").first.evaluate("e => getComputedStyle(e).backgroundColor")
-            for kind in ("supervised", "masked")
-        )
-        assert loss != masked
-        assert re.fullmatch(r"id \d+ · \S+ · takes loss", token.get_attribute("title"))
-        token.hover()
-        expect(page.locator(".readout")).to_have_text(token.get_attribute("title"))
-        page.locator(".tokens").focus()
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("ArrowRight")
-        second = page.locator(".tok").nth(1)
-        expect(page.locator(".readout")).to_have_text(second.get_attribute("title"))
-        expect(page.locator(".tok.padding")).to_contain_text("pad × ")
+    find(page, rows[5]["row_id"])
+    expect(page.locator("#sr-row-id")).to_have_text(rows[5]["row_id"])
+    expect(page.locator(".chat-head")).to_contain_text("2 of 4")
 
-        # The third turn is opened by playing it, and is followed in its pictures while it plays.
-        plays(page, ".turn:nth-of-type(3) audio")
-        expect(page.locator("#sr-row-id")).to_have_text(rows[6]["row_id"])
-        page.wait_for_function("() => document.querySelector('.turn.is-open audio').currentTime > 1")
-        page.keyboard.press("j")
-        expect(page.locator("#sr-row-id")).to_have_text(rows[7]["row_id"])
-        page.keyboard.press("n")
-        expect(page.locator(".chat-head")).to_contain_text("3 of 4")
+    plays(page, ".open-row audio")
+    expect(page.locator(".playhead")).to_have_class(re.compile("is-on"))
+    shoot(page, "preview-conversation.png")
 
-        find(page, "SLEPT")
-        expect(page.locator(".hits mark")).to_have_text("slept")
-        expect(page.locator(".hits")).to_contain_text("looked at 17 of 17 rows")
-        expect(page.locator("#sr-row-id")).to_have_text(rows[0]["row_id"])
+    token = page.locator(".tok.supervised").first
+    loss, masked = (
+        page.locator(f".tok.{kind}").first.evaluate("e => getComputedStyle(e).backgroundColor")
+        for kind in ("supervised", "masked")
+    )
+    assert loss != masked
+    assert re.fullmatch(r"id \d+ · \S+ · takes loss", token.get_attribute("title"))
+    token.hover()
+    expect(page.locator(".readout")).to_have_text(token.get_attribute("title"))
+    page.locator(".tokens").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    second = page.locator(".tok").nth(1)
+    expect(page.locator(".readout")).to_have_text(second.get_attribute("title"))
+    expect(page.locator(".tok.padding")).to_contain_text("pad × ")
 
-        page.get_by_role("tab", name="Distributions").click()
-        page.get_by_role("button", name=re.compile(r"^happy")).click()
-        expect(page.get_by_role("tab", name="Listen")).to_have_attribute("aria-selected", "true")
-        expect(page.locator(".turn.is-open .chip")).to_have_text("happy")
+    # The third turn is opened by playing it, and is followed in its pictures while it plays.
+    plays(page, ".turn:nth-of-type(3) audio")
+    expect(page.locator("#sr-row-id")).to_have_text(rows[6]["row_id"])
+    page.wait_for_function("() => document.querySelector('.turn.is-open audio').currentTime > 0.5")
+    page.keyboard.press("j")
+    expect(page.locator("#sr-row-id")).to_have_text(rows[7]["row_id"])
+    page.keyboard.press("n")
+    expect(page.locator(".chat-head")).to_contain_text("3 of 4")
+
+    find(page, "SLEPT")
+    expect(page.locator(".hits mark")).to_have_text("slept")
+    expect(page.locator(".hits")).to_contain_text("looked at 17 of 17 rows")
+    expect(page.locator("#sr-row-id")).to_have_text(rows[0]["row_id"])
+
+    page.get_by_role("tab", name="Distributions").click()
+    page.get_by_role("button", name=re.compile(r"^happy")).click()
+    expect(page.get_by_role("tab", name="Listen")).to_have_attribute("aria-selected", "true")
+    expect(page.locator(".turn.is-open .chip")).to_have_text("happy")
+
+
+def test_a_search_goes_to_its_results_and_brings_nobody_back_who_leaves_them(talks, monkeypatch):
+    gate, by_words = threading.Event(), searching.by_words
+
+    def slow(*args, **options):
+        gate.wait(20)
+        return by_words(*args, **options)
+
+    page, _ = talks
+    listen, ledger = (page.get_by_role("tab", name=name) for name in ("Listen", "Ledger"))
+    ledger.click()
+    expect(page.locator(".ledger")).to_be_visible()
+    find(page, "zebra")
+    expect(page.locator(".hits")).to_contain_text("Nothing has this")
+    expect(listen).to_have_attribute("aria-selected", "true")
+
+    monkeypatch.setattr(searching, "by_words", slow)
+    find(page, "SLEPT")
+    ledger.click()
+    expect(page.locator(".ledger")).to_be_visible()
+    gate.set()
+    expect(page.locator(".hits mark")).to_have_text("slept")
+    expect(ledger).to_have_attribute("aria-selected", "true")
+    expect(page.locator(".ledger")).to_be_visible()
+    listen.click()
+    expect(page.locator(".hits mark")).to_be_visible()
 
 
 def test_codes_lie_under_the_waveform_and_splits_and_tasks_are_chosen(browser, tmp_path):
@@ -180,6 +220,41 @@ def test_codes_lie_under_the_waveform_and_splits_and_tasks_are_chosen(browser, t
         page.wait_for_function("() => document.querySelector('.open-row audio').currentTime > 0.9")
         page.locator(".tok.supervised").nth(5).hover()
         shoot(page, "preview-tokens.png", ".open-row")
+
+
+CONFIG_OF = {
+    "deepdialogue_ttt": "ttt",
+    "multidialog_ttt": "response",
+    "instructs2s_ttt": "response",
+    "dailytalk_usdm": "transcription",
+    "omni_tasks": "omni",
+}
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_rows_of_every_corpus_are_heard_and_read_and_of_the_hub_as_well(builder, browser, hub, tmp_path):
+    address = tmp_path / builder
+    build_rows(SAMPLE_OF[builder], address, CONFIG_OF[builder], builder=builder)
+    tasks = [task.name for task in load_builder(builder).tasks(CONFIG_OF[builder])]
+    rows = {row["row_id"]: row for task in tasks for row in read_rows(address, task)}
+    if builder == "instructs2s_ttt":
+        address = f"org/{builder}"
+        Publisher(tmp_path / builder, Target(repo_id=address)).publish()
+        shutil.rmtree(tmp_path / builder)
+    with opened(browser, address) as page:
+        expect(page.locator("h1")).to_have_text(getattr(address, "name", address))
+        row = rows[page.locator("#sr-row-id").inner_text()]
+        assert page.locator(".turn.is-open .said").first.inner_text() == row["transcript"]
+        plays(page, ".open-row audio")
+        heard = page.locator(".open-row audio").first.evaluate("a => a.duration")
+        assert heard == pytest.approx(row["num_samples"] / row["sampling_rate"], abs=0.1)
+        expect(page.locator(".tok.supervised")).to_have_count(
+            sum(label != IGNORE_INDEX for label in row["labels"])
+        )
+        page.get_by_role("tab", name="Ledger").click()
+        expect(page.locator(".ledger .sums")).to_contain_text("rows")
+        expect(page.locator(".trouble")).to_have_count(0)
+    hub.repos.clear()
 
 
 def test_a_corpus_that_attacks_is_read_as_text_and_its_faults_are_listed(browser, tmp_path):

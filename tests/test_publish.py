@@ -3,12 +3,16 @@
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from building import build_rows
 from building import published_files
 from building import read_rows
+from conftest import DOCUMENTED
 from conftest import SAMPLE_OF
+from conftest import SAMPLES
 from conftest import XTTS
 from datasets import load_dataset
 from datasets.distributed import split_dataset_by_node
@@ -28,6 +32,8 @@ from test_ways_in import plain
 from toys import FEW
 
 from deepdialogue_ttt import DeepDialogueTTT
+from speechrows.builder import load_builder
+from speechrows.cli import BUILDERS
 from speechrows.cli import main
 from speechrows.corpus import Corpus
 from speechrows.errors import StoreError
@@ -291,22 +297,48 @@ def test_a_folder_that_is_not_complete_is_refused(hub: MiniHub, folder: Path, sp
     assert hub.log == []
 
 
-@pytest.mark.parametrize(("name", "config"), [
-    ("multidialog_ttt", "ttt"), ("instructs2s_ttt", "response"), ("dailytalk_usdm", "transcription"),
-    ("omni_tasks", "omni"),
-])  # fmt: skip
+PUBLISHED = [
+    ("deepdialogue_ttt", "response", XTTS),
+    ("deepdialogue_ttt", "ttt", DOCUMENTED),
+    ("multidialog_ttt", "ttt", SAMPLE_OF["multidialog_ttt"]),
+    ("instructs2s_ttt", "response", SAMPLE_OF["instructs2s_ttt"]),
+    ("dailytalk_usdm", "transcription", SAMPLE_OF["dailytalk_usdm"]),
+    ("omni_tasks", "omni", SAMPLE_OF["omni_tasks"]),
+]
+
+
+def rows_in_files(folder: Path, builder: str, config: str) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a config as its files hold them, by split: task by task, file by file."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for task in load_builder(builder).tasks(config):
+        for file in sorted((folder / "data" / task.name).rglob("*.parquet")):
+            split = file.relative_to(folder / "data" / task.name).parts[0]
+            found.setdefault(split, []).extend(pq.read_table(file, partitioning=None).to_pylist())
+    return found
+
+
+@pytest.mark.parametrize(("builder", "config", "corpus"), PUBLISHED)
 def test_a_dataset_of_every_corpus_comes_back_equal_and_the_viewer_can_show_it(
-    hub: MiniHub, name: str, config: str, tmp_path: Path
+    hub: MiniHub, builder: str, config: str, corpus: Path, tmp_path: Path
 ) -> None:
-    build_rows(SAMPLE_OF[name], tmp_path / "rows", config, builder=name)
-    publish(tmp_path / "rows", f"org/{name}")
-    local = load_dataset(str(tmp_path / "rows"), config, cache_dir=str(tmp_path / "local"))
-    loaded = load_dataset(f"org/{name}", config, cache_dir=str(tmp_path / "hub"))
-    assert {split: plain(rows) for split, rows in loaded.items()} == {
-        split: plain(rows) for split, rows in local.items()
-    }
-    report = check_viewer(f"org/{name}")
-    assert report.ok, str(report)
+    address, folder = f"org/{builder}", tmp_path / "rows"
+    build_rows(corpus, folder, config, builder=builder)
+    publish(folder, address)
+    rows = rows_in_files(folder, builder, config)
+    assert rows["train"]
+    loaded = load_dataset(address, config, cache_dir=str(tmp_path / "cache"))
+    streamed = load_dataset(address, config, streaming=True)
+    for found in (loaded, streamed):
+        assert {split: plain(of_split) for split, of_split in found.items()} == rows
+    for place in (str(folder), address):
+        report = check_viewer(place)
+        assert report.ok, str(report)
+        assert report.num_files == len(list(folder.glob("data/**/*.parquet")))
+
+
+def test_every_builder_and_every_corpus_of_the_samples_is_published_here() -> None:
+    assert {builder for builder, *_ in PUBLISHED} == set(BUILDERS)
+    assert {corpus for *_, corpus in PUBLISHED} == {folder for folder in SAMPLES.iterdir() if folder.is_dir()}
 
 
 # The card over one that is there.

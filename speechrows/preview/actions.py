@@ -80,12 +80,12 @@ class Actions:
 
     def select(self, config: str, split: str, task: str, row: int) -> Values:
         """Open a row that was clicked."""
-        return self._open(self._view(config, split, task), row)
+        return self._show(self._view(config, split, task), row)
 
     def step(self, config: str, split: str, task: str, row: int, *, step: Step) -> Values:
         """Open the row that a step leads to."""
         view = self._view(config, split, task)
-        return self._open(view, stepped(view, row, step))
+        return self._show(view, stepped(view, row, step))
 
     def open_tab(self, config: str, split: str, task: str, reason: str | None, *, tab: str) -> Values:
         """What stands on a tab, made when it is looked at."""
@@ -97,6 +97,10 @@ class Actions:
             "ledger": summary.ledger(self._library, view, chosen) if tab == LEDGER else "",
         }
 
+    def listen(self, *_: str) -> Values:
+        """To the tab where what is asked for will stand."""
+        return {"tabs": gr.Tabs(selected=LISTEN), "tab": LISTEN}
+
     def look_for(self, config: str, split: str, task: str, row: int, text: str) -> Values:
         """Open what is named so; else list what is named like it, and where it is said."""
         view, text = self._view(config, split, task), text.strip()
@@ -104,7 +108,7 @@ class Actions:
             return _NO_HITS
         rows = find.by_name(self._library, view, text)
         if len(np.unique(view.index.conversation[rows])) == 1:
-            return {**self._open(view, rows[0]), **_NO_HITS}
+            return {**self._show(view, rows[0]), **_NO_HITS}
         rows = rows[: find.MAX_HITS]
         named = tuple(zip(rows, view.index.row_ids(rows), strict=True))
         found = find.by_words(self._library, view, text, row)
@@ -125,7 +129,7 @@ class Actions:
         rows += [hit.row for hit in found.hits]
         total = view.stop - view.start
         return {
-            **(self._open(view, rows[0]) if is_first and rows else {}),
+            **(self._show(view, rows[0]) if is_first and rows else {}),
             "hits": html.hits(found, names=search.named, text=search.text, total=total),
             "more": gr.update(visible=found.next_row is not None),
             "search": search,
@@ -136,9 +140,6 @@ class Actions:
         if view.start == view.stop:
             raise UsageError(f"{config}, {split}: has no row of {task}; choose another")
         return view
-
-    def _open(self, view: View, row: int) -> Values:
-        return {**self._show(view, row), "tabs": gr.Tabs(selected=LISTEN), "tab": LISTEN}
 
     def _show(self, view: View, row: int) -> Values:
         """The conversation of a row, and the row."""

@@ -40,7 +40,6 @@ watch('value', () => {
 """
 _PLACE = ("config", "split", "task")
 _SHOWN = ("chat", "turn", "at")
-_OPENED = (*_SHOWN, "tabs", "tab")
 _STEPS: dict[Step, str] = {
     "before": "\N{LEFTWARDS ARROW} Conversation",
     "next": "Conversation \N{RIGHTWARDS ARROW}",
@@ -109,7 +108,7 @@ def _listen(parts: Parts) -> None:
 def _wire(blocks: gr.Blocks, parts: Parts, actions: Actions) -> None:
     """Which control does what, with which parts' values, to which parts."""
     on = partial(_on, parts)
-    results = (*_OPENED, "hits", "more", "search")
+    results = (*_SHOWN, "hits", "more", "search")
     tabs = ("tab", "numbers", "ledger")
     chosen = (*_SHOWN, *tabs, "split", "task", "head", "hits", "more", "search", "reason")
     on(blocks.load, actions.choose, (*_PLACE, "tab"), chosen)
@@ -117,12 +116,16 @@ def _wire(blocks: gr.Blocks, parts: Parts, actions: Actions) -> None:
     for name in ("split", "task"):
         on(parts[name].input, actions.choose, (*_PLACE, "tab"), chosen)
     for name in ("chat", "hits", "numbers"):
-        on(parts[name].select, actions.select, _PLACE, _OPENED, takes_row=True)
+        on(parts[name].select, actions.select, _PLACE, _SHOWN, takes_row=True)
     for step in get_args(Step):
-        on(parts[step].click, partial(actions.step, step=step), (*_PLACE, "at"), _OPENED)
-    for listen in (parts["find"].submit, parts["go"].click):
-        on(listen, actions.look_for, (*_PLACE, "at", "find"), results, shows_progress=True)
+        on(parts[step].click, partial(actions.step, step=step), (*_PLACE, "at"), _SHOWN)
+    for asked in (parts["find"].submit, parts["go"].click):
+        on(asked, actions.look_for, (*_PLACE, "at", "find"), results, shows_progress=True)
     on(parts["more"].click, actions.look_on, (*_PLACE, "search"), results, shows_progress=True)
+    # At once, and not with what is found: who leaves the tab meanwhile is not brought back to it.
+    steps = [parts[step].click for step in get_args(Step)]
+    for asked in (parts["find"].submit, parts["go"].click, parts["numbers"].select, *steps):
+        on(asked, actions.listen, _PLACE, ("tabs", "tab"))
     for tab in (LISTEN, NUMBERS, LEDGER):
         opened = partial(actions.open_tab, tab=tab)
         on(parts[f"{tab}_tab"].select, opened, (*_PLACE, "reason"), tabs, shows_progress=True)
