@@ -97,10 +97,6 @@ class Actions:
             "ledger": summary.ledger(self._library, view, chosen) if tab == LEDGER else "",
         }
 
-    def listen(self, *_: str) -> Values:
-        """To the tab where what is asked for will stand."""
-        return {"tabs": gr.Tabs(selected=LISTEN), "tab": LISTEN}
-
     def look_for(self, config: str, split: str, task: str, row: int, text: str) -> Values:
         """Open what is named so; else list what is named like it, and where it is said."""
         view, text = self._view(config, split, task), text.strip()

@@ -38,6 +38,11 @@ watch('value', () => {
   if (open) turns.scrollTop = open.offsetTop - turns.offsetTop - turns.clientHeight / 3;
 });
 """
+# By the page itself, at once: an answer of the server may be late, and bring back who has gone on.
+_TO_LISTEN = """() => {
+  const tabs = [...document.querySelectorAll('[role=tab]')];
+  tabs.find((tab) => tab.textContent.trim() === 'Listen' && tab.ariaSelected !== 'true')?.click();
+}"""
 _PLACE = ("config", "split", "task")
 _SHOWN = ("chat", "turn", "at")
 _STEPS: dict[Step, str] = {
@@ -57,7 +62,7 @@ def make_page(library: Library) -> gr.Blocks:
         parts["head"] = _markup()
         _bar(parts, list(library.splits))
         parts |= {"at": gr.State(0), "tab": gr.State(LISTEN), "search": gr.State(None)}
-        with gr.Tabs(selected=LISTEN) as parts["tabs"]:
+        with gr.Tabs(selected=LISTEN):
             _listen(parts)
             with gr.Tab("Distributions", id=NUMBERS) as parts["numbers_tab"]:
                 parts["numbers"] = _markup(_SELECT)
@@ -111,6 +116,10 @@ def _wire(blocks: gr.Blocks, parts: Parts, actions: Actions) -> None:
     results = (*_SHOWN, "hits", "more", "search")
     tabs = ("tab", "numbers", "ledger")
     chosen = (*_SHOWN, *tabs, "split", "task", "head", "hits", "more", "search", "reason")
+    # Told first: Gradio does what one event asks for in the order in which it was told.
+    steps = [parts[step].click for step in get_args(Step)]
+    for asked in (parts["find"].submit, parts["go"].click, parts["numbers"].select, *steps):
+        asked(None, js=_TO_LISTEN)
     on(blocks.load, actions.choose, (*_PLACE, "tab"), chosen)
     on(parts["config"].input, actions.choose_config, (*_PLACE, "tab"), chosen)
     for name in ("split", "task"):
@@ -122,10 +131,6 @@ def _wire(blocks: gr.Blocks, parts: Parts, actions: Actions) -> None:
     for asked in (parts["find"].submit, parts["go"].click):
         on(asked, actions.look_for, (*_PLACE, "at", "find"), results, shows_progress=True)
     on(parts["more"].click, actions.look_on, (*_PLACE, "search"), results, shows_progress=True)
-    # At once, and not with what is found: who leaves the tab meanwhile is not brought back to it.
-    steps = [parts[step].click for step in get_args(Step)]
-    for asked in (parts["find"].submit, parts["go"].click, parts["numbers"].select, *steps):
-        on(asked, actions.listen, _PLACE, ("tabs", "tab"))
     for tab in (LISTEN, NUMBERS, LEDGER):
         opened = partial(actions.open_tab, tab=tab)
         on(parts[f"{tab}_tab"].select, opened, (*_PLACE, "reason"), tabs, shows_progress=True)
