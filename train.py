@@ -69,7 +69,7 @@ def flag(default: Any, told: str, **more: Any) -> Any:
 class TrainConfig:
     """Everything a run depends on. Each field is a flag: `learning_rate` is `--learning-rate`."""
 
-    data: str = flag("", "a built folder, or org/name on the Hub")
+    data: str = flag("", "a built folder, or org/name on the Hub", required=True)
     output_dir: Path = flag(Path("runs"), "where checkpoints and logs go")
     config: str = flag("ttt", "the config to train on")
     split: str = flag("train", "its split")

@@ -9,11 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+_PASSED_ON = ("choices", "metavar", "required")  # from a field's metadata to argparse
+
 
 def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> None:
     """Add a flag for each field, of the type of its default.
 
-    Its `metadata` may have `help`, `flag` (another name), `metavar`, `choices` and, of a number, `least`.
+    Its `metadata` may have `help`, `flag` (another name), `metavar`, `choices`, `required` and, of a
+    number, `least`.
     A field that is a tuple may be given repeatedly; one that is true or false has a `--no-…` too.
     """
     for field in fields:
@@ -24,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> 
             "default": default,
             "help": field.metadata.get("help", ""),
         }
-        told |= {name: field.metadata[name] for name in ("metavar", "choices") if name in field.metadata}
+        told |= {name: field.metadata[name] for name in _PASSED_ON if name in field.metadata}
         if isinstance(default, bool):
             told["action"] = argparse.BooleanOptionalAction
         elif isinstance(default, tuple):

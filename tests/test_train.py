@@ -72,9 +72,9 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 def test_every_field_of_the_config_is_a_flag_and_its_default_the_flags() -> None:
-    assert train.TrainConfig.parse([]) == train.TrainConfig()
+    assert train.TrainConfig.parse(["--data", "rows"]) == train.TrainConfig(data="rows")
     given = train.TrainConfig.parse(
-        ["--eval", "a=b", "--eval", "c=d:e:f", "--budget-seconds", "3", "--resume"]
+        ["--data", "rows", "--eval", "a=b", "--eval", "c=d:e:f", "--budget-seconds", "3", "--resume"]
     )
     assert (given.eval, given.budget_seconds, given.resume) == (("a=b", "c=d:e:f"), 3.0, True)
 
