@@ -193,6 +193,8 @@ class Trainer:
                     self.save()
         self.save()
         self.log(self.evaluate())
+        # Let go of the process group: a thread of gloo's that outlives Python aborts the process.
+        self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)
         self.accelerator.end_training()
 
     def train_step(self) -> tuple[Tensor, Tensor]:
@@ -221,13 +223,11 @@ class Trainer:
     def report(self, losses: Tensor, norm: Tensor) -> dict[str, float]:
         """What is told of the steps since the last report: losses of the last step, speed of all."""
         text, semantic, depth = self.total(losses).tolist()
-        codec = {"codec_loss": semantic + depth, "codebook_0_loss": semantic, "depth_loss": depth}
         heard, spent = self.total(torch.tensor(self.heard_s)).item(), time.perf_counter() - self.since
-        told = {
-            "text_loss": text, **(codec if self.has_codec else {}), "grad_norm": float(norm),
-            "learning_rate": self.schedule.get_last_lr()[0], "hours_per_hour": heard / spent,
-            "waiting": self.waited_s / spent,
-        }  # fmt: skip
+        told = {"text_loss": text, "grad_norm": float(norm), "learning_rate": self.schedule.get_last_lr()[0]}
+        if self.has_codec:
+            told |= {"codec_loss": semantic + depth, "codebook_0_loss": semantic, "depth_loss": depth}
+        told |= {"hours_per_hour": heard / spent, "waiting": self.waited_s / spent}
         self.since, self.waited_s, self.heard_s = time.perf_counter(), 0.0, 0.0
         return told
 

@@ -103,10 +103,12 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(rows: Path, tmp_path: Path, 
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-def launch(ranks: int, rows: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+def launch(
+    ranks: int, rows: Path, out: Path, *flags: str, script: Path = ROOT / "train.py"
+) -> subprocess.Popen[str]:
     command = [
         sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone",
-        str(ROOT / "train.py"), "--data", str(rows), "--output-dir", str(out), *QUICK, *flags,
+        str(script), "--data", str(rows), "--output-dir", str(out), *QUICK, *flags,
     ]  # fmt: skip
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -127,6 +129,23 @@ def test_two_ranks_have_the_loss_curve_of_one(
         assert step == same_step
         assert loss == pytest.approx(same_loss, rel=1e-4)
         assert norm == pytest.approx(same_norm, rel=1e-2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+def test_no_thread_of_the_process_group_outlives_the_run(rows: Path, tmp_path: Path) -> None:
+    """One that lets go of a tensor while Python ends aborts its rank, and torchrun the run."""
+    script = tmp_path / "threads_at_exit.py"
+    script.write_text(
+        "import atexit, pathlib, train\n"
+        "threads = pathlib.Path('/proc/self/task')\n"
+        "atexit.register(lambda: print('AT EXIT', *[(t / 'comm').read_text() for t in threads.iterdir()]))\n"
+        "raise SystemExit(train.main())\n"
+    )
+    two = launch(2, rows, tmp_path / "run", "--steps", "1", *MODES["bucket"], script=script)
+    said, _ = two.communicate(timeout=120)
+    assert two.returncode == 0, said[-3000:]
+    assert said.count("AT EXIT") == 2
+    assert "gloo" not in said
 
 
 def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
