@@ -8,7 +8,10 @@ import re
 import shutil
 import struct
 import tempfile
+from collections.abc import Generator
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from typing import BinaryIO
@@ -16,6 +19,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
+from huggingface_hub import DatasetCard
 from huggingface_hub import HfApi
 from huggingface_hub import HfFileSystem
 
@@ -29,9 +33,9 @@ TOKENIZER = "tokenizer"
 STATE = ".build"  # never published
 LOG_IN = "If it is private, log in with `hf auth login` or set HF_TOKEN, as someone who may read it"
 
-# What is read of a remote file beyond what was asked for: the small columns of a row group lie side by
-# side, but for the audio between them. All of an index is read.
-_AHEAD, _INDEX_AHEAD = 128 << 10, 8 << 20
+# Bytes that are read of a remote file beyond what was asked for: the small columns of a row group lie side
+# by side, but for the audio between them. All of an index is read.
+AHEAD, _INDEX_AHEAD = 128 << 10, 8 << 20
 
 
 def shard_folder(task: str, split: str, band: int | None) -> str:
@@ -63,6 +67,21 @@ def locate(address: str) -> tuple[Any, str]:
     if not fs.isdir(root) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@.+)?", address):
         return url_to_fs(f"hf://datasets/{address}")
     return fs, root
+
+
+def is_local(fs: Any) -> bool:
+    """Whether the files of a file system are on this machine."""
+    return fs.protocol in ("file", ("file", "local"))
+
+
+@contextmanager
+def open_parquet(fs: Any, place: str, **how: Any) -> Generator[pq.ParquetFile]:
+    """A parquet file, while it is read; of a remote one, `how` is what its store is told."""
+    # On disk by a file of pyarrow's own: a thread of its pool that lets go of Python's while the process
+    # ends aborts it.
+    file = pa.OSFile(place, "rb") if is_local(fs) else fs.open(place, "rb", **how)
+    with file, pq.ParquetFile(file) as table:
+        yield table
 
 
 def is_refusal(error: Exception) -> bool:
@@ -112,7 +131,7 @@ class RowsFolder:
     @property
     def is_local(self) -> bool:
         """Whether its files are on this machine."""
-        return self.fs.protocol in ("file", ("file", "local"))
+        return is_local(self.fs)
 
     def splits(self) -> list[tuple[str, str]]:
         """(task, split) of everything in the folder, sorted."""
@@ -121,17 +140,36 @@ class RowsFolder:
 
     def index(self, task: str, split: str, columns: list[str] | None = None) -> pa.Table:
         """The index of a task and split."""
-        # Not pq.read_table: its read-ahead threads, alive as the process ends, can abort it.
-        with self.open_file(index_path(task, split)) as file, pq.ParquetFile(file) as index:
+        with self.open_parquet(index_path(task, split)) as index:
             return index.read(columns, use_threads=False)
 
     def index_facts(self, task: str, split: str) -> Mapping[str, Any]:
         """What the index says of the task as a whole: its shards, and its ledger."""
-        with self.open_file(index_path(task, split)) as file:
-            metadata = pq.read_schema(file).metadata or {}
+        with self.open_parquet(index_path(task, split)) as index:
+            metadata = index.schema_arrow.metadata or {}
         if b"speechrows" not in metadata:
             raise UsageError(f"{self.address}: {index_path(task, split)} is no index that a build wrote")
         return json.loads(metadata[b"speechrows"])
+
+    def configs(self) -> dict[str, dict[str, list[str]]]:
+        """The files of each config and split that the card lists: a stage's bands, a union's tasks.
+
+        Raises:
+            UsageError: there is no card.
+        """
+        try:
+            with self.open_file(CARD) as file:
+                text = file.read().decode("utf-8")
+        except FileNotFoundError as error:
+            told = f"{self.address}: has no {CARD}, which a build writes last. Run the same build again"
+            raise UsageError(told) from error
+        return {
+            config["config_name"]: {
+                one["split"]: [one["path"]] if isinstance(one["path"], str) else one["path"]
+                for one in config["data_files"]
+            }
+            for config in DatasetCard(text).data.to_dict().get("configs") or []
+        }
 
     def tokenizer_folder(self) -> str:
         """The tokenizer's folder on this machine; of a Hub dataset, a copy that is kept."""
@@ -148,10 +186,11 @@ class RowsFolder:
 
     def open_file(self, path: str) -> Any:
         """A file of the folder, for reading at any place."""
-        if self.is_local:
-            return self.fs.open(f"{self.root}/{path}", "rb")
-        ahead = _INDEX_AHEAD if path.startswith("index/") else _AHEAD
-        return self.fs.open(f"{self.root}/{path}", "rb", block_size=ahead, cache_type="readahead")
+        return self.fs.open(f"{self.root}/{path}", "rb", **_ahead(path))
+
+    def open_parquet(self, path: str) -> AbstractContextManager[pq.ParquetFile]:
+        """A parquet file of the folder, while it is read."""
+        return open_parquet(self.fs, f"{self.root}/{path}", **_ahead(path))
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         """Some bytes of a file, and none beyond them, in one request.
@@ -169,6 +208,11 @@ class RowsFolder:
     def glob(self, pattern: str) -> list[str]:
         """The folder's files that match a pattern of the card, sorted."""
         return sorted(path[len(self.root) + 1 :] for path in self.fs.glob(f"{self.root}/{pattern}"))
+
+
+def _ahead(path: str) -> dict[str, Any]:
+    ahead = _INDEX_AHEAD if path.startswith("index/") else AHEAD
+    return {"block_size": ahead, "cache_type": "readahead"}
 
 
 def _pinned(fs: Any, root: str) -> tuple[str, str | None]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerFast
 
 from speechrows import tokenizers
@@ -29,7 +28,7 @@ def find_row(folder: RowsFolder, row_id: str | None) -> Mapping[str, Any]:
         if row_id is not None and row_id not in ids:
             continue
         at = 0 if row_id is None else ids.index(row_id)
-        with folder.open_file(index["shard"][at]) as file, pq.ParquetFile(file) as shard:
+        with folder.open_parquet(index["shard"][at]) as shard:
             table = shard.read_row_group(index["row_group"][at], use_threads=False)
         return table.slice(table["row_id"].to_pylist().index(ids[at]), 1).to_pylist()[0]
     raise UsageError(f"{folder.address}: no row {row_id!r}; ids look like those of `speechrows show FOLDER`")

@@ -196,7 +196,9 @@ def test_two_archives_in_one_file_are_not_taken_for_the_first(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"v", b"version https://git-lfs.github.com/spec/v1\n", b"<html>" * 200, gzip.compress(b"")]
+    "data",
+    [b"", b"v", b"version https://git-lfs.github.com/spec/v1\n", b"<html>" * 200, gzip.compress(b"")],
+    ids=["nothing", "a byte", "a pointer", "a page", "gzip of nothing"],
 )
 def test_what_is_no_archive_is_said_with_its_name(tmp_path: Path, data: bytes) -> None:
     found, wrong = read(tmp_path, data)

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from speechrows.errors import UsageError
 from speechrows.generated.columns import COLUMN_OF
@@ -28,6 +27,7 @@ from speechrows.generated.columns import kinds_for
 from speechrows.generated.columns import read_recipe
 from speechrows.generated.columns import satisfies
 from speechrows.layout import locate
+from speechrows.layout import open_parquet
 from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Int16
@@ -181,7 +181,7 @@ class Generated:
         if key not in self._held:
             names = ["clip_id", *(name for name, _ in VALUES[COLUMN_OF[part.recipe["kind"]]])]
             try:
-                with part.fs.open(part.path, "rb") as file, pq.ParquetFile(file) as table:
+                with open_parquet(part.fs, part.path) as table:
                     self._held[key] = table.read_row_group(place.group, names, use_threads=False)
             except (pa.ArrowException, OSError) as error:
                 raise _broken(part.path, error) from error
@@ -230,7 +230,7 @@ def _open_parts(address: str) -> Iterator[_Part]:
         )
     for path in paths:
         try:
-            with fs.open(path, "rb") as file, pq.ParquetFile(file) as table:
+            with open_parquet(fs, path) as table:
                 recipe = read_recipe(path, table.schema_arrow)
                 ids = table.read(["clip_id"], use_threads=False)["clip_id"].to_pylist()
                 counts = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]

@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-from huggingface_hub import DatasetCard
-
 from speechrows.build.card import PICTURES
 from speechrows.errors import UsageError
 from speechrows.layout import CARD
@@ -44,10 +42,9 @@ def published_files(folder: Path) -> dict[str, int]:
         found = (folder / path).stat().st_size if (folder / path).is_file() else None
         if found != size:
             raise UsageError(f"{folder / path}: found {found} bytes, its index says {size}; {_AGAIN}")
-    card = folder / CARD
-    listed = _listed_folders(card) if card.is_file() else set[str]()
-    if listed != {path.rpartition("/")[0] for path in shards}:
-        raise UsageError(f"{card}: does not list what the indexes do; {_AGAIN}")
+    listed = [path for splits in rows.configs().values() for paths in splits.values() for path in paths]
+    if {path.rpartition("/")[0] for path in listed} != {path.rpartition("/")[0] for path in shards}:
+        raise UsageError(f"{folder / CARD}: does not list what the indexes do; {_AGAIN}")
     others = [index_path(task, split) for task, split in rows.splits()]
     others += [_relative(path, folder) for path in (folder / TOKENIZER).rglob("*") if path.is_file()]
     others += [_relative(path, folder) for path in (folder / PICTURES).glob("*/*.png")]
@@ -61,9 +58,3 @@ _AGAIN = "its build was stopped before the end, or the folder was changed. Run t
 
 def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _listed_folders(card: Path) -> set[str]:
-    configs = DatasetCard.load(card).data.to_dict().get("configs") or []
-    patterns = [pattern for config in configs for split in config["data_files"] for pattern in split["path"]]
-    return {pattern.rpartition("/")[0] for pattern in patterns}

@@ -39,9 +39,9 @@ from speechrows.hub.owner import builder_of
 from speechrows.hub.owner import check_owner
 from speechrows.hub.owner import first_index
 from speechrows.hub.plan import Plan
+from speechrows.layout import AHEAD
 from speechrows.layout import CARD
 
-_AHEAD = 128 << 10  # bytes that are read of an index beyond what was asked for
 _BATCH_BYTES = 8 << 30  # that are sent before the Hub is asked for more places
 _MOST_RACES = 5
 _MAIN = "main"
@@ -195,7 +195,7 @@ class Publisher:
         )
 
     def _builder(self, commit: str, index: str) -> str | None:
-        with self._fs.open(f"datasets/{self._target.repo_id}@{commit}/{index}", block_size=_AHEAD) as file:
+        with self._fs.open(f"datasets/{self._target.repo_id}@{commit}/{index}", block_size=AHEAD) as file:
             return builder_of(file)
 
     def _is_same(self, path: str, size: int, there: RepoFile) -> bool:

@@ -9,11 +9,11 @@ from fsspec.utils import glob_translate
 
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.layout import AHEAD
 from speechrows.layout import LOG_IN
+from speechrows.layout import is_local
 from speechrows.layout import is_refusal
 from speechrows.layout import locate
-
-_AHEAD = 128 << 10  # bytes that are read of a remote file beyond what was asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Repository:
     @property
     def is_local(self) -> bool:
         """Whether it is a folder of this machine."""
-        return self.fs.protocol in ("file", ("file", "local"))
+        return is_local(self.fs)
 
     @property
     def num_bytes(self) -> int:
@@ -78,7 +78,7 @@ class Repository:
 
     def open_file(self, path: str) -> Any:
         """A file, for reading at any place."""
-        file = self.fs.open(f"{self.root}/{path}", "rb", block_size=_AHEAD)
+        file = self.fs.open(f"{self.root}/{path}", "rb", block_size=AHEAD)
         cache = getattr(file, "cache", None)
         if cache is None:
             return _Counted(file, self._read)

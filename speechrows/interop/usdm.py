@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from speechrows.errors import UsageError
 from speechrows.layout import RowsFolder
 
@@ -55,7 +53,7 @@ def _write(rows: RowsFolder, split: str, path: Path) -> int:
 
 def _lines(rows: RowsFolder, split: str) -> Iterator[str]:
     for shard in sorted(rows.index_facts(TASK, split)["shards"]):
-        with rows.open_file(shard) as file, pq.ParquetFile(file) as parquet:
+        with rows.open_parquet(shard) as parquet:
             for batch in parquet.iter_batches(
                 _ROWS_AT_ONCE, columns=["input_ids", "labels"], use_threads=False
             ):

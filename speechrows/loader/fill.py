@@ -5,7 +5,6 @@ from typing import Literal
 
 from speechrows.layout import RowsFolder
 from speechrows.loader.index import Index
-from speechrows.loader.index import listed
 from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan import plan_epoch
 
@@ -30,7 +29,7 @@ def fills(address: str, *, context: int, mode: Literal["pack", "lanes"]) -> list
     folder = RowsFolder.open(address)
     options = PlanOptions(mode=mode, context=context, too_long="drop")
     found: list[Fill] = []
-    for config, splits in listed(folder).items():
+    for config, splits in folder.configs().items():
         for split in splits:
             plan = plan_epoch(Index.open(folder, config, split).plan_rows(), options)
             found.append(

@@ -16,12 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from huggingface_hub import DatasetCard
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.layout import CARD
 from speechrows.layout import RowsFolder
 from speechrows.layout import index_path
 from speechrows.loader.plan import PlanRows
@@ -194,29 +191,8 @@ def _open_folder(address: str) -> RowsFolder:
     return RowsFolder.open(address)
 
 
-def listed(folder: RowsFolder) -> dict[str, dict[str, list[str]]]:
-    """The files of each config and split that a folder's card lists: a stage's bands, a union's tasks.
-
-    Raises:
-        UsageError: there is no card.
-    """
-    try:
-        with folder.open_file(CARD) as file:
-            text = file.read().decode("utf-8")
-    except FileNotFoundError as error:
-        told = f"{folder.address}: has no {CARD}, which a build writes last; let the build end"
-        raise UsageError(told) from error
-    return {
-        config["config_name"]: {
-            one["split"]: [one["path"]] if isinstance(one["path"], str) else one["path"]
-            for one in config["data_files"]
-        }
-        for config in DatasetCard(text).data.to_dict().get("configs") or []
-    }
-
-
 def _patterns(folder: RowsFolder, config: str, split: str) -> list[str]:
-    configs = listed(folder)
+    configs = folder.configs()
     if config not in configs:
         raise UsageError(f"{folder.address}: no config {config!r}; it has {', '.join(configs) or 'none'}")
     if split not in configs[config]:
@@ -232,7 +208,7 @@ def _batches(
     """The lines of these shards, batch by batch, with the number of the shard of each."""
     numbers = {shard.path: number for number, shard in enumerate(shards)}
     for task in dict.fromkeys(shard.task for shard in shards):
-        with folder.open_file(index_path(task, split)) as file, pq.ParquetFile(file) as index:
+        with folder.open_parquet(index_path(task, split)) as index:
             for batch in index.iter_batches(_BATCH_ROWS, columns=[*columns, "shard"], use_threads=False):
                 paths: Any = batch["shard"]
                 names = paths.dictionary.to_pylist()

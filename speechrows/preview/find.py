@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from speechrows.layout import index_path
 from speechrows.preview.rows import Int64
@@ -65,10 +64,7 @@ def _names(library: Library, view: View) -> Iterator[tuple[int, Any]]:
     shards = view.index.shards
     row, config_shards = 0, pa.array([shard.path for shard in shards])
     for task in view.index.facts:
-        with (
-            library.folder.open_file(index_path(task, view.index.split)) as file,
-            pq.ParquetFile(file) as index,
-        ):
+        with library.folder.open_parquet(index_path(task, view.index.split)) as index:
             for batch in index.iter_batches(1 << 17, columns=["row_id", "shard"], use_threads=False):
                 paths: Any = batch["shard"]
                 names: Any = batch.filter(pc.is_in(paths.cast(pa.string()), config_shards))["row_id"]

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerFast
 
 from speechrows import tokenizers
@@ -23,7 +22,6 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.layout import RowsFolder
 from speechrows.loader.index import Index
-from speechrows.loader.index import listed
 from speechrows.schema import ARROW_SCHEMA
 from speechrows.schema import AUDIO_COLUMNS
 
@@ -89,7 +87,7 @@ class Library:
 
     def __init__(self, address: str) -> None:
         self.folder = RowsFolder.open(address)
-        self.splits = {config: list(splits) for config, splits in listed(self.folder).items()}
+        self.splits = {config: list(splits) for config, splits in self.folder.configs().items()}
         if not self.splits:
             raise UsageError(f"{address}: its card lists no config; build it again")
         self.index = lru_cache(4)(self._index)
@@ -170,7 +168,7 @@ class Library:
 
     def read_group(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
         """Some columns of a row group."""
-        with self.folder.open_file(path) as file, pq.ParquetFile(file) as shard:
+        with self.folder.open_parquet(path) as shard:
             return shard.read_row_group(group, columns=list(columns), use_threads=False)
 
 

@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from speechrows import schema
@@ -104,8 +103,7 @@ def _groups(
     at = 0
     try:
         check_shard(folder, path, facts, report)
-        with folder.open_file(path) as file:
-            shard = pq.ParquetFile(file)
+        with folder.open_parquet(path) as shard:
             found, ours = shard.schema_arrow, schema.ARROW_SCHEMA
             if not found.equals(ours):
                 differ = [f.name for f in ours if f.name not in found.names or found.field(f.name) != f]

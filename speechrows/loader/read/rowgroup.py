@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
@@ -54,7 +53,7 @@ def read_columns(index: Index, shard: int, row_group: int, columns: tuple[str, .
     """
     path = index.shards[shard].path
     try:
-        with index.folder.open_file(path) as file, pq.ParquetFile(file) as parquet:
+        with index.folder.open_parquet(path) as parquet:
             return parquet.read_row_group(row_group, list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise ShortfallError(

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 
 from speechrows.loader.index import Index
 from speechrows.loader.plan import MicroBatch
@@ -38,7 +37,7 @@ class ClipSource(Protocol):
 
 def open_clips(index: Index) -> ClipSource:
     """The source for the folder of an index."""
-    if isinstance(index.folder.fs, LocalFileSystem):
+    if index.folder.is_local:
         return LocalClips(index)
     return ByteClips(index, RemoteClips(index))
 
