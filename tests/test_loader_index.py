@@ -105,7 +105,7 @@ def test_row_groups_and_shards_are_where_the_rows_are(staged: Path) -> None:
         index.check_shard(number)
     rows = index.plan_rows(windowed=True)
     groups = list(zip(index.shard.tolist(), index.row_group.tolist(), strict=True))
-    assert [list(dict.fromkeys(groups))[n - 1] for n in rows.row_groups.tolist()] == groups
+    assert [list(dict.fromkeys(groups))[n] for n in rows.row_groups.tolist()] == groups
     assert rows.num_bytes.tolist() == index.audio_length.tolist()
 
 

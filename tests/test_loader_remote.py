@@ -149,6 +149,17 @@ def test_no_more_than_two_windows_are_held_at_once(published, served):
     assert window / 2 < most < 2 * window + MB, "reads ahead, and no further"
 
 
+def test_a_loader_holds_two_windows_of_the_bytes_that_it_was_told(published, served):
+    loader = load(published, "ttt", budget_seconds=20.0, window_bytes=4 * MB, prefetch=1)
+    served.clear()
+    taken, most = 0.0, 0.0
+    for batch in loader:
+        taken += batch.audio_seconds * 2 * 24_000
+        most = max(most, sum(size for _, size in served) - taken)
+    assert taken > 30 * MB
+    assert most < 2 * 4 * MB + 3 * MB, "what the texts take, and the batch that is made ahead"
+
+
 def test_a_rank_reads_its_own_clips_alone(published, served):
     index = Index.open(published, "ttt")
     plan = plan_epoch(

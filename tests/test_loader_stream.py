@@ -300,6 +300,17 @@ def test_clips_that_are_not_in_memory_are_the_same(many: Path, monkeypatch: pyte
     assert told(Stream(index).read(batches)) == expected
 
 
+def test_where_the_system_can_not_tell_what_is_in_memory_clips_are_the_same(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index.open(str(many), "ttt")
+    batches = list(planned(index).for_rank(0, 1))
+    expected = told(Stream(index).read(batches))
+    for name in ("RWF_NOWAIT", "posix_fadvise", "POSIX_FADV_WILLNEED"):
+        monkeypatch.delattr(os, name)
+    assert told(Stream(index).read(batches)) == expected
+
+
 def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> None:
     index = Index.open(str(many), "ttt")
     read: list[tuple[int, int]] = []

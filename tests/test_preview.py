@@ -20,6 +20,7 @@ import soundfile
 pytest.importorskip("gradio", reason="preview needs gradio: pip install 'speechrows[preview]'")
 
 from building import build_rows
+from building import made_up
 from building import read_rows
 from conftest import SAMPLE_OF
 from conftest import XTTS
@@ -56,6 +57,7 @@ from speechrows.preview.sound import decoded_url
 from speechrows.preview.sound import routes
 from speechrows.preview.tokens import counts
 from speechrows.preview.tokens import pieces
+from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 
 
@@ -549,6 +551,21 @@ def test_the_extremes_are_the_longest_and_the_shortest(library):
     read = Reader(summary.numbers(library, view))
     for row in (seconds.argmax(), seconds.argmin()):
         assert view.index.row_id(int(row)) in read.text
+
+
+def test_the_pace_leaves_out_the_tokens_of_audio_where_there_are_any(library, tmp_path):
+    corpus, builder = SAMPLE_OF["dailytalk_usdm"], "dailytalk_usdm"
+    build_rows(corpus, tmp_path / "heard", "transcription", builder=builder)
+    units = made_up(tmp_path / "heard", "units", tmp_path / "units")
+    build_rows(corpus, tmp_path / "rows", "usdm", builder=builder, generated=(units,))
+    unheard = Library(str(tmp_path / "rows"))
+    for there, config in ((library, "ttt"), (unheard, "usdm")):
+        audio_id = there.tokenizer.get_vocab()[AUDIO_TOKEN]
+        view = there.view(config, "train")
+        told = summary.pace(view) * summary.seconds_of(view)
+        texts = [row["input_ids"][: row["num_tokens"]] for row in there.rows(view, range(view.stop))]
+        expected = [sum(token != audio_id for token in text) for text in texts]
+        assert told.round(6).tolist() == expected
 
 
 # --- walking --------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -116,14 +118,25 @@ class Index:
         """What rows, or conversations, are padded to a multiple of: the most that a task of these asks."""
         return max(TASKS[task].pad_to_multiple_of for task in self.facts)
 
+    @property
+    def audio_tokens_per_second(self) -> dict[str, Fraction]:
+        """The rate of the `<audio>` placeholders of each task."""
+        return {task: Fraction(facts["audio_tokens_per_second"]) for task, facts in self.facts.items()}
+
+    @cached_property
+    def group_starts(self) -> Int64:
+        """The first row of each row group of its files, ascending [G]."""
+        begins = (np.diff(self.row_group, prepend=-1) != 0) | (np.diff(self.shard, prepend=-1) != 0)
+        return np.flatnonzero(begins)
+
     def plan_rows(self, *, windowed: bool = False) -> PlanRows:
         """What a plan needs to know of the rows; where it is `windowed`, of row groups and bytes too."""
         ticks = self.num_samples * -TICKS_PER_SECOND
         ticks //= self.sampling_rate
         row_groups = None
         if windowed:
-            begins = (np.diff(self.row_group, prepend=-1) != 0) | (np.diff(self.shard, prepend=-1) != 0)
-            row_groups = np.cumsum(begins, dtype=np.int32)
+            sizes = np.diff(self.group_starts, append=len(self))
+            row_groups = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         return PlanRows(
             num_tokens=self.num_tokens,
             ticks=np.negative(ticks, out=ticks).astype(np.int32),

@@ -4,6 +4,7 @@ The function is longer than 40 lines: every option of loading is told in its one
 """
 
 from fractions import Fraction
+from functools import partial
 
 import torch
 
@@ -20,6 +21,7 @@ from speechrows.loader.plan.values import Mode
 from speechrows.loader.plan.values import TooLong
 from speechrows.loader.read.remote import WINDOW_BYTES
 from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.sources import open_clips
 from speechrows.loader.read.stream import Stream
 from speechrows.loader.read.stream import pageable
 from speechrows.loader.read.texts import RowTexts
@@ -131,6 +133,7 @@ def load(  # noqa: PLR0913
         read = rendering.read_row_group if rendering else read_row_group
         return Stream(
             index,
+            open_source=partial(open_clips, window_bytes=window_bytes or WINDOW_BYTES),
             texts=RowTexts(index, read_row_group=read, audio_id=opened.get_vocab()[AUDIO_TOKEN]),
             num_threads=num_threads,
             prefetch=prefetch,
@@ -167,13 +170,12 @@ def _usable(name: torch.device | str) -> torch.device:
 
 def _is_another(rate: str | float | None, index: Index) -> bool:
     """Whether rows have to be rendered anew for a rate of audio tokens."""
-    there = {Fraction(facts["audio_tokens_per_second"]) for facts in index.facts.values()}
-    return rate is not None and there != {parse_rate(rate)}
+    return rate is not None and {*index.audio_tokens_per_second.values()} != {parse_rate(rate)}
 
 
 def _rate(index: Index) -> Fraction:
     """The audio tokens a second of all rows."""
-    rates = {task: Fraction(facts["audio_tokens_per_second"]) for task, facts in index.facts.items()}
+    rates = index.audio_tokens_per_second
     if len({*rates.values()}) > 1:
         told = ", ".join(f"{task} {float(rate):g}" for task, rate in rates.items())
         raise UsageError(

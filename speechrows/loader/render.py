@@ -70,9 +70,7 @@ class Rendering:
                 "units are tokens of the tokenizer that they were built with; build them with another"
             )
         asked = None if audio_tokens_per_second is None else parse_rate(audio_tokens_per_second)
-        rates = {
-            task: asked or Fraction(facts["audio_tokens_per_second"]) for task, facts in index.facts.items()
-        }
+        rates = {task: asked or rate for task, rate in index.audio_tokens_per_second.items()}
         options = {task: facts.get("form", {}) for task, facts in index.facts.items()}
         told = [
             _VERSION,

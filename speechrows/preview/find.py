@@ -76,7 +76,7 @@ def _names(library: Library, view: View) -> Iterator[tuple[int, Any]]:
 
 def groups_from(view: View, row: int) -> Int64:
     """The first rows of a view's row groups, from that of `row` on, and around to the one before it."""
-    groups = view.groups
+    groups = view.index.group_starts
     inside = groups[(np.append(groups[1:], len(view.index)) > view.start) & (groups < view.stop)]
     return np.roll(inside, 1 - int(np.searchsorted(inside, row, "right")))
 

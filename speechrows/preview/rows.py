@@ -54,15 +54,10 @@ class View:
         numbers = self.index.conversation[self.start : self.stop]
         return np.flatnonzero(np.diff(numbers, prepend=-1)) + self.start
 
-    @cached_property
-    def groups(self) -> Int64:
-        """The first row of each row group of the index' files, ascending."""
-        shard, group = self.index.shard, self.index.row_group
-        return np.flatnonzero((np.diff(shard, prepend=-1) != 0) | (np.diff(group, prepend=-1) != 0))
-
     def place(self, row: int) -> int:
         """A row's place in its row group."""
-        return row - int(self.groups[np.searchsorted(self.groups, row, "right") - 1])
+        starts = self.index.group_starts
+        return row - int(starts[np.searchsorted(starts, row, "right") - 1])
 
     def conversation(self, row: int) -> tuple[int, int, int]:
         """The conversation of a row: which one it is, from 0, and its rows `[start, stop)`."""

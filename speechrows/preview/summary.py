@@ -4,15 +4,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from speechrows.codec import num_audio_tokens
 from speechrows.layout import SKIPPED
+from speechrows.loader.read.placeholders import Placeholders
 from speechrows.preview import find
 from speechrows.preview.html import duration
 from speechrows.preview.html import render
@@ -102,28 +101,22 @@ def numbers(library: Library, view: View) -> str:
         _chart("Length of a clip", "s", seconds, rows, "clips"),
         _chart("Tokens of a row", "tokens", tokens, rows, "rows"),
         _chart("Rows of a conversation", "rows", turns, starts, "conversations"),
-        _chart("Text tokens to a second", "tokens a second", _pace(view), rows, "rows"),
+        _chart("Text tokens to a second", "tokens a second", pace(view), rows, "rows"),
     ]
     ends = [
         ("Longest clips", seconds, -1, "s"),
         ("Shortest clips", seconds, 1, "s"),
-        ("Most text for its length", _pace(view), -1, "tokens a second"),
-        ("Least text for its length", _pace(view), 1, "tokens a second"),
+        ("Most text for its length", pace(view), -1, "tokens a second"),
+        ("Least text for its length", pace(view), 1, "tokens a second"),
     ]
     extremes = [(title, _extreme(view, values, sign, unit)) for title, values, sign, unit in ends]
     return render("numbers.html", charts=charts, extremes=extremes, traits=find.traits(library, view))
 
 
-def _pace(view: View) -> npt.NDArray[np.float64]:
+def pace(view: View) -> npt.NDArray[np.float64]:
     """Tokens that are not audio, to a second of it: too many or too few where text and clip differ."""
     rows, index = slice(view.start, view.stop), view.index
-    rates = {task: Fraction(facts["audio_tokens_per_second"]) for task, facts in index.facts.items()}
-    samples: Any = index.num_samples[rows]
-    hertz: Any = index.sampling_rate[rows].astype(np.int64)
-    text = index.num_tokens[rows].astype(np.int64)
-    for rate in set(rates.values()):
-        mine = np.array([rates[shard.task] == rate for shard in index.shards])[index.shard[rows]]
-        text[mine] -= num_audio_tokens(samples[mine], hertz[mine], rate)
+    text = index.num_tokens[rows] - Placeholders.of(index).count(rows)
     return text / np.maximum(seconds_of(view), 1e-3)
 
 

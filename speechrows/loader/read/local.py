@@ -133,12 +133,14 @@ def _preadv(reads: Sequence[tuple[int, tuple[memoryview, memoryview], int]]) -> 
     """The bytes that each read (file, buffers, offset) gave: what is in memory first, then all the rest.
 
     What is not in memory is asked for at once, so a cold disk has as much to do as there is to read. To ask
-    for what is there would cost about a tenth of reading it.
+    for what is there would cost about a tenth of reading it. Systems other than Linux can not tell what is
+    in memory: there, all is read in turn.
     """
     found = [_cached(*read) for read in reads]
     cold = [i for i, (_, buffers, _) in enumerate(reads) if found[i] < sum(map(len, buffers))]
-    for fd, buffers, offset in (reads[i] for i in cold):
-        os.posix_fadvise(fd, offset, sum(map(len, buffers)), os.POSIX_FADV_WILLNEED)
+    if hasattr(os, "posix_fadvise"):
+        for fd, buffers, offset in (reads[i] for i in cold):
+            os.posix_fadvise(fd, offset, sum(map(len, buffers)), os.POSIX_FADV_WILLNEED)
     for i in cold:
         found[i] = os.preadv(*reads[i])
     return found
@@ -146,6 +148,6 @@ def _preadv(reads: Sequence[tuple[int, tuple[memoryview, memoryview], int]]) -> 
 
 def _cached(fd: int, buffers: tuple[memoryview, memoryview], offset: int) -> int:
     try:
-        return os.preadv(fd, buffers, offset, os.RWF_NOWAIT)
+        return os.preadv(fd, buffers, offset, getattr(os, "RWF_NOWAIT", 0))
     except OSError:  # nothing of it, or a file system that can not tell
         return 0

@@ -1,7 +1,6 @@
 """How many `<audio>` placeholders rows have, in bulk: the arithmetic of codec.num_audio_tokens on arrays."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,8 @@ class Placeholders:
     def of(index: Index) -> "Placeholders":
         """At the rates that the index tells."""
         rates = {
-            task: Fraction(facts["audio_tokens_per_second"])
-            * sum(segment.text.count(AUDIO_TOKEN) for segment in TASKS[task].segments)
-            for task, facts in index.facts.items()
+            task: rate * sum(segment.text.count(AUDIO_TOKEN) for segment in TASKS[task].segments)
+            for task, rate in index.audio_tokens_per_second.items()
         }
         shards = [rates[shard.task] for shard in index.shards]
         tokens = np.array([rate.numerator for rate in shards], np.int64)

@@ -13,6 +13,7 @@ from speechrows.loader.plan import MicroBatch
 from speechrows.loader.read.cells import cell_samples
 from speechrows.loader.read.local import LocalClips
 from speechrows.loader.read.placeholders import Placeholders
+from speechrows.loader.read.remote import WINDOW_BYTES
 from speechrows.loader.read.remote import ClipBytes
 from speechrows.loader.read.remote import RemoteClips
 from speechrows.types import Int16
@@ -35,11 +36,11 @@ class ClipSource(Protocol):
         ...
 
 
-def open_clips(index: Index) -> ClipSource:
-    """The source for the folder of an index."""
+def open_clips(index: Index, *, window_bytes: int = WINDOW_BYTES) -> ClipSource:
+    """The source for the folder of an index; of a remote one, two windows of so many bytes are in memory."""
     if index.folder.is_local:
         return LocalClips(index)
-    return ByteClips(index, RemoteClips(index))
+    return ByteClips(index, RemoteClips(index, window_bytes=window_bytes))
 
 
 class ByteClips:

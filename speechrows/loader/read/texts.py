@@ -43,9 +43,7 @@ class RowTexts:
         self._read_row_group = read_row_group
         self._audio_id = audio_id
         self._placeholders = Placeholders.of(index)
-        begins = np.diff(index.shard, prepend=-1) != 0
-        begins |= np.diff(index.row_group, prepend=-1) != 0
-        self._groups = np.append(np.flatnonzero(begins), len(index))  # where row groups begin
+        self._groups = np.append(index.group_starts, len(index))
         self._offsets = np.zeros(len(index), np.int64)
         self._sizes = np.zeros(len(index), np.int32)  # bytes; 0 where a row was not read yet
         self._checked: set[int] = set()  # shards
