@@ -163,7 +163,7 @@ def _inspect_encoded(data: memoryview) -> AudioFacts | None:
                 for block in _blocks(file, "float32"):
                     found += len(block)
     except (soundfile.SoundFileError, ValueError) as error:
-        raise _undecodable(data, error) from error
+        raise undecodable(data, error) from error
     if found < promised:
         raise _short(found, promised)
     return _facts(_EXTENSIONS[kind], rate, found, channels)
@@ -190,10 +190,11 @@ def _check_opens(data: memoryview) -> None:
     try:
         soundfile.info(io.BytesIO(data))
     except soundfile.SoundFileError as error:
-        raise _undecodable(data, error) from error
+        raise undecodable(data, error) from error
 
 
-def _undecodable(data: memoryview, error: Exception) -> BadClipError:
+def undecodable(data: memoryview, error: Exception) -> BadClipError:
+    """What is raised of a clip of which libsndfile raised this."""
     # The message proper: the whole of it names an object by its address, another one every time.
     said = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
     return BadClipError(
@@ -214,7 +215,7 @@ def decode(data: bytes | memoryview) -> tuple[npt.NDArray[np.float32], int]:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
         return samples, rate
     except (soundfile.SoundFileError, ValueError) as error:
-        raise _undecodable(memoryview(data), error) from error
+        raise undecodable(memoryview(data), error) from error
 
 
 def reencode(data: memoryview) -> bytes:
@@ -237,7 +238,7 @@ def reencode(data: memoryview) -> bytes:
         if not is_float:
             soundfile.write(out, samples, rate, subtype=subtype, format="WAV")
     except (soundfile.SoundFileError, ValueError) as error:
-        raise _undecodable(data, error) from error
+        raise undecodable(data, error) from error
     if len(samples) < promised:
         raise _short(len(samples), promised)
     return _float_wav(samples, rate) if is_float else out.getvalue()

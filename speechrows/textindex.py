@@ -5,11 +5,8 @@ the process that plans, those that build, and all of them again after a restart.
 breaks costs itself alone: it is kept as a line that says so, and reading goes on at the next.
 """
 
-import contextlib
 import hashlib
 import os
-import secrets
-import time
 from array import array
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -21,10 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from datasets import config
 from datasets.utils import logging
 from fsspec.core import url_to_fs
 
+from speechrows.cache import kept
 from speechrows.corpus import Corpus
 from speechrows.corpus import Entry
 from speechrows.corpus import basename
@@ -154,29 +151,14 @@ def open_index(corpus: Corpus, files: Sequence[str], parse: Parse) -> TextIndex:
     Raises:
         UsageError: a file can not be read, or the cache not be written.
     """
-    folder = Path(config.HF_DATASETS_CACHE) / "speechrows"
     told = f"{_VERSION}\n{corpus.root}\n{listing_digest([_entry(corpus, file) for file in files])}"
     digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
-    path = folder / f"{digest[:32]}.arrow"
-    with contextlib.suppress(OSError, pa.ArrowInvalid):  # none there, or one that a power cut spoilt
-        return TextIndex(path)
-    temporary = folder / f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.tmp"):  # by a process that was killed
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink(missing_ok=True)
+
+    def write(path: Path) -> None:
         logger.warning(f"{corpus.label}: reading the texts of {', '.join(files)} into the cache, once")
-        _make(corpus, files, parse, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: found {error.strerror or error} while texts were copied there; expected files that "
-            "can be read, and a cache that can be written: HF_DATASETS_CACHE says where it is"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return TextIndex(path)
+        _make(corpus, files, parse, path)
+
+    return kept(f"{digest[:32]}.arrow", TextIndex, write)
 
 
 def _entry(corpus: Corpus, file: str) -> Entry:

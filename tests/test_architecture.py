@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = {
     "types": 0, "errors": 0, "flags": 0, "patience": 0, "texts": 0,
-    "audio": 1, "budget": 1, "chat": 1, "codec": 1, "corpus": 1, "layout": 1, "modules": 1, "pairing": 1,
-    "schema": 1, "script": 1, "tasks": 1, "tokenizers": 1, "traits": 1,
+    "audio": 1, "budget": 1, "cache": 1, "chat": 1, "codec": 1, "corpus": 1, "layout": 1, "modules": 1,
+    "pairing": 1, "schema": 1, "script": 1, "tasks": 1, "tokenizers": 1, "traits": 1,
     "archive": 2, "clips": 2, "configs": 2, "forms": 2, "generated": 2, "ledger": 2, "rows": 2, "show": 2,
     "jsonarray": 1, "parquet": 2, "talks": 3, "textindex": 2, "waiting": 1,
     "build": 3, "options": 3, "stats": 3, "validate": 3,

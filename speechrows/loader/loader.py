@@ -28,6 +28,10 @@ from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.stream import Stream
 from speechrows.tasks import TASKS
 
+_STATE = (
+    "path", "revision", "config", "split", "options", "epoch", "step", "micro_batch", "digest", "rows",
+)  # fmt: skip
+
 
 class Loader:
     """An iterable of `Batch`: the epochs of a rank, one after another.
@@ -186,9 +190,15 @@ class Loader:
             UsageError: the state is of other rows or of another plan; says in what they differ. This
                 loader then stays where it is.
         """
+        missing = [name for name in _STATE if name not in state]
+        if missing:
+            raise UsageError(
+                f"the loader's state: found no {', '.join(missing)}; expected what its state_dict() gave"
+            )
         options = self.options
         if self._any_micro_batches:
-            options = replace(options, micro_batches=state["options"]["micro_batches"])
+            asked = state["options"].get("micro_batches", options.micro_batches)
+            options = replace(options, micro_batches=asked)
         here = {"config": self.index.config, "split": self.index.split, **asdict(options)}
         there = {"config": state["config"], "split": state["split"], **state["options"]}
         differ = [

@@ -6,8 +6,6 @@ the ids themselves are made again where rows are read.
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import config
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from speechrows import tokenizers
+from speechrows.cache import kept
 from speechrows.codec import num_audio_tokens
 from speechrows.codec import parse_rate
 from speechrows.errors import ShortfallError
@@ -129,16 +127,12 @@ class Rendering:
 
 def rendered(index: Index, rendering: Rendering) -> Index:
     """The index with the lengths that its rows have when rendered so."""
-    path = Path(config.HF_DATASETS_CACHE) / "speechrows" / f"lengths-{rendering.digest}.npy"
-    try:
-        lengths = np.load(path)
-    except (OSError, ValueError):
-        lengths = _lengths(index, rendering)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        with temporary.open("wb") as file:
-            np.save(file, lengths)
-        temporary.replace(path)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, _lengths(index, rendering))
+
+    lengths: Int32 = kept(f"lengths-{rendering.digest}.npy", np.load, write)
     multiples = np.array([TASKS[shard.task].pad_to_multiple_of for shard in index.shards])[index.shard]
     facts = {
         task: {**told, "audio_tokens_per_second": str(rendering.tokens_per_second[task])}

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from speechrows.audio import undecodable
 from speechrows.errors import BadClipError
 from speechrows.types import Int16
 from speechrows.types import Reason
@@ -72,10 +73,7 @@ def _decode(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:
             kind = "int16" if file.subtype == "PCM_16" else "float64"
             samples: Any = file.read(dtype=kind, always_2d=True)
     except (soundfile.SoundFileError, ValueError) as error:
-        # Not the error itself: it names an object by its address, another one every time.
-        said = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
-        found = f"{len(data)} bytes starting {bytes(data[:8])!r}, no audio that libsndfile reads ({said})"
-        raise BadClipError(Reason.UNDECODABLE, f"found {found}") from error
+        raise undecodable(data, error) from error
     if (len(samples), rate) != (num_samples, sampling_rate):
         found = f"{len(samples)} samples at {rate} Hz, expected {num_samples} at {sampling_rate} Hz"
         raise BadClipError(Reason.UNDECODABLE, f"found {found}")

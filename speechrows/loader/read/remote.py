@@ -24,6 +24,7 @@ from speechrows.layout import LOG_IN
 from speechrows.layout import is_refusal
 from speechrows.loader.index import Index
 from speechrows.loader.plan import MicroBatch
+from speechrows.loader.read.cells import PREFIX
 from speechrows.patience import asked_again
 from speechrows.types import Int32
 
@@ -33,7 +34,6 @@ _PART = 8  # a window ends with its row groups where it holds this part of what 
 _CONNECTIONS = 16
 _GAP_BYTES = 256 << 10  # between two clips of one request: read and thrown away
 _REQUEST_BYTES = 8 << 20
-_LENGTH_BYTES = 4  # before each clip in a shard: its length
 
 Clips = dict[int, bytes]  # by row
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class RemoteClips:
         """Shard and rows of each request: neighbours in a shard, with little between them."""
         index = self._index
         rows = rows[np.lexsort((index.audio_offset[rows], index.shard[rows]))]
-        starts = index.audio_offset[rows] - _LENGTH_BYTES
+        starts = index.audio_offset[rows] - PREFIX
         stops = index.audio_offset[rows] + index.audio_length[rows]
         requests: list[tuple[int, list[int]]] = []
         begin = end = 0
@@ -159,7 +159,7 @@ class RemoteClips:
         """The clips of a request, each by itself, so that one that was taken is not held any more."""
         self._checks[shard].result()  # asked for before this: never behind it in the queue
         index, path = self._index, self._index.shards[shard].path
-        starts = (index.audio_offset[rows] - _LENGTH_BYTES).tolist()
+        starts = (index.audio_offset[rows] - PREFIX).tolist()
         stops = (index.audio_offset[rows] + index.audio_length[rows]).tolist()
         begin, end = starts[0], stops[-1]
         data = self._asked(shard, lambda: index.folder.read_range(path, begin, end))
