@@ -74,13 +74,19 @@ def is_local(fs: Any) -> bool:
     return fs.protocol in ("file", ("file", "local"))
 
 
+def parquet_of(file: Any, buffer_size: int = 0) -> pq.ParquetFile:
+    """The parquet in an open file, to be read with `use_threads=False`; in parts of `buffer_size` bytes.
+
+    None of pyarrow's threads reads it: one that lets go of a Python file as the process ends aborts it.
+    """
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=buffer_size)
+
+
 @contextmanager
 def open_parquet(fs: Any, place: str, **how: Any) -> Generator[pq.ParquetFile]:
     """A parquet file, while it is read; of a remote one, `how` is what its store is told."""
-    # On disk by a file of pyarrow's own: a thread of its pool that lets go of Python's while the process
-    # ends aborts it.
     file = pa.OSFile(place, "rb") if is_local(fs) else fs.open(place, "rb", **how)
-    with file, pq.ParquetFile(file) as table:
+    with file, parquet_of(file) as table:
         yield table
 
 

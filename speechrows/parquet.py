@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from speechrows.corpus import Corpus
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
+from speechrows.layout import parquet_of
 from speechrows.types import UnreadableFile
 
 _BATCH_BYTES = 8 << 20  # of a file's rows, at once
@@ -52,7 +53,7 @@ def opened(corpus: Corpus, path: str) -> Generator[pq.ParquetFile]:
         place = corpus.local_path(corpus.resolve("", path))
         size = _REMOTE_BUFFER if place is None else _LOCAL_BUFFER
         file: Any = corpus.open_file(path) if place is None else pa.OSFile(place, "rb")
-        with file, pq.ParquetFile(file, pre_buffer=False, buffer_size=size) as table:
+        with file, parquet_of(file, size) as table:
             yield table
     except (pa.ArrowException, OSError, BadClipError) as error:
         raise _broken(corpus, path, error) from error

@@ -17,6 +17,8 @@ from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.generate.clip import LazyAudio
 from speechrows.generate.clip import SourceClip
+from speechrows.parquet import BrokenFileError
+from speechrows.parquet import opened
 from speechrows.types import TRAITS
 from speechrows.types import AudioRef
 from speechrows.types import Traits
@@ -46,10 +48,10 @@ class Tables:
         """Every row of every file."""
         for number, path in enumerate(self.files):
             try:
-                with self.corpus.open_file(path) as file, pq.ParquetFile(file) as table:
+                with opened(self.corpus, path) as table:
                     yield from self._clips(path, table, number, audio)
-            except (pa.ArrowException, OSError) as error:
-                raise UsageError(f"{path}: found {error}; expected parquet. Download it again") from error
+            except BrokenFileError as error:
+                raise UsageError(f"{path}: {error}") from error
 
     def _clips(self, path: str, table: pq.ParquetFile, number: int, audio: bool) -> Iterator[SourceClip]:
         names = self._columns(path, table.schema_arrow, audio)

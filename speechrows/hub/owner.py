@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from speechrows.errors import UsageError
 from speechrows.hub.contents import is_ours
+from speechrows.layout import parquet_of
 
 
 def first_index(paths: Iterable[str]) -> str | None:
@@ -19,7 +19,7 @@ def first_index(paths: Iterable[str]) -> str | None:
 def builder_of(index: Any) -> str | None:
     """The builder whose rows an open index lists: their ids begin with it. None where it is no index."""
     try:
-        with pq.ParquetFile(index) as file:
+        with parquet_of(index) as file:
             batch = next(file.iter_batches(1, columns=["row_id"], use_threads=False))
             return batch["row_id"][0].as_py().partition("/")[0]
     except (pa.ArrowInvalid, KeyError):

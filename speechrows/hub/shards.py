@@ -15,6 +15,7 @@ from speechrows.hub.findings import ViewerReport
 from speechrows.hub.listing import Part
 from speechrows.hub.pages import scanned
 from speechrows.hub.repository import Repository
+from speechrows.layout import parquet_of
 
 MAX_COLUMNS, MAX_NAME = 1_000, 500
 MAX_SCAN = 300_000_000  # bytes that are fetched in a row group for a page of rows
@@ -33,7 +34,7 @@ class Shard:
 def look(path: str, there: Repository, report: ViewerReport) -> Shard | None:
     """Check a file by itself; None where it is no parquet."""
     try:
-        with there.open_file(path) as file, pq.ParquetFile(file) as parquet:
+        with there.open_file(path) as file, parquet_of(file) as parquet:
             schema = parquet.schema_arrow
             shard = Shard(schema=schema, features=Features.from_arrow_schema(schema))
             _check_groups(path, file, parquet.metadata, report)
@@ -153,7 +154,7 @@ def _check_response(
 
 def _first_rows(path: str, features: Features, there: Repository) -> Sequence[dict[str, Any]]:
     """The first rows without the bytes of audio, which are not part of the answer."""
-    with there.open_file(path) as file, pq.ParquetFile(file) as parquet:
+    with there.open_file(path) as file, parquet_of(file) as parquet:
         names = [name for name in parquet.schema_arrow.names if name in features]
         columns = [f"{name}.path" if isinstance(features[name], Audio) else name for name in names]
         batches = parquet.iter_batches(response.MIN_ROWS, columns=columns, use_threads=False)
