@@ -19,6 +19,7 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.flags import add_flags
+from speechrows.ledger import MAX_SKIPPED
 
 if TYPE_CHECKING:
     from speechrows.build.run import BuildJob
@@ -127,7 +128,9 @@ def _add_build(command: argparse.ArgumentParser, builder: str | None) -> None:
     command.add_argument("--data-dir", metavar="DIR|hf://…", help="the corpus; default: its Hub repository")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument("--num-proc", type=int, default=1, metavar="N")
-    command.add_argument("--max-skipped", type=float, default=0.05, metavar="F", help="share of faulty items")
+    command.add_argument(
+        "--max-skipped", type=float, default=MAX_SKIPPED, metavar="F", help="share of faulty items"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace the task's rows in DIR")
     if builder is None or builder.startswith("-"):
         return

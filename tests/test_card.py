@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,11 @@ def test_what_is_switched_off_the_revision_and_what_was_joined_are_told() -> Non
         "revision": "abc",
         "generated": "f" * 64,
     }
-    story = prose.Story(ledger={}, recipe=recipe, pictures=[])
+    told = {"items": 300, "skipped": {"truncated": 20}, "files": 9, "unreadable_files": 0}
+    story = prose.Story(ledger=told, recipe=recipe, pictures=[])
     text = prose._made("b", {"usdm": story})
+    assert "--max-skipped 0.07" in text
+    assert "--max-skipped" not in prose._made("b", {"usdm": replace(story, ledger={**told, "items": 400})})
     assert "--no-as-listed" in text
     assert "from revision abc of the corpus" in text
     assert f"digest `{'f' * 16}`" in text

@@ -4,6 +4,7 @@ All of it lies between two marks: what a person writes before or behind them is 
 card is published again.
 """
 
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from typing import Any
 from speechrows.budget import STAGE_LIMITS
 from speechrows.build.columns import ASKED
 from speechrows.build.columns import COLUMNS
+from speechrows.ledger import MAX_SKIPPED
 from speechrows.ledger import describe
+from speechrows.ledger import faulty_share
 
 BEGIN, END = "<!-- speechrows:begin -->", "<!-- speechrows:end -->"
 _NO_FLAGS = (
@@ -148,7 +151,7 @@ def _made(builder: str, stories: Mapping[str, Story]) -> str:
     text.append(
         f"By speechrows {version('speechrows')}, with the tokenizer of this repository's `tokenizer/`:"
     )
-    commands = [_command(builder, task, story.recipe) for task, story in stories.items()]
+    commands = [_command(builder, task, story) for task, story in stories.items()]
     text += ["", fenced("\n".join(commands)), ""]
     told: dict[str, list[str]] = {}
     for task, story in stories.items():
@@ -162,7 +165,8 @@ def _made(builder: str, stories: Mapping[str, Story]) -> str:
     return "\n".join(text)
 
 
-def _command(builder: str, task: str, recipe: Mapping[str, Any]) -> str:
+def _command(builder: str, task: str, story: Story) -> str:
+    recipe, faulty = story.recipe, faulty_share(story.ledger)
     words = ["speechrows", "build", builder, task, "--data-dir", str(recipe["corpus"])]
     words += ["--tokenizer", "tokenizer"]
     for name, value in sorted(recipe.items()):
@@ -176,6 +180,8 @@ def _command(builder: str, task: str, recipe: Mapping[str, Any]) -> str:
         )
     if "generated" in recipe:
         words += ["--with", "GENERATED"]
+    if faulty > MAX_SKIPPED:
+        words += ["--max-skipped", f"{math.ceil(faulty * 100) / 100}"]
     return shlex.join([*words, "--out", f"rows/{builder}"])
 
 

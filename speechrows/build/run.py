@@ -47,7 +47,12 @@ class BuildJob:
 
 
 def build(
-    job: BuildJob, out: Path, *, num_proc: int = 1, max_skipped: float = 0.05, overwrite: bool = False
+    job: BuildJob,
+    out: Path,
+    *,
+    num_proc: int = 1,
+    max_skipped: float = ledger.MAX_SKIPPED,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Build a task's rows into a folder, or go on with a build that was stopped.
 
