@@ -202,6 +202,28 @@ def test_a_search_goes_to_its_results_and_brings_nobody_back_who_leaves_them(tal
     expect(page.locator(".hits mark")).to_be_visible()
 
 
+def test_a_search_of_what_was_chosen_before_is_dropped(talks, monkeypatch):
+    gate, begun, by_words = threading.Event(), threading.Event(), searching.by_words
+
+    def slow(*args, **options):
+        begun.set()
+        gate.wait(20)
+        return by_words(*args, **options)
+
+    monkeypatch.setattr(searching, "by_words", slow)
+    page, _ = talks
+    find(page, "SLEPT")
+    assert begun.wait(20)
+    pick(page, "config", "response")
+    expect(page.locator(".badge")).to_have_text("response")
+    gate.set()
+    page.wait_for_timeout(1500)
+    expect(page.locator(".badge")).to_have_text("response")
+    expect(page.locator(".hits")).to_have_count(0)
+    pick(page, "config", "ttt")
+    expect(page.locator(".badge")).to_have_text("ttt")
+
+
 def test_codes_lie_under_the_waveform_and_splits_and_tasks_are_chosen(browser, tmp_path):
     rows_folder = tmp_path / "omni_tasks"
     build_rows(SAMPLE_OF["omni_tasks"], rows_folder, "omni", builder="omni_tasks")

@@ -103,9 +103,25 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(rows: Path, tmp_path: Path, 
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-def launch(
-    ranks: int, rows: Path, out: Path, *flags: str, script: Path = ROOT / "train.py"
-) -> subprocess.Popen[str]:
+NAMING_THREADS = """
+import atexit, contextlib, pathlib, train
+
+def name_threads():
+    names = []
+    for task in pathlib.Path("/proc/self/task").glob("*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            names.append((task / "comm").read_text().strip())
+    print("at exit:", *names)
+
+atexit.register(name_threads)
+raise SystemExit(train.main())
+"""
+
+
+def launch(ranks: int, rows: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+    """train.py on some ranks, each of which names the threads that it still has at its end."""
+    script = out.with_suffix(".py")
+    script.write_text(NAMING_THREADS)
     command = [
         sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone",
         str(script), "--data", str(rows), "--output-dir", str(out), *QUICK, *flags,
@@ -115,7 +131,7 @@ def launch(
 
 
 @pytest.mark.parametrize(("mode", "micro_batches"), [("bucket", "3"), ("lanes with TTT", "2")])
-def test_two_ranks_have_the_loss_curve_of_one(
+def test_two_ranks_have_the_loss_curve_of_one_and_leave_no_thread_of_their_group(
     rows: Path, tmp_path: Path, mode: str, micro_batches: str
 ) -> None:
     flags = ["--steps", "3", "--micro-batches", micro_batches, *MODES[mode]]
@@ -123,29 +139,14 @@ def test_two_ranks_have_the_loss_curve_of_one(
     two = launch(2, rows, tmp_path / "two", *flags)
     said, _ = two.communicate(timeout=120)
     assert two.returncode == 0, said[-3000:]
+    assert said.count("at exit:") == 2, said[-3000:]
+    assert "gloo" not in said, "a thread that lets go of a tensor while Python ends aborts its rank"
     for (step, loss, norm), (same_step, same_loss, same_norm) in zip(
         alone, curve(metrics(tmp_path / "two")), strict=True
     ):
         assert step == same_step
         assert loss == pytest.approx(same_loss, rel=1e-4)
         assert norm == pytest.approx(same_norm, rel=1e-2)
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
-def test_no_thread_of_the_process_group_outlives_the_run(rows: Path, tmp_path: Path) -> None:
-    """One that lets go of a tensor while Python ends aborts its rank, and torchrun the run."""
-    script = tmp_path / "threads_at_exit.py"
-    script.write_text(
-        "import atexit, pathlib, train\n"
-        "threads = pathlib.Path('/proc/self/task')\n"
-        "atexit.register(lambda: print('AT EXIT', *[(t / 'comm').read_text() for t in threads.iterdir()]))\n"
-        "raise SystemExit(train.main())\n"
-    )
-    two = launch(2, rows, tmp_path / "run", "--steps", "1", *MODES["bucket"], script=script)
-    said, _ = two.communicate(timeout=120)
-    assert two.returncode == 0, said[-3000:]
-    assert said.count("AT EXIT") == 2
-    assert "gloo" not in said
 
 
 def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(

@@ -120,17 +120,21 @@ def _wire(blocks: gr.Blocks, parts: Parts, actions: Actions) -> None:
     steps = [parts[step].click for step in get_args(Step)]
     for asked in (parts["find"].submit, parts["go"].click, parts["numbers"].select, *steps):
         asked(None, js=_TO_LISTEN)
+    searches = [
+        on(asked, actions.look_for, (*_PLACE, "at", "find"), results, shows_progress=True)
+        for asked in (parts["find"].submit, parts["go"].click)
+    ]
+    searches.append(
+        on(parts["more"].click, actions.look_on, (*_PLACE, "search"), results, shows_progress=True)
+    )
     on(blocks.load, actions.choose, (*_PLACE, "tab"), chosen)
-    on(parts["config"].input, actions.choose_config, (*_PLACE, "tab"), chosen)
+    on(parts["config"].input, actions.choose_config, (*_PLACE, "tab"), chosen, cancels=searches)
     for name in ("split", "task"):
-        on(parts[name].input, actions.choose, (*_PLACE, "tab"), chosen)
+        on(parts[name].input, actions.choose, (*_PLACE, "tab"), chosen, cancels=searches)
     for name in ("chat", "hits", "numbers"):
         on(parts[name].select, actions.select, _PLACE, _SHOWN, takes_row=True)
     for step in get_args(Step):
         on(parts[step].click, partial(actions.step, step=step), (*_PLACE, "at"), _SHOWN)
-    for asked in (parts["find"].submit, parts["go"].click):
-        on(asked, actions.look_for, (*_PLACE, "at", "find"), results, shows_progress=True)
-    on(parts["more"].click, actions.look_on, (*_PLACE, "search"), results, shows_progress=True)
     for tab in (LISTEN, NUMBERS, LEDGER):
         opened = partial(actions.open_tab, tab=tab)
         on(parts[f"{tab}_tab"].select, opened, (*_PLACE, "reason"), tabs, shows_progress=True)
@@ -146,19 +150,24 @@ def _on(
     *,
     takes_row: bool = False,
     shows_progress: bool = False,
-) -> None:
-    """Let an event act: on these parts' values, and, where told, on the row that was clicked."""
+    cancels: Sequence[Any] = (),
+) -> Any:
+    """Let an event act: on these parts' values, and, where told, on the row that was clicked.
+
+    What of `cancels` is still under way then changes nothing any more.
+    """
     told = _told(act, parts, outputs)
 
     def clicked(config: str, split: str, task: str, event: gr.EventData) -> dict[Any, Any]:
         return told(config, split, task, int(event.row))
 
-    listen(
+    return listen(
         clicked if takes_row else told,
         [parts[name] for name in inputs],
         [parts[name] for name in outputs],
         show_progress="minimal" if shows_progress else "hidden",
         api_visibility="private",
+        cancels=[*cancels],
         preprocess=False,  # a choice that another control has just replaced is no error
     )
 
