@@ -74,19 +74,21 @@ def is_local(fs: Any) -> bool:
     return fs.protocol in ("file", ("file", "local"))
 
 
-def parquet_of(file: Any, buffer_size: int = 0) -> pq.ParquetFile:
-    """The parquet in an open file, to be read with `use_threads=False`; in parts of `buffer_size` bytes.
+def parquet_of(file: Any, *, buffer_size: int = 0, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """The parquet in an open file, to be read with `use_threads=False`; its `metadata` where it is known.
 
     None of pyarrow's threads reads it: one that lets go of a Python file as the process ends aborts it.
     """
-    return pq.ParquetFile(file, pre_buffer=False, buffer_size=buffer_size)
+    return pq.ParquetFile(file, metadata=metadata, pre_buffer=False, buffer_size=buffer_size)
 
 
 @contextmanager
-def open_parquet(fs: Any, place: str, **how: Any) -> Generator[pq.ParquetFile]:
+def open_parquet(
+    fs: Any, place: str, *, metadata: pq.FileMetaData | None = None, **how: Any
+) -> Generator[pq.ParquetFile]:
     """A parquet file, while it is read; of a remote one, `how` is what its store is told."""
     file = pa.OSFile(place, "rb") if is_local(fs) else fs.open(place, "rb", **how)
-    with file, parquet_of(file) as table:
+    with file, parquet_of(file, metadata=metadata) as table:
         yield table
 
 
@@ -194,9 +196,11 @@ class RowsFolder:
         """A file of the folder, for reading at any place."""
         return self.fs.open(f"{self.root}/{path}", "rb", **_ahead(path))
 
-    def open_parquet(self, path: str) -> AbstractContextManager[pq.ParquetFile]:
-        """A parquet file of the folder, while it is read."""
-        return open_parquet(self.fs, f"{self.root}/{path}", **_ahead(path))
+    def open_parquet(
+        self, path: str, metadata: pq.FileMetaData | None = None
+    ) -> AbstractContextManager[pq.ParquetFile]:
+        """A parquet file of the folder, while it is read; its `metadata` where it is known."""
+        return open_parquet(self.fs, f"{self.root}/{path}", metadata=metadata, **_ahead(path))
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         """Some bytes of a file, and none beyond them, in one request.

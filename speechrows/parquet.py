@@ -53,7 +53,7 @@ def opened(corpus: Corpus, path: str) -> Generator[pq.ParquetFile]:
         place = corpus.local_path(corpus.resolve("", path))
         size = _REMOTE_BUFFER if place is None else _LOCAL_BUFFER
         file: Any = corpus.open_file(path) if place is None else pa.OSFile(place, "rb")
-        with file, parquet_of(file, size) as table:
+        with file, parquet_of(file, buffer_size=size) as table:
             yield table
     except (pa.ArrowException, OSError, BadClipError) as error:
         raise _broken(corpus, path, error) from error

@@ -228,6 +228,16 @@ def test_small_columns_of_a_row_group_are_read_without_the_audio_between_them(pu
     assert len(served) <= 4
 
 
+def test_the_footer_of_a_shard_is_asked_for_once(published, served):
+    index = Index.open(published, "ttt")
+    served.clear()
+    for expected in (1, 0):
+        with index.open_shard(0) as shard:
+            assert shard.num_row_groups == index.row_group[index.shard == 0].max() + 1
+        assert len(served) == expected
+        served.clear()
+
+
 def test_a_dropped_connection_is_asked_again(published, folder, impatient, monkeypatch, capfd):
     index = Index.open(published, "ttt")
     send, dropped = mini_hub.Handler.send_blob, []

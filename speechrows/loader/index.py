@@ -6,9 +6,11 @@ numbered, and `row_ids` reads the few that are asked for.
 
 import hashlib
 import json
+from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
@@ -34,6 +37,7 @@ from speechrows.types import Int32
 Int64 = npt.NDArray[np.int64]
 
 _BATCH_ROWS = 1 << 17
+_MAX_FOOTERS = 64  # of shards, parsed: some 100 kB each
 _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
     "turn_number": np.int32,
     "num_turns": np.int32,
@@ -162,6 +166,21 @@ class Index:
             if len(found) == len(wanted):
                 break
         return [found[row] for row in rows]
+
+    @contextmanager
+    def open_shard(self, number: int) -> Generator[pq.ParquetFile]:
+        """A shard, while it is read: by its row groups one after another, so its footer is kept."""
+        known = self._footers.get(number)
+        with self.folder.open_parquet(self.shards[number].path, known) as parquet:
+            if known is None:
+                if len(self._footers) >= _MAX_FOOTERS:
+                    self._footers.clear()
+                self._footers[number] = parquet.metadata
+            yield parquet
+
+    @cached_property
+    def _footers(self) -> dict[int, pq.FileMetaData]:
+        return {}
 
     def check_shard(self, number: int) -> None:
         """See that a shard is the file that the index was made of; before any place in it is trusted.

@@ -147,7 +147,7 @@ def _lengths(index: Index, rendering: Rendering) -> Int32:
     with tqdm(total=len(index), desc="tokens", unit="row", disable=None) as bar:
         for number, shard in enumerate(index.shards):
             index.check_shard(number)
-            with index.folder.open_parquet(shard.path) as parquet:
+            with index.open_shard(number) as parquet:
                 for batch in parquet.iter_batches(2048, columns=[*COLUMNS], use_threads=False):
                     table = pa.Table.from_batches([batch])
                     lengths += [len(ids) for ids, _ in rendering.rows(shard.task, table)]

@@ -53,7 +53,7 @@ def read_columns(index: Index, shard: int, row_group: int, columns: tuple[str, .
     """
     path = index.shards[shard].path
     try:
-        with index.folder.open_parquet(path) as parquet:
+        with index.open_shard(shard) as parquet:
             return parquet.read_row_group(row_group, list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise ShortfallError(
