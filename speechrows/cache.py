@@ -20,14 +20,14 @@ T = TypeVar("T")
 def kept(name: str, read: Callable[[Path], T], write: Callable[[Path], None]) -> T:
     """What `read` makes of a file of the cache, which is written where there is none that it can read.
 
-    `read` raises OSError or ValueError where it can not. Whoever else writes the same file meanwhile, a
-    whole one is read.
+    `read` raises OSError, ValueError or EOFError where it can not. Whoever else writes the same file
+    meanwhile, a whole one is read.
 
     Raises:
         UsageError: what it is made from can not be read, or the cache not be written.
     """
     folder = Path(config.HF_DATASETS_CACHE) / "speechrows"
-    with contextlib.suppress(OSError, ValueError):  # none there, or one that a power cut spoilt
+    with contextlib.suppress(OSError, ValueError, EOFError):  # none there, or one that a power cut spoilt
         return read(folder / name)
     temporary = folder / f"{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:

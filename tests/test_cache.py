@@ -4,6 +4,7 @@ import os
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import config
 
@@ -30,6 +31,19 @@ def test_a_file_is_written_once_and_again_when_it_can_not_be_read(folder: Path) 
     assert kept("number", read, writing("2")) == 1
     (folder / "number").write_text("spoilt")
     assert kept("number", read, writing("3")) == 3
+
+
+def test_an_array_cut_off_anywhere_is_made_again(folder: Path) -> None:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, np.arange(3))
+
+    whole = kept("array.npy", np.load, write)
+    data = (folder / "array.npy").read_bytes()
+    for size in range(0, len(data), 7):
+        (folder / "array.npy").write_bytes(data[:size])
+        assert kept("array.npy", np.load, write).tolist() == whole.tolist()
+        assert (folder / "array.npy").read_bytes() == data
 
 
 def test_two_who_write_at_once_both_read_a_whole_file(folder: Path) -> None:
