@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
 
 from speechrows import schema
 from speechrows import tokenizers
@@ -41,6 +42,7 @@ def validate(address: str, allow: Iterable[str] = ()) -> Report:
         UsageError: nothing that speechrows built is there.
     """
     folder = RowsFolder.open(address)
+    tokenizer = tokenizers.open_tokenizer(folder.tokenizer_folder())
     report = Report(address=address, allowed=frozenset(allow))
     rows: Counter[str] = Counter()
     shard_rows: dict[str, int] = {}
@@ -54,7 +56,7 @@ def validate(address: str, allow: Iterable[str] = ()) -> Report:
             continue
         ledgers[task] = facts["ledger"]
         shard_rows |= {path: shard["rows"] for path, shard in facts["shards"].items()}
-        for row_id in _validate_split(folder, task, split, facts, report):
+        for row_id in _validate_split(folder, tokenizer, task, split, facts, report):
             rows[task] += 1
             seen.add(row_id)
     _name_repeated(folder, "row_id", seen, report)
@@ -64,10 +66,14 @@ def validate(address: str, allow: Iterable[str] = ()) -> Report:
 
 
 def _validate_split(
-    folder: RowsFolder, task: str, split: str, facts: Mapping[str, Any], report: Report
+    folder: RowsFolder,
+    tokenizer: PreTrainedTokenizerFast,
+    task: str,
+    split: str,
+    facts: Mapping[str, Any],
+    report: Report,
 ) -> Iterator[str]:
     """Check the rows of a split; yields their ids."""
-    tokenizer = tokenizers.open_tokenizer(folder.tokenizer_folder())
     context = Context(
         task=task_of(task),
         split=split,
