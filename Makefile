@@ -5,7 +5,7 @@ DEMO := rows/deepdialogue_ttt
 ROW := deepdialogue_ttt/train/deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0/ttt
 TINY := --preset tiny --learning-rate 2e-3 --warmup-steps 10 --log-every 20
 COMPAT := 3.6.0 4.8.5
-COMPAT_TESTS := ways_in hub publish viewer
+COMPAT_TESTS := builder/test_ways_in.py hub/test_round_trip.py hub/test_publish.py hub/test_viewer.py
 # What datasets itself decides the version of; the rest is pinned in the compat lanes too.
 UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
 PIP := pip install --quiet --disable-pip-version-check
@@ -42,9 +42,9 @@ test: install
 # The ways in, the Hub and back, under the other versions of datasets, decoding where there is ffmpeg; and
 # the preview in a browser, where there is one.
 test-compat: install $(COMPAT:%=.venv-compat/%/installed)
-	$(BIN)/python -m pytest -rs tests/test_preview_browser.py
+	$(BIN)/python -m pytest -rs tests/preview/test_browser.py
 	for version in $(COMPAT); do \
-	  PYTHONPATH=. .venv-compat/$$version/bin/python -m pytest -rs $(COMPAT_TESTS:%=tests/test_%.py) || exit 1; \
+	  PYTHONPATH=. .venv-compat/$$version/bin/python -m pytest -rs $(COMPAT_TESTS:%=tests/%) || exit 1; \
 	done
 
 .venv-compat/%/installed: pyproject.toml constraints.txt

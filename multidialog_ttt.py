@@ -35,21 +35,23 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from speechrows import traits
-from speechrows.archive import Member
-from speechrows.archive import members
-from speechrows.builder import About
-from speechrows.builder import Reader
-from speechrows.builder import SpeechBuilder
-from speechrows.builder import SpeechConfig
-from speechrows.builder import flag
-from speechrows.configs import DIALOGUE_CONFIGS
-from speechrows.corpus import Corpus
-from speechrows.corpus import Entry
-from speechrows.corpus import basename
+from speechrows.builder.builder import SpeechBuilder
+from speechrows.builder.config import SpeechConfig
+from speechrows.builder.config import flag
+from speechrows.builds.pipeline import Reader
+from speechrows.card.prose import About
+from speechrows.corpora import traits
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.folder import Entry
+from speechrows.corpora.folder import basename
+from speechrows.corpora.spill import WAITING_BYTES
+from speechrows.corpora.spill import WaitingRoom
+from speechrows.corpora.tar import Member
+from speechrows.corpora.tar import members
+from speechrows.corpora.turns import is_text
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
-from speechrows.texts import is_text
+from speechrows.rows.curriculum import DIALOGUE_CONFIGS
 from speechrows.types import AudioRef
 from speechrows.types import Dialogue
 from speechrows.types import Fault
@@ -60,8 +62,6 @@ from speechrows.types import Traits
 from speechrows.types import Turn
 from speechrows.types import Unit
 from speechrows.types import UnreadableFile
-from speechrows.waiting import WAITING_BYTES
-from speechrows.waiting import WaitingRoom
 
 SOURCES = ("IVLLab/MultiDialog",)
 SPLITS = ("train", "valid_freq", "valid_rare", "test_freq", "test_rare")

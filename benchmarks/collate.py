@@ -27,10 +27,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperFeatureExtractor
 
 from speechrows.codec import num_audio_tokens
-from speechrows.loader.collate import Collator
 from speechrows.loader.collate.augment import Augment
-from speechrows.loader.plan import MicroBatch
-from speechrows.loader.plan import PlanOptions
+from speechrows.loader.collate.collator import Collator
+from speechrows.loader.plan.values import MicroBatch
+from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.ragged import Ragged
 
 TOKENS = Fraction(25, 2)

@@ -65,8 +65,8 @@ def bare_column_synced(corpus: str, out: str) -> Callable[[], None]:
 
 
 def _speechrows(corpus: str, out: str, num_proc: int, shard_bytes: int = 1 << 30) -> Callable[[], None]:
-    from speechrows.build.run import build
-    from speechrows.builder import load_builder
+    from speechrows.builder.builder import load_builder
+    from speechrows.builds.run import build
 
     builder = load_builder("deepdialogue_ttt")
 
@@ -154,7 +154,7 @@ def founding_script(corpus: str, out: str) -> Callable[[], None]:
     import datasets
     import soundfile
 
-    from speechrows.tokenizers import byte_level
+    from speechrows.text.tokenizers import byte_level
 
     tokenizer = byte_level()
 

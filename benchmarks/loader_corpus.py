@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--distinct", type=int, help="clips, each linked to many times")
     given = parser.parse_args()
     from deepdialogue_ttt import DeepDialogueTTT
-    from speechrows.build.run import build
+    from speechrows.builds.run import build
 
     corpus = given.out.with_name(f"{given.out.name}-corpus")
     shutil.rmtree(given.out, ignore_errors=True)

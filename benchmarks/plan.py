@@ -39,7 +39,7 @@ GROUP_BYTES = 40 << 20  # of audio, at 24 kHz
 
 
 def lengths(num_rows: int):
-    from speechrows.loader.plan import PlanRows
+    from speechrows.loader.plan.values import PlanRows
 
     rng = np.random.default_rng(0)
     seconds = rng.normal(np.log(7.7) - 0.125, 0.5, num_rows).astype(np.float32)
@@ -65,13 +65,14 @@ def with_row_groups(rows):
 
 
 def plan(case: dict, num_rows: int, context: int, folder: Path) -> dict:
-    from speechrows.loader.index import Index
-    from speechrows.loader.plan import PlanOptions
-    from speechrows.loader.plan import plan_epoch
+    from speechrows.folder.index import Index
+    from speechrows.loader.plan.epoch import plan_epoch
+    from speechrows.loader.plan.values import PlanOptions
+    from speechrows.loader.plan_rows import plan_rows
 
     case = dict(case)
     index = Index.open(str(folder), "ttt") if case.pop("indexed", False) else None
-    rows = index.plan_rows() if index else lengths(num_rows)
+    rows = plan_rows(index) if index else lengths(num_rows)
     if "window_bytes" in case:
         rows = with_row_groups(rows)
     if case.pop("alone", False):
@@ -139,7 +140,7 @@ def write_index(folder: Path, num_rows: int) -> None:
 
 
 def read_index(folder: Path) -> dict:
-    from speechrows.loader.index import Index
+    from speechrows.folder.index import Index
 
     before = peak_mb()
     start = time.perf_counter()

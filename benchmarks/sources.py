@@ -108,8 +108,8 @@ def build(builder: str, config: str) -> Callable[[Path, Path], None]:
     """`speechrows build`, one process."""
 
     def run(folder: Path, out: Path) -> None:
-        from speechrows.build.run import build as build_job
-        from speechrows.builder import load_builder
+        from speechrows.builder.builder import load_builder
+        from speechrows.builds.run import build as build_job
 
         for job in load_builder(builder)(config_name=config, data_dir=str(folder)).jobs():
             build_job(job, out / "rows")

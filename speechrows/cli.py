@@ -19,10 +19,10 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.flags import add_flags
-from speechrows.ledger import MAX_SKIPPED
+from speechrows.rows.ledger import MAX_SKIPPED
 
 if TYPE_CHECKING:
-    from speechrows.build.run import BuildJob
+    from speechrows.builds.run import BuildJob
 
 BUILDERS = ("deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks")
 EXPORTS = ("usdm",)
@@ -138,16 +138,16 @@ def _add_build(command: argparse.ArgumentParser, builder: str | None) -> None:
 
 
 def _flags(builder: str) -> list[Any]:
-    from speechrows.builder import flags_of
-    from speechrows.builder import load_builder
+    from speechrows.builder.builder import load_builder
+    from speechrows.builder.config import flags_of
 
     config_class = load_builder(builder).BUILDER_CONFIG_CLASS
     return [field for field in fields(config_class) if field.name in flags_of(config_class)]
 
 
 def _build(options: argparse.Namespace) -> int:
-    from speechrows.builder import load_builder
-    from speechrows.layout import CARD
+    from speechrows.builder.builder import load_builder
+    from speechrows.folder.layout import CARD
 
     builder = load_builder(options.builder)
     configs = [config.name for config in builder.BUILDER_CONFIGS]
@@ -180,8 +180,8 @@ def _build(options: argparse.Namespace) -> int:
 
 def _build_each(jobs: "Sequence[BuildJob]", options: argparse.Namespace, source: str) -> None:
     """Build each of a config's tasks; where one falls short, the others are built all the same."""
-    from speechrows.build.run import build
-    from speechrows.ledger import describe
+    from speechrows.builds.run import build
+    from speechrows.rows.ledger import describe
 
     short: list[ShortfallError] = []
     for job in jobs:
@@ -203,7 +203,7 @@ def _build_each(jobs: "Sequence[BuildJob]", options: argparse.Namespace, source:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from speechrows.validate import validate
+    from speechrows.validation.validate import validate
 
     report = validate(options.folder, allow=options.allow)
     print(json.dumps(report.to_json(), indent=1) if options.json else report)
@@ -211,7 +211,7 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _stats(options: argparse.Namespace) -> int:
-    from speechrows import stats
+    from speechrows.folder import stats
     from speechrows.loader import fill
 
     if options.context is not None:
@@ -227,7 +227,7 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from speechrows.show import show
+    from speechrows.folder.show import show
 
     print(show(options.folder, options.row_id, colour=sys.stdout.isatty()))
     return 0
@@ -242,8 +242,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from speechrows.hub.publish import Publisher
-    from speechrows.hub.publish import Target
+    from speechrows.hub.publish.publisher import Publisher
+    from speechrows.hub.publish.publisher import Target
 
     target = Target(
         repo_id=options.repository,
@@ -259,7 +259,7 @@ def _publish(options: argparse.Namespace) -> int:
 
 
 def _check_viewer(options: argparse.Namespace) -> int:
-    from speechrows.hub.viewer import check_viewer
+    from speechrows.hub.viewer.check import check_viewer
 
     report = check_viewer(options.folder)
     print(report)
@@ -278,7 +278,7 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _infos(options: argparse.Namespace) -> int:
-    from speechrows.infos import write_infos
+    from speechrows.builder.infos import write_infos
 
     print(f"{options.out}: {write_infos(BUILDERS, options.out)} configs")
     return 0

@@ -11,7 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mini_hub import MiniHub
+from toys.mini_hub import MiniHub
+from toys.samples import DOCUMENTED
+from toys.samples import XTTS
 
 _home = tempfile.mkdtemp(prefix="speechrows-tests-")
 HUB = MiniHub(orgs=("org", "SALT-Research")).__enter__()
@@ -28,17 +30,6 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     OMP_NUM_THREADS="1",  # the suite runs a process a core; torch's threads would wait for each other
 )
-
-SAMPLES = Path(__file__).parents[1] / "samples"
-XTTS = SAMPLES / "deepdialogue-xtts"
-DOCUMENTED = SAMPLES / "deepdialogue-documented"
-SAMPLE_OF = {
-    "deepdialogue_ttt": XTTS,
-    "multidialog_ttt": SAMPLES / "multidialog",
-    "instructs2s_ttt": SAMPLES / "instructs2s-200k",
-    "dailytalk_usdm": SAMPLES / "dailytalk",
-    "omni_tasks": SAMPLES / "hub",
-}
 
 
 @pytest.fixture

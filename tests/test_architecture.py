@@ -8,20 +8,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = {
-    "types": 0, "errors": 0, "flags": 0, "patience": 0, "texts": 0,
-    "audio": 1, "budget": 1, "cache": 1, "chat": 1, "codec": 1, "corpus": 1, "layout": 1, "modules": 1,
-    "pairing": 1, "schema": 1, "script": 1, "tasks": 1, "tokenizers": 1, "traits": 1,
-    "archive": 2, "clips": 2, "configs": 2, "forms": 2, "generated": 2, "ledger": 2, "rows": 2, "show": 2,
-    "jsonarray": 1, "parquet": 2, "talks": 3, "textindex": 2, "waiting": 1,
-    "build": 3, "options": 3, "stats": 3, "validate": 3,
-    "builder": 4, "interop": 4, "loader": 4,
-    "generate": 5, "hub": 5, "infos": 5, "model": 5, "preview": 5,
-    "cli": 6,
-}  # fmt: skip
-NEIGHBOURS = {
-    ("errors", "types"),  # an error carries the reason that the ledger counts
-    ("patience", "errors"),
+# From the ground up; a room imports rooms of lower layers, and itself.
+LAYERS = (
+    ("types", "errors"),
+    ("storage", "audio", "codec", "flags"),
+    ("corpora", "text"),
+    ("rows",),
+    ("sidecar", "folder"),
+    ("card", "validation", "interop"),
+    ("builds",),
+    ("builder", "loader"),
+    ("generate", "hub", "model", "preview"),
+    ("cli",),
+)
+LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+NEIGHBOURS = {("errors", "types")}  # an error carries the reason that the ledger counts
+# Walls that layers do not draw: what may not be imported from where.
+FORBIDDEN = {
+    "corpora": ("text",),
+    "text": ("corpora",),
+    "preview": ("loader",),
+    "hub/publish": ("hub.viewer",),
+    "hub/viewer": ("hub.publish",),
+    "loader/plan": ("folder", "loader.read", "loader.collate"),
+    "loader/read": ("loader.collate",),
 }
 MODULES = sorted((ROOT / "speechrows").rglob("*.py"))
 CORPORA = ["deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks"]
@@ -53,8 +63,29 @@ def test_a_module_imports_strictly_lower_layers_and_its_own_folder(path: Path) -
         if not name.startswith("speechrows."):
             continue
         there = name.split(".")[1]
-        allowed = there == here or (here, there) in NEIGHBOURS or LAYERS[there] < LAYERS[here]
-        assert allowed, f"{path.name} (layer {LAYERS[here]}) imports {there} (layer {LAYERS[there]})"
+        allowed = there == here or (here, there) in NEIGHBOURS or LAYER[there] < LAYER[here]
+        assert allowed, f"{path.name}, of {here}, imports {there}, which is not below it"
+
+
+def test_the_walls_inside_rooms_hold() -> None:
+    for path in MODULES:
+        here = path.relative_to(ROOT / "speechrows").parts
+        for forbidden in FORBIDDEN.get("/".join(here[:2]), FORBIDDEN.get(here[0], ())):
+            assert not [name for name in imports(path) if name.startswith(f"speechrows.{forbidden}")], path
+
+
+def test_no_code_stands_in_an_init_file_but_the_package_s_own() -> None:
+    for path in MODULES:
+        if path.name == "__init__.py" and path.parent != ROOT / "speechrows":
+            for node in ast.parse(path.read_text("utf-8")).body:
+                assert isinstance(node, ast.Expr | ast.ImportFrom | ast.Assign), f"{path}: re-exports alone"
+
+
+def test_the_package_s_root_holds_the_rooms_and_few_modules() -> None:
+    modules = {path.name for path in (ROOT / "speechrows").glob("*.py")}
+    assert modules == {
+        f"{name}.py" for name in ("__init__", "types", "errors", "flags", "audio", "codec", "cli")
+    }
 
 
 @pytest.mark.parametrize("corpus", CORPORA)
@@ -70,7 +101,7 @@ def test_a_corpus_module_imports_no_other_and_one_name_a_line(corpus: str) -> No
 TORCH = {
     *(f"generate/{name}.py" for name in ("local_model", "mimi", "units")),
     *(f"loader/{name}.py" for name in ("batch", "load", "torch_dataset")),
-    *(f"loader/collate/{name}.py" for name in ("__init__", "augment", "mel", "resample", "speech")),
+    *(f"loader/collate/{name}.py" for name in ("collator", "augment", "mel", "resample", "speech")),
     *(f"model/{name}.py" for name in ("audio_head", "encoder", "evaluation", "lanes", "omni")),
     *(f"model/{name}.py" for name in ("presets", "segments", "speech_lm", "ttt")),
     "preview/decode.py",
@@ -88,16 +119,22 @@ def test_torch_is_imported_in_its_files_alone_and_nowhere_when_rows_are_built() 
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-# Files and functions that are longer than the house rule, each with its reason at its head.
-LONG_FUNCTIONS = {("load.py", "load")}
-LONG_FILES = {*(f"{corpus}.py" for corpus in CORPORA), "types.py"}
+# What is longer than 300 lines, or than 40 a function, each with its reason.
+LONG_FILES = {
+    "speechrows/types.py": 380,  # whoever looks for a noun looks here
+    "omni_tasks.py": 400,  # the table of thirteen sources
+    **dict.fromkeys(
+        ("deepdialogue_ttt.py", "multidialog_ttt.py", "instructs2s_ttt.py", "dailytalk_usdm.py"), 350
+    ),
+}
+LONG_FUNCTIONS = {("speechrows/loader/load.py", "load")}  # every option of loading is told in its one place
 
 
 def test_no_file_is_over_300_lines_and_no_function_over_40() -> None:
     for path in [*MODULES, *(ROOT / f"{corpus}.py" for corpus in CORPORA)]:
-        text = path.read_text("utf-8")
-        assert path.name in LONG_FILES or text.count("\n") <= 300, path
+        text, name = path.read_text("utf-8"), str(path.relative_to(ROOT))
+        assert text.count("\n") <= LONG_FILES.get(name, 300), name
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or 0) - node.lineno
-                assert length < 40 or (path.name, node.name) in LONG_FUNCTIONS, f"{path.name}: {node.name}"
+                assert length < 40 or (name, node.name) in LONG_FUNCTIONS, f"{name}: {node.name}"

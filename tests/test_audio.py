@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
-from conftest import XTTS
 from hypothesis import example
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
+from toys.samples import XTTS
 
 from speechrows import audio
-from speechrows import clips
-from speechrows.clips import ClipBuffer
-from speechrows.corpus import Corpus
+from speechrows.corpora import clip_buffer
+from speechrows.corpora.clip_buffer import ClipBuffer
+from speechrows.corpora.folder import Corpus
 from speechrows.errors import BadClipError
 from speechrows.types import AudioRef
 from speechrows.types import Reason
@@ -392,7 +392,7 @@ def test_what_can_not_be_read_costs_one_clip_and_never_waits(folder: Path, name:
 def test_a_conversation_that_an_arrow_column_can_not_hold_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clips, "MAX_BYTES", 100)
+    monkeypatch.setattr(clip_buffer, "MAX_BYTES", 100)
     buffer = ClipBuffer(Corpus.open(str(folder)), 64)
     for name in ("0.wav", "1.wav"):
         buffer.load(AudioRef(path=name))

@@ -13,17 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from building import build_rows
-from building import published_files
-from building import read_rows
-from building import read_skipped
-from conftest import DOCUMENTED
-from conftest import XTTS
 from datasets import load_dataset
+from toys.building import build_rows
+from toys.building import published_files
+from toys.building import read_rows
+from toys.building import read_skipped
+from toys.samples import DOCUMENTED
+from toys.samples import XTTS
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.validate import validate
+from speechrows.validation.validate import validate
 
 PUBLISHED = "dialogues_phi4-mini/education_1_4"  # 4 turns of the 17
 TOLD = "dialogues_demo/dialogue_001"  # 4 turns of the 10

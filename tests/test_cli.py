@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from building import published_files
-from conftest import XTTS
-from mini_hub import MiniHub
+from toys.building import published_files
+from toys.mini_hub import MiniHub
+from toys.samples import XTTS
 
-from speechrows import tokenizers
 from speechrows.cli import main
+from speechrows.text import tokenizers
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import toys
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import text as toys
 
 from speechrows.codec import CODECS
 from speechrows.codec import CodecSpec

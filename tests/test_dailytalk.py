@@ -12,26 +12,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from building import build_rows
-from building import read_rows
-from building import read_skipped
-from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import MANY
+from toys.building import build_rows
+from toys.building import read_rows
+from toys.building import read_skipped
+from toys.samples import SAMPLES
+from toys.text import MANY
 
 import dailytalk_usdm
-from speechrows.clips import ClipBuffer
-from speechrows.corpus import Corpus
+from speechrows.corpora.clip_buffer import ClipBuffer
+from speechrows.corpora.folder import Corpus
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.generated.columns import RECIPE
-from speechrows.generated.columns import schema_of
-from speechrows.rows import hear
-from speechrows.tasks import TASKS
+from speechrows.rows.rows import hear
+from speechrows.rows.tasks import TASKS
+from speechrows.sidecar.columns import RECIPE
+from speechrows.sidecar.columns import schema_of
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
-from speechrows.validate import validate
+from speechrows.validation.validate import validate
 
 SAMPLE = SAMPLES / "dailytalk"
 CLIPS = {f"dailytalk/0/{i}" for i in range(4)} | {"dailytalk/1/0", "dailytalk/1/1"}

@@ -8,15 +8,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from building import build_rows
-from building import published_files
-from building import read_rows
-from conftest import DOCUMENTED
-from conftest import XTTS
+from toys.building import build_rows
+from toys.building import published_files
+from toys.building import read_rows
+from toys.samples import DOCUMENTED
+from toys.samples import XTTS
 
 import deepdialogue_ttt
-from speechrows.corpus import Corpus
-from speechrows.corpus import Entry
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.folder import Entry
 from speechrows.types import Dialogue
 
 CONFIGS = ("dialogues_llama3-8B_cohere7B", "dialogues_phi4-mini")

@@ -6,19 +6,19 @@ What a corpus lacks is joined as `speechrows generate` writes it; the values are
 from pathlib import Path
 
 import pytest
-from building import build_rows
-from building import made_up
-from conftest import SAMPLE_OF
 from datasets import load_dataset
+from toys.building import build_rows
+from toys.building import made_up
+from toys.samples import SAMPLE_OF
 
-from speechrows.builder import load_builder
+from speechrows.builder.builder import load_builder
 from speechrows.cli import BUILDERS
 from speechrows.codec import CODECS
 from speechrows.errors import UsageError
-from speechrows.generated import COLUMN_OF
-from speechrows.show import show
-from speechrows.tasks import TASKS
-from speechrows.validate import validate
+from speechrows.folder.show import show
+from speechrows.rows.tasks import TASKS
+from speechrows.sidecar.columns import COLUMN_OF
+from speechrows.validation.validate import validate
 
 CELLS = [(builder, config.name) for builder in BUILDERS for config in load_builder(builder).BUILDER_CONFIGS]
 KIND_OF = {"answer": lambda task: task.name, "codes": lambda _: "mimi", "units": lambda _: "units"}

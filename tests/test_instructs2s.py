@@ -17,23 +17,23 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from build_process import start
-from building import build_rows
-from building import published_files
-from building import read_rows
-from building import read_skipped
 from huggingface_hub import HfApi
-from mini_hub import MiniHub
-from synthetic import wav
-from test_ways_in import plain
+from toys.build_process import start
+from toys.building import build_rows
+from toys.building import plain
+from toys.building import published_files
+from toys.building import read_rows
+from toys.building import read_skipped
+from toys.corpus import wav
+from toys.mini_hub import MiniHub
 
 import instructs2s_ttt
 from instructs2s_ttt import InstructS2STTT
-from speechrows.corpus import Corpus
+from speechrows.corpora.folder import Corpus
 from speechrows.errors import UsageError
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
-from speechrows.validate import validate
+from speechrows.validation.validate import validate
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "instructs2s-200k"
 JSON = "instruct_en_200k_data_cosy2.json"

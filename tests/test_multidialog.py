@@ -18,21 +18,21 @@ from typing import Any
 
 import fsspec
 import pytest
-from build_process import start
-from building import build_rows
-from building import published_files
-from building import read_rows
-from building import read_skipped
-from conftest import SAMPLES
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import wav
-from toys import FEW
+from toys.build_process import start
+from toys.building import build_rows
+from toys.building import published_files
+from toys.building import read_rows
+from toys.building import read_skipped
+from toys.corpus import wav
+from toys.samples import SAMPLES
+from toys.text import FEW
 
 import multidialog_ttt
-from speechrows.configs import task_of
-from speechrows.corpus import Corpus
+from speechrows.corpora.folder import Corpus
 from speechrows.errors import UsageError
+from speechrows.rows.curriculum import task_of
 from speechrows.types import Dialogue
 from speechrows.types import Reason
 from speechrows.types import Unit
@@ -668,7 +668,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import multidialog_ttt
-from speechrows.corpus import Corpus
+from speechrows.corpora.folder import Corpus
 corpus = Corpus.open(sys.argv[1])
 _, units = multidialog_ttt.list_units(corpus, corpus.list())
 number = sum(len(one.turns) for one in multidialog_ttt.read_dialogues(corpus, units))

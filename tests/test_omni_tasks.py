@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from building import build_rows
-from building import read_rows
-from building import read_skipped
-from conftest import SAMPLES
+from toys.building import build_rows
+from toys.building import read_rows
+from toys.building import read_skipped
+from toys.samples import SAMPLES
 
 import omni_tasks
 from omni_tasks import CONFIGS
@@ -27,16 +27,16 @@ from omni_tasks import OmniConfig
 from omni_tasks import OmniTasks
 from omni_tasks import list_units
 from omni_tasks import read_dialogues
-from speechrows import parquet
-from speechrows.build.plan import plan_shards
-from speechrows.corpus import Corpus
+from speechrows.builds.sharding import plan_shards
+from speechrows.corpora import parquet
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.traits import normalise
 from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
-from speechrows.generated.columns import RECIPE
-from speechrows.generated.columns import schema_of
-from speechrows.rows import split_of
-from speechrows.traits import normalise
+from speechrows.rows.rows import split_of
+from speechrows.sidecar.columns import RECIPE
+from speechrows.sidecar.columns import schema_of
 from speechrows.types import Dialogue
 from speechrows.types import Rule
 from speechrows.types import UnreadableFile

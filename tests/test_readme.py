@@ -3,14 +3,14 @@
 import re
 from pathlib import Path
 
-from building import build_rows
-from conftest import XTTS
 from huggingface_hub import DatasetCard
-from mini_hub import MiniHub
+from toys.building import build_rows
+from toys.mini_hub import MiniHub
+from toys.samples import XTTS
 
-from speechrows.builder import load_builder
+from speechrows.builder.builder import load_builder
 from speechrows.cli import BUILDERS
-from speechrows.show import show
+from speechrows.folder.show import show
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import torch
 from accelerate.utils import is_trackio_available
-from building import build_rows
-from building import made_up
-from building import read_rows
-from conftest import SAMPLE_OF
-from conftest import XTTS
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toys.building import build_rows
+from toys.building import made_up
+from toys.building import read_rows
+from toys.samples import SAMPLE_OF
+from toys.samples import XTTS
 
 import speechrows
 import train

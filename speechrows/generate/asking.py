@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from speechrows import traits
+from speechrows.corpora import traits
 from speechrows.generate.clip import SourceClip
 
 TIMES_AGAIN = 3  # that an answer which can not be kept is asked for again

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from dataclasses import field
 
-from speechrows.clips import ClipBuffer
-from speechrows.corpus import Corpus
+from speechrows.corpora.clip_buffer import ClipBuffer
+from speechrows.corpora.folder import Corpus
 from speechrows.errors import BadClipError
 from speechrows.types import AudioRef
 from speechrows.types import Reason

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from speechrows.tasks import SIFT
+from speechrows.rows.tasks import SIFT
 
 
 def add_generate(commands: Any) -> None:

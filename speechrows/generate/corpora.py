@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from speechrows.build.pipeline import fetched
-from speechrows.builder import SpeechBuilder
-from speechrows.builder import load_builder
-from speechrows.corpus import Corpus
+from speechrows.builder.builder import SpeechBuilder
+from speechrows.builder.builder import load_builder
+from speechrows.builder.config import flags_of
+from speechrows.builds.pipeline import fetched
+from speechrows.corpora.folder import Corpus
 from speechrows.errors import UsageError
 from speechrows.generate.clip import LazyAudio
 from speechrows.generate.clip import SourceClip
-from speechrows.options import flags_of
 from speechrows.types import Dialogue
 from speechrows.types import Unit
 

@@ -30,7 +30,7 @@ from speechrows.generate.asking import prompt_of
 from speechrows.generate.source import Source
 from speechrows.generate.source import SourceClip
 from speechrows.generate.store import Store
-from speechrows.generated import Generated
+from speechrows.sidecar.join import Generated
 
 _WAITING = 1 << 16  # clips that may wait for an answer, most of them for the same
 

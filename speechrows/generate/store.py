@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.generated.columns import COLUMN_OF
-from speechrows.generated.columns import RECIPE
-from speechrows.generated.columns import read_recipe
-from speechrows.generated.columns import schema_of
+from speechrows.sidecar.columns import COLUMN_OF
+from speechrows.sidecar.columns import RECIPE
+from speechrows.sidecar.columns import read_recipe
+from speechrows.sidecar.columns import schema_of
 from speechrows.types import Int16
 from speechrows.types import Int32
 

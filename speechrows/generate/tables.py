@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from speechrows import traits
-from speechrows.corpus import Corpus
+from speechrows.corpora import traits
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.parquet import BrokenFileError
+from speechrows.corpora.parquet import opened
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.generate.clip import LazyAudio
 from speechrows.generate.clip import SourceClip
-from speechrows.parquet import BrokenFileError
-from speechrows.parquet import opened
 from speechrows.types import TRAITS
 from speechrows.types import AudioRef
 from speechrows.types import Traits

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speechrows.errors import UsageError
-from speechrows.layout import RowsFolder
+from speechrows.folder.rows_folder import RowsFolder
 
 TASK = "usdm"
 _ROWS_AT_ONCE = 256

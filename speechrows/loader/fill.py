@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from speechrows.layout import RowsFolder
-from speechrows.loader.index import Index
-from speechrows.loader.plan import PlanOptions
-from speechrows.loader.plan import plan_epoch
+from speechrows.folder.index import Index
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.loader.plan.epoch import plan_epoch
+from speechrows.loader.plan.values import PlanOptions
+from speechrows.loader.plan_rows import plan_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ def fills(address: str, *, context: int, mode: Literal["pack", "lanes"]) -> list
     found: list[Fill] = []
     for config, splits in folder.configs().items():
         for split in splits:
-            plan = plan_epoch(Index.open(folder, config, split).plan_rows(), options)
+            plan = plan_epoch(plan_rows(Index.open(folder, config, split)), options)
             found.append(
                 Fill(config=config, split=split, steps=len(plan), fill=plan.fill, dropped=plan.num_dropped)
             )

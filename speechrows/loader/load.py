@@ -8,26 +8,26 @@ from functools import partial
 
 import torch
 
-from speechrows import tokenizers
 from speechrows.codec import parse_rate
 from speechrows.errors import UsageError
-from speechrows.loader.collate import Collator
+from speechrows.folder.index import Index
 from speechrows.loader.collate.augment import Augment
-from speechrows.loader.index import Index
+from speechrows.loader.collate.collator import Collator
 from speechrows.loader.loader import Loader
-from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan.values import CloseOn
 from speechrows.loader.plan.values import Mode
+from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import TooLong
 from speechrows.loader.read.remote import WINDOW_BYTES
+from speechrows.loader.read.row_store import RowTexts
 from speechrows.loader.read.rowgroup import read_row_group
 from speechrows.loader.read.sources import open_clips
 from speechrows.loader.read.stream import Stream
 from speechrows.loader.read.stream import pageable
-from speechrows.loader.read.texts import RowTexts
-from speechrows.loader.render import Rendering
-from speechrows.loader.render import rendered
-from speechrows.tokenizers import fingerprint
+from speechrows.loader.retokenize import Rendering
+from speechrows.loader.retokenize import rendered
+from speechrows.text import tokenizers
+from speechrows.text.tokenizers import fingerprint
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Int16
 

@@ -16,17 +16,18 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import UsageError
+from speechrows.folder.index import Index
 from speechrows.loader.batch import Batch
-from speechrows.loader.collate import Collator
-from speechrows.loader.index import Index
-from speechrows.loader.plan import MicroBatch
-from speechrows.loader.plan import Plan
-from speechrows.loader.plan import PlanOptions
-from speechrows.loader.plan import plan_epoch
+from speechrows.loader.collate.collator import Collator
+from speechrows.loader.plan.epoch import plan_epoch
+from speechrows.loader.plan.values import MicroBatch
+from speechrows.loader.plan.values import Plan
+from speechrows.loader.plan.values import PlanOptions
+from speechrows.loader.plan_rows import plan_rows
 from speechrows.loader.ragged import Ragged
 from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.stream import Stream
-from speechrows.tasks import TASKS
+from speechrows.rows.tasks import TASKS
 
 _STATE = (
     "path", "revision", "config", "split", "options", "epoch", "step", "micro_batch", "digest", "rows",
@@ -75,7 +76,7 @@ class Loader:
         return self._plan
 
     def _planned(self, options: PlanOptions, epoch: int) -> Plan:
-        rows = self.index.plan_rows(windowed=options.window_bytes is not None)
+        rows = plan_rows(self.index, windowed=options.window_bytes is not None)
         return plan_epoch(rows, options, epoch=epoch, name=self.index.row_id)
 
     @property

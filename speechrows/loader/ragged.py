@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from speechrows.loader.plan import MicroBatch
+from speechrows.loader.plan.values import MicroBatch
 from speechrows.types import Int16
 from speechrows.types import Int32
 

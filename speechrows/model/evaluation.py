@@ -19,7 +19,7 @@ from speechrows.loader.batch import Batch
 from speechrows.loader.loader import Loader
 from speechrows.model.lanes import Lanes
 from speechrows.model.speech_lm import SpeechLM
-from speechrows.tasks import TASKS
+from speechrows.rows.tasks import TASKS
 from speechrows.types import IGNORE_INDEX
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from speechrows.layout import index_path
+from speechrows.folder.layout import index_path
 from speechrows.preview.rows import Int64
 from speechrows.preview.rows import Library
 from speechrows.preview.rows import View

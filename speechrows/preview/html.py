@@ -30,8 +30,8 @@ from speechrows.preview.tokens import KINDS
 from speechrows.preview.tokens import MAX_PIECES
 from speechrows.preview.tokens import counts
 from speechrows.preview.tokens import pieces
-from speechrows.schema import AUDIO_COLUMNS
-from speechrows.tasks import TASKS
+from speechrows.rows.schema import AUDIO_COLUMNS
+from speechrows.rows.tasks import TASKS
 from speechrows.types import TRAITS
 
 _UNSHOWN = ("input_ids", "labels", "codec_targets")  # as a column: there are pictures of them

@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerFast
 
-from speechrows import tokenizers
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.layout import RowsFolder
-from speechrows.loader.index import Index
-from speechrows.schema import ARROW_SCHEMA
-from speechrows.schema import AUDIO_COLUMNS
+from speechrows.folder.index import Index
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.rows.schema import ARROW_SCHEMA
+from speechrows.rows.schema import AUDIO_COLUMNS
+from speechrows.text import tokenizers
 
 Int64 = npt.NDArray[np.int64]
 

@@ -20,7 +20,7 @@ from speechrows.preview import decode
 from speechrows.preview.rows import Library
 from speechrows.preview.rows import View
 from speechrows.preview.rows import media_type
-from speechrows.schema import AUDIO_COLUMNS
+from speechrows.rows.schema import AUDIO_COLUMNS
 
 _CLIP, _DECODED = "speechrows/clip", "speechrows/decoded"
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speechrows.layout import SKIPPED
-from speechrows.loader.read.placeholders import Placeholders
+from speechrows.folder.layout import SKIPPED
+from speechrows.folder.placeholders import Placeholders
 from speechrows.preview import find
 from speechrows.preview.html import duration
 from speechrows.preview.html import render

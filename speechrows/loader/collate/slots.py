@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from speechrows.budget import padded_length
-from speechrows.loader.plan import PlanOptions
 from speechrows.loader.plan.order import Int64
+from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.ragged import Ragged
+from speechrows.rows.curriculum import padded_length
 from speechrows.types import IGNORE_INDEX
 
 

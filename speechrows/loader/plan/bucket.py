@@ -10,8 +10,8 @@ from speechrows.loader.plan.order import OF_ROWS
 from speechrows.loader.plan.order import Int64
 from speechrows.loader.plan.order import shuffled
 from speechrows.loader.plan.order import stable_argsort
-from speechrows.loader.plan.units import Name
-from speechrows.loader.plan.units import without_too_long
+from speechrows.loader.plan.segments import Name
+from speechrows.loader.plan.segments import without_too_long
 from speechrows.loader.plan.values import Plan
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import PlanRows

@@ -9,10 +9,10 @@ Pads past the context are left out: the step ends there, and the next begins wit
 import numpy as np
 
 from speechrows.loader.plan.order import Int64
-from speechrows.loader.plan.units import Name
-from speechrows.loader.plan.units import Stream
-from speechrows.loader.plan.units import draw
-from speechrows.loader.plan.units import stream
+from speechrows.loader.plan.segments import Name
+from speechrows.loader.plan.segments import Stream
+from speechrows.loader.plan.segments import draw
+from speechrows.loader.plan.segments import stream
 from speechrows.loader.plan.values import Plan
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import PlanRows

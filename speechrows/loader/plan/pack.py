@@ -13,10 +13,10 @@ from speechrows.loader.plan.order import OF_GROUPS
 from speechrows.loader.plan.order import Int64
 from speechrows.loader.plan.order import shuffled
 from speechrows.loader.plan.order import stable_argsort
-from speechrows.loader.plan.units import Name
-from speechrows.loader.plan.units import Units
-from speechrows.loader.plan.units import draw
-from speechrows.loader.plan.units import stream
+from speechrows.loader.plan.segments import Name
+from speechrows.loader.plan.segments import Units
+from speechrows.loader.plan.segments import draw
+from speechrows.loader.plan.segments import stream
 from speechrows.loader.plan.values import Plan
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import PlanRows

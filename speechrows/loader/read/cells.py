@@ -2,8 +2,8 @@
 
 from speechrows.errors import BadClipError
 from speechrows.errors import ShortfallError
-from speechrows.loader.index import Index
-from speechrows.loader.read.clips import to_samples
+from speechrows.folder.index import Index
+from speechrows.loader.read.pcm import to_samples
 from speechrows.loader.read.rowgroup import AGAIN
 from speechrows.types import Int16
 from speechrows.types import Reason

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from speechrows.loader.index import Index
-from speechrows.loader.plan import MicroBatch
+from speechrows.folder.index import Index
+from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
 from speechrows.loader.read.cells import cell_samples
-from speechrows.loader.read.clips import LONGEST_HEAD
-from speechrows.loader.read.clips import Bools
-from speechrows.loader.read.clips import are_plain
-from speechrows.loader.read.clips import may_be_plain
+from speechrows.loader.read.pcm import LONGEST_HEAD
+from speechrows.loader.read.pcm import Bools
+from speechrows.loader.read.pcm import are_plain
+from speechrows.loader.read.pcm import may_be_plain
 from speechrows.types import Int16
 from speechrows.types import Int32
 

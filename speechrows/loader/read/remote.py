@@ -20,12 +20,12 @@ import numpy as np
 
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import StoreError
-from speechrows.layout import LOG_IN
-from speechrows.layout import is_refusal
-from speechrows.loader.index import Index
-from speechrows.loader.plan import MicroBatch
+from speechrows.folder.index import Index
+from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
-from speechrows.patience import asked_again
+from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import is_refusal
+from speechrows.storage.retry import asked_again
 from speechrows.types import Int32
 
 WINDOW_BYTES = 512 << 20

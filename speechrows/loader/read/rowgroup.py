@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
-from speechrows.loader.index import Index
+from speechrows.folder.index import Index
 from speechrows.loader.read.records import Texts
 from speechrows.types import Int16
 from speechrows.types import Int32

@@ -8,11 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
-from speechrows.loader.index import Index
-from speechrows.loader.plan import MicroBatch
+from speechrows.folder.index import Index
+from speechrows.folder.placeholders import Placeholders
+from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import cell_samples
 from speechrows.loader.read.local import LocalClips
-from speechrows.loader.read.placeholders import Placeholders
 from speechrows.loader.read.remote import WINDOW_BYTES
 from speechrows.loader.read.remote import ClipBytes
 from speechrows.loader.read.remote import RemoteClips

@@ -13,13 +13,13 @@ from itertools import islice
 import numpy as np
 
 from speechrows.errors import UsageError
-from speechrows.loader.index import Index
-from speechrows.loader.plan import MicroBatch
+from speechrows.folder.index import Index
+from speechrows.folder.placeholders import Placeholders
+from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.ragged import Ragged
-from speechrows.loader.read.placeholders import Placeholders
+from speechrows.loader.read.row_store import RowTexts
 from speechrows.loader.read.sources import ClipSource
 from speechrows.loader.read.sources import open_clips
-from speechrows.loader.read.texts import RowTexts
 from speechrows.types import Int16
 
 Allocate = Callable[[int], Int16]  # samples -> int16 [S]

@@ -1,1 +1,0 @@
-"""Building: a map over shards. Read dialogues, make rows, write tables; who drives it varies."""

@@ -1,0 +1,117 @@
+"""What a person chooses about rows: a builder's config, whose fields are the flags of `speechrows build`."""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import fields
+from typing import Any
+from typing import ClassVar
+
+import datasets
+from transformers import PreTrainedTokenizerFast
+
+from speechrows.codec import parse_rate
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.folder import Entry
+from speechrows.corpora.folder import listing_digest
+from speechrows.errors import UsageError
+from speechrows.sidecar.join import Generated
+from speechrows.text import tokenizers
+from speechrows.text.chat import DEFAULT_DATE
+
+ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
+
+
+def flag(default: Any, text: str, name: str | None = None) -> Any:
+    """A field of a config that is a flag of `speechrows build`, with its help.
+
+    The flag has the field's name, or another; a tuple is a flag that may be given several times.
+    """
+    return field(default=default, metadata={"help": text, "flag": name})
+
+
+@dataclass
+class SpeechConfig(datasets.BuilderConfig):
+    """What a person chooses about rows. Each field is a flag of `speechrows build`."""
+
+    version: datasets.Version | str | None = datasets.Version(ROW_VERSION)  # noqa: RUF009
+    source: str | None = flag(None, "the Hub repository that is read when there is no --data-dir")
+    tokenizer: str | None = flag(None, "a Hub repository or a folder; without one, one token a byte")
+    audio_tokens_per_second: str = flag("12.5", "placeholders a second of audio")
+    validation_fraction: float = flag(0.0, "share of train that becomes validation, by a stable hash")
+    date: str = flag(DEFAULT_DATE.isoformat(), "the date that chat templates write")
+    generated: Sequence[str] = flag((), "a folder that `speechrows generate` made, to join", "--with")
+
+    EXTRA_TOKENS: ClassVar[tuple[str, ...]] = ()  # special tokens that this builder's rows are written with
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        """The name of this config's cache: it changes with the corpus and the tokenizer.
+
+        datasets itself would hash the name of data_dir, and return yesterday's rows for today's files.
+        """
+        self.check()
+        told = super().create_config_id(config_kwargs, custom_features)
+        joined = Generated.open(self.generated).digest() if self.generated else None
+        recipe = self.recipe(self.corpus().list(), self.open_tokenizer(), joined)
+        return f"{told}-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def check(self) -> None:
+        """Refuse values that make no rows.
+
+        Raises:
+            UsageError: which, what was found, what was expected.
+        """
+        parse_rate(self.audio_tokens_per_second)
+        if isinstance(self.generated, str):
+            raise UsageError(f"generated: found {self.generated!r}, expected a list of folders")
+        if not 0 <= self.validation_fraction < 1:
+            raise UsageError(f"validation fraction: found {self.validation_fraction}, expected from 0 to 1")
+        try:
+            self.date = datetime.date.fromisoformat(self.date).isoformat()
+        except ValueError:
+            raise UsageError(f"date: found {self.date!r}, expected a day such as 2024-07-26") from None
+
+    def open_tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer of this config's rows, with every token that they are written with."""
+        return tokenizers.open_tokenizer(self.tokenizer, self.EXTRA_TOKENS)
+
+    def recipe(
+        self, listing: list[Entry], tokenizer: PreTrainedTokenizerFast, joined: str | None
+    ) -> dict[str, Any]:
+        """Everything that decides the rows, by name, without paths of this machine.
+
+        `joined` is the digest of the generated columns that the rows hold, None where they hold none.
+        """
+        own = {
+            name: getattr(self, name) for name in flags_of(type(self)) if name not in ("source", "generated")
+        }
+        corpus = self.corpus()
+        return {
+            **own,
+            **({"generated": joined} if joined else {}),
+            **({"revision": corpus.revision} if corpus.revision else {}),
+            "row_version": ROW_VERSION,
+            "tokenizer": tokenizers.fingerprint(tokenizer),
+            "audio_tokens_per_second": str(parse_rate(self.audio_tokens_per_second)),
+            "corpus": corpus.label,
+            "listing": listing_digest(listing),
+        }
+
+    def corpus(self) -> Corpus:
+        """The corpus at data_dir, or the Hub repository `source`.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not (self.data_dir or (self.data_dir is None and self.source)):
+            raise UsageError("no data_dir; expected the corpus' folder, or hf://datasets/org/name")
+        return Corpus.open(str(self.data_dir) if self.data_dir else f"hf://datasets/{self.source}")
+
+
+def flags_of(config_class: type[SpeechConfig]) -> list[str]:
+    """The fields of a config that are its own choices, not datasets' bookkeeping."""
+    theirs = {field.name for field in fields(datasets.BuilderConfig)}
+    return [field.name for field in fields(config_class) if field.name not in theirs]

@@ -1,0 +1,170 @@
+"""Who drives a build: this process, or several that share nothing but the folder."""
+
+import functools
+import json
+import multiprocessing
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import Future
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_handle
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from speechrows.builds import state
+from speechrows.builds.pipeline import Pipeline
+from speechrows.builds.shard_writer import ShardFile
+from speechrows.builds.shard_writer import ShardWriter
+from speechrows.builds.shard_writer import finished_index
+from speechrows.errors import SpeechRowsError
+from speechrows.folder.layout import shard_path
+from speechrows.rows.ledger import Ledger
+from speechrows.storage.parquet_file import footer_digest
+from speechrows.types import Shard
+
+MakePipeline = Callable[[], Pipeline]
+Progress = Callable[[int], object]
+
+
+def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress) -> None:
+    """Build one shard and publish it; its commit file, written last, is what makes it count.
+
+    `progress` is called with how many of the shard's bytes are done since the last call.
+    """
+    task, tag = pipeline.spec.task.name, f"{os.getpid()}-{secrets.token_hex(4)}"
+    ledger, left = Ledger(), shard.num_bytes
+    writer = ShardWriter(state.temporary_folder(out), tag)
+    with ThreadPoolExecutor(1) as pool:  # one table is written while the next is made
+        writing: Future[None] | None = None
+        for place, table in pipeline.tables(shard, ledger, reuse=True):
+            if writing is not None:
+                writing.result()
+            writing = pool.submit(writer.write, place, table)
+            done = min(left, table.nbytes)  # rows weigh more than their clips, skipped ones nothing
+            left -= done
+            progress(done)
+        if writing is not None:
+            writing.result()
+    files = [
+        _publish_file(file, out, task, shard.number, number) for number, file in enumerate(writer.close())
+    ]
+    commit = {"files": files, "ledger": ledger.summary(), "lines": ledger.lines(task)}
+    state.write_text(state.commit_file(out, task, shard.number), json.dumps(commit), out)
+    progress(left)
+
+
+def _publish_file(file: ShardFile, out: Path, task: str, shard: int, number: int) -> dict[str, Any]:
+    """Rename a shard's file, and its part of the index, into place; what the commit says of it."""
+    path = shard_path(task, file.place.split, file.place.band, shard)
+    index = state.index_part(out, task, shard, number)
+    part = file.temporary.with_suffix(".index")
+    pq.write_table(finished_index(file, path), part)
+    told = {
+        "path": path,
+        "split": file.place.split,
+        "band": file.place.band,
+        "rows": file.num_rows,
+        "num_bytes": file.num_bytes,
+        "size": file.temporary.stat().st_size,
+        "footer_sha256": _digest(file.temporary),
+        "index": index.name,
+    }
+    state.publish(part, index)
+    state.publish(file.temporary, out / path)
+    return told
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return footer_digest(file)
+
+
+def run(
+    shards: Sequence[Shard],
+    pipeline: Pipeline,
+    make_pipeline: MakePipeline,
+    out: Path,
+    num_proc: int,
+    progress: Progress,
+) -> None:
+    """Build shards in this process with `pipeline`, or in `num_proc` others that make their own.
+
+    What is read as one stream is read by one process. A process that dies ends the build.
+    """
+    if num_proc <= 1 or len(shards) <= 1 or shards[0].units[0].in_stream:
+        for shard in shards:
+            build_shard(pipeline, shard, out, progress)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks, held
+    done = spawn.Value("q", 0)
+    with ProcessPoolExecutor(
+        min(num_proc, len(shards)), spawn, _start_worker, (make_pipeline, str(out), done)
+    ) as pool:
+        waiting: set[Future[None]] = set()
+        seen = 0
+        try:
+            waiting = {pool.submit(_work, shard) for shard in shards}
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+                now = int(done.get_obj().value)  # without its lock: a killed worker may hold that
+                progress(now - seen)
+                seen = now
+        except BrokenProcessPool as error:
+            raise SpeechRowsError(
+                f"{out}: a worker process died (killed, out of memory, or started by a script without "
+                '`if __name__ == "__main__":`). Run the same command again: finished shards are kept'
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_worker: tuple[MakePipeline, Path, Any] | None = None  # of a worker process, set once at its start
+
+
+def _start_worker(make_pipeline: MakePipeline, out: str, done: Any) -> None:
+    global _worker
+    _exit_with_parent()
+    state.share_lock(Path(out))
+    if not _parent().is_alive():  # else the next build may have started before this worker held the lock
+        os._exit(1)
+    _worker = functools.cache(make_pipeline), Path(out), done
+
+
+def _exit_with_parent() -> None:
+    """End this process as soon as the parent does: no orphan writes into the folder."""
+    sentinel = _parent().sentinel
+
+    def watch() -> None:
+        wait_for_handle([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _parent() -> Any:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    return parent
+
+
+def _work(shard: Shard) -> None:
+    assert _worker is not None
+    make_pipeline, out, done = _worker
+
+    def progress(num_bytes: int) -> None:
+        with done.get_lock():
+            done.value += num_bytes
+
+    build_shard(make_pipeline(), shard, out, progress)

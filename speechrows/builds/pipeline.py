@@ -1,0 +1,119 @@
+"""Dialogues in, tables out: the one path from a corpus to rows, whoever drives it."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from speechrows.builds.sharding import plan_shards
+from speechrows.corpora.clip_buffer import ClipBuffer
+from speechrows.corpora.folder import Corpus
+from speechrows.rows import schema
+from speechrows.rows.curriculum import band_of
+from speechrows.rows.ledger import Ledger
+from speechrows.rows.rows import Heard
+from speechrows.rows.rows import RowSpec
+from speechrows.rows.rows import hear
+from speechrows.rows.rows import split_of
+from speechrows.rows.rows import to_rows
+from speechrows.sidecar.join import Generated
+from speechrows.types import Dialogue
+from speechrows.types import Shard
+from speechrows.types import Unit
+from speechrows.types import UnreadableFile
+
+GROUP_BYTES = 40 << 20  # of audio a table, and so a row group: whole conversations, 32-64 MiB
+GROUP_ROWS = 8192  # where clips are tiny
+
+WINDOW_BYTES = 64 << 20  # of a remote corpus, fetched at once
+_TEXTS = (".json", ".jsonl", ".tsv", ".csv", ".txt")
+
+Reader = Callable[[Corpus, Iterable[Unit]], Iterator[Dialogue | UnreadableFile]]
+
+
+def fetched(corpus: Corpus, units: Sequence[Unit], *, audio: bool = True) -> Iterator[Unit]:
+    """Units whose files a remote corpus has at hand, fetched a window at a time; without `audio`, texts."""
+    for window in plan_shards(units, WINDOW_BYTES):
+        paths = [path for unit in window.units for path in unit.read_ahead]
+        corpus.fetch(path for path in paths if audio or path.endswith(_TEXTS))
+        yield from window.units
+
+
+class Destination(NamedTuple):
+    """Which files a row belongs to; `band` is None where the task has no bands."""
+
+    split: str
+    band: int | None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A corpus, how to read it, and what its rows are."""
+
+    corpus: Corpus
+    read: Reader
+    spec: RowSpec
+    generated: Generated | None = None
+
+    def tables(
+        self, shard: Shard, ledger: Ledger, *, split: str | None = None, reuse: bool = False
+    ) -> Iterator[tuple[Destination, pa.Table]]:
+        """The rows of a shard as tables of about GROUP_BYTES, counting every item in `ledger`.
+
+        `split` keeps to one split. With `reuse`, a table is valid only until the next but one is
+        asked for, so that it can be written meanwhile: its audio lies in one of two buffers, filled in turn.
+        """
+        buffer, other = (ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2)) for _ in range(2))
+        heard: list[Heard] = []
+        num_items = 0
+        for found in self.read(self.corpus, fetched(self.corpus, shard.units)):
+            ledger.files += 1
+            if isinstance(found, UnreadableFile):
+                ledger.unreadable.append(found)
+                continue
+            if split is not None and split_of(found, self.spec.validation_fraction) != split:
+                continue
+            if self.generated is not None:
+                found = self.generated.attach(found, self.spec.task)  # noqa: PLW2901
+            heard.append(hear(found, self.spec.task, buffer))
+            num_items += len(heard[-1].items)
+            if buffer.used >= GROUP_BYTES or num_items >= GROUP_ROWS:
+                yield from self._tables(heard, buffer, ledger)
+                heard, num_items = [], 0
+                if reuse:
+                    buffer, other = other, buffer
+                    buffer.rewind(0)
+                else:
+                    buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
+        yield from self._tables(heard, buffer, ledger)
+        ledger.check()
+
+    def _tables(
+        self, heard: Sequence[Heard], buffer: ClipBuffer, ledger: Ledger
+    ) -> Iterator[tuple[Destination, pa.Table]]:
+        rows, skipped, left_out = to_rows(heard, self.spec)
+        for one in heard:
+            ledger.items += len(one.items) + len(one.skipped) + len(one.left_out)
+            ledger.skipped += one.skipped
+            ledger.leave_out(one.left_out)
+        ledger.skipped += skipped
+        ledger.leave_out(left_out)
+        ledger.count_unknown(row.traits for row in rows)
+        ledger.rows += len(rows)
+        banded = self.spec.task.banded
+        places = [
+            Destination(row.split, band_of(row.conversation_tokens) if banded else None) for row in rows
+        ]
+        wanted = sorted(set(places))
+        table = schema.to_table(rows, buffer.array) if rows else None
+        for place in wanted:
+            assert table is not None
+            if len(wanted) == 1:
+                yield place, table
+            else:
+                yield place, table.filter(np.array([one == place for one in places]))

@@ -1,0 +1,208 @@
+"""Shard files: parquet written group by group, then measured so that any clip can be found.
+
+Audio columns are uncompressed and PLAIN, so a clip's bytes lie in the file as they are, behind
+four bytes of length. Where, is found after closing by looking for exactly that, from the last
+clip on: no parquet internals are needed.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from speechrows.builds.pipeline import Destination
+from speechrows.errors import SpeechRowsError
+from speechrows.rows import schema
+
+MIN_GROUP_BYTES = 32 << 20  # of audio; the last group of a file may have less
+MAX_GROUP_BYTES = 64 << 20  # a conversation is never divided, however large
+_AUDIO_BYTES = tuple(f"{column}.bytes" for column in schema.AUDIO_COLUMNS)
+_LONGEST_PAGE_HEADER = 1 << 16  # bytes, with the levels; some dozens as a rule
+_HEAD = 24  # bytes of a clip that are looked for; a WAV header's sizes are among them
+
+
+def _leaves(name: str, kind: pa.DataType) -> Iterator[str]:
+    """Parquet's names of the columns below a field."""
+    if pa.types.is_struct(kind):
+        for child in kind:
+            yield from _leaves(f"{name}.{child.name}", child.type)
+    elif pa.types.is_list(kind):
+        yield from _leaves(f"{name}.list.element", kind.value_type)
+    else:
+        yield name
+
+
+_LEAVES = [leaf for f in schema.ARROW_SCHEMA for leaf in _leaves(f.name, f.type)]
+_OTHERS = [leaf for leaf in _LEAVES if leaf not in _AUDIO_BYTES]
+_OPTIONS: dict[str, Any] = {
+    "compression": {leaf: "zstd" if leaf in _OTHERS else "none" for leaf in _LEAVES},
+    "use_dictionary": _OTHERS,
+    "write_statistics": _OTHERS,
+    "write_page_index": True,
+    "max_rows_per_page": 256,
+    "write_batch_size": 8,  # pages end between batches: about 1 MiB of clips, which fits a cache
+}
+
+
+@dataclass
+class ShardFile:
+    """One parquet file of a shard, at its temporary place until it is published."""
+
+    place: Destination
+    temporary: Path
+    writer: pq.ParquetWriter
+    num_rows: int = 0
+    num_bytes: int = 0
+    num_groups: int = 0
+    pending: list[pa.Table] = field(default_factory=list[pa.Table])
+    pending_bytes: int = 0
+    index: list[pa.Table] = field(default_factory=list[pa.Table])
+    heads: list[list[bytes]] = field(default_factory=list[list[bytes]])  # by row group
+
+
+class ShardWriter:
+    """The files of one shard, written under temporary names in `folder`."""
+
+    def __init__(self, folder: Path, tag: str) -> None:
+        self._folder = folder
+        self._tag = tag
+        self._files: dict[Destination, ShardFile] = {}
+
+    def write(self, place: Destination, table: pa.Table) -> None:
+        """Add a table: a row group of its own if it is large, else part of the next one."""
+        file = self._files.get(place) or self._open(place)
+        num_bytes = int(_row_bytes(table).sum())
+        if not file.pending and num_bytes >= MIN_GROUP_BYTES:
+            self._write_group(file, table)
+            return
+        if file.pending_bytes + num_bytes > MAX_GROUP_BYTES:
+            cut = _cut(table, MIN_GROUP_BYTES - file.pending_bytes)
+            if cut < len(table):
+                self.write(place, table[:cut])
+                self.write(place, table[cut:])
+                return
+        # A copy: the table may lie in a buffer that is filled again.
+        file.pending.append(table.take(np.arange(len(table))))
+        file.pending_bytes += num_bytes
+        if file.pending_bytes >= MIN_GROUP_BYTES:
+            self._flush(file)
+
+    def close(self) -> list[ShardFile]:
+        """Write what is pending and close every file."""
+        for file in self._files.values():
+            self._flush(file)
+            file.writer.close()
+        return sorted(self._files.values(), key=lambda file: file.place)
+
+    def _open(self, place: Destination) -> ShardFile:
+        name = f"{place.split}-{place.band or 0}-{self._tag}.parquet"
+        temporary = self._folder / name
+        writer = pq.ParquetWriter(temporary, schema.ARROW_SCHEMA, **_OPTIONS)
+        self._files[place] = ShardFile(place, temporary, writer)
+        return self._files[place]
+
+    def _flush(self, file: ShardFile) -> None:
+        if file.pending:
+            table = pa.concat_tables(file.pending)
+            file.pending, file.pending_bytes = [], 0
+            self._write_group(file, table)
+
+    def _write_group(self, file: ShardFile, table: pa.Table) -> None:
+        file.writer.write_table(table, row_group_size=len(table))
+        file.index.append(_index(table, file.num_groups))
+        clips: pa.ChunkedArray[Any] = pc.struct_field(table["audio"], "bytes")
+        file.heads.append([head for chunk in clips.chunks for head in _heads(chunk)])
+        file.num_rows += len(table)
+        file.num_bytes += table.nbytes
+        file.num_groups += 1
+
+
+def _row_bytes(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Bytes of audio by row."""
+    total = np.zeros(len(table), np.int64)
+    for column in schema.AUDIO_COLUMNS:
+        lengths: pa.ChunkedArray[Any] = pc.binary_length(pc.struct_field(table[column], "bytes"))
+        total += lengths.fill_null(pa.scalar(0, pa.int32())).to_numpy()
+    return total
+
+
+def _cut(table: pa.Table, num_bytes: int) -> int:
+    """How many rows, of whole conversations, it takes from the first to have so much audio."""
+    ids = table["conversation_id"].to_pylist()
+    row = int(np.searchsorted(np.cumsum(_row_bytes(table)), num_bytes)) + 1
+    while row < len(ids) and ids[row] == ids[row - 1]:
+        row += 1
+    return min(row, len(ids))
+
+
+def _heads(values: "pa.Array[Any]") -> list[bytes]:
+    """Length and first bytes of each clip, as they stand in the file."""
+    offsets = values.buffers()[1]
+    assert offsets is not None
+    ends = memoryview(offsets).cast("i")[values.offset : values.offset + len(values) + 1]
+    data = memoryview(values.buffers()[2] or b"")
+    return [
+        struct.pack("<I", stop - start) + bytes(data[start : min(stop, start + _HEAD)])
+        for start, stop in pairwise(ends.tolist())
+    ]
+
+
+INDEX_COLUMNS = (
+    "row_id", "conversation_id", "turn_number", "num_turns", "num_tokens",
+    "conversation_tokens", "sampling_rate", "num_samples",
+)  # fmt: skip
+
+
+def _index(table: pa.Table, group: int) -> pa.Table:
+    """What the index tells of a row group, all but the shard and the places in it."""
+    made = table.select(INDEX_COLUMNS).replace_schema_metadata(None)
+    made = made.append_column("padded_tokens", pc.list_value_length(table["input_ids"]))
+    made = made.append_column("row_group", pa.array([group] * len(table), pa.int32()))
+    lengths = pc.binary_length(pc.struct_field(table["audio"], "bytes"))
+    return made.append_column("audio_length", pc.cast(lengths, pa.int64()))
+
+
+def finished_index(file: ShardFile, path: str) -> pa.Table:
+    """The index lines of a closed file that will be published at `path`."""
+    table = pa.concat_tables(file.index)
+    offsets = pa.array(_offsets(file), pa.int64())
+    shard = pa.array([path] * len(table)).dictionary_encode()
+    return table.append_column("audio_offset", offsets).append_column("shard", shard)
+
+
+def _offsets(file: ShardFile) -> list[int]:
+    """Where each clip's bytes begin in a closed file."""
+    found: list[int] = []
+    metadata = pq.read_metadata(file.temporary)
+    with file.temporary.open("rb", buffering=0) as opened:  # a mapped file would count as memory
+        for group, heads in enumerate(file.heads):
+            at = metadata.row_group(group).column(_LEAVES.index("audio.bytes")).data_page_offset
+            for head in heads:
+                place = _find(opened.fileno(), head, at)
+                if place is None:
+                    raise SpeechRowsError(
+                        f"{file.temporary}: a clip's bytes are not where parquet's PLAIN encoding "
+                        "puts them; expected a pyarrow that writes them as they are"
+                    )
+                found.append(place + 4)
+                at = place + 4 + struct.unpack_from("<I", head)[0]
+    return found
+
+
+def _find(fd: int, head: bytes, at: int) -> int | None:
+    """The nearest place of `head` from `at` on: only a page's header stands between two clips."""
+    if os.pread(fd, len(head), at) == head:
+        return at
+    data = os.pread(fd, _LONGEST_PAGE_HEADER, at)
+    place = data.find(head)
+    return None if place < 0 else at + place

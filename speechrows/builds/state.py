@@ -1,0 +1,247 @@
+"""What a build remembers in its folder's .build: the lock, the recipe, a commit a shard.
+
+A shard's data and index are renamed into place, then its commit file is; everything published
+is merged from commits. So a build that is killed at any moment goes on from its last commit.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Generator
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechrows.errors import SpeechRowsError
+from speechrows.errors import UsageError
+from speechrows.folder.layout import CARD
+from speechrows.folder.layout import STATE
+from speechrows.folder.layout import TOKENIZER
+
+_ORPHANS_END_WITHIN = 10  # seconds after their parent's death; it takes them milliseconds
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_held: list[int] = []  # lock descriptors of this process, open until it ends
+
+
+class FullDiskError(SpeechRowsError):
+    """There is no room for what is built."""
+
+
+def temporary_folder(out: Path) -> Path:
+    """Where files are written before they are renamed into place."""
+    return out / STATE / "tmp"
+
+
+def recipe_file(out: Path) -> Path:
+    """What the folder holds: its builder, its tokenizer, and each task's fingerprint."""
+    return out / STATE / "recipe.json"
+
+
+def task_folder(out: Path, task: str) -> Path:
+    """Where a task's commits and parts of its index are."""
+    return out / STATE / task
+
+
+def commit_file(out: Path, task: str, shard: int) -> Path:
+    """The commit of a shard."""
+    return task_folder(out, task) / f"{shard:05d}.json"
+
+
+def index_part(out: Path, task: str, shard: int, number: int) -> Path:
+    """The index lines of one file of a shard."""
+    return task_folder(out, task) / f"{shard:05d}-{number}.parquet"
+
+
+def publish(temporary: Path, place: Path) -> None:
+    """Bring a finished file to disk and rename it into place.
+
+    A rename that a power cut undoes costs no promise: `finished` looks for what a commit names.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.replace(place)
+
+
+def replace_folder(temporary: Path, place: Path) -> None:
+    """Put a folder where another may be; for small ones that are made anew at every start."""
+    shutil.rmtree(place, ignore_errors=True)
+    temporary.replace(place)
+
+
+def write_text(place: Path, text: str, out: Path) -> None:
+    """Write a small file so that it is there whole or not at all."""
+    temporary = temporary_folder(out) / f"{os.getpid()}-{place.name}"
+    temporary.write_text(text, "utf-8")
+    publish(temporary, place)
+
+
+def commits(out: Path, task: str) -> list[dict[str, Any]]:
+    """The commits of a task, in shard order."""
+    files = sorted(task_folder(out, task).glob("*.json"))
+    return [json.loads(file.read_text("utf-8")) for file in files]
+
+
+def finished(out: Path, task: str, shard: int) -> bool:
+    """Whether a shard has its commit, and every file that the commit names."""
+    file = commit_file(out, task, shard)
+    if not file.exists():
+        return False
+    return all(
+        (out / one["path"]).is_file()
+        and (out / one["path"]).stat().st_size == one["size"]
+        and (file.parent / one["index"]).is_file()
+        for one in json.loads(file.read_text("utf-8"))["files"]
+    )
+
+
+@contextmanager
+def locked(out: Path) -> Generator[None]:
+    """Hold the folder for this build, which may use `temporary_folder` meanwhile.
+
+    There are two locks: the build's, and one that its workers share. A build takes the second
+    for a moment too: while an orphan of a killed build lives, the next one waits or is refused
+    rather than mixed in. (One lock for both would be let go when it is changed from the build's
+    alone to shared: flock does not do that in one step.)
+
+    Raises:
+        UsageError: another build holds it, or something else lies there.
+        FullDiskError: there was no room.
+    """
+    try:
+        _refuse_strangers(out)
+        _make(out / STATE)
+        with _lock(out, "lock"):
+            with _lock(out, "workers"):
+                pass
+            try:
+                if temporary_folder(out).exists():  # what a killed build left
+                    shutil.rmtree(temporary_folder(out))
+                temporary_folder(out).mkdir()
+                yield
+            finally:
+                shutil.rmtree(temporary_folder(out), ignore_errors=True)
+    except PermissionError as error:
+        raise UsageError(f"{error.filename or out}: {error.strerror}; mend its permissions") from error
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise FullDiskError(
+            f"{out}: no room to write ({error.strerror or error}). Make room, or raise the quota, and run "
+            "the same command again: finished shards are kept"
+        ) from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{folder}: can not be made ({error.strerror}); give another folder") from error
+
+
+def _refuse_strangers(out: Path) -> None:
+    if set(str(out)) & set("*?[]"):
+        raise UsageError(f"{out}: datasets takes * ? [ ] for a pattern; give a folder without them")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; expected a folder, or a name for a new one")
+    strangers = sorted(path.name for path in out.glob("[!.]*"))
+    if strangers and not recipe_file(out).exists():
+        raise UsageError(
+            f"{out}: holds {', '.join(strangers[:3])}, which no build wrote; give an empty folder"
+        )
+
+
+@contextmanager
+def _lock(out: Path, name: str) -> Generator[None]:
+    fd = os.open(out / STATE / name, os.O_RDWR | os.O_CREAT)
+    deadline = time.monotonic() + _ORPHANS_END_WITHIN
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UsageError(f"{out}: another build is writing here; wait for it to end") from None
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(fd)
+
+
+def share_lock(out: Path) -> None:
+    """Hold the folder as a worker, until this process ends.
+
+    The caller then looks whether its parent lives: from there on no other build can start.
+
+    Raises:
+        UsageError: another build has taken the folder since.
+    """
+    fd = os.open(out / STATE / "workers", os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"{out}: another build is writing here") from None
+    _held.append(fd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a build would write into a folder: `recipe` is all that decides the rows, by name."""
+
+    builder: str
+    tokenizer: str  # its fingerprint
+    task: str
+    recipe: Mapping[str, Any]
+
+
+def claim(out: Path, mine: Claim, *, overwrite: bool) -> None:
+    """Write into the folder what is built here, or refuse a folder that holds something else.
+
+    Raises:
+        UsageError: the folder holds another builder, another tokenizer, the same task under
+            another recipe (without `overwrite`).
+    """
+    file = recipe_file(out)
+    held: dict[str, Any] = {"builder": mine.builder, "tokenizer": mine.tokenizer, "tasks": {}}
+    if file.exists():
+        held = json.loads(file.read_text("utf-8"))
+    _refuse_another(out, held, mine, overwrite=overwrite)
+    is_another = held["tokenizer"] != mine.tokenizer or held["tasks"].get(mine.task) != mine.recipe
+    if overwrite and is_another and mine.task in held["tasks"]:  # the same build goes on where it was
+        (out / CARD).unlink(missing_ok=True)
+        for folder in (f"{STATE}/{mine.task}", f"data/{mine.task}", f"index/{mine.task}"):
+            shutil.rmtree(out / folder, ignore_errors=True)
+    if held["tokenizer"] != mine.tokenizer:  # a build that is killed next must not go on with the old one
+        shutil.rmtree(out / TOKENIZER, ignore_errors=True)
+    held["tokenizer"] = mine.tokenizer
+    held["tasks"][mine.task] = mine.recipe
+    write_text(file, json.dumps(held, indent=1, sort_keys=True), out)
+
+
+def _refuse_another(out: Path, held: Mapping[str, Any], mine: Claim, *, overwrite: bool) -> None:
+    if held["builder"] != mine.builder:
+        raise UsageError(f"{out}: holds {held['builder']}, not {mine.builder}; give another folder")
+    others = [name for name in held["tasks"] if name != mine.task]
+    if held["tokenizer"] != mine.tokenizer and held["tasks"] and (others or not overwrite):
+        raise UsageError(
+            f"{out}: its {', '.join(held['tasks'])} rows were made with tokenizer "
+            f"{held['tokenizer'][:12]}, this one is {mine.tokenizer[:12]}; a folder holds one. Give another "
+            "folder" + ("" if others else ", or --overwrite")
+        )
+    before, now = held["tasks"].get(mine.task, mine.recipe), mine.recipe
+    if before != now and not overwrite:
+        changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        differences = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in changed)
+        raise UsageError(
+            f"{out}: holds {mine.task} rows of another build ({differences}). Give another folder, "
+            "or --overwrite"
+        )

@@ -1,0 +1,221 @@
+"""The dataset card, README.md of a built folder: written last, from what exists.
+
+Its YAML is what `load_dataset` and the viewer read. Patterns name whole folders that hold
+files: a dead pattern alone makes datasets raise, overlapping ones double rows silently.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetInfo
+from datasets import SplitDict
+from datasets import SplitInfo
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCardData
+from transformers import PreTrainedTokenizerFast
+
+from speechrows.card import figures
+from speechrows.card import pictures
+from speechrows.card import prose
+from speechrows.card.example import example
+from speechrows.card.prose import About
+from speechrows.folder.layout import shard_folder
+from speechrows.rows import schema
+from speechrows.rows.curriculum import bands_of
+from speechrows.rows.curriculum import configs_of
+from speechrows.rows.tasks import TASKS
+
+__all__ = ["PICTURES", "About", "Built", "describe"]
+
+PICTURES = "assets"  # the folder of a task's pictures is below it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A task that a folder holds: its shards' commits, its ledger's summary, what decided its rows."""
+
+    commits: Sequence[Mapping[str, Any]]
+    ledger: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+
+    @property
+    def files(self) -> list[Mapping[str, Any]]:
+        """Of all shards, in order."""
+        return [file for commit in self.commits for file in commit["files"]]
+
+    @property
+    def first(self) -> str:
+        """The path of the first shard, of train where there is one."""
+        return min(self.files, key=lambda file: (_train_first(file["split"]), file["path"]))["path"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    """A split of a config: its folders, in order, and their sums."""
+
+    name: str
+    folders: tuple[str, ...]
+    rows: int
+    num_bytes: int
+    size: int
+    hours: float
+    conversations: int
+
+
+def describe(
+    out: Path,
+    builder: str,
+    about: About,
+    tasks: Mapping[str, Built],
+    unions: Mapping[str, Sequence[str]],
+    tokenizer: PreTrainedTokenizerFast,
+) -> tuple[str, dict[str, bytes]]:
+    """The card of a folder with these tasks, and its pictures by path.
+
+    `unions` are configs that show several tasks; they are there once two of these are.
+    """
+    ordered = {name: tasks[name] for name in TASKS if name in tasks}
+    measured = {name: _measure(out, name, built) for name, built in ordered.items()}
+    configs = {
+        config: splits
+        for name, built in ordered.items()
+        for config in configs_of(TASKS[name])
+        if (splits := _splits(name, config, built, measured[name]))
+    }
+    for union, names in unions.items():
+        parts = [configs[name] for name in names if name in configs]
+        if len(parts) > 1:
+            configs[union] = _union(parts)
+    drawn = {
+        f"{PICTURES}/{name}/{picture}": data
+        for name, built in ordered.items()
+        for picture, data in _draw(out, built, measured[name]).items()
+    }
+    stories = {
+        name: prose.Story(
+            ledger=built.ledger,
+            recipe=built.recipe,
+            pictures=[path for path in drawn if path.startswith(f"{PICTURES}/{name}/")],
+        )
+        for name, built in ordered.items()
+    }
+    row = example(out / next(iter(ordered.values())).first, tokenizer)
+    body = prose.write(builder, about, _lines(configs), stories, row)
+    return f"---\n{_front_matter(builder, about, configs)}\n---\n\n{body}", drawn
+
+
+def _measure(out: Path, task: str, built: Built) -> dict[str, figures.Measured]:
+    names = sorted({file["split"] for file in built.files})
+    return {name: figures.measure(out, task, name) for name in names}
+
+
+def _draw(out: Path, built: Built, measured: Mapping[str, figures.Measured]) -> dict[str, bytes]:
+    emotions = figures.emotions(out, [file["path"] for file in built.files])
+    return pictures.draw(figures.join(list(measured.values())), emotions)
+
+
+def _splits(task: str, config: str, built: Built, measured: Mapping[str, figures.Measured]) -> list[_Split]:
+    files = built.files
+    if TASKS[task].banded:
+        files = [file for file in files if file["band"] in bands_of(config)]
+    splits: list[_Split] = []
+    for name in sorted({file["split"] for file in files}, key=_train_first):
+        mine = [file for file in files if file["split"] == name]
+        bands = sorted({file["band"] for file in mine})
+        hours, conversations = measured[name].sums(config)
+        splits.append(
+            _Split(
+                name=name,
+                folders=tuple(shard_folder(task, name, band) for band in bands),
+                rows=sum(file["rows"] for file in mine),
+                num_bytes=sum(file["num_bytes"] for file in mine),
+                size=sum(file["size"] for file in mine),
+                hours=hours,
+                conversations=conversations,
+            )
+        )
+    return splits
+
+
+def _train_first(split: str) -> tuple[bool, str]:
+    return split != "train", split
+
+
+def _union(parts: Sequence[Sequence[_Split]]) -> list[_Split]:
+    """The splits of several configs as one config's: each row once."""
+    names = sorted({split.name for part in parts for split in part}, key=_train_first)
+    mine = {name: [split for part in parts for split in part if split.name == name] for name in names}
+    return [
+        _Split(
+            name=name,
+            folders=tuple(folder for split in splits for folder in split.folders),
+            rows=sum(split.rows for split in splits),
+            num_bytes=sum(split.num_bytes for split in splits),
+            size=sum(split.size for split in splits),
+            hours=sum(split.hours for split in splits),
+            conversations=sum(split.conversations for split in splits),
+        )
+        for name, splits in mine.items()
+    ]
+
+
+def _lines(configs: Mapping[str, Sequence[_Split]]) -> list[prose.Line]:
+    return [
+        prose.Line(
+            config=config,
+            split=split.name,
+            rows=split.rows,
+            conversations=split.conversations,
+            hours=split.hours,
+            num_bytes=split.num_bytes,
+        )
+        for config, splits in configs.items()
+        for split in splits
+    ]
+
+
+def _front_matter(builder: str, about: About, configs: Mapping[str, Sequence[_Split]]) -> str:
+    infos: dict[str, DatasetInfo] = {}
+    for config, splits in configs.items():
+        sums = SplitDict()
+        for split in splits:
+            sums.add(SplitInfo(split.name, num_bytes=split.num_bytes, num_examples=split.rows))
+        infos[config] = DatasetInfo(
+            features=schema.FEATURES,
+            config_name=config,
+            splits=sums,
+            download_size=sum(split.size for split in splits),
+            dataset_size=sum(split.num_bytes for split in splits),
+        )
+    rows = max(sum(split.rows for split in splits) for splits in configs.values())
+    data = DatasetCardData(
+        pretty_name=f"{about.title} ({builder})",
+        license=about.licence,
+        language=list(about.languages),
+        task_categories=["automatic-speech-recognition", "audio-text-to-text"],
+        tags=["speechrows", "audio", "speech", "dialogue"],
+        size_categories=[_size_category(rows)],
+        configs=[
+            {
+                "config_name": config,
+                "data_files": [
+                    {"split": split.name, "path": [f"{folder}/*.parquet" for folder in split.folders]}
+                    for split in splits
+                ],
+                **({"default": True} if i == 0 else {}),
+            }
+            for i, (config, splits) in enumerate(configs.items())
+        ],
+    )
+    DatasetInfosDict(infos).to_dataset_card_data(data)
+    return data.to_yaml().strip()
+
+
+def _size_category(rows: int) -> str:
+    limits = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+    return next(
+        (name for limit, name in limits if rows < limit), "1M<n<10M" if rows < 10**7 else "10M<n<100M"
+    )

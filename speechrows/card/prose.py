@@ -1,0 +1,193 @@
+"""The card's prose: Markdown of facts. What comes out of a corpus stands in fences, never as markup.
+
+All of it lies between two marks: what a person writes before or behind them is kept when the
+card is published again.
+"""
+
+import math
+import re
+import shlex
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from speechrows.card.columns import ASKED
+from speechrows.card.columns import COLUMNS
+from speechrows.rows.curriculum import STAGE_LIMITS
+from speechrows.rows.ledger import MAX_SKIPPED
+from speechrows.rows.ledger import describe
+from speechrows.rows.ledger import faulty_share
+
+BEGIN, END = "<!-- speechrows:begin -->", "<!-- speechrows:end -->"
+_NO_FLAGS = (
+    "row_version",
+    "tokenizer",
+    "corpus",
+    "revision",
+    "listing",
+    "shard_bytes",
+    "source",
+    "generated",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a corpus is and under which licence: text of its cards, beside its reader."""
+
+    title: str
+    summary: str
+    licence: str  # an identifier the Hub knows
+    licence_note: str
+    homepage: str
+    citation: str
+    languages: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A line of the card's table: a split of a config."""
+
+    config: str
+    split: str
+    rows: int
+    conversations: int
+    hours: float
+    num_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Story:
+    """What is told of a task: what became of its items, what decided its rows, its pictures."""
+
+    ledger: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    pictures: Sequence[str]
+
+
+def write(
+    builder: str, about: About, lines: Sequence[Line], stories: Mapping[str, Story], example: str
+) -> str:
+    """The card's text below its YAML."""
+    parts = [
+        _head(builder, about, lines[0]),
+        _configs(lines),
+        _rows(example),
+        _pictures(stories),
+        _made(builder, stories),
+        _ledgers(stories),
+        f"## Licence and citation\n\nLicence: `{about.licence}`. {about.licence_note}\n\n"
+        + fenced(about.citation),
+    ]
+    # A mark inside a fence would end the part that is ours.
+    text = "\n\n".join(part for part in parts if part).replace("<!-- speechrows:", "<!- speechrows:")
+    return f"{BEGIN}\n{text}\n{END}\n"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Text as a block of code that it can not end."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _head(builder: str, about: About, first: Line) -> str:
+    load = f'load_dataset("org/{builder}", "{first.config}", split="{first.split}", streaming=True)'
+    return (
+        f"# {about.title}, as training rows\n\n"
+        f"{about.summary} Made from <{about.homepage}> by speechrows, builder "
+        f"`{builder}`: audio as published, chat text, token ids and labels in every row.\n\n"
+        + fenced(f"from datasets import load_dataset\nrows = {load}", "python")
+        + "\n\ndatasets 4 and later decode `audio` with torchcodec (`pip install torchcodec`); "
+        "`rows.decode(False)` gives the files' bytes without it."
+    )
+
+
+def _configs(lines: Sequence[Line]) -> str:
+    names = list(dict.fromkeys(line.config for line in lines))
+    text = ["## Configs", "", *(f"- `{name}`: {ASKED[name]}" for name in names if name in ASKED)]
+    if "stage_1" in names:
+        limits = ", ".join(f"{limit:,}" for limit in STAGE_LIMITS.values())
+        text.append(
+            f"- `stage_1`…`stage_4`: of `ttt`, the conversations of at most {limits} padded tokens; each "
+            "holds the one before, and they share their files"
+        )
+    unions = [name for name in names if name not in (*ASKED, *STAGE_LIMITS)]
+    text += [f"- `{name}`: the rows of the others, each once" for name in unions]
+    text += [
+        "",
+        "| config | split | rows | conversations | hours | audio and text, bytes |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for line in lines:
+        numbers = f"{line.rows:,} | {line.conversations:,} | {line.hours:,.2f} | {line.num_bytes:,}"
+        text.append(f"| {line.config} | {line.split} | {numbers} |")
+    return "\n".join(text)
+
+
+def _pictures(stories: Mapping[str, Story]) -> str:
+    text = ["## In pictures"]
+    for task, story in stories.items():
+        shown = [
+            f"![{task}: {path.rpartition('/')[2].removesuffix('.png')}]({path})" for path in story.pictures
+        ]
+        text += ["", f"`{task}`", "", *shown]
+    return "\n".join(text)
+
+
+def _rows(example: str) -> str:
+    columns = "\n".join(f"| `{name}` | {what} |" for name, what in COLUMNS.items())
+    return (
+        f"## A row\n\nThe first one; ⟦ ⟧ is around what takes loss:\n\n{fenced(example)}\n\n"
+        f"| column | what it is |\n|---|---|\n{columns}\n\n"
+        "`tokenizer/` is the tokenizer of `input_ids`, with `<audio>` added."
+    )
+
+
+def _made(builder: str, stories: Mapping[str, Story]) -> str:
+    text = ["## How it was built", ""]
+    text.append(
+        f"By speechrows {version('speechrows')}, with the tokenizer of this repository's `tokenizer/`:"
+    )
+    commands = [_command(builder, task, story) for task, story in stories.items()]
+    text += ["", fenced("\n".join(commands)), ""]
+    told: dict[str, list[str]] = {}
+    for task, story in stories.items():
+        facts = [f"rows of version {story.recipe['row_version']}"]
+        if "revision" in story.recipe:
+            facts.append(f"from revision {story.recipe['revision']} of the corpus")
+        if "generated" in story.recipe:
+            facts.append(f"joined with generated columns of digest `{story.recipe['generated'][:16]}`")
+        told.setdefault(", ".join(facts), []).append(task)
+    text += [f"- {', '.join(tasks)}: {facts}." for facts, tasks in told.items()]
+    return "\n".join(text)
+
+
+def _command(builder: str, task: str, story: Story) -> str:
+    recipe, faulty = story.recipe, faulty_share(story.ledger)
+    words = ["speechrows", "build", builder, task, "--data-dir", str(recipe["corpus"])]
+    words += ["--tokenizer", "tokenizer"]
+    for name, value in sorted(recipe.items()):
+        if name in _NO_FLAGS or value is None or value == "":
+            continue
+        flag = name.replace("_", "-")
+        words += (
+            [f"--{flag}" if value else f"--no-{flag}"]
+            if isinstance(value, bool)
+            else [f"--{flag}", str(value)]
+        )
+    if "generated" in recipe:
+        words += ["--with", "GENERATED"]
+    if faulty > MAX_SKIPPED:
+        words += ["--max-skipped", f"{math.ceil(faulty * 100) / 100}"]
+    return shlex.join([*words, "--out", f"rows/{builder}"])
+
+
+def _ledgers(stories: Mapping[str, Story]) -> str:
+    tables = "\n".join(f"{task}\n{describe(dict(story.ledger))}" for task, story in stories.items())
+    return (
+        f"## What became of the corpus' items\n\n{fenced(tables)}\n\n"
+        "Those that were skipped are listed in `skipped.jsonl`, each with its reason."
+    )

@@ -1,0 +1,1 @@
+"""A publisher's files in, dialogues out."""

@@ -1,0 +1,109 @@
+"""A corpus' clips, read end to end into one buffer that becomes an Arrow column as it is."""
+
+import os
+import posixpath
+import stat
+
+import numpy as np
+import numpy.typing as npt
+
+from speechrows import audio
+from speechrows.corpora.folder import Corpus
+from speechrows.errors import BadClipError
+from speechrows.types import AudioRef
+from speechrows.types import Clip
+from speechrows.types import Reason
+
+MAX_BYTES = 1 << 30  # of the clips of one conversation: Arrow's offsets end at 2 GiB
+
+
+class ClipBuffer:
+    """Clips end to end in one preallocated buffer, which becomes an Arrow column as it is.
+
+    A clip that proves bad is not kept, and `rewind` takes back those of a dialogue that is
+    dropped, so that the buffer stays without gaps.
+    """
+
+    def __init__(self, corpus: Corpus, num_bytes: int) -> None:
+        self._corpus = corpus
+        self._bytes = np.empty(num_bytes, np.uint8)
+        self.used = 0
+
+    @property
+    def array(self) -> npt.NDArray[np.uint8]:
+        """The buffer itself; `Clip.start` and `Clip.stop` are places in it."""
+        return self._bytes
+
+    def rewind(self, used: int) -> None:
+        """Forget every clip from `used` on."""
+        self.used = used
+
+    def load(self, ref: AudioRef) -> Clip:
+        """Read a clip to the end of the buffer and check it.
+
+        Raises:
+            BadClipError: it can not become part of a row; the buffer is as before.
+        """
+        size = self._read(ref.path) if ref.data is None else self._copy(ref.data)
+        data = self._bytes.data[self.used : self.used + size]
+        facts = audio.inspect(data)
+        if facts is None:
+            wav = audio.reencode(data)
+            size = len(wav)
+            self._reserve(size)
+            data = self._bytes.data[self.used : self.used + size]
+            data[:] = wav
+            facts = audio.inspect(data)
+        assert facts is not None  # reencode writes formats that inspect passes through
+        clip = Clip(
+            name=posixpath.splitext(posixpath.basename(ref.path))[0] + facts.extension,
+            start=self.used,
+            stop=self.used + size,
+            sampling_rate=facts.sampling_rate,
+            num_samples=facts.num_samples,
+        )
+        self.used += size
+        return clip
+
+    def _copy(self, data: bytes | memoryview) -> int:
+        self._reserve(len(data))
+        self._bytes[self.used : self.used + len(data)] = np.frombuffer(data, np.uint8)
+        return len(data)
+
+    def _read(self, path: str) -> int:
+        try:
+            place = self._corpus.local_path(path)
+            if place is None:
+                return self._copy(self._corpus.read(path))
+            fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
+        except (FileNotFoundError, NotADirectoryError):
+            raise BadClipError(Reason.MISSING, "there is no such file; download the corpus again") from None
+        except OSError as error:
+            said = error.strerror or type(error).__name__
+            detail = f"found {said!r} on opening it, expected a file; make it readable, or name another"
+            raise BadClipError(Reason.UNREADABLE, detail) from error
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+                raise BadClipError(Reason.UNDECODABLE, f"is {kind}; expected a file")
+            size = status.st_size
+            self._reserve(size)
+            view, at = self._bytes.data[self.used : self.used + size], 0
+            while at < size and (n := os.readv(fd, [view[at:]])):
+                at += n
+            return at
+        finally:
+            os.close(fd)
+
+    def _reserve(self, size: int) -> None:
+        need = self.used + size
+        if need > MAX_BYTES:
+            raise BadClipError(
+                Reason.TOO_LARGE,
+                f"{size} bytes: a conversation's clips are held up to {MAX_BYTES}; split it",
+            )
+        if need > len(self._bytes):
+            larger = np.empty(max(need, 2 * len(self._bytes)), np.uint8)
+            larger[: self.used] = self._bytes[: self.used]
+            self._bytes = larger

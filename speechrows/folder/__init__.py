@@ -1,0 +1,1 @@
+"""A built folder, on disk or on the Hub: where its files lie, its index, what it holds."""

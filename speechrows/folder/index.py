@@ -1,0 +1,258 @@
+"""What a config holds, a line a row, as numpy columns: read from the index, without the data.
+
+For 10 million rows that is 0.5 GB, the ids of rows and conversations not held: conversations are
+numbered, and `row_ids` reads the few that are asked for.
+"""
+
+import hashlib
+import json
+from collections.abc import Generator
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
+from speechrows.folder.layout import index_path
+from speechrows.folder.manifest import IndexedShard
+from speechrows.folder.manifest import check_shard
+from speechrows.folder.manifest import listed_shards
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.rows.tasks import TASKS
+from speechrows.types import Int32
+
+Int64 = npt.NDArray[np.int64]
+
+_BATCH_ROWS = 1 << 17
+_MAX_FOOTERS = 64  # of shards, parsed: some 100 kB each
+_COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
+    "turn_number": np.int32,
+    "num_turns": np.int32,
+    "num_tokens": np.int32,
+    "padded_tokens": np.int32,
+    "num_samples": np.int64,
+    "sampling_rate": np.int32,
+    "row_group": np.int32,
+    "audio_offset": np.int64,
+    "audio_length": np.int32,  # Arrow's offsets hold no longer cell
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Index:
+    """The rows of a config and split, in file order. Each column is an array [R].
+
+    `conversation` are numbers from 0, one more where a conversation begins; `shard` are places in
+    `shards`. A clip is `audio_length` bytes at `audio_offset` of its shard. `facts` are, by task, what
+    the index says of the whole: `audio_tokens_per_second`, `form`, `ledger`, `shards`.
+    """
+
+    folder: RowsFolder
+    config: str
+    split: str
+    shards: tuple[IndexedShard, ...]
+    facts: Mapping[str, Mapping[str, Any]]
+    conversation: Int32
+    shard: Int32
+    turn_number: Int32
+    num_tokens: Int32
+    padded_tokens: Int32
+    num_samples: Int64
+    sampling_rate: Int32
+    row_group: Int32
+    audio_offset: Int64
+    audio_length: Int32
+
+    def __len__(self) -> int:
+        return len(self.conversation)
+
+    @staticmethod
+    def open(folder: RowsFolder | str, config: str, split: str = "train") -> "Index":
+        """The index of a config, a stage or a union as the folder's card lists it.
+
+        Raises:
+            UsageError: no such folder, config or split; or files that speechrows did not write.
+            ShortfallError: the index contradicts itself.
+        """
+        if isinstance(folder, str):
+            folder = _open_folder(folder)
+        shards, facts = listed_shards(folder, _patterns(folder, config, split), split)
+        num_rows = sum(shard.num_rows for shard in shards)
+        kinds = {**_COLUMNS, "conversation": np.int32, "shard": np.int32}
+        columns: dict[str, Any] = {name: np.empty(num_rows, kind) for name, kind in kinds.items()}
+        at = _fill(columns, folder, split, shards)
+        if at != num_rows:
+            raise ShortfallError(
+                f"{folder.address}: index/…/{split}.parquet has {at} lines of {config}, its shards promise "
+                f"{num_rows} rows; build or download it again"
+            )
+        pa.default_memory_pool().release_unused()
+        num_turns = columns.pop("num_turns")
+        index = Index(folder=folder, config=config, split=split, shards=shards, facts=facts, **columns)
+        index._check_turns(num_turns)
+        return index
+
+    @property
+    def digest(self) -> str:
+        """What two indexes have in common exactly if their shards are the same files, wherever they are."""
+        told = [(shard.path, shard.size, shard.footer_sha256) for shard in self.shards]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+    @property
+    def whole(self) -> npt.NDArray[np.bool_] | bool:
+        """Whether a row's task promises whole conversations: for all, or row by row."""
+        promised = np.array([TASKS[shard.task].whole for shard in self.shards])
+        return bool(promised.all()) if promised.all() == promised.any() else promised[self.shard]
+
+    @property
+    def pad_to_multiple_of(self) -> int:
+        """What rows, or conversations, are padded to a multiple of: the most that a task of these asks."""
+        return max(TASKS[task].pad_to_multiple_of for task in self.facts)
+
+    @property
+    def audio_tokens_per_second(self) -> dict[str, Fraction]:
+        """The rate of the `<audio>` placeholders of each task."""
+        return {task: Fraction(facts["audio_tokens_per_second"]) for task, facts in self.facts.items()}
+
+    @cached_property
+    def group_starts(self) -> Int64:
+        """The first row of each row group of its files, ascending [G]."""
+        begins = (np.diff(self.row_group, prepend=-1) != 0) | (np.diff(self.shard, prepend=-1) != 0)
+        return np.flatnonzero(begins)
+
+    def row_id(self, row: int) -> str:
+        """The name of a row."""
+        return self.row_ids([row])[0]
+
+    def row_ids(self, rows: Sequence[int]) -> list[str]:
+        """The names of some rows: reads that column of the index, up to the last of them."""
+        found: dict[int, str] = {}
+        wanted = np.unique(np.array(rows, np.int64))
+        at = 0
+        for batch, _ in _batches(self.folder, self.split, self.shards, ["row_id"]):
+            for row in wanted[(wanted >= at) & (wanted < at + len(batch))].tolist():
+                found[row] = str(batch["row_id"][row - at])
+            at += len(batch)
+            if len(found) == len(wanted):
+                break
+        return [found[row] for row in rows]
+
+    @contextmanager
+    def open_shard(self, number: int) -> Generator[pq.ParquetFile]:
+        """A shard, while it is read: by its row groups one after another, so its footer is kept."""
+        known = self._footers.get(number)
+        with self.folder.open_parquet(self.shards[number].path, known) as parquet:
+            if known is None:
+                if len(self._footers) >= _MAX_FOOTERS:
+                    self._footers.clear()
+                self._footers[number] = parquet.metadata
+            yield parquet
+
+    @cached_property
+    def _footers(self) -> dict[int, pq.FileMetaData]:
+        return {}
+
+    def check_shard(self, number: int) -> None:
+        """See that a shard is the file that the index was made of; before any place in it is trusted.
+
+        Raises:
+            ShortfallError: it is not there, or another.
+        """
+        check_shard(self.folder, self.shards[number])
+
+    def _check_turns(self, num_turns: Int32) -> None:
+        """See that each conversation of a whole task is there, its turns in order from 0 on."""
+        whole = np.broadcast_to(self.whole, len(self))
+        for at in range(0, len(self), _BATCH_ROWS):
+            here = slice(at, at + _BATCH_ROWS)
+            turns, numbers = self.turn_number[here], self.conversation[here]
+            before = self.turn_number[at - 1] if at else -1, self.conversation[at - 1] if at else -1
+            after = self.conversation[at + len(turns)] if at + len(turns) < len(self) else -1
+            begins = np.diff(numbers, prepend=before[1]) != 0
+            ends = np.diff(numbers, append=after) != 0
+            expected = np.where(begins, 0, np.append(before[0], turns[:-1]) + 1)
+            wrong = turns != expected
+            wrong |= ends & (turns + 1 != num_turns[here])
+            wrong &= whole[here]
+            if wrong.any():
+                i = int(wrong.argmax())
+                place = f"in the place of {expected[i]}" if turns[i] != expected[i] else "the last"
+                raise ShortfallError(
+                    f"{self.row_id(at + i)}: its conversation is not whole in the index: turn {turns[i]} "
+                    f"stands {place}, expected 0 to {num_turns[at + i] - 1} in order. Build or "
+                    "download the folder again"
+                )
+
+
+def _open_folder(address: str) -> RowsFolder:
+    if address.endswith(".parquet"):
+        raise UsageError(
+            f"{address}: is a parquet file; expected a folder that `speechrows build` wrote, or a Hub "
+            "dataset published from one: its index/ says how long rows are and where their clips lie"
+        )
+    return RowsFolder.open(address)
+
+
+def _patterns(folder: RowsFolder, config: str, split: str) -> list[str]:
+    configs = folder.configs()
+    if config not in configs:
+        raise UsageError(f"{folder.address}: no config {config!r}; it has {', '.join(configs) or 'none'}")
+    if split not in configs[config]:
+        raise UsageError(
+            f"{folder.address}: {config} has no split {split!r}; it has {', '.join(configs[config])}"
+        )
+    return configs[config][split]
+
+
+def _batches(
+    folder: RowsFolder, split: str, shards: Sequence[IndexedShard], columns: Sequence[str]
+) -> Iterator[tuple[pa.RecordBatch, Int32]]:
+    """The lines of these shards, batch by batch, with the number of the shard of each."""
+    numbers = {shard.path: number for number, shard in enumerate(shards)}
+    for task in dict.fromkeys(shard.task for shard in shards):
+        with folder.open_parquet(index_path(task, split)) as index:
+            for batch in index.iter_batches(_BATCH_ROWS, columns=[*columns, "shard"], use_threads=False):
+                paths: Any = batch["shard"]
+                names = paths.dictionary.to_pylist()
+                number = np.array([numbers.get(name, -1) for name in names], np.int32)[paths.indices]
+                kept = number >= 0
+                if kept.all():
+                    yield batch, number
+                elif kept.any():
+                    yield batch.filter(pa.array(kept)), number[kept]
+
+
+def _fill(
+    columns: Mapping[str, npt.NDArray[Any]], folder: RowsFolder, split: str, shards: Sequence[IndexedShard]
+) -> int:
+    """Fill the columns with the lines of these shards; how many there are."""
+    at, conversation = 0, -1
+    last: tuple[str, str] | None = None
+    size = len(columns["shard"])
+    for batch, number in _batches(folder, split, shards, ["conversation_id", *_COLUMNS]):
+        end = at + len(batch)
+        if end > size:
+            return end
+        ids = batch["conversation_id"]
+        begins = np.ones(len(batch), bool)
+        begins[0] = last != (shards[number[0]].task, ids[0].as_py())
+        begins[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+        columns["conversation"][at:end] = np.cumsum(begins) + conversation
+        columns["shard"][at:end] = number
+        for name in _COLUMNS:
+            columns[name][at:end] = batch[name].to_numpy()
+        conversation = int(columns["conversation"][end - 1])
+        last = shards[number[-1]].task, ids[-1].as_py()
+        at = end
+    return at

@@ -1,0 +1,171 @@
+"""A built folder, on disk or as a Hub dataset: its splits, configs, indexes and files."""
+
+import atexit
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import DatasetCard
+from huggingface_hub import HfApi
+from huggingface_hub import HfFileSystem
+
+from speechrows.errors import StoreError
+from speechrows.errors import UsageError
+from speechrows.folder.layout import CARD
+from speechrows.folder.layout import TOKENIZER
+from speechrows.folder.layout import index_path
+from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import is_local
+from speechrows.storage.filesystem import is_refusal
+from speechrows.storage.filesystem import locate
+from speechrows.storage.parquet_file import AHEAD
+from speechrows.storage.parquet_file import open_parquet
+from speechrows.storage.retry import asked_again
+
+_INDEX_AHEAD = 8 << 20  # bytes read ahead of a remote index: all of it is read
+
+
+@dataclass(frozen=True)
+class RowsFolder:
+    """A built folder, on disk or as a Hub dataset, read by ranges.
+
+    `revision` is the commit of a Hub dataset: what is pushed later is not seen.
+    """
+
+    address: str
+    root: str
+    fs: Any
+    revision: str | None = None
+
+    @staticmethod
+    def open(address: str) -> "RowsFolder":
+        """The folder at a path, at an fsspec address, or of a Hub dataset `org/name` or `org/name@revision`.
+
+        Raises:
+            UsageError: nothing that speechrows built is there, or none for whoever asks.
+            StoreError: a remote store did not answer.
+        """
+        fs, root = locate(address)
+        try:
+            root, revision = asked_again(lambda: _pinned(fs, root))
+            folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs, revision=revision)
+            splits = folder.splits()
+        except Exception as error:
+            if is_refusal(error):
+                raise UsageError(
+                    f"{address}: no such folder here, and no such dataset on the Hub ({error}). {LOG_IN}"
+                ) from error
+            raise StoreError(f"{address}: the store did not answer ({error}); try again") from error
+        if not splits:
+            raise UsageError(
+                f"{address}: found no index/<task>/<split>.parquet; expected a folder that "
+                "`speechrows build` wrote, or a Hub dataset published from one"
+            )
+        return folder
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its files are on this machine."""
+        return is_local(self.fs)
+
+    def splits(self) -> list[tuple[str, str]]:
+        """(task, split) of everything in the folder, sorted."""
+        found = [path.split("/") for path in self.glob("index/*/*.parquet")]
+        return [(task, split.removesuffix(".parquet")) for _, task, split in found]
+
+    def index(self, task: str, split: str, columns: list[str] | None = None) -> pa.Table:
+        """The index of a task and split."""
+        with self.open_parquet(index_path(task, split)) as index:
+            return index.read(columns, use_threads=False)
+
+    def index_facts(self, task: str, split: str) -> Mapping[str, Any]:
+        """What the index says of the task as a whole: its shards, and its ledger."""
+        with self.open_parquet(index_path(task, split)) as index:
+            metadata = index.schema_arrow.metadata or {}
+        if b"speechrows" not in metadata:
+            raise UsageError(f"{self.address}: {index_path(task, split)} is no index that a build wrote")
+        return json.loads(metadata[b"speechrows"])
+
+    def configs(self) -> dict[str, dict[str, list[str]]]:
+        """The files of each config and split that the card lists: a stage's bands, a union's tasks.
+
+        Raises:
+            UsageError: there is no card.
+        """
+        try:
+            with self.open_file(CARD) as file:
+                text = file.read().decode("utf-8")
+        except FileNotFoundError as error:
+            told = f"{self.address}: has no {CARD}, which a build writes last. Run the same build again"
+            raise UsageError(told) from error
+        return {
+            config["config_name"]: {
+                one["split"]: [one["path"]] if isinstance(one["path"], str) else one["path"]
+                for one in config["data_files"]
+            }
+            for config in DatasetCard(text).data.to_dict().get("configs") or []
+        }
+
+    def tokenizer_folder(self) -> str:
+        """The tokenizer's folder on this machine; of a Hub dataset, a copy that is kept."""
+        if self.is_local:
+            return f"{self.root}/{TOKENIZER}"
+        local = tempfile.mkdtemp(prefix="speechrows-tokenizer-")
+        atexit.register(shutil.rmtree, local, ignore_errors=True)
+        self.fs.get(f"{self.root}/{TOKENIZER}/", local, recursive=True)
+        return local
+
+    def has(self, path: str) -> bool:
+        """Whether the folder has a file."""
+        return bool(self.fs.exists(f"{self.root}/{path}"))
+
+    def open_file(self, path: str) -> Any:
+        """A file of the folder, for reading at any place."""
+        return self.fs.open(f"{self.root}/{path}", "rb", **_ahead(path))
+
+    def open_parquet(
+        self, path: str, metadata: pq.FileMetaData | None = None
+    ) -> AbstractContextManager[pq.ParquetFile]:
+        """A parquet file of the folder, while it is read; its `metadata` where it is known."""
+        return open_parquet(self.fs, f"{self.root}/{path}", metadata=metadata, **_ahead(path))
+
+    def read_range(self, path: str, start: int, stop: int) -> bytes:
+        """Some bytes of a file, and none beyond them, in one request.
+
+        Raises:
+            OSError: they can not be read, or end early; stores have other errors of their own.
+        """
+        with self.fs.open(f"{self.root}/{path}", "rb", cache_type="none") as file:
+            file.seek(start)
+            data = file.read(stop - start)
+        if len(data) != stop - start:
+            raise OSError(f"found {len(data)} bytes at {start}, expected {stop - start}")
+        return data
+
+    def glob(self, pattern: str) -> list[str]:
+        """The folder's files that match a pattern of the card, sorted."""
+        return sorted(path[len(self.root) + 1 :] for path in self.fs.glob(f"{self.root}/{pattern}"))
+
+
+def _ahead(path: str) -> dict[str, Any]:
+    ahead = _INDEX_AHEAD if path.startswith("index/") else AHEAD
+    return {"block_size": ahead, "cache_type": "readahead"}
+
+
+def _pinned(fs: Any, root: str) -> tuple[str, str | None]:
+    """The root of a Hub dataset at the commit that it has now, and that commit; others stay as they are."""
+    if not isinstance(fs, HfFileSystem):
+        return root, None
+    fs.invalidate_cache()  # what was missing may be there now
+    at: Any = fs.resolve_path(root)
+    if getattr(at, "repo_type", None) != "dataset":
+        return root, None
+    api = HfApi(endpoint=fs.endpoint, token=fs.token)
+    commit = str(api.dataset_info(at.repo_id, revision=at.revision).sha)
+    return f"datasets/{at.repo_id}@{commit}/{at.path_in_repo}", commit

@@ -1,0 +1,84 @@
+"""One row in the terminal, with its label mask."""
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from speechrows.errors import UsageError
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.text import tokenizers
+from speechrows.types import AUDIO_TOKEN
+from speechrows.types import IGNORE_INDEX
+
+_GREEN, _DIM, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
+
+
+def find_row(folder: RowsFolder, row_id: str | None) -> Mapping[str, Any]:
+    """A row by its id, the folder's first without one; reads the one row group it lies in.
+
+    Raises:
+        UsageError: there is no such row.
+    """
+    for task, split in folder.splits():
+        index = folder.index(task, split, ["row_id", "shard", "row_group"]).to_pydict()
+        ids: list[str] = index["row_id"]
+        if row_id is not None and row_id not in ids:
+            continue
+        at = 0 if row_id is None else ids.index(row_id)
+        with folder.open_parquet(index["shard"][at]) as shard:
+            table = shard.read_row_group(index["row_group"][at], use_threads=False)
+        return table.slice(table["row_id"].to_pylist().index(ids[at]), 1).to_pylist()[0]
+    raise UsageError(f"{folder.address}: no row {row_id!r}; ids look like those of `speechrows show FOLDER`")
+
+
+def to_text(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:
+    """A row, column by column, then its tokens: supervised ones in green, or in ⟦ ⟧ without colour."""
+    lines: list[str] = []
+    for name, value in row.items():
+        if name not in ("input_ids", "labels") and value is not None:
+            lines.append(f"{name:<20} {_cell(name, value):.300}")
+    supervised = sum(label != IGNORE_INDEX for label in row["labels"])
+    lines.append(f"{'tokens':<20} {len(row['input_ids'])}, of which {supervised} take loss:")
+    lines.append("".join(_mask(row, tokenizer, colour=colour)))
+    return "\n".join(lines)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in ("audio", "target_audio"):
+        return f"{value['path']}, {len(value['bytes']):,} bytes"
+    if name == "codec_targets":
+        return f"[{len(value)}, {len(value[0])}], the first codebook {value[0]}"
+    if name == "messages":
+        return "  ".join(f"{message['role']}: {message['content']!r}" for message in value)
+    return str(value)
+
+
+def _mask(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> Iterator[str]:
+    audio_id = tokenizer.get_vocab()[AUDIO_TOKEN]
+
+    def kind(place: int) -> str:
+        if place >= row["num_tokens"]:
+            return "pad"
+        if row["labels"][place] != IGNORE_INDEX:
+            return "supervised"
+        return "audio" if row["input_ids"][place] == audio_id else "masked"
+
+    for what, places in groupby(range(len(row["input_ids"])), kind):
+        ids = [row["input_ids"][place] for place in places]
+        text = f"[{AUDIO_TOKEN} × {len(ids)}]" if what == "audio" else str(tokenizer.decode(ids))
+        if what == "pad":
+            text = f"[pad × {len(ids)}]"
+        if what == "supervised":
+            yield f"{_GREEN}{text}{_PLAIN}" if colour else f"⟦{text}⟧"
+        else:
+            yield f"{_DIM}{text}{_PLAIN}" if colour else text
+
+
+def show(address: str, row_id: str | None = None, *, colour: bool = False) -> str:
+    """The text of a row of a built folder, or of a Hub dataset `org/name`."""
+    folder = RowsFolder.open(address)
+    tokenizer = tokenizers.open_tokenizer(folder.tokenizer_folder())
+    return to_text(find_row(folder, row_id), tokenizer, colour=colour)

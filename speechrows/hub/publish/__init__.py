@@ -1,0 +1,1 @@
+"""From a built folder to a Hub dataset, in one commit."""

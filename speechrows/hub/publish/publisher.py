@@ -1,0 +1,285 @@
+"""A built folder as a dataset of the Hub: what is missing goes up, then one commit shows it all.
+
+Files are sent first and belong to nothing until the commit, which holds data, deletions and card
+together: whoever looks sees the old dataset or the new one. What was sent by a run that was stopped is
+not sent again: the Hub knows it by its digest. (`upload_large_folder` commits in pieces and is gone from
+huggingface_hub 2; `upload_folder` commits without a parent.)
+"""
+
+import hashlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from typing import TypeVar
+
+from huggingface_hub import CommitOperationAdd
+from huggingface_hub import CommitOperationDelete
+from huggingface_hub import HfApi
+from huggingface_hub import HfFileSystem
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
+
+from speechrows.errors import StoreError
+from speechrows.errors import UsageError
+from speechrows.folder.layout import CARD
+from speechrows.hub.publish.answers import MovedError
+from speechrows.hub.publish.answers import SilenceError
+from speechrows.hub.publish.answers import answer
+from speechrows.hub.publish.answers import ask
+from speechrows.hub.publish.contents import is_ours
+from speechrows.hub.publish.contents import published_files
+from speechrows.hub.publish.merge import merge
+from speechrows.hub.publish.owner import builder_of
+from speechrows.hub.publish.owner import check_owner
+from speechrows.hub.publish.owner import first_index
+from speechrows.hub.publish.plan import Plan
+from speechrows.storage.parquet_file import AHEAD
+
+_BATCH_BYTES = 8 << 30  # that are sent before the Hub is asked for more places
+_MOST_RACES = 5
+_MAIN = "main"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where to publish: a dataset, a branch of it, or a pull request."""
+
+    repo_id: str
+    private: bool = False  # of a dataset that is made
+    create_pr: bool = False
+    revision: str | None = None
+
+
+class Publisher:
+    """A built folder and the dataset that it becomes.
+
+    Raises:
+        UsageError: the folder is not complete, or the options contradict each other.
+    """
+
+    def __init__(self, folder: Path, target: Target, token: str | None = None) -> None:
+        if target.create_pr and target.revision not in (None, _MAIN):
+            raise UsageError("found --create-pr and --revision; a pull request is made against main")
+        _check_name(target.repo_id)
+        self._folder = folder
+        self._target = target
+        self._api = HfApi(token=token)
+        self._fs: Any = HfFileSystem(endpoint=self._api.endpoint, token=token)
+        self._files = published_files(folder)
+        self._additions = dict[str, CommitOperationAdd]()
+        self._digests = dict[str, str]()
+
+    def plan(self) -> Plan:
+        """What publishing would change; only reads.
+
+        Raises:
+            UsageError: the repository can not be read, is public where a private one is asked for, or
+                holds what publishing would destroy.
+            StoreError: the Hub did not answer.
+        """
+        info = self._ask(self._info)
+        if info is None:
+            return self._plan(None, {}, None)
+        if self._target.private and not info.private:
+            raise UsageError(
+                f"{self._target.repo_id}: is public, found --private. Make it private in its settings, "
+                "or leave the flag"
+            )
+        base = str(info.sha)
+        if self._target.revision not in (None, _MAIN):
+            base = self._ask(self._head) or base
+        there = self._ask(lambda: self._tree(base))
+        theirs = first_index(there)
+        builder = self._ask(lambda: self._builder(base, theirs)) if theirs else None
+        check_owner(self._target.repo_id, builder, there, self._folder, self._files)
+        card = self._ask(lambda: self._read(base, CARD)) if CARD in there else None
+        return self._plan(base, there, card)
+
+    def publish(self) -> str:
+        """Make the repository equal to the folder; the address of the commit, or of the pull request.
+
+        Raises:
+            UsageError: as plan, or no right to write.
+            StoreError: the Hub did not answer; run again, it goes on where it was.
+        """
+        for _ in range(_MOST_RACES):
+            plan = self.plan()
+            if plan.base is None:
+                self._ask(self._create)
+                continue
+            if self._target.revision not in (None, _MAIN):
+                self._ask(lambda base=plan.base: self._branch(base))
+            if not plan.new and not plan.gone:
+                return self._address(plan.base)
+            try:
+                return self._change(plan)
+            except MovedError:
+                continue
+        raise StoreError(f"{self._target.repo_id}: others change it all the time; run the same command again")
+
+    def _change(self, plan: Plan) -> str:
+        for batch in _batches(plan.new, _BATCH_BYTES):
+            additions = [self._addition(path) for path in batch if path != CARD]
+            self._ask(lambda sent=additions: self._send(sent))
+        operations: list[Any] = [self._addition(path) for path in plan.new if path != CARD]
+        operations += [CommitOperationDelete(path, is_folder=False) for path in plan.gone]
+        if CARD in plan.new:
+            operations.append(CommitOperationAdd(CARD, plan.card.encode()))
+        if not self._target.create_pr:  # sent twice, it has another parent the second time
+            return self._ask(lambda: self._commit(plan, operations))
+        try:
+            return answer(self._api.endpoint, self._target.repo_id, lambda: self._commit(plan, operations))
+        except SilenceError as error:
+            raise StoreError(
+                f"{self._target.repo_id}: the Hub did not answer ({error}). Look whether the pull request is "
+                "there; if not, run the same command again"
+            ) from error
+
+    def _commit(self, plan: Plan, operations: Sequence[Any]) -> str:
+        done = self._api.create_commit(
+            self._target.repo_id,
+            operations,
+            commit_message="Publish rows with speechrows",
+            repo_type="dataset",
+            revision=self._target.revision,
+            create_pr=self._target.create_pr,
+            parent_commit=plan.base,
+        )
+        return done.pr_url or done.commit_url
+
+    def _send(self, additions: Sequence[CommitOperationAdd]) -> None:
+        self._api.preupload_lfs_files(
+            self._target.repo_id,
+            additions,
+            repo_type="dataset",
+            revision=self._target.revision or _MAIN,
+            create_pr=self._target.create_pr,
+            free_memory=False,
+        )
+
+    def _addition(self, path: str) -> CommitOperationAdd:
+        """One a file, whatever happens: it remembers that it was sent."""
+        if path not in self._additions:
+            self._additions[path] = CommitOperationAdd(path, str(self._folder / path))
+        return self._additions[path]
+
+    def _plan(self, base: str | None, there: Mapping[str, RepoFile], card: str | None) -> Plan:
+        others = [path for path in there if not is_ours(path) and path != CARD]
+        ours = (self._folder / CARD).read_text("utf-8")
+        merged = merge(self._target.repo_id, ours, card, others)
+        sizes = {**self._files, CARD: len(merged.text.encode())}
+        same = {
+            path: size
+            for path, size in sizes.items()
+            if path != CARD and path in there and self._is_same(path, size, there[path])
+        }
+        if card == merged.text:
+            same[CARD] = sizes[CARD]
+        return Plan(
+            base=base,
+            new={path: size for path, size in sizes.items() if path not in same},
+            replaced={path for path in sizes if path in there and path not in same},
+            same=same,
+            gone=sorted(path for path in there if is_ours(path) and path not in sizes),
+            card=merged.text,
+            kept=merged.kept,
+        )
+
+    def _builder(self, commit: str, index: str) -> str | None:
+        with self._fs.open(f"datasets/{self._target.repo_id}@{commit}/{index}", block_size=AHEAD) as file:
+            return builder_of(file)
+
+    def _is_same(self, path: str, size: int, there: RepoFile) -> bool:
+        """Whether the repository's file has the bytes of the folder's: by size, then by digest."""
+        if there.size != size:
+            return False
+        is_git = there.lfs is None
+        if path not in self._digests:  # read once, however often others change the repository
+            file = self._folder / path
+            self._digests[path] = _git_digest(file.read_bytes()) if is_git else _digest(file)
+        return self._digests[path] == (there.blob_id if there.lfs is None else there.lfs.sha256)
+
+    def _info(self) -> Any:
+        try:
+            return self._api.repo_info(self._target.repo_id, repo_type="dataset")
+        except RepositoryNotFoundError:
+            return None
+
+    def _head(self) -> str | None:
+        """The commit that the revision has; None where there is no such branch yet."""
+        try:
+            info = self._api.repo_info(
+                self._target.repo_id, repo_type="dataset", revision=self._target.revision
+            )
+        except RevisionNotFoundError:
+            return None
+        return str(info.sha)
+
+    def _branch(self, base: str) -> None:
+        if self._head() is None:
+            self._api.create_branch(
+                self._target.repo_id,
+                repo_type="dataset",
+                branch=str(self._target.revision),
+                revision=base,
+                exist_ok=True,
+            )
+
+    def _create(self) -> None:
+        self._api.create_repo(
+            self._target.repo_id, repo_type="dataset", private=self._target.private, exist_ok=True
+        )
+
+    def _tree(self, commit: str) -> dict[str, RepoFile]:
+        listed = self._api.list_repo_tree(
+            self._target.repo_id, repo_type="dataset", revision=commit, recursive=True
+        )
+        return {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
+
+    def _read(self, commit: str, path: str) -> str:
+        return self._fs.cat_file(f"datasets/{self._target.repo_id}@{commit}/{path}").decode("utf-8")
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        return ask(self._api.endpoint, self._target.repo_id, call)
+
+    def _address(self, commit: str) -> str:
+        return f"{self._api.endpoint}/datasets/{self._target.repo_id}/commit/{commit}"
+
+
+def _check_name(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UsageError(f"found {repo_id!r}, expected org/name. {error}") from error
+    if "/" not in repo_id:
+        raise UsageError(f"found {repo_id!r}, expected org/name")
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _git_digest(data: bytes) -> str:
+    """Git's own name of a small file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _batches(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for path in sizes:
+        batch.append(path)
+        if sum(sizes[one] for one in batch) >= limit:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,1 @@
+"""Whether the Hub's dataset viewer can show a folder."""

@@ -1,0 +1,88 @@
+"""The viewer's rules of a card: configs, their splits, and the files that those name."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Features
+from datasets.data_files import sanitize_patterns
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCard
+
+from speechrows.folder.layout import CARD
+from speechrows.hub.viewer.findings import ViewerReport
+from speechrows.hub.viewer.repository import Repository
+
+MAX_CONFIGS, MAX_SPLITS = 4_000, 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A split of a config: its files, and its features where the card tells them."""
+
+    config: str
+    split: str
+    files: tuple[str, ...]
+    features: Features | None
+
+    def __str__(self) -> str:
+        return f"{self.config}/{self.split}"
+
+
+def parts(there: Repository, report: ViewerReport) -> list[Part]:
+    """Every split of every config; what is wrong with them is told in the report."""
+    if CARD not in there.files:
+        report.fail("card", CARD, "found none", "Write one whose YAML lists configs and their data_files")
+        return []
+    try:
+        data: Any = DatasetCard(there.read(CARD).decode("utf-8"), ignore_metadata_errors=True).data
+        configs: list[dict[str, Any]] = data.to_dict().get("configs") or []
+        infos = DatasetInfosDict.from_dataset_card_data(data)
+    except Exception as error:  # of yaml, which is hub's dependency, or of datasets
+        report.fail(
+            "card",
+            CARD,
+            f"its YAML can not be read ({error})",
+            "Mend what stands between its two lines of ---",
+        )
+        return []
+    report.num_configs = len(configs)
+    if not 0 < len(configs) <= MAX_CONFIGS:
+        report.fail("configs", CARD, f"found {len(configs):,} configs", f"List from 1 to {MAX_CONFIGS:,}")
+    found: list[Part] = []
+    for config in configs:
+        name = str(config.get("config_name", "default"))
+        features = infos[name].features if name in infos else None
+        found += _parts_of(name, config, features, there, report)
+    return found
+
+
+def _parts_of(
+    name: str, config: Mapping[str, Any], features: Features | None, there: Repository, report: ViewerReport
+) -> list[Part]:
+    if "data_files" not in config:
+        report.fail("configs", name, "it has no data_files", "Name the files of each split")
+        return []
+    patterns = sanitize_patterns(config["data_files"])
+    if len(patterns) > MAX_SPLITS:
+        report.fail("splits", name, f"found {len(patterns)} splits", f"Have at most {MAX_SPLITS} in a config")
+    found: list[Part] = []
+    for split, mine in patterns.items():
+        files: list[str] = []
+        for pattern in mine:
+            matching = there.matching(str(pattern))
+            if not matching:
+                why = "Remove it, or upload the files: load_dataset raises too"
+                report.fail("configs", f"{name}/{split}", f"no file matches {pattern}", why)
+            files += matching
+        found.append(Part(config=name, split=split, files=tuple(files), features=features))
+    twice = [path for path, count in Counter(p for part in found for p in part.files).items() if count > 1]
+    for path in sorted(twice):
+        report.fail(
+            "configs",
+            name,
+            f"{path} is matched more than once",
+            "Let patterns not overlap: its rows are doubled",
+        )
+    return found

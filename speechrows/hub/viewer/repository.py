@@ -1,0 +1,120 @@
+"""A dataset as the viewer meets it, on disk or on the Hub: its files, read by ranges that are counted."""
+
+import re
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+
+from fsspec.utils import glob_translate
+
+from speechrows.errors import StoreError
+from speechrows.errors import UsageError
+from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import is_local
+from speechrows.storage.filesystem import is_refusal
+from speechrows.storage.filesystem import locate
+from speechrows.storage.parquet_file import AHEAD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A folder or a Hub dataset: bytes of each file by path, and of what was read so far."""
+
+    address: str
+    root: str
+    fs: Any
+    files: dict[str, int]
+    _read: list[int] = field(default_factory=list[int], repr=False)  # bytes of every read
+
+    @staticmethod
+    def open(address: str) -> "Repository":
+        """The folder at a path or fsspec address, or the Hub dataset `org/name`.
+
+        Raises:
+            UsageError: there is none.
+            StoreError: a remote store did not answer.
+        """
+        try:
+            fs, root = locate(address)
+            fs.invalidate_cache()  # what was not there may be there now
+            found = fs.find(root, detail=True)
+        except Exception as error:
+            if not is_refusal(error):
+                raise StoreError(f"{address}: the store did not answer ({error}); try again") from error
+            raise UsageError(
+                f"{address}: no such folder, and no such dataset on the Hub. {LOG_IN}"
+            ) from error
+        files = {path[len(root) :].strip("/"): int(info["size"] or 0) for path, info in found.items()}
+        files = {path: size for path, size in files.items() if not path.startswith(".")}
+        if not files:
+            raise UsageError(f"{address}: no such folder here, and no such dataset on the Hub. {LOG_IN}")
+        return Repository(address=address, root=root.rstrip("/"), fs=fs, files=files)
+
+    @property
+    def name(self) -> str:
+        """The last part of its address: what a loading script would be called."""
+        return self.root.rpartition("/")[2].partition("@")[0]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return is_local(self.fs)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files."""
+        return sum(self.files.values())
+
+    @property
+    def num_bytes_read(self) -> int:
+        """Of all that was read, ahead of what was asked for too."""
+        return sum(self._read)
+
+    def read(self, path: str) -> bytes:
+        """The whole of a small file."""
+        data: bytes = self.fs.cat_file(f"{self.root}/{path}")
+        self._read.append(len(data))
+        return data
+
+    def open_file(self, path: str) -> Any:
+        """A file, for reading at any place."""
+        file = self.fs.open(f"{self.root}/{path}", "rb", block_size=AHEAD)
+        cache = getattr(file, "cache", None)
+        if cache is None:
+            return _Counted(file, self._read)
+        fetch = cache.fetcher
+
+        def counted(start: int, stop: int) -> bytes:
+            data: bytes = fetch(start, stop)
+            self._read.append(len(data))
+            return data
+
+        cache.fetcher = counted
+        return file
+
+    def matching(self, pattern: str) -> list[str]:
+        """The files that a pattern of the card names, as datasets resolves it, sorted."""
+        expression = re.compile(glob_translate(pattern.removeprefix("./")))
+        return sorted(path for path in self.files if expression.match(path))
+
+
+class _Counted:
+    """A file on disk whose reads are counted."""
+
+    def __init__(self, file: Any, read: list[int]) -> None:
+        self._file = file
+        self._read = read
+
+    def read(self, *size: int) -> bytes:
+        data: bytes = self._file.read(*size)
+        self._read.append(len(data))
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> "_Counted":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

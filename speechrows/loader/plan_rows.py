@@ -1,0 +1,25 @@
+"""An index as a plan sees it: lengths, conversations, row groups."""
+
+import numpy as np
+
+from speechrows.folder.index import Index
+from speechrows.loader.plan.values import TICKS_PER_SECOND
+from speechrows.loader.plan.values import PlanRows
+
+
+def plan_rows(index: Index, *, windowed: bool = False) -> PlanRows:
+    """What a plan needs to know of the rows; where it is `windowed`, of row groups and bytes too."""
+    ticks = index.num_samples * -TICKS_PER_SECOND
+    ticks //= index.sampling_rate
+    row_groups = None
+    if windowed:
+        sizes = np.diff(index.group_starts, append=len(index))
+        row_groups = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    return PlanRows(
+        num_tokens=index.num_tokens,
+        ticks=np.negative(ticks, out=ticks).astype(np.int32),
+        conversations=index.conversation,
+        whole=index.whole,
+        row_groups=row_groups,
+        num_bytes=index.audio_length if windowed else None,
+    )

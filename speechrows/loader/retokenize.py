@@ -1,0 +1,155 @@
+"""Rows under another tokenizer, or with other audio tokens a second: ids and labels made from their messages.
+
+A plan is made of lengths, so all rows are rendered once, and their lengths kept in datasets' cache;
+the ids themselves are made again where rows are read.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from speechrows.codec import num_audio_tokens
+from speechrows.codec import parse_rate
+from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
+from speechrows.folder.index import Index
+from speechrows.loader.read.records import Texts
+from speechrows.loader.read.rowgroup import read_columns
+from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.rows.tasks import TASKS
+from speechrows.storage.cache import kept
+from speechrows.text import tokenizers
+from speechrows.text.template import compile_form
+from speechrows.text.template import is_chat
+from speechrows.types import Filling
+from speechrows.types import Form
+from speechrows.types import Int32
+
+_VERSION = "1"  # of how rows are rendered anew; raised where lengths in the cache would be wrong
+COLUMNS = ("row_id", "turn_number", "num_samples", "sampling_rate", "messages", "labels")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rendering:
+    """How rows are written under a tokenizer and a rate, and what is known of them as they were built."""
+
+    tokens_per_second: Mapping[str, Fraction]  # of each task
+    forms: Mapping[str, Form]
+    end_ids: frozenset[int]  # special ids of the tokenizer that the rows were built with
+    digest: str
+
+    @staticmethod
+    def make(
+        index: Index,
+        built_with: PreTrainedTokenizerFast,
+        tokenizer: PreTrainedTokenizerFast,
+        audio_tokens_per_second: str | float | None,
+    ) -> "Rendering":
+        """How to render an index' rows; where the rate is None, it stays as the rows have it.
+
+        Raises:
+            UsageError: there are rows of a task that is no chat.
+        """
+        scripts = [task for task in index.facts if not is_chat(TASKS[task])]
+        if scripts:
+            raise UsageError(
+                f"{index.folder.address}: rows of {', '.join(scripts)} are not rendered anew: their "
+                "units are tokens of the tokenizer that they were built with; build them with another"
+            )
+        asked = None if audio_tokens_per_second is None else parse_rate(audio_tokens_per_second)
+        rates = {task: asked or rate for task, rate in index.audio_tokens_per_second.items()}
+        options = {task: facts.get("form", {}) for task, facts in index.facts.items()}
+        told = [
+            _VERSION,
+            tokenizers.fingerprint(tokenizer),
+            sorted((task, str(rate), options[task]) for task, rate in rates.items()),
+            index.digest,
+        ]
+        return Rendering(
+            tokens_per_second=rates,
+            forms={task: compile_form(tokenizer, TASKS[task], options[task]) for task in rates},
+            end_ids=frozenset(i for i, token in built_with.added_tokens_decoder.items() if token.special),
+            digest=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32],
+        )
+
+    def rows(self, task: str, table: pa.Table) -> Iterator[tuple[Int32, Int32]]:
+        """Ids and labels of rows of a task, without padding; `table` has COLUMNS.
+
+        Raises:
+            ShortfallError: the tokenizer does not give an assistant's words back.
+        """
+        whole, rate = TASKS[task].whole, self.tokens_per_second[task]
+        found = table.to_pylist()
+        filled = self.forms[task].fill([self._filling(row) for row in found])
+        for row, text in zip(found, filled, strict=True):
+            if text is None:
+                raise ShortfallError(
+                    f"{row['row_id']}: the tokenizer does not give {row['messages'][1]['content']!r:.80} "
+                    "back; build the rows with it: such rows are then skipped and counted"
+                )
+            first = not whole or row["turn_number"] == 0
+            audio = num_audio_tokens(row["num_samples"], row["sampling_rate"], rate)
+            yield text.assemble(audio, first=first, length=text.num_tokens(audio, first=first))
+
+    def read_row_group(self, index: Index, shard: int, row_group: int) -> Texts:
+        """The texts of a row group, as RowTexts takes them.
+
+        Raises:
+            ShortfallError: see rows; or it can not be read.
+        """
+        stored = read_row_group(index, shard, row_group)
+        table = read_columns(index, shard, row_group, COLUMNS)
+        made = [*self.rows(index.shards[shard].task, table)]
+        return replace(
+            stored,
+            num_tokens=np.array([len(ids) for ids, _ in made], np.int32),
+            input_ids=np.concatenate([ids for ids, _ in made]),
+            labels=np.concatenate([labels for _, labels in made]),
+        )
+
+    def _filling(self, row: Mapping[str, Any]) -> Filling:
+        said = row["messages"][1]["content"]
+        supervised = [label for label in row["labels"] if label >= 0]
+        is_cut = not supervised or supervised[-1] not in self.end_ids  # an answer that was cut has no end
+        return Filling(transcript=said, answer=said, answer_is_cut=is_cut)
+
+
+def rendered(index: Index, rendering: Rendering) -> Index:
+    """The index with the lengths that its rows have when rendered so."""
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, _lengths(index, rendering))
+
+    lengths: Int32 = kept(f"lengths-{rendering.digest}.npy", np.load, write)
+    multiples = np.array([TASKS[shard.task].pad_to_multiple_of for shard in index.shards])[index.shard]
+    facts = {
+        task: {**told, "audio_tokens_per_second": str(rendering.tokens_per_second[task])}
+        for task, told in index.facts.items()
+    }
+    padded = np.asarray(-(-lengths // multiples) * multiples, np.int32)
+    return replace(index, facts=facts, num_tokens=lengths, padded_tokens=padded)
+
+
+def _lengths(index: Index, rendering: Rendering) -> Int32:
+    lengths: list[int] = []
+    with tqdm(total=len(index), desc="tokens", unit="row", disable=None) as bar:
+        for number, shard in enumerate(index.shards):
+            index.check_shard(number)
+            with index.open_shard(number) as parquet:
+                for batch in parquet.iter_batches(2048, columns=[*COLUMNS], use_threads=False):
+                    table = pa.Table.from_batches([batch])
+                    lengths += [len(ids) for ids, _ in rendering.rows(shard.task, table)]
+                    bar.update(len(batch))
+    return np.array(lengths, np.int32)

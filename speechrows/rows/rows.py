@@ -1,0 +1,294 @@
+"""Dialogue x Task -> Row | Skipped | LeftOut: where the decisions of the layer below meet.
+
+Two steps, because a tokenizer is fastest in batches: `hear` pairs a dialogue's turns and reads
+its clips; `to_rows` turns many heard dialogues into rows at once.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+from typing import Protocol
+
+from speechrows.rows.curriculum import padded_length
+from speechrows.codec import CODECS
+from speechrows.codec import check
+from speechrows.codec import num_audio_tokens
+from speechrows.errors import BadClipError
+from speechrows.rows.pairing import Item
+from speechrows.rows.pairing import number_faults
+from speechrows.rows.pairing import pair
+from speechrows.rows.pairing import text_fault
+from speechrows.text.normalise import normalise
+from speechrows.types import AudioRef
+from speechrows.types import Clip
+from speechrows.types import Codes
+from speechrows.types import Dialogue
+from speechrows.types import Fault
+from speechrows.types import Filled
+from speechrows.types import Filling
+from speechrows.types import Form
+from speechrows.types import LeftOut
+from speechrows.types import Reason
+from speechrows.types import Row
+from speechrows.types import Rule
+from speechrows.types import Skipped
+from speechrows.types import Task
+from speechrows.types import Tokens
+from speechrows.types import Turn
+
+
+class ClipLoader(Protocol):
+    """What `hear` needs of a clip buffer."""
+
+    used: int
+
+    def load(self, ref: AudioRef) -> Clip:
+        """Read and check a clip. Raises BadClipError."""
+        ...
+
+    def rewind(self, used: int) -> None:
+        """Forget the clips from `used` on."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowSpec:
+    """What a row is: everything beside the corpus that decides its content."""
+
+    builder: str
+    corpus: str
+    task: Task
+    form: Form
+    tokens_per_second: Fraction
+    validation_fraction: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heard:
+    """A dialogue whose clips have been read: `clips` and `target_clips` go with `items`."""
+
+    dialogue: Dialogue
+    items: tuple[Item, ...]
+    clips: tuple[Clip, ...]
+    target_clips: tuple[Clip | None, ...]
+    skipped: tuple[Skipped, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def split_of(dialogue: Dialogue, validation_fraction: float) -> str:
+    """The split of a dialogue: its own, or validation for a stable share of train."""
+    key = dialogue.twin_key
+    if validation_fraction > 0 and dialogue.split == "train" and key is not None:
+        digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+        if int.from_bytes(digest[:8]) < validation_fraction * 2**64:
+            return "validation"
+    return dialogue.split
+
+
+def hear(dialogue: Dialogue, task: Task, loader: ClipLoader) -> Heard:
+    """Pair a dialogue and read its clips. Where the task is whole, one fault drops all of it."""
+    items, left_out = pair(dialogue, task)
+    faults = number_faults(dialogue, items, task)
+    start, kept, clips, target_clips = loader.used, list[Item](), list[Clip](), list[Clip | None]()
+    for i, item in enumerate(items):
+        if i in faults:
+            continue
+        if task.whole and faults:
+            break
+        before = loader.used
+        fault = text_fault(item, task, dialogue.source) or _codes_fault(item, task, dialogue.source)
+        try:
+            if fault is None:
+                clip = _load(item.turn, loader)
+                target = _load(item.answer, loader) if item.answer and item.answer.audio else None
+                kept.append(item)
+                clips.append(clip)
+                target_clips.append(target)
+                continue
+        except _TurnFaultError as error:
+            loader.rewind(before)
+            fault = error.fault
+        assert fault is not None
+        faults[i] = fault
+    if task.whole and faults:
+        loader.rewind(start)
+        kept, clips, target_clips = [], [], []
+        incomplete = _incomplete(dialogue, items[min(faults)])
+        faults = {i: faults.get(i, incomplete) for i in range(len(items))}
+    return Heard(
+        dialogue=dialogue,
+        items=tuple(kept),
+        clips=tuple(clips),
+        target_clips=tuple(target_clips),
+        skipped=tuple(_skip(items[i], fault) for i, fault in sorted(faults.items())),
+        left_out=tuple(left_out),
+    )
+
+
+class _TurnFaultError(Exception):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.detail)
+        self.fault = fault
+
+
+def _load(turn: Turn, loader: ClipLoader) -> Clip:
+    assert turn.audio is not None  # its callers ask
+    try:
+        return loader.load(turn.audio)
+    except BadClipError as error:
+        file = turn.audio.path
+        raise _TurnFaultError(Fault(reason=error.reason, detail=error.detail, file=file)) from error
+
+
+def _skip(item: Item, fault: Fault) -> Skipped:
+    return Skipped(clip_id=item.clip_id, reason=fault.reason, detail=fault.detail, file=fault.file)
+
+
+def _incomplete(dialogue: Dialogue, lost: Item) -> Fault:
+    detail = f"{lost.clip_id} is skipped, and this task promises whole conversations"
+    return Fault(reason=Reason.DIALOGUE_INCOMPLETE, detail=detail, file=dialogue.source)
+
+
+class Made(NamedTuple):
+    """What became of heard dialogues, in order."""
+
+    rows: list[Row]
+    skipped: list[Skipped]
+    left_out: list[LeftOut]
+
+
+def to_rows(heard: Sequence[Heard], spec: RowSpec) -> Made:
+    """Rows of heard dialogues, in order; texts are tokenised in one batch."""
+    filled = iter(spec.form.fill([_filling(item, spec.task) for one in heard for item in one.items]))
+    made = Made([], [], [])
+    for one in heard:
+        mine = [next(filled) for _ in one.items]
+        lost = [i for i, row in enumerate(mine) if row is None]
+        if lost and spec.task.whole:
+            incomplete = _incomplete(one.dialogue, one.items[lost[0]])
+            for i, item in enumerate(one.items):
+                made.skipped.append(_skip(item, _not_round_trip(one, item) if i in lost else incomplete))
+            continue
+        made.skipped.extend(_skip(one.items[i], _not_round_trip(one, one.items[i])) for i in lost)
+        rows, left_out = _rows_of(one, mine, spec)
+        made.rows.extend(rows)
+        made.left_out.extend(left_out)
+    return made
+
+
+def _filling(item: Item, task: Task) -> Filling:
+    """What an item puts into its task's segments."""
+    turn, answer, has_units = item.turn, item.answer, task.needs == "units"
+    return Filling(
+        transcript=turn.text,
+        answer=(turn.answer or "") if answer is None else answer.text,
+        units=turn.codes.values[0] if turn.codes and has_units else None,
+        answer_units=answer.codes.values[0] if answer and answer.codes and has_units else None,
+        answer_is_cut=turn.answer_is_cut and answer is None,
+    )
+
+
+def _codes(item: Item, task: Task) -> Codes | None:
+    """The codes that are an item's codec targets."""
+    if task.codec_targets is None:
+        return None
+    turn = item.answer if task.codec_targets == "answer" else item.turn
+    return turn.codes if turn else None
+
+
+def _codes_fault(item: Item, task: Task, source: str) -> Fault | None:
+    """What is wrong with the codes that an item's row would hold."""
+    used = [_codes(item, task), item.turn.codes if task.needs == "units" else None]
+    for codes in used:
+        spec = CODECS.get(codes.codec) if codes else None
+        wrong = check(codes.values, spec) if codes and spec else None
+        if wrong:
+            return Fault(reason=Reason.BAD_CODES, detail=wrong, file=source)
+    return None
+
+
+def _not_round_trip(heard: Heard, item: Item) -> Fault:
+    said = [item.turn.text, item.answer.text if item.answer else item.turn.answer]
+    texts = " or ".join(f"{text[:80]!r}" for text in said if text)
+    detail = f"the tokenizer does not give back {texts}"
+    return Fault(reason=Reason.NOT_ROUND_TRIP, detail=detail, file=heard.dialogue.source)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """A row whose length is known: padded lengths are summed before any row is made."""
+
+    item: Item
+    clip: Clip
+    target_clip: Clip | None
+    filled: Filled
+    num_audio_tokens: int
+    num_tokens: int
+    first: bool
+
+
+def _rows_of(heard: Heard, filled: Sequence[Filled | None], spec: RowSpec) -> tuple[list[Row], list[LeftOut]]:
+    """The rows of one dialogue, and the items that are too long for the task."""
+    plans: list[_Plan] = []
+    left_out: list[LeftOut] = []
+    task = spec.task
+    for i, row in enumerate(filled):
+        if row is None:
+            continue
+        item, clip = heard.items[i], heard.clips[i]
+        first = not task.whole or item.number == 0
+        audio = num_audio_tokens(clip.num_samples, clip.sampling_rate, spec.tokens_per_second)
+        num_tokens = row.num_tokens(audio, first=first)
+        if task.max_tokens is not None and num_tokens > task.max_tokens:
+            left_out.append(LeftOut(clip_id=item.clip_id, rule=Rule.TOO_LONG))
+            continue
+        plans.append(
+            _Plan(
+                item=item,
+                clip=clip,
+                target_clip=heard.target_clips[i],
+                filled=row,
+                num_audio_tokens=audio,
+                num_tokens=num_tokens,
+                first=first,
+            )
+        )
+    lengths = [padded_length(plan.num_tokens, task.pad_to_multiple_of) for plan in plans]
+    split, total = split_of(heard.dialogue, spec.validation_fraction), Tokens(sum(lengths))
+    rows = [
+        _row(plan, heard, spec, split, length, total) for plan, length in zip(plans, lengths, strict=True)
+    ]
+    return rows, left_out
+
+
+def _row(plan: _Plan, heard: Heard, spec: RowSpec, split: str, length: int, total: Tokens) -> Row:
+    task, item, dialogue = spec.task, plan.item, heard.dialogue
+    input_ids, labels = plan.filled.assemble(plan.num_audio_tokens, first=plan.first, length=length)
+    file = item.turn.audio.path if item.turn.audio else dialogue.source
+    role = "user" if task.pairing == "both" else item.turn.role
+    return Row(
+        row_id=f"{spec.builder}/{split}/{item.clip_id}/{task.name}",
+        task=task.name,
+        split=split,
+        clip_id=item.clip_id,
+        conversation_id=dialogue.conversation_id,
+        turn_number=item.number,
+        num_turns=len(heard.items) if task.whole else len(dialogue.turns),
+        speaker=item.turn.speaker,
+        role=role or "user",  # None only beside a fault, which makes no row
+        clip=plan.clip,
+        transcript=normalise(item.turn.text),
+        messages=(("user", spec.form.user), ("assistant", plan.filled.target)),
+        text=plan.filled.render(first=plan.first),
+        input_ids=input_ids,
+        labels=labels,
+        num_tokens=Tokens(plan.num_tokens),
+        conversation_tokens=total,
+        target_clip=plan.target_clip,
+        codes=_codes(item, task),
+        traits=item.turn.traits,
+        domain=dialogue.domain,
+        source=f"{spec.corpus}/{file}",
+    )

@@ -1,0 +1,1 @@
+"""A task's segments under a tokenizer: text, ids and mask."""

@@ -1,0 +1,8 @@
+"""The one form of a text that is rendered, tokenised and stored."""
+
+import unicodedata
+
+
+def normalise(text: str, *, lower_case: bool = False) -> str:
+    """Stripped, NFC."""
+    return unicodedata.normalize("NFC", (text.lower() if lower_case else text).strip())

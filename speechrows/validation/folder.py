@@ -1,0 +1,196 @@
+"""The promises that rows make together: conversations, index, ledger, card."""
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+
+import numpy as np
+from datasets import Features
+from huggingface_hub import DatasetCard
+
+from speechrows.folder.layout import CARD
+from speechrows.folder.layout import SKIPPED
+from speechrows.folder.layout import shard_folder
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.rows import schema
+from speechrows.rows.curriculum import band_of
+from speechrows.rows.curriculum import bands_of
+from speechrows.rows.curriculum import configs_of
+from speechrows.rows.curriculum import task_of
+from speechrows.rows.tasks import TASKS
+from speechrows.storage.parquet_file import footer_digest
+from speechrows.types import Task
+from speechrows.validation.report import Report
+
+_TOLD = (
+    "conversation_id", "turn_number", "num_turns", "num_tokens", "conversation_tokens", "sampling_rate",
+    "num_samples",
+)  # fmt: skip
+
+
+@dataclass
+class Seen:
+    """Names that must not come twice, at eight bytes a name."""
+
+    hashes: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def add(self, name: str) -> None:
+        """Note a name."""
+        self.hashes.append(hash(name))
+
+    def repeated(self) -> set[int]:
+        """Hashes of the names that came more than once."""
+        values, counts = np.unique(np.array(self.hashes), return_counts=True)
+        return set(values[counts > 1].tolist())
+
+
+@dataclass
+class Conversations:
+    """Follows the rows of a task and split in file order, conversation by conversation."""
+
+    task: Task
+    report: Report
+    seen: Seen = field(default_factory=Seen)
+    _id: str | None = None
+    _rows: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    _path: str = ""
+
+    def follow(self, row: Mapping[str, Any], path: str) -> None:
+        """Take the next row; `path` is its shard's."""
+        if row["conversation_id"] != self._id or path != self._path:
+            self.end()
+            self._id, self._path = row["conversation_id"], path
+            self.seen.add(row["conversation_id"])
+        facts = ("row_id", "turn_number", "num_turns", "conversation_tokens")
+        self._rows.append({name: row[name] for name in facts} | {"padded": len(row["input_ids"])})
+
+    def end(self) -> None:
+        """Check the conversation that has ended."""
+        rows, self._rows = self._rows, []
+        if not rows:
+            return
+        self.report.checked["conversations"] += 1
+        numbers = [row["turn_number"] for row in rows]
+        whole = list(range(rows[0]["num_turns"]))
+        if len({row["num_turns"] for row in rows}) > 1:
+            self._fail(rows, "its rows tell different num_turns")
+        if self.task.whole and numbers != whole:
+            self._fail(rows, f"found turns {numbers}, expected {whole}")
+        if numbers != sorted(set(numbers)) or numbers[0] < 0:
+            self._fail(rows, f"found turns {numbers}, expected each once, in order, from 0")
+        total = sum(row["padded"] for row in rows)
+        if {row["conversation_tokens"] for row in rows} != {total}:
+            self._fail(rows, f"padded lengths sum to {total}, conversation_tokens says otherwise")
+        if self.task.banded and f"/band_{band_of(total)}/" not in self._path:
+            self._fail(rows, f"{total} tokens belong to band {band_of(total)}, not into {self._path}")
+
+    def _fail(self, rows: Sequence[Mapping[str, Any]], detail: str) -> None:
+        self.report.fail("conversations", rows[0]["row_id"], detail)
+
+
+def check_shard(folder: RowsFolder, path: str, facts: Mapping[str, Any], report: Report) -> None:
+    """A shard is the one that its index line is bound to."""
+    with folder.open_file(path) as file:
+        size, digest = file.seek(0, 2), footer_digest(file)
+    if (size, digest) != (facts["size"], facts["footer_sha256"]):
+        report.fail("index", path, f"is not the file that the index was made of ({size} bytes)")
+
+
+def check_places(
+    folder: RowsFolder, path: str, rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]],
+    group: int, report: Report,
+) -> None:  # fmt: skip
+    """The index's lines name the rows of a row group, and lead to their clips' bytes."""
+    if [row["row_id"] for row in rows] != [line["row_id"] for line in lines]:
+        report.fail("index", path, "its lines are not the rows of the shard, in order")
+        return
+    with folder.open_file(path) as file:
+        for row, line in zip(rows, lines, strict=True):
+            if row["audio"] is None or row["input_ids"] is None:
+                continue  # "required fields" tells that
+            file.seek(line["audio_offset"])
+            if file.read(line["audio_length"]) != row["audio"]["bytes"]:
+                report.fail("index", row["row_id"], f"its clip is not at {line['audio_offset']} of {path}")
+            wrong = [name for name in _TOLD if line[name] != row[name]]
+            wrong += [name for name, value in (("shard", path), ("row_group", group)) if line[name] != value]
+            if wrong or line["padded_tokens"] != len(row["input_ids"]):
+                report.fail("index", row["row_id"], f"{', '.join(wrong or ['padded_tokens'])} differ")
+
+
+def check_ledger(folder: RowsFolder, ledgers: Mapping[str, Any], rows: Counter[str], report: Report) -> None:
+    """Items are rows, skipped or left out; skipped.jsonl lists what the ledger counts."""
+    listed: Counter[str] = Counter()
+    try:
+        with folder.open_file(SKIPPED) as file:
+            for line in file:
+                fault = json.loads(line)
+                listed[fault["task"]] += fault["clip_id"] is not None
+    except (OSError, ValueError, KeyError) as error:
+        report.fail("ledger", SKIPPED, f"found {error!r}; expected a line a fault")
+    for task, ledger in ledgers.items():
+        skipped, left_out = sum(ledger["skipped"].values()), sum(ledger["left_out"].values())
+        if ledger["items"] != ledger["rows"] + skipped + left_out:
+            report.fail("ledger", task, f"{ledger['items']} items, but {ledger}")
+        if ledger["rows"] != rows[task]:
+            report.fail("ledger", task, f"counts {ledger['rows']} rows, the files hold {rows[task]}")
+        if listed[task] != skipped:
+            report.fail("ledger", task, f"counts {skipped} skipped, {SKIPPED} lists {listed[task]}")
+
+
+def check_card(folder: RowsFolder, shard_rows: Mapping[str, int], report: Report) -> None:
+    """The card's configs hold the shards of their bands, each once, and sum them right."""
+    try:
+        with folder.open_file(CARD) as file:
+            data = DatasetCard(file.read().decode("utf-8")).data.to_dict()
+    except (OSError, ValueError) as error:
+        report.fail("card", CARD, f"found {error}; expected the card that a build wrote")
+        return
+    infos = data.get("dataset_info") or []
+    by_name = {info["config_name"]: info for info in (infos if isinstance(infos, list) else [infos])}
+    configs = {config["config_name"]: config["data_files"] for config in data.get("configs") or []}
+    if not configs:
+        report.fail("card", CARD, "lists no config; expected those of the tasks in the folder")
+    tasks = {task_of(path.split("/")[1]) for path in shard_rows}
+    for name in (name for task in tasks for name in configs_of(task) if name not in configs):
+        folders = {f"/band_{band}/" for band in bands_of(name)}
+        if any(folder_ in path for path in shard_rows for folder_ in folders):
+            report.fail("card", name, "is not listed, and there are rows of it")
+    for name, data_files in configs.items():
+        if name not in by_name:
+            report.fail("card", name, "has no dataset_info")
+            continue
+        if Features._from_yaml_list(by_name[name]["features"]) != schema.FEATURES:  # pyright: ignore[reportPrivateUsage]
+            report.fail("card", name, "its features are not those of the rows")
+        told = {split["name"]: split["num_examples"] for split in by_name[name]["splits"]}
+        for split in data_files:
+            _check_files(folder, name, split, told.get(split["split"]), shard_rows, report)
+
+
+def _check_files(
+    folder: RowsFolder, config: str, split: Mapping[str, Any], told: int | None,
+    shard_rows: Mapping[str, int], report: Report,
+) -> None:  # fmt: skip
+    """The files that a config lists for a split are the shards of its bands or tasks, no more, no less."""
+    found = [path for pattern in split["path"] for path in folder.glob(pattern)]
+    if config in {name for task in TASKS.values() for name in configs_of(task)}:
+        tasks = [task_of(config)]
+    else:  # a builder's union: it says itself of which tasks
+        tasks = [task_of(name) for name in {path.split("/")[1] for path in split["path"]}]
+    folders = {
+        shard_folder(task.name, split["split"], band)
+        for task in tasks
+        for band in (bands_of(config) if task.banded else [None])
+    }
+    expected = sorted(path for path in shard_rows if path.rpartition("/")[0] in folders)
+    if sorted(found) != expected:
+        wrong = sorted({*found} ^ {*expected}) or sorted(path for path in found if found.count(path) > 1)
+        detail = f"{split['split']}: lists too much, too little or twice: {', '.join(wrong[:3])}"
+        report.fail("card", config, detail)
+    rows = sum(shard_rows.get(path, 0) for path in found)
+    if rows != told:
+        report.fail("card", config, f"{split['split']}: {told} rows told, its files hold {rows}")

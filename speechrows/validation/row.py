@@ -1,0 +1,242 @@
+"""The promises of a single row, each a check: a function that tells what is wrong, or nothing."""
+
+import re
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from speechrows import audio
+from speechrows.codec import CODECS
+from speechrows.codec import check
+from speechrows.codec import num_audio_tokens
+from speechrows.corpora.traits import AGES
+from speechrows.corpora.traits import EMOTIONS
+from speechrows.corpora.traits import GENDERS
+from speechrows.corpora.traits import PACES
+from speechrows.corpora.traits import VOLUMES
+from speechrows.errors import BadClipError
+from speechrows.errors import UsageError
+from speechrows.rows.tasks import CORRESPOND
+from speechrows.text.normalise import normalise
+from speechrows.text.template import is_chat
+from speechrows.types import AUDIO_TOKEN
+from speechrows.types import IGNORE_INDEX
+from speechrows.types import TRAITS
+from speechrows.types import Filling
+from speechrows.types import Form
+from speechrows.types import Task
+
+SILENCE = 0.001  # full scale is 1: a clip whose loudest sample is below -60 dB says nothing
+CLIPPED, CLIPPED_SHARE = 0.999, 0.01
+
+_CLOSED = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGES, "pace": PACES, "volume": VOLUMES}
+NULLABLE = ("codec", "codec_targets", "target_audio", "domain", *TRAITS)
+
+_NO_UNIT = 32_767  # beyond any that a tokenizer has
+_UNIT = re.compile(r"<\|unit(\d+)\|>")
+
+RowDict = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What rows are checked against."""
+
+    task: Task
+    split: str
+    tokenizer: PreTrainedTokenizerFast
+    tokens_per_second: Fraction
+    form: Form
+    audio_id: int
+    pad_id: int
+    special_ids: frozenset[int]
+
+
+def fields(row: RowDict, context: Context) -> str | None:
+    """What every row has is there, and says the same everywhere."""
+    missing = [name for name, value in row.items() if value is None and name not in NULLABLE]
+    if not missing and None in (row["audio"]["bytes"], row["audio"]["path"]):
+        missing = ["audio"]
+    if missing or any(None in message.values() for message in row["messages"]):
+        return f"{', '.join(missing or ['messages'])} is null"
+    for trait, known in _CLOSED.items():
+        if row[trait] not in (None, *known):
+            return f"found {trait} {row[trait]!r}, expected one of {', '.join(known)}"
+    if row["task"] != context.task.name:
+        return f"found task {row['task']!r}, expected {context.task.name!r}"
+    if row["role"] not in ("user", "assistant"):
+        return f"found role {row['role']!r}, expected user or assistant"
+    ending = f"/{context.split}/{row['clip_id']}/{context.task.name}"
+    if not row["row_id"].endswith(ending) or not row["clip_id"].startswith(row["conversation_id"] + "/"):
+        return f"found clip_id {row['clip_id']!r}; expected row_id to end in {ending!r}"
+    return None
+
+
+def sound(row: RowDict) -> list[tuple[str, str]]:
+    """Audio decodes to finite float32 samples, as many as the row says, neither silent nor clipped.
+
+    Returns (check, detail) of what fails: several checks share one decoding.
+    """
+    try:
+        samples, rate = audio.decode(row["audio"]["bytes"])
+        facts = audio.inspect(memoryview(row["audio"]["bytes"]))
+    except BadClipError as error:
+        return [("audio decodes", error.detail)]
+    found: list[tuple[str, str]] = []
+    if row["target_audio"] is not None:
+        try:
+            audio.decode(row["target_audio"]["bytes"])
+        except BadClipError as error:
+            found.append(("audio decodes", f"target_audio: {error.detail}"))
+    if facts is None or not row["audio"]["path"].endswith(facts.extension):
+        found.append(("audio decodes", f"path {row['audio']['path']!r} does not tell the format"))
+    if (len(samples), rate) != (row["num_samples"], row["sampling_rate"]):
+        detail = (
+            f"holds {len(samples)} samples at {rate} Hz, the row says {row['num_samples']} "
+            f"at {row['sampling_rate']} Hz"
+        )
+        found.append(("audio length", detail))
+    peak = float(np.abs(samples).max(initial=0))
+    if not np.isfinite(peak):
+        found.append(("finite audio", "holds samples that are not finite"))
+    elif peak < SILENCE:
+        found.append(("silence", f"the loudest sample is {peak:.5f} of full scale"))
+    clipped = float((np.abs(samples) >= CLIPPED).mean()) if len(samples) else 0.0
+    if clipped > CLIPPED_SHARE:
+        found.append(("clipping", f"{clipped:.1%} of the samples are at full scale"))
+    return found
+
+
+def padding(row: RowDict, context: Context) -> str | None:
+    """The padded length is the next multiple; pads are pad tokens without loss."""
+    length, tokens, multiple = len(row["input_ids"]), row["num_tokens"], context.task.pad_to_multiple_of
+    if length % multiple or not tokens <= length < tokens + multiple:
+        return f"{length} ids for {tokens} tokens; expected the next multiple of {multiple}"
+    if any(i != context.pad_id for i in row["input_ids"][tokens:]):
+        return f"ids after the first {tokens} are not all pads ({context.pad_id})"
+    if any(label != IGNORE_INDEX for label in row["labels"][tokens:]):
+        return "pads take loss"
+    return None
+
+
+def labels(row: RowDict, _context: Context) -> str | None:
+    """Labels are as long as the ids, and each is the id itself or -100."""
+    ids, marks = np.array(row["input_ids"]), np.array(row["labels"])
+    if len(ids) != len(marks):
+        return f"{len(ids)} input_ids, {len(marks)} labels"
+    wrong = np.flatnonzero((marks != IGNORE_INDEX) & (marks != ids))
+    if len(wrong):
+        return f"label {marks[wrong[0]]} at place {wrong[0]}, where the id is {ids[wrong[0]]}"
+    return None
+
+
+def target(row: RowDict, context: Context) -> str | None:
+    """The supervised tokens decode to the assistant's text, and end with a special token."""
+    supervised = [label for label in row["labels"] if label != IGNORE_INDEX]
+    expected = row["messages"][1]["content"]
+    if not supervised:
+        return "no token takes loss"
+    if not is_chat(context.task):  # supervised in several places: `rendering` compares them
+        return None
+    decoded = context.tokenizer.decode(
+        supervised, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    if decoded not in (expected, " " + expected):
+        return f"supervised tokens decode to {decoded!r:.80}, expected {expected!r:.80}"
+    may_be_cut = context.task.needs == "answer"  # where no end was written, none is learnt
+    if supervised[-1] not in context.special_ids and not may_be_cut:
+        return f"the last supervised token is {supervised[-1]}, expected an end token"
+    return None
+
+
+def placeholders(row: RowDict, context: Context) -> str | None:
+    """There are as many `<audio>` ids as the clip is long; none where units stand for it."""
+    found = sum(i == context.audio_id for i in row["input_ids"])
+    expected = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
+    if not is_chat(context.task):
+        expected = 0
+    return None if found == expected else f"{found} {AUDIO_TOKEN} ids, the clip's length asks for {expected}"
+
+
+def messages(row: RowDict, context: Context) -> str | None:
+    """Exactly user and assistant; `<audio>` once in the user's; the text is their rendering."""
+    roles = [message["role"] for message in row["messages"]]
+    if roles != ["user", "assistant"]:
+        return f"found roles {roles}, expected user and assistant"
+    user, assistant = (message["content"] for message in row["messages"])
+    if user != context.form.user:
+        return f"the user's content is {user!r}, expected {context.form.user!r}"
+    spoken = normalise(row["transcript"], lower_case=context.task.lower_case)
+    if context.task.segments[-1].text == "{transcript}" and assistant != spoken:
+        return f"the assistant's content is {assistant!r:.80}, expected {spoken!r:.80}"
+    after = row["text"].partition(user)[2] if is_chat(context.task) else row["text"]
+    if assistant not in after:
+        return "text is not the rendering of messages"
+    return None
+
+
+def codes(row: RowDict, context: Context) -> str | None:
+    """Codec targets are [K, F], in the codec's range; there where the task needs them."""
+    codec, values = row["codec"], row["codec_targets"]
+    if (codec is None) != (values is None):
+        return "one of codec and codec_targets is null, the other is not"
+    if codec is None:
+        return "codec_targets is null" if context.task.needs in ("codes", "units") else None
+    if context.task.codec_targets is None:
+        return f"found codes of {codec}, expected none in {context.task.name} rows"
+    return check(values, CODECS[codec]) if codec in CODECS else None
+
+
+def rendering(row: RowDict, context: Context) -> str | None:
+    """Text, ids and labels are what the messages give under the saved tokenizer, made anew."""
+    first = not context.task.whole or row["turn_number"] == 0
+    spaces = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
+    wrong = "the tokenizer does not give back the assistant's content"
+    for is_cut in (False, True) if context.task.needs == "answer" else (False,):
+        try:
+            (filled,) = context.form.fill([_filling(row, context.task, is_cut=is_cut)])
+        except UsageError as error:  # units that the tokenizer does not have
+            return str(error)
+        if filled is None:
+            continue
+        if row["text"] != filled.render(first=first):
+            return f"text is {row['text']!r:.80}, not the rendering of messages"
+        length = max(len(row["input_ids"]), filled.num_tokens(spaces, first=first))
+        ids, marks = filled.assemble(spaces, first=first, length=length)
+        if row["input_ids"] == ids.tolist() and row["labels"] == marks.tolist():
+            return None
+        name = "labels" if row["input_ids"] == ids.tolist() else "input_ids"
+        wrong = f"{name} are not those of the messages under the saved tokenizer"
+    return wrong
+
+
+def _filling(row: RowDict, task: Task, *, is_cut: bool) -> Filling:
+    """What a row was made of, from what it shows."""
+    said = row["messages"][1]["content"]
+    if is_chat(task):
+        return Filling(transcript=said, answer=said, answer_is_cut=is_cut)
+    heard = [min(int(unit), _NO_UNIT) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
+    said_units = (row["codec_targets"] or [[]])[0]  # what is missing there is told by `codes`
+    return Filling(
+        transcript=row["transcript"],
+        answer=said,
+        units=np.array(heard, np.int16),
+        answer_units=np.array(said_units, np.int16),
+    )
+
+
+CHECKS: dict[str, Callable[[RowDict, Context], str | None]] = {
+    "required fields": fields,
+    "padding": padding,
+    "labels align": labels,
+    "target decodes": target,
+    "placeholders": placeholders,
+    "messages": messages,
+    "codes": codes,
+    "rendering": rendering,
+}

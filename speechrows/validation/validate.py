@@ -1,0 +1,150 @@
+"""Every promise of docs/design.md, checked on the bytes of a built folder or a Hub dataset."""
+
+import struct
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import pyarrow as pa
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from speechrows.folder.layout import index_path
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.rows import schema
+from speechrows.rows.curriculum import task_of
+from speechrows.text import tokenizers
+from speechrows.text.template import compile_form
+from speechrows.types import AUDIO_TOKEN
+from speechrows.validation.folder import Conversations
+from speechrows.validation.folder import Seen
+from speechrows.validation.folder import check_card
+from speechrows.validation.folder import check_ledger
+from speechrows.validation.folder import check_places
+from speechrows.validation.folder import check_shard
+from speechrows.validation.report import Report
+from speechrows.validation.row import CHECKS
+from speechrows.validation.row import Context
+from speechrows.validation.row import sound
+
+__all__ = ["Report", "validate"]
+
+
+def validate(address: str, allow: Iterable[str] = ()) -> Report:
+    """Check a built folder, or a Hub dataset `org/name` by range reads, row by row.
+
+    `allow` names checks that are told but do not fail the report ("silence", "clipping").
+
+    Raises:
+        UsageError: nothing that speechrows built is there.
+    """
+    folder = RowsFolder.open(address)
+    tokenizer = tokenizers.open_tokenizer(folder.tokenizer_folder())
+    report = Report(address=address, allowed=frozenset(allow))
+    rows: Counter[str] = Counter()
+    shard_rows: dict[str, int] = {}
+    ledgers: dict[str, Any] = {}
+    seen = Seen()
+    for task, split in folder.splits():
+        try:
+            facts = folder.index_facts(task, split)
+        except (OSError, pa.ArrowException) as error:
+            report.fail("index", index_path(task, split), f"found {error}; expected an index")
+            continue
+        ledgers[task] = facts["ledger"]
+        shard_rows |= {path: shard["rows"] for path, shard in facts["shards"].items()}
+        for row_id in _validate_split(folder, tokenizer, task, split, facts, report):
+            rows[task] += 1
+            seen.add(row_id)
+    _name_repeated(folder, "row_id", seen, report)
+    check_ledger(folder, ledgers, rows, report)
+    check_card(folder, shard_rows, report)
+    return report
+
+
+def _validate_split(
+    folder: RowsFolder,
+    tokenizer: PreTrainedTokenizerFast,
+    task: str,
+    split: str,
+    facts: Mapping[str, Any],
+    report: Report,
+) -> Iterator[str]:
+    """Check the rows of a split; yields their ids."""
+    context = Context(
+        task=task_of(task),
+        split=split,
+        tokenizer=tokenizer,
+        tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
+        form=compile_form(tokenizer, task_of(task), facts.get("form", {})),
+        audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
+        pad_id=tokenizers.pad_id(tokenizer),
+        special_ids=frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),
+    )
+    conversations = Conversations(context.task, report)
+    index, at = folder.index(task, split), 0
+    with tqdm(total=len(index), desc=f"{task}/{split}", unit="row", disable=None) as bar:
+        for path, shard in facts["shards"].items():
+            lines, at = index.slice(at, shard["rows"]), at + shard["rows"]
+            for rows in _groups(folder, path, shard, lines, report):
+                for row in rows:
+                    if _validate_row(row, context, report):
+                        conversations.follow(row, path)
+                    if row["row_id"] is not None:
+                        yield row["row_id"]
+                bar.update(len(rows))
+    conversations.end()
+    if at != len(index):
+        report.fail("index", f"{task}/{split}", f"has {len(index)} lines, its shards {at} rows")
+    _name_repeated(folder, "conversation_id", conversations.seen, report)
+
+
+def _groups(
+    folder: RowsFolder, path: str, facts: Mapping[str, Any], lines: pa.Table, report: Report
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a shard, a row group in memory at a time, and whether the index knows them."""
+    at = 0
+    try:
+        check_shard(folder, path, facts, report)
+        with folder.open_parquet(path) as shard:
+            found, ours = shard.schema_arrow, schema.ARROW_SCHEMA
+            if not found.equals(ours):
+                differ = [f.name for f in ours if f.name not in found.names or found.field(f.name) != f]
+                report.fail("required fields", path, f"columns differ from the row's: {', '.join(differ)}")
+                return
+            for group in range(shard.num_row_groups):
+                rows = shard.read_row_group(group, use_threads=False).to_pylist()
+                check_places(folder, path, rows, lines.slice(at, len(rows)).to_pylist(), group, report)
+                at += len(rows)
+                yield rows
+    except (OSError, pa.ArrowException, struct.error) as error:
+        report.fail("index", path, f"found {error}; expected the shard that the index was made of")
+
+
+def _validate_row(row: Mapping[str, Any], context: Context, report: Report) -> bool:
+    """Check a row; False where it lacks so much that no more can be said of it."""
+    report.checked["rows"] += 1
+    for name, check in CHECKS.items():
+        detail = check(row, context)
+        if detail is not None:
+            report.fail(name, str(row["row_id"]), detail)
+            if name == "required fields":
+                return False
+    for name, detail in sound(row):
+        report.fail(name, row["row_id"], detail)
+    return True
+
+
+def _name_repeated(folder: RowsFolder, column: str, seen: Seen, report: Report) -> None:
+    """Name the ids that came twice: hashes are kept, names are looked up when there is need."""
+    repeated = seen.repeated()
+    if not repeated:
+        return
+    for task, split in folder.splits():
+        names: list[str] = folder.index(task, split, [column])[column].to_pylist()  # pyright: ignore[reportAssignmentType]
+        for name in sorted({name for name in names if hash(name) in repeated}):
+            what = "unique row ids" if column == "row_id" else "conversations"
+            report.fail(what, name, "comes in two places; expected it once, its rows together")

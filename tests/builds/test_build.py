@@ -1,0 +1,178 @@
+"""What a build promises of its folder: the same bytes anywhere, one builder, its tasks side by side."""
+
+import datetime
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import DatasetCard
+from toys import build_process
+from toys.building import build_rows
+from toys.building import published_files
+from toys.building import read_rows
+from toys.corpus import write_corpus
+
+from speechrows.builder.builder import load_builder
+from speechrows.builds.run import build
+from speechrows.errors import UsageError
+from speechrows.text import tokenizers
+
+SMALL_SHARDS = 400_000  # bytes: three dialogues each
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine dialogues; one has lost a clip, so that something is skipped."""
+    folder = write_corpus(tmp_path_factory.mktemp("a") / "corpus", dialogues=9, seconds=0.6)
+    next(folder.rglob("travel_3_4/segments/002*")).unlink()
+    return folder
+
+
+def test_num_proc_changes_no_byte(corpus: Path, tmp_path: Path) -> None:
+    for num_proc in (1, 2):
+        options: dict[str, Any] = {"num_proc": num_proc, "shard_bytes": SMALL_SHARDS}
+        build_rows(corpus, tmp_path / str(num_proc), validation_fraction=0.3, **options)
+    one, two = published_files(tmp_path / "1"), published_files(tmp_path / "2")
+    assert len([path for path in one if path.startswith("data/ttt/train/")]) > 2
+    assert one == two
+
+
+def test_place_time_host_and_folder_change_no_byte(corpus: Path, tmp_path: Path) -> None:
+    build_rows(corpus, tmp_path / "out", shard_bytes=SMALL_SHARDS)
+    here = published_files(tmp_path / "out")
+    elsewhere = tmp_path / "very-private-folder" / corpus.name
+    shutil.copytree(corpus, elsewhere)
+    for path in elsewhere.rglob("*"):
+        os.utime(path, (978_307_200, 978_307_200))
+    out = elsewhere.parent / "rows"
+    _build_on_another_host(elsewhere, out, shard_bytes=SMALL_SHARDS)
+    there = published_files(out)
+    assert here == there
+    names = [name for name in (socket.gethostname(), getpass.getuser()) if len(name) > 6]  # no chance hits
+    secrets = [str(tmp_path), "very-private", str(corpus.parent), str(Path.cwd()), "zebra", *names]
+    secrets += [str(datetime.datetime.now().date()), "2001-01-01", "978307200", ".build"]
+    for path, data in there.items():
+        assert not [one for one in secrets if one.encode() in data or one in path], path
+
+
+def _build_on_another_host(data_dir: Path, out: Path, **options: Any) -> None:
+    """In another working directory, time zone, home and, where it is allowed, under another host name."""
+    script = Path(build_process.__file__)
+    command = [sys.executable, str(script), str(data_dir), os.path.relpath(out, "/usr"), json.dumps(options)]
+    renamed = ["unshare", "-r", "--uts", "sh", "-c", 'hostname zebra-host && exec "$@"', "sh"]
+    allowed = (
+        shutil.which("unshare")
+        and subprocess.run([*renamed, "true"], check=False, capture_output=True).returncode == 0
+    )
+    environment = {**os.environ, "USER": "zebra-user", "HOME": "/nowhere/zebra", "TZ": "Asia/Tokyo"}
+    subprocess.run([*(renamed if allowed else []), *command], check=True, cwd="/usr", env=environment)
+
+
+def test_ids_are_unique_and_do_not_depend_on_options(corpus: Path, tmp_path: Path) -> None:
+    build_rows(corpus, tmp_path / "a")
+    build_rows(corpus, tmp_path / "b", shard_bytes=SMALL_SHARDS, audio_tokens_per_second="25")
+    ids = [row["row_id"] for row in read_rows(tmp_path / "a")]
+    assert len(set(ids)) == len(ids) == 8 * 4
+    assert ids == [row["row_id"] for row in read_rows(tmp_path / "b")]
+    assert ids[0] == "deepdialogue_ttt/train/corpus/dialogues_phi4-mini/education_0_4/0/ttt"
+
+
+def test_another_task_joins_the_card_and_leaves_the_first_alone(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_rows(corpus, out, "stage_2")
+    before = published_files(out)
+    assert _configs(out) == ["ttt", "stage_1", "stage_2", "stage_3", "stage_4"]
+    build_rows(corpus, out, "response")
+    after = published_files(out)
+    assert _configs(out) == ["ttt", "stage_1", "stage_2", "stage_3", "stage_4", "response"]
+    changed = {path for path in before if before[path] != after[path]}
+    assert changed == {"README.md", "skipped.jsonl"}
+    assert {path.split("/")[1] for path in after.keys() - before.keys()} == {"response"}
+    build_rows(corpus, tmp_path / "reverse", "response")
+    build_rows(corpus, tmp_path / "reverse", "ttt")
+    assert published_files(tmp_path / "reverse") == after
+
+
+def _configs(out: Path) -> list[str]:
+    return [config["config_name"] for config in DatasetCard.load(out / "README.md").data.configs]
+
+
+def test_overwrite_replaces_that_task_alone(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_rows(corpus, out, "response")
+    build_rows(corpus, out, "ttt", shard_bytes=SMALL_SHARDS, validation_fraction=0.4)
+    before = published_files(out)
+    with pytest.raises(UsageError, match=r"validation_fraction: 0\.4 there, 0\.0 now"):
+        build_rows(corpus, out, "ttt", shard_bytes=SMALL_SHARDS)
+    assert published_files(out) == before
+    build_rows(corpus, out, "ttt", shard_bytes=SMALL_SHARDS, overwrite=True)
+    after = published_files(out)
+    assert not [path for path in after if path.startswith(("data/ttt/val", "index/ttt/val"))]
+    for path in before:
+        if "/response/" in path or path.startswith("tokenizer/"):
+            assert after[path] == before[path]
+    build_rows(corpus, tmp_path / "anew", "response")
+    build_rows(corpus, tmp_path / "anew", "ttt", shard_bytes=SMALL_SHARDS)
+    assert published_files(tmp_path / "anew") == after
+
+
+def test_another_recipe_is_refused_by_name(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_rows(corpus, out)
+    before = published_files(out)
+    with pytest.raises(UsageError, match=r"audio_tokens_per_second: 25/2 there, 25 now"):
+        build_rows(corpus, out, audio_tokens_per_second="25")
+    (job,) = load_builder("deepdialogue_ttt")(config_name="ttt", data_dir=str(corpus)).jobs()
+    another = type(job)(**{**vars(job), "builder": "another_ttt"})
+    with pytest.raises(UsageError, match="holds deepdialogue_ttt, not another_ttt"):
+        build(another, out)
+    assert published_files(out) == before
+
+
+def test_another_tokenizer_is_refused_and_never_mixed(corpus: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tokenizers.byte_level()
+    ours = tokenizers.fingerprint(tokenizers.open_tokenizer(None))[:12]
+    other.add_tokens(["river"])
+    tokenizers.save(other, tmp_path / "other")
+    theirs = tokenizers.fingerprint(tokenizers.open_tokenizer(str(tmp_path / "other")))[:12]
+    build_rows(corpus, out)
+    before = published_files(out)
+    for config, advice in (("ttt", "--overwrite"), ("response", "another folder")):
+        with pytest.raises(UsageError, match=f"(?s){ours}.*{theirs}.*{advice}"):
+            build_rows(corpus, out, config, tokenizer=str(tmp_path / "other"))
+    assert published_files(out) == before
+    build_rows(corpus, out, tokenizer=str(tmp_path / "other"), overwrite=True)
+    build_rows(corpus, tmp_path / "anew", tokenizer=str(tmp_path / "other"))
+    assert published_files(out) == published_files(tmp_path / "anew")
+    assert "river" in (out / "tokenizer" / "tokenizer.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["README.md", "data/train.parquet", "holiday.jpg"])
+def test_a_folder_of_something_else_is_refused_and_left_alone(
+    corpus: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("precious")
+    with pytest.raises(UsageError, match=f"holds {Path(name).parts[0]}, which no build wrote"):
+        build_rows(corpus, tmp_path / "out", overwrite=True)
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [file]
+    with pytest.raises(UsageError, match="is a file"):
+        build_rows(corpus, file)
+
+
+def test_a_shard_that_was_lost_is_built_again(corpus: Path, tmp_path: Path) -> None:
+    build_rows(corpus, tmp_path / "out", shard_bytes=SMALL_SHARDS)
+    before = published_files(tmp_path / "out")
+    shards = sorted((tmp_path / "out" / "data").rglob("*.parquet"))
+    shards[0].unlink()
+    shards[1].write_bytes(shards[1].read_bytes()[:-100])
+    build_rows(corpus, tmp_path / "out", shard_bytes=SMALL_SHARDS)
+    assert published_files(tmp_path / "out") == before

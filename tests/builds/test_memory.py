@@ -1,0 +1,37 @@
+"""A build's memory does not grow with the corpus: peaks of processes that do nothing else."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from toys.build_process import start
+from toys.corpus import write_corpus
+
+LIMIT_MB = 600
+NOTICEABLE_MB = 80
+
+
+def test_a_build_stays_small_whatever_the_corpus_weighs(tmp_path: Path) -> None:
+    small = write_corpus(tmp_path / "small", dialogues=64, seconds=14)  # 175 MB
+    large = write_corpus(tmp_path / "large", dialogues=256, seconds=14)  # 700 MB, one shard
+    builds = [_start(small), _start(large), _start(small, num_proc=2, shard_bytes=90 << 20)]
+    before, after, with_workers = map(_peak_mb, builds)
+    assert max(before, with_workers) < LIMIT_MB
+    assert after < min(LIMIT_MB, before + NOTICEABLE_MB), (before, after)
+
+
+def test_a_build_of_20_000_tiny_clips_stays_small(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", dialogues=2000, turns=10, seconds=0.1)
+    assert _peak_mb(_start(corpus)) < LIMIT_MB
+
+
+def _start(corpus: Path, **options: int) -> subprocess.Popen[str]:
+    out = corpus.with_name(f"{corpus.name}-rows-{len(options)}")
+    return start(corpus, out, **options)
+
+
+def _peak_mb(build: subprocess.Popen[str]) -> float:
+    """The peak of a build's largest process."""
+    output, errors = build.communicate(timeout=120)
+    assert build.returncode == 0, errors
+    return max(json.loads(output)) / 1000

@@ -1,0 +1,289 @@
+"""A build that is killed at any moment, by anything, ends in the same bytes when it is run again."""
+
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import build_process
+from toys.build_process import ENDED_WITH_AN_ERROR
+from toys.build_process import start
+from toys.building import build_rows
+from toys.building import published_files
+from toys.corpus import write_corpus
+
+from speechrows.builds import state
+from speechrows.errors import UsageError
+
+SHARDS = 30  # a dialogue each, 0.6 MB
+OPTIONS: dict[str, Any] = {"shard_bytes": 1, "validation_fraction": 0.3}
+ORPHANS_END_WITHIN = 5.0  # seconds; those that are still importing end when they have
+Moment = Callable[[Path], bool]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("restart") / "corpus", dialogues=SHARDS, seconds=3)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path) -> dict[str, bytes]:
+    """What every build of these tests has to end in."""
+    build_rows(corpus, corpus.parent / "undisturbed", **OPTIONS)
+    return published_files(corpus.parent / "undisturbed")
+
+
+def _commits(out: Path) -> int:
+    return len(list((out / ".build" / "ttt").glob("*.json")))
+
+
+def _writes(out: Path) -> bool:
+    return any((out / ".build" / "tmp").glob("*.parquet"))
+
+
+def _has_index_without_commit(out: Path) -> bool:
+    parts = {path.name[:5] for path in (out / ".build" / "ttt").glob("*.parquet")}
+    return any(not (out / ".build" / "ttt" / f"{part}.json").exists() for part in parts)
+
+
+def _commits_reach(number: int) -> Moment:
+    return lambda out: _commits(out) >= number
+
+
+def _after(seconds: float) -> Moment:
+    """So long after the first file is being written."""
+    began: list[float] = []
+
+    def moment(out: Path) -> bool:
+        if not began and _writes(out):
+            began.append(time.monotonic())
+        return bool(began) and time.monotonic() - began[0] >= seconds
+
+    return moment
+
+
+def _merges(out: Path) -> bool:
+    return (out / "skipped.jsonl").exists()
+
+
+_rng = random.Random(7)
+MOMENTS: tuple[tuple[str, Moment], ...] = (
+    ("parent", lambda out: (out / ".build" / "recipe.json").exists()),
+    ("group", _writes),
+    ("parent", _commits_reach(3)),
+    ("group", _has_index_without_commit),
+    ("parent", _after(_rng.uniform(0.0, 0.1))),
+    ("group", _after(_rng.uniform(0.0, 0.1))),
+    ("parent", _commits_reach(SHARDS - 4)),
+    ("group", _merges),
+)
+
+
+@pytest.mark.parametrize(
+    ("num_proc", "moments"),
+    [
+        pytest.param(1, MOMENTS[1::2], id="one process"),
+        pytest.param(2, MOMENTS[:1] + MOMENTS[2:4] + MOMENTS[5:7], id="two workers"),
+    ],
+)
+def test_a_build_killed_at_many_moments_ends_in_the_same_bytes(
+    corpus: Path,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    num_proc: int,
+    moments: Sequence[tuple[str, Moment]],
+) -> None:
+    out, kept = tmp_path / "out", dict[str, tuple[int, int]]()
+    killed = 0
+    for whom, moment in moments:
+        process = start(corpus, out, num_proc=num_proc, **OPTIONS)
+        if _wait_for(partial(moment, out), process):
+            (os.kill if whom == "parent" else os.killpg)(process.pid, signal.SIGKILL)
+        process.wait()
+        killed += process.returncode == -signal.SIGKILL
+        _check_that_no_orphan_writes(process, out)
+        assert not (out / "README.md").exists() or process.returncode == 0
+        finished = _finished_files(out)
+        assert kept.items() <= finished.items()  # what was finished is not written again
+        kept = finished
+    assert killed >= len(moments) - 1  # the last may come too late
+    build_rows(corpus, out, num_proc=num_proc, **OPTIONS)
+    assert kept.items() <= _finished_files(out).items()
+    assert published_files(out) == undisturbed
+
+
+def _wait_for(moment: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
+    """Whether the moment came before the process ended."""
+    deadline = time.monotonic() + 30
+    while process.poll() is None:
+        if moment():
+            return True
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    return False
+
+
+def _check_that_no_orphan_writes(process: subprocess.Popen[str], out: Path) -> None:
+    """Those of its workers that write end at once, all of them soon, and nothing is written since."""
+    time.sleep(0.2)
+    before = _stamps(out)
+    deadline = time.monotonic() + ORPHANS_END_WITHIN
+    while orphans := _alive_in_group(process.pid):
+        assert time.monotonic() < deadline, orphans
+        time.sleep(0.02)
+    assert _stamps(out) == before
+
+
+def _alive_in_group(group: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            status, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(pgrp) == group and status != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def _stamps(out: Path) -> dict[str, tuple[int, int, int]]:
+    found = {path: path.stat() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {str(path): (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in found.items()}
+
+
+def _finished_files(out: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of the files that commits name."""
+    commits = [json.loads(path.read_text()) for path in sorted((out / ".build" / "ttt").glob("*.json"))]
+    stats = {file["path"]: (out / file["path"]).stat() for commit in commits for file in commit["files"]}
+    return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
+
+
+def test_a_worker_that_is_killed_ends_the_build_with_advice(
+    corpus: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = start(corpus, tmp_path / "out", num_proc=2, **OPTIONS)
+    assert _wait_for(lambda: _writes(tmp_path / "out"), process)
+    os.kill(_workers(process)[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == ENDED_WITH_AN_ERROR
+    assert "a worker process died" in errors
+    assert "Run the same command again" in errors
+    _check_that_no_orphan_writes(process, tmp_path / "out")
+    build_rows(corpus, tmp_path / "out", **OPTIONS)
+    assert published_files(tmp_path / "out") == undisturbed
+
+
+def _workers(process: subprocess.Popen[str]) -> list[int]:
+    return [
+        pid
+        for pid in _alive_in_group(process.pid)
+        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+def test_a_second_build_is_refused_or_waits(
+    corpus: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    first = start(corpus, out, num_proc=2, **OPTIONS)
+    assert _wait_for(lambda: _commits(out) > 1, first)
+    os.killpg(first.pid, signal.SIGSTOP)
+    before = _stamps(out)
+    monkeypatch.setattr(state, "_ORPHANS_END_WITHIN", 0.3)
+    with pytest.raises(UsageError, match="another build is writing here"):
+        build_rows(corpus, out, **OPTIONS)
+    assert _stamps(out) == before
+    os.killpg(first.pid, signal.SIGCONT)
+    monkeypatch.setattr(state, "_ORPHANS_END_WITHIN", 30)
+    build_rows(corpus, out, **OPTIONS)
+    assert first.wait() == 0
+    assert published_files(out) == undisturbed
+
+
+def test_a_living_worker_of_a_dead_build_keeps_the_next_one_out(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_rows(corpus, tmp_path, **OPTIONS)
+    monkeypatch.setattr(state, "_ORPHANS_END_WITHIN", 0.1)
+    held = os.open(tmp_path / ".build" / "workers", os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    with pytest.raises(UsageError, match="another build is writing here"):
+        build_rows(corpus, tmp_path, **OPTIONS)
+    os.close(held)
+    build_rows(corpus, tmp_path, **OPTIONS)
+
+
+def test_a_build_that_dies_between_overwriting_and_its_tokenizer_goes_on_with_the_new_one(
+    corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    build_rows(corpus, out, **OPTIONS)
+    state.temporary_folder(out).mkdir()
+    recipe = json.loads(state.recipe_file(out).read_text("utf-8"))
+    another = state.Claim(
+        builder=recipe["builder"], tokenizer="another", task="ttt", recipe={"tokenizer": "another"}
+    )
+    state.claim(out, another, overwrite=True)
+    assert not (out / "tokenizer").exists()
+
+
+def test_no_room_for_a_file_is_told_and_mended(
+    corpus: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = start(corpus, out, largest_file=300_000, **OPTIONS)
+    _, errors = process.communicate(timeout=20)
+    _check_no_room(process.returncode, errors, out)
+    assert not any((out / ".build").glob("tmp/*"))
+    build_rows(corpus, out, **OPTIONS)
+    assert published_files(out) == undisturbed
+
+
+def _check_no_room(returncode: int, errors: str, out: Path) -> None:
+    assert returncode == ENDED_WITH_AN_ERROR, errors
+    assert f"FullDiskError: {out}: no room to write" in errors
+    assert "run the same command again" in errors
+
+
+_NAMESPACE = ("unshare", "-rm", "sh", "-c")
+
+
+def _may_mount(folder: Path) -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return (
+        subprocess.run(
+            [*_NAMESPACE, f"mount -t tmpfs none {folder}"], check=False, capture_output=True
+        ).returncode
+        == 0
+    )
+
+
+def test_a_full_disk_is_told_and_mended(corpus: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    if not _may_mount(tmp_path):
+        pytest.skip("mounting a tmpfs in a user namespace is not allowed here")
+    disk, copy = tmp_path / "disk", tmp_path / "copy"
+    disk.mkdir()
+    options = json.dumps({"num_proc": 2, **OPTIONS})
+    build = f"{sys.executable} {Path(build_process.__file__)} {corpus} {disk}/out '{options}'"
+    script = f"""
+        mount -t tmpfs -o size=3m none {disk} || exit 90
+        {build}; code=$?
+        ls {disk}/out/.build/ttt >&2
+        mount -o remount,size=200m {disk} || exit 91
+        {build} && cp -r {disk}/out {copy} && exit $code"""
+    ran = subprocess.run([*_NAMESPACE, script], check=False, capture_output=True, text=True, timeout=30)
+    _check_no_room(ran.returncode, ran.stderr, disk / "out")
+    assert "00000.json" in ran.stderr  # the first shards had room, and were kept
+    assert published_files(copy) == undisturbed

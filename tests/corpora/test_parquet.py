@@ -1,0 +1,105 @@
+"""What parquet.py promises of cells: what they are is told, whatever Arrow holds them in."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import text as toys
+
+from speechrows.corpora.parquet import cells
+from speechrows.corpora.parquet import class_name
+from speechrows.corpora.parquet import class_names
+from speechrows.corpora.parquet import numbers
+from speechrows.corpora.parquet import repeats
+from speechrows.corpora.parquet import values
+
+IDS = st.one_of(st.none(), st.sampled_from(["", "a", "b", "c", "d\0"]))
+
+
+@toys.MANY
+@given(st.lists(st.lists(IDS, max_size=5), min_size=1, max_size=4))
+def test_of_every_id_all_rows_but_the_first_repeat_it(files):
+    seen: set[str] = set()
+    expected: list[list[int]] = []
+    for ids in files:
+        expected.append([])
+        for row, one in enumerate(ids):
+            if one and one in seen:
+                expected[-1].append(row)
+            seen.add(one or "")
+    assert repeats([pa.chunked_array([pa.array(ids, pa.string())]) for ids in files]) == expected
+
+
+def test_ids_may_be_numbers_bad_text_or_nothing():
+    assert repeats([pa.chunked_array([[7, 8]]), pa.chunked_array([[8, 8, None]])]) == [[], [0, 1]]
+    bad = pa.array([b"\xff", b"\xfe", b"\xff"]).view(pa.string())
+    assert repeats([pa.chunked_array([bad])]) == [[2]]
+    assert repeats([pa.chunked_array([pa.nulls(2)]), pa.chunked_array([], pa.null())]) == [[], []]
+    assert repeats([]) == []
+
+
+@toys.MANY
+@given(
+    st.lists(
+        st.one_of(st.none(), st.tuples(st.one_of(st.none(), st.binary(max_size=5)), st.text(max_size=3)))
+    ),
+    st.integers(0, 3),
+    st.sampled_from([pa.binary(), pa.large_binary()]),
+)
+def test_clips_are_the_bytes_of_their_cells_in_any_slice(clips, start, kind):
+    told = [None if clip is None else dict(zip(("bytes", "path"), clip, strict=True)) for clip in clips]
+    column = pa.array(told, pa.struct([("bytes", kind), ("path", pa.string())]))
+    found = [(clip.data and bytes(clip.data), clip.path) for clip in cells(column.slice(start))]
+    expected = [clip or (None, None) for clip in clips][start:]
+    assert found == [(data and bytes(data), path) for data, path in expected]
+    plain = pa.array([clip and clip[0] for clip in clips], kind)
+    assert [clip.data is None for clip in cells(plain)] == [not clip or clip[0] is None for clip in clips]
+
+
+def test_a_column_of_nulls_has_no_clips():
+    assert [clip.data for clip in cells(pa.nulls(2))] == [None, None]
+    assert [clip.data for clip in cells(pa.nulls(2, pa.binary()))] == [None, None]
+
+
+def test_bytes_that_are_no_utf_8_are_spelled_or_become_lone_surrogates():
+    bad = pa.array([b"caf\xe9", None, "é".encode()], pa.binary()).view(pa.string())
+    assert values(bad) == ["caf\\xe9", None, "é"]
+    assert values(bad, "surrogateescape") == ["caf\udce9", None, "é"]
+    nested = pa.ListArray.from_arrays([0, 1, 1, 3], bad)
+    assert values(nested, "surrogateescape") == ["\udcff", [], [None, "é"]]
+
+
+def test_words_are_no_numbers():
+    assert numbers(pa.chunked_array([[1.5, None]])) == [1.5, None]
+    assert numbers(pa.chunked_array([["slow"]])) == []
+
+
+def test_names_of_classes_stand_in_the_metadata_of_datasets():
+    features = {
+        "words": [{"dtype": "string", "_type": "Value"}],  # as datasets 3 writes a list
+        **{"emotion": {"names": ["joy", "anger"], "_type": "ClassLabel"}, "text": {"_type": "Value"}},
+    }
+    told = json.dumps({"info": {"features": features}})
+    schema = pa.schema([("emotion", pa.int64())], metadata={"huggingface": told})
+    assert class_names(schema) == {"emotion": ["joy", "anger"]}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *(None, "{", "[]", '{"info": null}', '{"info": {"features": {"a": 1}}}'),
+        '{"info": {"features": {"emotion": {"names": null, "_type": "ClassLabel"}}}}',
+        '{"info": {"features": {"emotion": {"names": {"0": "joy"}, "_type": "ClassLabel"}}}}',
+    ],
+)
+def test_metadata_of_another_kind_names_no_classes(told):
+    metadata = None if told is None else {"huggingface": told}
+    assert class_names(pa.schema([("emotion", pa.int64())], metadata=metadata)) == {}
+
+
+def test_a_number_without_a_class_stays_a_number():
+    assert [class_name(value, ["joy", "anger"]) for value in (0, 1, 2, -1, None, "sad")] == [
+        *("joy", "anger", 2, None, None, "sad"),
+    ]

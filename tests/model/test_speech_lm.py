@@ -1,0 +1,472 @@
+"""Speech encoders without pads, placeholders that become frames, segments that do not see one another."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from toys.batches import AUDIO
+from toys.batches import RATE
+from toys.batches import ToyRow
+from toys.batches import idle_batch
+from toys.batches import toy_batch
+from toys.building import build_rows
+from toys.samples import XTTS
+from toys.text import MANY
+from transformers import AutoModel
+from transformers import AutoModelForCausalLM
+from transformers import BertConfig
+from transformers import CohereConfig
+from transformers import GPT2Config
+from transformers import HubertConfig
+from transformers import LlamaConfig
+from transformers import MambaConfig
+from transformers import MistralConfig
+from transformers import PreTrainedModel
+from transformers import Qwen2Config
+from transformers import Qwen3Config
+from transformers import Wav2Vec2Config
+from transformers import Wav2Vec2FeatureExtractor
+from transformers import WavLMConfig
+from transformers import WhisperConfig
+
+from speechrows.codec import num_audio_tokens
+from speechrows.errors import UsageError
+from speechrows.loader.batch import Batch
+from speechrows.loader.load import load
+from speechrows.model.encoder import SpeechEncoder
+from speechrows.model.encoder import speech_encoder
+from speechrows.model.presets import PRESETS
+from speechrows.model.presets import Preset
+from speechrows.model.presets import speech_lm
+from speechrows.model.speech_lm import SpeechLM
+from speechrows.model.ttt import TTTLinear
+from speechrows.text.tokenizers import open_tokenizer
+from speechrows.types import Samples
+
+torch.set_num_threads(1)
+
+MEL = 20
+WHISPER = WhisperConfig(
+    d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=64, num_mel_bins=MEL,
+    decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=32, vocab_size=8, pad_token_id=0,
+    bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, max_source_positions=100,
+)  # fmt: skip
+WAVE: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    "conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
+}  # fmt: skip
+ENCODERS = {
+    "whisper": WHISPER,
+    "wavlm": WavLMConfig(**WAVE),  # as WavLM base: the first convolution is normed over time
+    "wavlm-large": WavLMConfig(**WAVE, feat_extract_norm="layer", do_stable_layer_norm=True),
+    "hubert": HubertConfig(**WAVE, feat_extract_norm="layer", do_stable_layer_norm=True),
+    "wav2vec2": Wav2Vec2Config(**WAVE),
+}
+SIZES: dict[str, Any] = {
+    "vocab_size": 24, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "pad_token_id": 0,
+}  # fmt: skip
+LMS = {
+    "llama": LlamaConfig(**SIZES),
+    "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES),
+    "mistral": MistralConfig(**SIZES, sliding_window=6),
+    "sliding": Qwen3Config(**SIZES, use_sliding_window=True, sliding_window=6, max_window_layers=1),
+    "gpt2": GPT2Config(vocab_size=24, n_embd=32, n_layer=2, n_head=2, n_positions=256),
+}
+
+
+def encoder(name: str) -> SpeechEncoder:
+    torch.manual_seed(0)
+    made: Any = AutoModel.from_config(ENCODERS[name])
+    return speech_encoder(made, normalize=name == "wavlm-large").eval()
+
+
+def language_model(name: str, attention: str = "sdpa") -> PreTrainedModel:
+    torch.manual_seed(1)
+    made = AutoModelForCausalLM.from_config(LMS[name], attn_implementation=attention)
+    for parameter in made.parameters():
+        parameter.data.mul_(4)  # far enough from zero that what one token does to another shows
+    return made.eval()
+
+
+def model(speech: str = "whisper", lm: str = "llama", rate: Fraction = RATE, **more: Any) -> SpeechLM:
+    parts = encoder(speech), language_model(lm)
+    torch.manual_seed(2)
+    made = SpeechLM(*parts, audio_tokens_per_second=rate, audio_token_id=AUDIO, **more)
+    return made.eval()
+
+
+def mel_of(speech: str) -> int | None:
+    return MEL if speech == "whisper" else None
+
+
+def row(name: str, seconds: float, **more: Any) -> ToyRow:
+    return ToyRow(name=name, num_samples=round(seconds * 16_000), **more)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+# --- encoders ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@torch.no_grad()
+def test_frames_of_a_clip_are_the_same_alone_and_among_longer_ones(name: str) -> None:
+    speech = encoder(name)
+    rows = [row("a", 0.3), row("b", 1.1), row("c", 0.45), row("d", 2.5)]
+    together = speech(toy_batch(*([one] for one in rows), mel=mel_of(name)), 4)
+    alone = [speech(toy_batch([one], mel=mel_of(name)), 4) for one in rows]
+    assert [len(frames) for frames in alone] == [16, 56, 24, 128]
+    close(together, torch.cat(alone))
+
+
+@torch.no_grad()
+def test_whisper_frames_are_those_of_transformers_where_it_needs_no_pad() -> None:
+    torch.manual_seed(0)
+    whole: Any = AutoModel.from_config(WHISPER).eval()
+    batch = toy_batch([row("a", 2.0)], mel=MEL)  # all the positions of WHISPER
+    assert batch.features is not None
+    expected = whole.encoder(batch.features).last_hidden_state[0]
+    close(encoder("whisper")(batch, 4), expected)
+
+
+@torch.no_grad()
+def test_whisper_encodes_what_is_longer_than_its_positions_window_by_window() -> None:
+    torch.manual_seed(0)
+    whole: Any = AutoModel.from_config(WHISPER).eval()
+    batch = toy_batch([row("a", 5.2)], [row("b", 0.5)], mel=MEL)
+    assert batch.features is not None
+    found = encoder("whisper")(batch, 4)
+    assert len(found) == 260 + 28
+    for start in (0, 100):
+        piece = batch.features[:1, :, 2 * start : 2 * start + 200]
+        close(found[start : start + 100], whole.encoder(piece).last_hidden_state[0])
+
+
+@torch.no_grad()
+def test_frames_of_speech_are_those_of_transformers_with_the_samples_that_the_last_one_needs() -> None:
+    speech = encoder("wavlm-large")
+    clip = row("a", 0.71)
+    samples = torch.from_numpy(clip.noise(clip.num_samples))
+    normed = (samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt()
+    filled = torch.nn.functional.pad(normed, (0, 36 * 320 + 80 - len(normed)))
+    expected = speech.model(filled.unsqueeze(0)).last_hidden_state[0]
+    assert len(expected) == 36
+    close(speech(toy_batch([clip], [row("b", 1.3)]), 4)[:36], expected)
+
+
+def test_encoders_that_are_trained_give_every_parameter_a_gradient() -> None:
+    for name in ("whisper", "wavlm"):
+        speech = encoder(name).train()
+        speech(toy_batch([row("a", 0.5)], [row("b", 0.7)], mel=mel_of(name)), 4).sum().backward()
+        assert [n for n, p in speech.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_other_encoders_are_refused_by_name() -> None:
+    bert = AutoModel.from_config(BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=1))
+    with pytest.raises(UsageError, match="found BertModel, expected Whisper"):
+        speech_encoder(bert, normalize=False)
+
+
+@pytest.mark.parametrize(("speech", "wrong"), [("whisper", None), ("whisper", 21), ("wavlm", MEL)])
+def test_a_batch_with_other_audio_than_the_encoder_takes_is_refused(speech: str, wrong: int | None) -> None:
+    with pytest.raises(UsageError, match="load with"):
+        model(speech)(toy_batch([row("a", 0.5)], mel=wrong))
+
+
+# --- frames and placeholders ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("speech", "rate"), [("whisper", RATE), ("whisper", Fraction(10)), ("wavlm-large", Fraction(25))]
+)
+@torch.no_grad()
+def test_for_every_length_frames_equal_placeholders(speech: str, rate: Fraction) -> None:
+    made = model(speech, rate=rate)
+
+    @settings(MANY, max_examples=120 if speech == "whisper" else 10)  # the convolutions take their time
+    @example(num_samples=1)
+    @example(num_samples=60 * 16_000)
+    @given(num_samples=st.integers(1, 60 * 16_000))
+    def check(num_samples: int) -> None:
+        tokens = num_audio_tokens(Samples(num_samples), 16_000, rate)
+        clip = ToyRow(name="a", num_samples=num_samples)
+        frames = made.encoder(toy_batch([clip], rate=rate, mel=mel_of(speech)), made.frames_per_token)
+        assert len(frames) == tokens * made.frames_per_token
+
+    check()
+
+
+@torch.no_grad()
+def test_placeholders_become_the_projected_frames_in_order_and_words_stay() -> None:
+    made = model()
+    batch = toy_batch([row("a", 0.3), row("b", 0.2)], [row("c", 0.5), ToyRow(name="text")], mel=MEL)
+    frames = made.encoder(batch, 4).reshape(-1, 4 * 32)
+    embeds = made._embed(batch)
+    is_audio = batch.input_ids == AUDIO
+    close(embeds[is_audio], made.projector(frames))
+    close(embeds[~is_audio], made.lm.get_input_embeddings()(batch.input_ids[~is_audio]))
+
+
+def test_a_row_whose_placeholders_are_not_its_frames_is_named() -> None:
+    made = model()
+    batch = toy_batch([row("a", 0.3)], [row("b", 0.5), row("c", 0.4)], mel=MEL)
+    swapped = replace(batch, num_audio_tokens=batch.num_audio_tokens[[0, 2, 1]])  # as many in all
+    with pytest.raises(UsageError, match="b: found 7 audio placeholders, expected the 5 audio tokens"):
+        made(swapped)
+
+
+def test_rows_made_for_another_rate_are_refused() -> None:
+    batch = toy_batch([row("a", 0.3)], [row("b", 0.5)], mel=MEL)
+    with pytest.raises(
+        UsageError, match=r"b: found audio of shape .* another number of audio tokens a second"
+    ):
+        model(rate=Fraction(10))(batch)
+
+
+def test_a_rate_that_does_not_divide_the_encoders_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"found 15.0, expected a whole fraction of the encoder's 50.0"):
+        model(rate=Fraction(15))
+
+
+# --- segments, pads, loss ------------------------------------------------------------------
+
+A, B, C = row("a", 0.3), row("b", 0.52, before=(8, 9, 10)), ToyRow(name="c", target=(11, 12, 2))
+
+
+def one_by_one(made: SpeechLM, rows: list[ToyRow]) -> torch.Tensor:
+    return torch.cat([made(toy_batch([one], mel=MEL, pads=0)).logits for one in rows])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", LMS)
+@torch.no_grad()
+def test_a_packed_row_has_the_logits_of_the_row_alone(name: str, attention: str) -> None:
+    made = model(lm=name)
+    made.lm = language_model(name, attention)
+    expected = one_by_one(made, [A, B, C])
+    close(made(toy_batch([A, B, C], mel=MEL)).logits, expected)
+    close(made(toy_batch([A, B], [C], mel=MEL, pads=5, lead=3)).logits, expected)
+
+
+@torch.no_grad()
+def test_pads_inside_a_segment_change_nothing() -> None:
+    made = model()
+    batch = toy_batch([A, replace(B, joined=True)], mel=MEL)
+    gap = batch.row_spans[0, 2]
+
+    def widened(values: torch.Tensor, pad: int) -> torch.Tensor:
+        return torch.cat((values[:, :gap], torch.full_like(values[:, :3], pad), values[:, gap:]), dim=1)
+
+    apart = replace(
+        batch,
+        row_spans=batch.row_spans + torch.tensor([[0, 0, 0], [0, 3, 3]]),
+        **{name: widened(getattr(batch, name), pad) for name, pad in PADS.items()},
+    )
+    close(made(apart).logits, made(batch).logits)
+
+
+PADS = {"input_ids": 0, "labels": -100, "attention_mask": 0, "segment_ids": 0, "position_ids": 3, "reset": 0}
+
+
+@torch.no_grad()
+def test_positions_that_go_on_from_an_earlier_step_give_the_same_logits() -> None:
+    made, batch = model(), toy_batch([A, B], mel=MEL)
+    close(made(replace(batch, position_ids=batch.position_ids + 256)).logits, made(batch).logits)
+
+
+@torch.no_grad()
+def test_rows_of_a_conversation_see_what_stands_before_them() -> None:
+    made = model()
+    together = made(toy_batch([A, replace(B, joined=True)], mel=MEL)).logits
+    assert (together - one_by_one(made, [A, B])).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_the_loss_is_the_sum_over_supervised_tokens_that_transformers_averages() -> None:
+    made = model()
+    out = made(toy_batch([A, B], [C], mel=MEL))
+    assert int(out.num_supervised) == len(out.targets) == 4 + 4 + 3
+    batch = toy_batch([A], mel=MEL, pads=0)
+    expected = made.lm(inputs_embeds=made._embed(batch), labels=batch.labels).loss
+    close(made(batch).loss_sum, 4 * expected)
+    close(out.loss_sum, sum(made(toy_batch([one], mel=MEL)).loss_sum for one in (A, B, C)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("rows")
+    build_rows(XTTS, out, "transcription")
+    return out
+
+
+@torch.no_grad()
+def test_real_rows_have_one_loss_whether_in_buckets_or_packed(folder: Path) -> None:
+    torch.manual_seed(0)
+    made = speech_lm(PRESETS["tiny"], open_tokenizer(str(folder / "tokenizer"))).eval()
+    outs = [
+        [made(batch) for batch in load(str(folder), "transcription", mel=80, **options)]
+        for options in ({"budget_tokens": 600}, {"mode": "pack", "context": 700, "batch_size": 2})
+    ]
+    bucket, pack = (torch.stack([out.loss_sum for out in some]).sum() for some in outs)
+    assert len(outs[0]) > len(outs[1]) > 1
+    torch.testing.assert_close(pack, bucket, rtol=1e-5, atol=0.0)
+    assert len({sum(int(out.num_supervised) for out in some) for some in outs}) == 1
+
+
+@pytest.mark.parametrize("batch", [idle_batch(), toy_batch([C])], ids=["no sequence", "no clip"])
+def test_without_rows_or_clips_every_parameter_takes_part_with_weight_zero(batch: Batch) -> None:
+    made = model("wavlm", stateful=[TTTLinear(32, 2, mini_batch=4)]).train()
+    out = made(batch)
+    out.loss_sum.backward()
+    assert [n for n, p in made.named_parameters() if p.requires_grad and p.grad is None] == []
+    for parameter in made.encoder.parameters():
+        assert parameter.grad is None or not parameter.grad.any()
+    if not len(batch.input_ids):
+        assert float(out.loss_sum.detach()) == int(out.num_supervised) == 0
+        assert not any(p.grad.any() for p in made.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MambaConfig(vocab_size=24, hidden_size=32, num_hidden_layers=1, state_size=4),
+        CohereConfig(**SIZES, logit_scale=0.5),
+    ],
+    ids=["recurrent", "scaled"],
+)
+def test_language_models_that_see_across_segments_or_scale_their_logits_are_refused(config: Any) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(UsageError, match=f"{config.model_type.title()}ForCausalLM"):
+        SpeechLM(
+            encoder("whisper"), AutoModelForCausalLM.from_config(config), audio_tokens_per_second=RATE,
+            audio_token_id=AUDIO,
+        )  # fmt: skip
+
+
+# --- stateful layers, generation, presets --------------------------------------------------
+
+
+def with_state() -> SpeechLM:
+    layer = TTTLinear(32, 2, mini_batch=4)
+    torch.nn.init.normal_(layer.output.weight)
+    return model(stateful=[layer])
+
+
+@torch.no_grad()
+def test_stateful_layers_start_from_the_states_given_and_give_theirs() -> None:
+    made = with_state()
+    first = made(toy_batch([A], mel=MEL))
+    batch = toy_batch([B], mel=MEL)
+    going_on = replace(batch, reset=torch.zeros_like(batch.reset))
+    close(made(batch, first.states).logits, made(batch).logits)  # reset
+    assert (made(going_on, first.states).logits - made(batch).logits).abs().max() > 0.01
+    assert len(first.states) == 1
+
+
+@pytest.mark.parametrize("name", LMS)
+@torch.no_grad()
+def test_greedy_tokens_are_those_of_transformers_for_each_row_alone(name: str) -> None:
+    made = model(lm=name)
+    batch = toy_batch([A, B], [C], mel=MEL)
+    found = made.generate(batch, max_new_tokens=8, end_ids=())
+    for one, tokens in zip((A, B, C), found, strict=True):
+        alone = toy_batch([one], mel=MEL, pads=0)
+        prompt = made._embed(alone)[:, : -len(one.target)]
+        lm: Any = made.lm
+        expected = lm.generate(
+            inputs_embeds=prompt, attention_mask=torch.ones(prompt.shape[:2]), do_sample=False,
+            max_new_tokens=8, min_new_tokens=8, eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+        assert tokens == expected[0].tolist()
+
+
+@torch.no_grad()
+def test_a_row_ends_at_its_end_token_and_the_others_go_on() -> None:
+    made = model()
+    batch = toy_batch([A], [B], [C], mel=MEL)
+    free = made.generate(batch, max_new_tokens=8, end_ids=())
+    end = free[0][3]
+    cut = [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in free]
+    assert made.generate(batch, max_new_tokens=8, end_ids={end}) == cut
+    assert made.generate(idle_batch(), max_new_tokens=8, end_ids={end}) == []
+
+
+@torch.no_grad()
+def test_generation_feeds_stateful_layers_as_one_forward_pass_does() -> None:
+    made = with_state()
+    found = made.generate(toy_batch([A], [B, replace(C, joined=True)], mel=MEL), max_new_tokens=6, end_ids=())
+    for rows, tokens in zip(([A], [B], [B, replace(C, joined=True)]), found, strict=True):
+        whole = toy_batch([*rows[:-1], replace(rows[-1], target=tuple(tokens))], mel=MEL)
+        assert made(whole).logits[-6:].argmax(-1).tolist() == tokens
+
+
+def test_the_tiny_preset_learns_a_row_by_heart_and_comes_back_from_its_state_dict() -> None:
+    tokenizer = open_tokenizer(None)
+    torch.manual_seed(0)
+    made = speech_lm(PRESETS["tiny"], tokenizer)
+    assert made.lm.get_input_embeddings().num_embeddings == len(tokenizer)
+    made.audio_token_id = AUDIO  # of toy_batch
+    batch = toy_batch([row("a", 0.3)], [row("b", 0.4, target=(9, 8, 2))], mel=80)
+    optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    for _ in range(40):
+        out = made(batch)
+        (out.loss_sum / out.num_supervised).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    again = speech_lm(PRESETS["tiny"], tokenizer)
+    again.audio_token_id = AUDIO
+    again.load_state_dict(made.state_dict())
+    assert again.eval().generate(batch, max_new_tokens=8, end_ids={2}) == [[5, 6, 7], [9, 8]]
+
+
+def test_weights_are_had_from_a_folder_and_speech_is_normed_where_its_extractor_says_so(
+    tmp_path: Path,
+) -> None:
+    speech, lm = encoder("wavlm").model, language_model("llama")
+    for part, name in ((speech, "speech"), (lm, "lm")):
+        part.save_pretrained(tmp_path / name)
+    tokenizer = open_tokenizer(None)
+    for normalize in (True, False):
+        Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(tmp_path / "speech")
+        preset = Preset(
+            encoder=str(tmp_path / "speech"), lm=str(tmp_path / "lm"), audio_tokens_per_second=Fraction(10)
+        )
+        made = speech_lm(preset, tokenizer, attention="eager")
+        assert made.frames_per_token == 5
+        assert made.lm.config._attn_implementation == "eager"
+        assert made.encoder.normalize == normalize
+        for found, expected in (
+            (made.encoder.model, speech),
+            (made.lm.base_model.layers, lm.base_model.layers),
+        ):
+            assert all(
+                torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True)
+            )
+
+
+def test_a_model_that_can_not_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')  # and no weights
+    config = PRESETS["tiny"].encoder
+    for preset, name in (
+        (replace(PRESETS["tiny"], encoder=str(tmp_path)), str(tmp_path)),
+        (replace(PRESETS["tiny"], encoder=config, lm="org/gated"), "org/gated"),
+    ):
+        with pytest.raises(UsageError, match=f"model {name}: can not be opened; .* `hf auth login`"):
+            speech_lm(preset, open_tokenizer(None))
+
+
+def test_presets_name_rates_that_their_encoders_frames_divide_into() -> None:
+    assert {name: Fraction(50) / preset.audio_tokens_per_second for name, preset in PRESETS.items()} == {
+        "tiny": 4, "llama-omni-small": 5, "llama-omni": 5,
+    }  # fmt: skip

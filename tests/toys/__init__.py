@@ -1,0 +1,1 @@
+"""Toys: small real things whose right answer can be worked out by hand."""

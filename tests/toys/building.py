@@ -1,0 +1,81 @@
+"""Build in one line, and read back what was built."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Audio
+
+from speechrows.builder.builder import load_builder
+from speechrows.builds.run import build
+from speechrows.builds.sharding import SHARD_BYTES
+from speechrows.codec import CODECS
+from speechrows.codec import num_frames
+from speechrows.generate.store import Store
+
+
+def build_rows(
+    data_dir: Path | str,
+    out: Path,
+    config: str = "ttt",
+    *,
+    num_proc: int = 1,
+    max_skipped: float = 1.0,
+    overwrite: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+    builder: str = "deepdialogue_ttt",
+    **options: Any,
+) -> dict[str, Any]:
+    """Build a config into `out` and return the ledger's summary, of a union the last task's."""
+    made = load_builder(builder)(config_name=config, data_dir=str(data_dir), **options)
+    made.shard_bytes = shard_bytes
+    *_, summary = [
+        build(job, out, num_proc=num_proc, max_skipped=max_skipped, overwrite=overwrite)
+        for job in made.jobs()
+    ]
+    return summary
+
+
+def made_up(rows: Path, kind: str, folder: Path) -> str:
+    """Generated columns with a made-up value for every transcription row of a built folder."""
+    codec = {"mimi": "mimi", "units": "xlsr2_1b_v2_10k"}.get(kind)
+    with Store.open(folder, {"kind": kind, **({"codec": codec} if codec else {})}) as store:
+        for i, row in enumerate(read_rows(rows, "transcription")):
+            if codec is None:
+                store.add(row["clip_id"], f"Sounds like clip {i}.", is_cut=bool(i % 2))
+                continue
+            spec = CODECS[codec]
+            shape = (spec.num_codebooks, num_frames(row["num_samples"], row["sampling_rate"], spec))
+            codes = np.random.default_rng(i).integers(spec.cardinality, size=shape)
+            store.add(row["clip_id"], codes.astype(np.int16) if kind == "mimi" else codes[0])
+    return str(folder)
+
+
+def read_rows(out: Path, task: str = "ttt") -> list[dict[str, Any]]:
+    """Every row of a task, in file order."""
+    files = sorted((out / "data" / task).rglob("*.parquet"))
+    return pa.concat_tables([pq.read_table(file) for file in files]).to_pylist() if files else []
+
+
+def read_skipped(out: Path) -> list[dict[str, Any]]:
+    """The lines of skipped.jsonl."""
+    return [json.loads(line) for line in (out / "skipped.jsonl").read_text("utf-8").splitlines()]
+
+
+def published_files(out: Path) -> dict[str, bytes]:
+    """The bytes of everything that would be published, by path."""
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and ".build" not in path.relative_to(out).parts
+    }
+
+
+def plain(rows: Any) -> list[dict[str, Any]]:
+    """Rows of a dataset with audio as stored, whatever the version of datasets."""
+    for column in ("audio", "target_audio"):
+        rows = rows.cast_column(column, Audio(decode=False))
+    return [dict(row) for row in rows]

@@ -1,0 +1,273 @@
+"""Toys: tokenizers and chat templates of every shape seen, made in a few lines each, and clips in memory."""
+
+import base64
+import importlib.util
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from tokenizers import Regex
+from tokenizers import Tokenizer
+from tokenizers import decoders
+from tokenizers import models
+from tokenizers import normalizers
+from tokenizers import pre_tokenizers
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import TikTokenConverter
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from speechrows.errors import BadClipError
+from speechrows.text.tokenizers import byte_level
+from speechrows.types import AUDIO_TOKEN
+from speechrows.types import AudioRef
+from speechrows.types import Clip
+from speechrows.types import Codes
+from speechrows.types import Dialogue
+from speechrows.types import Reason
+from speechrows.types import Turn
+from toys.templates import ENDS
+from toys.templates import EOS
+from toys.templates import REFUSED_TEMPLATES
+from toys.templates import TEMPLATES
+
+__all__ = ["ENDS", "REFUSED_TEMPLATES"]  # the templates too are had from here
+
+# The same examples on every run: a test that fails, fails for everyone.
+FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
+MANY = settings(max_examples=120, deadline=None, derandomize=True, database=None)
+
+# One list for all toys, so that every template runs under every tokenizer.
+BOS, PAD, UNK = "<s>", "<pad>", "<unk>"
+SPECIALS = [
+    *(UNK, BOS, EOS, PAD, "<|im_start|>", "<|im_end|>", "<think>", "</think>", "[INST]", "[/INST]"),
+    *("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[gMASK]", "<sop>", "<|user|>"),
+    *("<|assistant|>", "<start_of_turn>", "<end_of_turn>"),
+]
+SPELLED = [*SPECIALS, AUDIO_TOKEN]  # what a transcript may spell, and must not thereby say
+
+# --- tokenizers -----------------------------------------------------------------------------
+
+
+def _fast(core: Tokenizer, **more: str) -> PreTrainedTokenizerFast:
+    named = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD, "unk_token": UNK, **more}
+    core.add_special_tokens([*SPECIALS, AUDIO_TOKEN])
+    return PreTrainedTokenizerFast(tokenizer_object=core, **named)
+
+
+def bpe(*, nfc: bool = False, adds_bos: bool = False) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with a handful of merges, as GPT-2's; with NFC or a post-processor that adds BOS."""
+    merges = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("e", "r"), ("Ċ", "Ċ"), ("Ġ", "Ġ")]
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    core = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    if nfc:
+        core.normalizer = normalizers.NFC()
+    tokenizer = _fast(core)
+    if adds_bos:
+        bos_id = tokenizer.convert_tokens_to_ids(BOS)
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, bos_id)]
+        )
+    return tokenizer
+
+
+def metaspace(scheme: str, *, byte_fallback: bool = True) -> PreTrainedTokenizerFast:
+    """As sentencepiece: words start with U+2581; what has no piece falls back to bytes, or to <unk>."""
+    letters = ["\u2581", *map(chr, range(33, 127)), "é", "ü", "ß", "日", "本", "\U0001f600"]
+    merges = [("t", "h"), ("th", "e"), ("\u2581", "the"), ("e", "r"), ("\u2581", "a")]
+    pieces = [UNK, *(f"<0x{i:02X}>" for i in range(256)), *letters, *(a + b for a, b in merges)]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    core = Tokenizer(models.BPE(vocab, merges, unk_token=UNK, byte_fallback=byte_fallback, fuse_unk=True))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    core.decoder = decoders.Sequence(
+        [
+            decoders.Replace("\u2581", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return _fast(core)
+
+
+def without_pad() -> PreTrainedTokenizerFast:
+    """As many published ones are: pads are then its eos."""
+    tokenizer = bpe()
+    tokenizer.pad_token = None
+    return tokenizer
+
+
+@cache
+def llama3() -> PreTrainedTokenizerFast:
+    """Llama 3's, from the llama-models package; skips where that is not installed."""
+    spec = importlib.util.find_spec("llama_models")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("llama-models is not installed: pip install --no-deps llama-models")
+    file = Path(spec.submodule_search_locations[0]) / "llama3" / "tokenizer.model"
+    named = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_0|>", "<|reserved_1|>", "<|finetune_pad|>"]
+    specials = [*named, "<|reserved_2|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>"]
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    core = TikTokenConverter(
+        vocab_file=str(file), pattern=pattern, extra_special_tokens=[*specials, "<|eot_id|>", AUDIO_TOKEN]
+    ).converted()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token=named[0], eos_token=named[1], pad_token=named[4]
+    )
+
+
+@cache
+def tekken() -> PreTrainedTokenizerFast:
+    """Mistral's Tekken, from mistral-common's data: ranked byte strings after 1000 special ids."""
+    spec = importlib.util.find_spec("mistral_common")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("mistral-common is not installed: pip install mistral-common")
+    file = Path(spec.submodule_search_locations[0]) / "data" / "tekken_240911.json"
+    model = json.loads(file.read_text("utf-8"))
+    config = model["config"]
+    first = config["default_num_special_tokens"]
+    specials = [UNK, BOS, EOS, "[INST]", "[/INST]", *(f"<SPECIAL_{i}>" for i in range(5, first - 2))]
+    specials += [PAD, AUDIO_TOKEN]
+    ranked = [
+        base64.b64decode(one["token_bytes"]) for one in model["vocab"][: config["default_vocab_size"] - first]
+    ]
+    char = bytes_to_unicode()
+    rank = {"".join(char[byte] for byte in piece): i for i, piece in enumerate(ranked)}
+    splits = ((piece[:at], piece[at:]) for piece in rank for at in range(1, len(piece)))
+    merges = sorted(
+        (pair for pair in splits if pair[0] in rank and pair[1] in rank),
+        key=lambda pair: (rank[pair[0] + pair[1]], rank[pair[0]], rank[pair[1]]),
+    )
+    vocab = dict(zip(specials, range(first), strict=True)) | {piece: first + i for piece, i in rank.items()}
+    core = Tokenizer(models.BPE(vocab, merges, ignore_merges=True))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(config["pattern"]), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(specials)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token=UNK
+    )
+
+
+def plain_byte_level() -> PreTrainedTokenizerFast:
+    """The project's own default, with `<audio>`."""
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens({"additional_special_tokens": [*SPECIALS, AUDIO_TOKEN]})
+    return tokenizer
+
+
+TOKENIZERS = {
+    "byte_level": plain_byte_level,
+    "bpe": bpe,
+    "bpe_nfc": lambda: bpe(nfc=True),
+    "bpe_adds_bos": lambda: bpe(adds_bos=True),
+    "bpe_without_pad": without_pad,
+    "metaspace_always": lambda: metaspace("always"),
+    "metaspace_first": lambda: metaspace("first"),
+    "metaspace_unk": lambda: metaspace("first", byte_fallback=False),
+}
+REAL_TOKENIZERS = {"llama3": llama3, "tekken": tekken}
+
+
+def toy(tokenizer: str, template: str | None = None) -> PreTrainedTokenizerFast:
+    """A tokenizer by name, with a template by name, or the plain form."""
+    made = REAL_TOKENIZERS[tokenizer]() if tokenizer in REAL_TOKENIZERS else TOKENIZERS[tokenizer]()
+    made.chat_template = None if template is None else TEMPLATES.get(template, template)
+    return made
+
+
+# --- dialogues and clips --------------------------------------------------------------------
+
+
+class ToyClips:
+    """A clip buffer in memory. The path of a clip is its recipe: `<samples>@<rate>` or a Reason's name."""
+
+    def __init__(self) -> None:
+        self.array = np.zeros(0, np.uint8)
+        self.used = 0
+
+    def load(self, ref: AudioRef) -> Clip:
+        samples, at, rate = ref.path.partition("@")
+        if not at:
+            raise BadClipError(Reason(ref.path), "as its name says")
+        data = clip_bytes(ref.path)
+        self.array = np.concatenate([self.array[: self.used], np.frombuffer(data, np.uint8)])
+        start, self.used = self.used, self.used + len(data)
+        return Clip(
+            name=f"{samples}.wav",
+            start=start,
+            stop=self.used,
+            sampling_rate=int(rate),
+            num_samples=int(samples),
+        )
+
+    def rewind(self, used: int) -> None:
+        self.used = used
+
+
+def clip_bytes(path: str) -> bytes:
+    """What stands in the buffer for a clip: its path, so that a misplaced byte is seen."""
+    return f"RIFF {path} ".encode()
+
+
+def turn(
+    number: int,
+    text: str = "hello",
+    *,
+    role: str | None = None,
+    audio: str | None = "16000@16000",
+    needs: str | None = None,
+    **more,
+) -> Turn:
+    """A turn; user and assistant alternate from 0 unless `role` says otherwise.
+
+    It has what a task `needs`: an answer that repeats the text, or codes.
+    """
+    role = role or ("user", "assistant")[number % 2]
+    ref = None if audio is None else AudioRef(path=audio)
+    if needs == "answer":
+        more.setdefault("answer", text)
+    elif needs is not None:
+        more.setdefault("codes", codes(needs, number))
+    return Turn(number=number, speaker=f"the {role}", role=role, text=text, audio=ref, **more)
+
+
+def codes(kind: str, seed: int = 0, frames: int = 3) -> Codes:
+    """Codes of `kind` "codes" (Mimi's) or "units", that differ with the seed."""
+    codebooks = 8 if kind == "codes" else 1
+    values = np.arange(codebooks * frames, dtype=np.int16).reshape(codebooks, frames) + 100 * seed
+    return Codes(codec="mimi" if kind == "codes" else "xlsr2_1b_v2_10k", values=values)
+
+
+def dialogue(*turns: Turn, name: str = "corpus/one", split: str = "train", twin: str = "one") -> Dialogue:
+    """A dialogue of these turns."""
+    return Dialogue(
+        conversation_id=name, split=split, domain="toys", turns=turns, twin_key=twin, source=f"{name}.json"
+    )
+
+
+# --- texts ----------------------------------------------------------------------------------
+
+UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=24)
+WORDS = st.lists(
+    st.sampled_from(
+        ["the", "inner", " ", "  ", "\n", "\n\n", "é", "e\u0301", "日本", "\u2581", "don't", "İ"]
+    ),
+    max_size=8,
+).map("".join)
+SPELLING = st.lists(st.one_of(st.sampled_from(SPELLED), st.sampled_from(["the", " ", "x"])), max_size=5).map(
+    "".join
+)
+TEXTS = st.one_of(UNICODE, WORDS, SPELLING)

@@ -1,0 +1,264 @@
+"""Each promise that validate checks: it holds on what a build wrote, and a broken one is named."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from toys.building import build_rows
+from toys.building import made_up
+from toys.samples import DOCUMENTED
+from toys.samples import SAMPLE_OF
+from toys.samples import XTTS
+
+from speechrows.errors import UsageError
+from speechrows.rows.schema import ARROW_SCHEMA
+from speechrows.validation.validate import validate
+
+SHARD = "data/ttt/train/band_1/00000.parquet"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("validate") / "rows"
+    for task in ("ttt", "transcription", "response"):
+        build_rows(XTTS, out, task)
+    return out
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / "rows"))
+
+
+@pytest.mark.parametrize("shape", ["published", "documented", "table"])
+def test_validate_is_green_on_what_was_built_from_every_shape(shape: str, xtts: Path, tmp_path: Path) -> None:
+    if shape == "table":
+        for file in (xtts / "data").rglob("*.json"):
+            file.unlink()
+    for task in ("ttt", "transcription", "response"):
+        build_rows(
+            DOCUMENTED if shape == "documented" else xtts, tmp_path / "out", task, validation_fraction=0.4
+        )
+    report = validate(str(tmp_path / "out"))
+    assert report.ok, str(report)
+    assert report.checked["rows"] == {"published": 42, "documented": 25, "table": 42}[shape]
+
+
+def spoil(folder: Path, at: int, change: Callable[[dict[str, Any]], None], shard: str | Path = SHARD) -> str:
+    """Change one row of a shard, the ttt one as a rule; its row id as it was."""
+    rows = pq.read_table(folder / shard).to_pylist()
+    row_id = rows[at]["row_id"]
+    change(rows[at])
+    pq.write_table(pa.Table.from_pylist(rows, schema=ARROW_SCHEMA), folder / shard)
+    return row_id
+
+
+def wav(samples: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, samples, 24000, subtype="FLOAT", format="WAV")
+    return out.getvalue()
+
+
+def with_audio(data: bytes) -> Callable[[dict[str, Any]], None]:
+    return lambda row: row.update(audio={"bytes": data, "path": "a.wav"})
+
+
+def with_samples(change: Callable[[np.ndarray], None]) -> Callable[[dict[str, Any]], None]:
+    """The row's own samples, changed in place and stored as float WAV."""
+
+    def apply(row: dict[str, Any]) -> None:
+        samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
+        change(samples)
+        row["audio"] = {"bytes": wav(samples), "path": "a.wav"}
+
+    return apply
+
+
+def first(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda row: row[name].__setitem__(0, value)
+
+
+def extend_ids(row: dict[str, Any]) -> None:
+    row["input_ids"] = row["input_ids"] + [row["input_ids"][-1]]
+    row["labels"] = row["labels"] + [-100]
+
+
+def drop_a_placeholder(row: dict[str, Any]) -> None:
+    at = row["input_ids"].index(258)
+    row["input_ids"] = row["input_ids"][:at] + row["input_ids"][at + 1 :] + [257]
+
+
+BROKEN: list[tuple[str, Callable[[dict[str, Any]], None]]] = [
+    ("required fields", lambda row: row.update(transcript=None)),
+    ("required fields", lambda row: row.update(role="narrator")),
+    ("required fields", lambda row: row.update(clip_id="elsewhere/0")),
+    ("audio decodes", with_audio(b"RIFFnonsense")),
+    ("audio decodes", lambda row: row["audio"].update(path="a.flac")),
+    ("audio length", lambda row: row.update(num_samples=row["num_samples"] + 1)),
+    ("audio length", lambda row: row.update(sampling_rate=16000)),
+    ("finite audio", with_samples(lambda samples: samples.__setitem__(5, np.nan))),
+    ("silence", with_samples(lambda samples: samples.fill(0))),
+    ("clipping", with_samples(lambda samples: np.clip(samples * 1e4, -1, 1, out=samples))),
+    ("padding", extend_ids),
+    ("padding", lambda row: row["input_ids"].__setitem__(-1, 7)),
+    ("padding", lambda row: row.update(num_tokens=row["num_tokens"] + 64)),
+    ("labels align", lambda row: row.update(labels=row["labels"][:-1])),
+    ("labels align", first("labels", 3)),
+    ("target decodes", lambda row: row.update(labels=[-100] * len(row["labels"]))),
+    ("target decodes", lambda row: row["messages"][1].update(content="something else")),
+    ("placeholders", drop_a_placeholder),
+    ("messages", lambda row: row["messages"][0].update(content="<audio> <audio>")),
+    ("messages", lambda row: row.update(transcript="something else")),
+    ("messages", lambda row: row.update(text="nothing")),
+    ("rendering", lambda row: row.update(text=row["text"] + " and more")),
+    ("rendering", lambda row: row["input_ids"].__setitem__(0, 999_999)),
+    ("rendering", lambda row: row["labels"].__setitem__(0, row["input_ids"][0])),
+    ("rendering", lambda row: row["labels"].__setitem__(10, row["input_ids"][10])),  # an <audio>
+    ("required fields", lambda row: row.update(input_ids=None)),
+    ("required fields", lambda row: row.update(audio=None)),
+    ("required fields", lambda row: row.update(emotion="enthusiastic")),
+    ("conversations", lambda row: row.update(turn_number=7)),
+    ("conversations", lambda row: row.update(num_turns=9)),
+    ("conversations", lambda row: row.update(conversation_tokens=64)),
+    ("unique row ids", lambda row: row.update(row_id=None)),
+]
+
+
+@pytest.mark.parametrize(("check", "change"), BROKEN)
+def test_a_broken_promise_is_named_with_its_row(
+    check: str, change: Callable[[dict[str, Any]], None], copy: Path
+) -> None:
+    if check == "unique row ids":
+        rows = pq.read_table(copy / SHARD).to_pylist()
+        spoil(copy, 1, lambda row: row.update(row_id=rows[0]["row_id"]))
+        index = pq.read_table(copy / "index/ttt/train.parquet")
+        ids = [rows[0]["row_id"]] * 2 + index["row_id"].to_pylist()[2:]
+        pq.write_table(index.set_column(0, "row_id", pa.array(ids)), copy / "index/ttt/train.parquet")
+        assert validate(str(copy)).failures[check][0][0] == rows[0]["row_id"]
+        return
+    row_id = spoil(copy, 0, change)
+    report = validate(str(copy))
+    assert not report.ok
+    assert row_id in {where for where, _ in report.failures.get(check, [])}, str(report)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows with codes, with answers, and without `<audio>`: a folder each."""
+    out = tmp_path_factory.mktemp("others")
+    build_rows(SAMPLE_OF["omni_tasks"], out / "s2s_mimi", "s2s_mimi", builder="omni_tasks")
+    dailytalk = SAMPLE_OF["dailytalk_usdm"]
+    build_rows(dailytalk, out / "rows", "transcription", builder="dailytalk_usdm")
+    for task, kind in (("usdm", "units"), ("sift_s", "sift_s")):
+        generated = [made_up(out / "rows", kind, out / "generated" / kind)]
+        build_rows(dailytalk, out / task, task, builder="dailytalk_usdm", generated=generated)
+    return out
+
+
+def supervise_nothing_of(text: str) -> Callable[[dict[str, Any]], None]:
+    """Mask the first supervised token, as if it were of another segment."""
+
+    def change(row: dict[str, Any]) -> None:
+        assert text in row["text"]
+        at = next(i for i, label in enumerate(row["labels"]) if label != -100)
+        row["labels"][at] = -100
+
+    return change
+
+
+OTHERS: list[tuple[str, str, Callable[[dict[str, Any]], None]]] = [
+    ("s2s_mimi", "codes", lambda row: row.update(codec=None, codec_targets=None)),
+    ("s2s_mimi", "codes", lambda row: row.update(codec=None)),
+    ("s2s_mimi", "codes", lambda row: row["codec_targets"][0].__setitem__(0, 2048)),
+    ("s2s_mimi", "codes", lambda row: row["codec_targets"].pop()),
+    ("s2s_mimi", "codes", lambda row: row["codec_targets"][3].pop()),
+    ("sift_s", "codes", lambda row: row.update(codec="mimi", codec_targets=[[1]] * 8)),
+    ("sift_s", "required fields", lambda row: row.update(gender="m")),
+    ("sift_s", "rendering", supervise_nothing_of("Sounds like")),
+    ("sift_s", "target decodes", lambda row: row["messages"][1].update(content="Sounds unlike")),
+    ("usdm", "rendering", supervise_nothing_of("### Agent")),
+    ("usdm", "rendering", lambda row: row["codec_targets"][0].__setitem__(0, 9_999)),
+    ("usdm", "rendering", lambda row: row.update(transcript="another")),
+    ("usdm", "rendering", lambda row: row.update(text=row["text"].replace("<|unit", "<|unit99999", 1))),
+    ("usdm", "placeholders", lambda row: row["input_ids"].__setitem__(0, 258)),
+    ("usdm", "codes", lambda row: row.update(codec=None, codec_targets=None)),
+]
+
+
+@pytest.mark.parametrize(("task", "check", "change"), OTHERS)
+def test_a_broken_promise_of_codes_answers_and_scripts_is_named_with_its_row(
+    task: str, check: str, change: Callable[[dict[str, Any]], None], others: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(others / task, tmp_path / "rows"))
+    (shard,) = sorted((folder / "data" / task / "train").glob("*.parquet"))
+    assert validate(str(folder), allow=("silence", "clipping")).ok
+    row_id = spoil(folder, 0, change, shard)
+    report = validate(str(folder))
+    assert row_id in {where for where, _ in report.failures.get(check, [])}, str(report)
+
+
+def test_a_missing_turn_0_and_swapped_turns_are_named(copy: Path) -> None:
+    rows = pq.read_table(copy / SHARD).to_pylist()
+    rows = [rows[2], rows[1], rows[0], *rows[3:4], *rows[5:]]
+    pq.write_table(pa.Table.from_pylist(rows, schema=ARROW_SCHEMA), copy / SHARD)
+    failures = validate(str(copy)).failures
+    assert len(failures["conversations"]) >= 2
+    assert "index" in failures
+
+
+def test_a_replaced_shard_is_named(copy: Path) -> None:
+    table = pq.read_table(copy / SHARD)
+    pq.write_table(table, copy / SHARD, compression="none")
+    assert SHARD in {where for where, _ in validate(str(copy)).failures["index"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "check"), [(SHARD, "index"), ("README.md", "card"), ("skipped.jsonl", "ledger")]
+)
+@pytest.mark.parametrize("spoil_file", [Path.unlink, lambda file: file.write_bytes(b"half")])
+def test_a_missing_or_half_written_file_is_named(
+    name: str, check: str, spoil_file: Callable[[Path], Any], copy: Path
+) -> None:
+    spoil_file(copy / name)
+    report = validate(str(copy))
+    assert name in {where for where, _ in report.failures[check]}, str(report)
+
+
+def test_a_parquet_that_no_index_names_is_named(copy: Path) -> None:
+    shutil.copy(copy / SHARD, (copy / SHARD).with_name("00001.parquet"))
+    assert "00001.parquet" in str(validate(str(copy)).failures["card"])
+
+
+def test_a_ledger_that_does_not_add_up_is_named(copy: Path) -> None:
+    line = {"task": "ttt", "clip_id": "a/0", "reason": "missing", "detail": "", "file": ""}
+    (copy / "skipped.jsonl").write_text(json.dumps(line) + "\n")
+    assert "ledger" in validate(str(copy)).failures
+
+
+def test_a_card_whose_patterns_or_sums_are_wrong_is_named(copy: Path) -> None:
+    card = (copy / "README.md").read_text()
+    (copy / "README.md").write_text(card.replace("num_examples: 17", "num_examples: 16", 1))
+    assert "card" in validate(str(copy)).failures
+    (copy / "README.md").write_text(card.replace("band_1/*.parquet", "band_2/*.parquet", 1))
+    assert "card" in validate(str(copy)).failures
+
+
+def test_allowed_checks_are_told_but_do_not_fail(copy: Path) -> None:
+    spoil(copy, 0, with_samples(lambda samples: samples.fill(0)))
+    report = validate(str(copy), allow=["silence", "index", "audio length"])
+    assert report.ok
+    assert report.counts["silence"] == 1
+    assert "silence: 1 (allowed)" in str(report)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="found no index"):
+        validate(str(tmp_path))
