@@ -36,6 +36,7 @@ from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import basename
 from speechrows.corpora.folder import folder_of
+from speechrows.corpora.reader import Unit
 from speechrows.corpora.turns import is_text
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
@@ -49,7 +50,6 @@ from speechrows.types import Reason
 from speechrows.types import Role
 from speechrows.types import Task
 from speechrows.types import Turn
-from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
 CONFIGS = ("usdm", *DIALOGUE_CONFIGS)

@@ -15,16 +15,12 @@ Of the three texts that metadata.tsv gives a segment (original, substituted, cle
 transcript is the original, which is the JSON's. Emotion is the one that was acted, of the file
 name, where there is one. Dialogues have 3 to 10 turns, so that none passes about 4 000 tokens:
 the curriculum's four stages hold the same conversations (`speechrows stats` says so).
-
-This file is longer than 300 lines: it reads three shapes, with every fault that each can have.
 """
 
-import io
 import itertools
 import json
 import posixpath
 import re
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -33,33 +29,31 @@ from dataclasses import field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from speechrows.builder.builder import SpeechBuilder
-from speechrows.builder.config import SpeechConfig
-from speechrows.builder.config import flag
-from speechrows.card.prose import About
-from speechrows.corpora import traits
-from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
-from speechrows.corpora.folder import basename
-from speechrows.corpora.folder import folder_of
-from speechrows.corpora.turns import is_text
-from speechrows.errors import BadClipError
-from speechrows.errors import UsageError
-from speechrows.rows.curriculum import DIALOGUE_CONFIGS
-from speechrows.types import AudioRef
-from speechrows.types import Dialogue
-from speechrows.types import Fault
-from speechrows.types import Reason
-from speechrows.types import Role
-from speechrows.types import Traits
-from speechrows.types import Turn
-from speechrows.types import Unit
-from speechrows.types import UnreadableFile
+from speechrows.builder import DIALOGUE_CONFIGS
+from speechrows.builder import About
+from speechrows.builder import AudioRef
+from speechrows.builder import BadClipError
+from speechrows.builder import Corpus
+from speechrows.builder import Dialogue
+from speechrows.builder import Entry
+from speechrows.builder import Fault
+from speechrows.builder import Listing
+from speechrows.builder import Reason
+from speechrows.builder import SpeechBuilder
+from speechrows.builder import SpeechConfig
+from speechrows.builder import Task
+from speechrows.builder import Turn
+from speechrows.builder import Unit
+from speechrows.builder import UnreadableFile
+from speechrows.builder import basename
+from speechrows.builder import flag
+from speechrows.builder import folder_of
+from speechrows.builder import parquet
+from speechrows.builder import traits
+from speechrows.builder import turns
 
 SOURCES = ("SALT-Research/DeepDialogue-xtts", "SALT-Research/DeepDialogue-orpheus")
-CONFIGS = DIALOGUE_CONFIGS
 SPEAKERS = ("LLM1", "LLM2", "A", "B")
 
 ABOUT = About(
@@ -81,68 +75,22 @@ ABOUT = About(
     languages=("en",),
 )
 
-_AUDIO = r"\.(?:wav|flac|opus|ogg|mp3|aiff?|au|caf|rf64|w64)$"  # a .txt beside a clip is no clip
-_PUBLISHED_NAME = re.compile(r"(\d+)_([^_]+)_([^.]*)" + _AUDIO, re.IGNORECASE)  # from 1, speaker, emotion
-_DOCUMENTED_NAME = re.compile(r"turn_(\d+)" + _AUDIO, re.IGNORECASE)  # number from 0
+_PUBLISHED_NAME = re.compile(r"(\d+)_([^_]+)_([^.]*)" + turns.AUDIO_SUFFIX + "$", re.IGNORECASE)  # from 1
+_DOCUMENTED_NAME = re.compile(r"turn_(\d+)" + turns.AUDIO_SUFFIX + "$", re.IGNORECASE)  # from 0
 _NO_CLIP = (None, "", "null")  # as a table's path
 _TABLE_COLUMNS = ("conversation_id", "turn_index", "speaker", "text", "segment_audio_path")
 
 
-def list_units(corpus: Corpus, entries: list[Entry]) -> tuple[str, list[Unit]]:
-    """What was found in the corpus' listing, in words, and its dialogues in order."""
-    beside: dict[str, list[Entry]] = {}
-    for entry in entries:
-        folder, is_segment, _ = f"{entry.path}/".rpartition("/segments/")
-        if not entry.path.endswith("_full.wav"):
-            beside.setdefault(folder if is_segment else folder_of(entry.path), []).append(entry)
-    units = [
-        _unit(entry.path, "", [entry, *beside.get(entry.path[:-5], [])])
-        for entry in entries
-        if entry.path.endswith(".json") and "/" in entry.path and "/segments/" not in entry.path
-    ]
-    tables = [entry.path for entry in entries if entry.path.endswith(".parquet")]
-    if units:
-        note = " (the table beside them is not read)" if tables else ""
-        return f"{len(units)} dialogue JSONs{note}", units
-    listed = {entry.path: entry for entry in entries}  # what is not there is not downloaded
-    for folder, group in itertools.groupby(tables, folder_of):
-        parts = list(group)
-        turns = _read_tables(corpus, parts)
-        clips = turns.table["segment_audio_path"].to_pylist()
-        for stem, rows in sorted(turns.rows.items()):
-            paths = [posixpath.join(folder, str(clips[row])) for row in rows]
-            beside_it = [listed[path] for path in (*parts, *paths) if path in listed]
-            units.append(_unit(parts[0], stem, beside_it))
-    found = f"no <config>/<dialogue>.json; {len(units)} conversations in {len(tables)} tables"
-    return found, units
+@dataclass
+class DeepDialogueConfig(SpeechConfig):
+    """The flags of this corpus."""
 
-
-def _unit(file: str, name: str, entries: Sequence[Entry]) -> Unit:
-    weight = sum(entry.num_bytes for entry in entries if not entry.path.endswith(".parquet"))
-    files = tuple(entry.path for entry in entries if entry.path != file)
-    return Unit(file=file, name=name, files=files, num_bytes=weight)
-
-
-def read_dialogues(
-    corpus: Corpus, units: Iterable[Unit], *, swap_roles: bool = False
-) -> Iterator[Dialogue | UnreadableFile]:
-    """The dialogues of some units, in order, whatever their shape."""
-    held_file, held = "", None
-    for unit in units:
-        if not unit.name:
-            yield from _read_json(corpus, unit, swap_roles)
-            continue
-        if unit.file != held_file:
-            parts = [unit.file, *(path for path in unit.files if path.endswith(".parquet"))]
-            held_file, held = unit.file, _read_tables(corpus, parts)
-        assert held is not None
-        turns, folder = held.of(unit.name), folder_of(unit.file)
-        found = _Found(file=unit.file, folder=folder, turns=turns, domain=turns[0]["domain"], first=1)
-        yield _dialogue(corpus, found, folder, unit.name, swap_roles)
+    source: str | None = flag(SOURCES[0], f"the Hub repository: {' or '.join(SOURCES)}")
+    swap_roles: bool = flag(False, "the first speaker is the assistant")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Found:
+class _Record:
     """A dialogue of any of the three shapes; `turns` are as in the documented JSON, unchecked."""
 
     file: str  # that describes it
@@ -155,8 +103,141 @@ class _Found:
     is_refused: bool = False  # its segments/ is a symlink, which is not followed
 
 
+class DeepDialogueReader:
+    """Reads the three shapes. A unit is a dialogue; its payload is its name in a table, None of a JSON."""
+
+    def __init__(self, corpus: Corpus, config: DeepDialogueConfig, task: Task) -> None:  # noqa: ARG002
+        self._corpus = corpus
+        self._swap_roles = config.swap_roles
+        self._tables: tuple[tuple[str, ...], _Tables] | None = None  # that were read last
+
+    def units(self, entries: list[Entry]) -> Listing[str | None]:
+        """The dialogues of the JSONs, or, where there are none, of the tables."""
+        beside: dict[str, list[Entry]] = {}
+        for entry in entries:
+            folder, is_segment, _ = f"{entry.path}/".rpartition("/segments/")
+            if not entry.path.endswith("_full.wav"):
+                beside.setdefault(folder if is_segment else folder_of(entry.path), []).append(entry)
+        tables = [entry.path for entry in entries if entry.path.endswith(".parquet")]
+        units = [
+            _unit(None, (), [entry, *beside.get(entry.path[:-5], [])])
+            for entry in entries
+            if entry.path.endswith(".json") and "/" in entry.path and "/segments/" not in entry.path
+        ]
+        if units:
+            note = " (the table beside them is not read)" if tables else ""
+            return Listing(found=f"{len(units)} dialogue JSONs{note}", units=units)
+        units = list(self._units_of_tables(entries, tables))
+        found = f"no <config>/<dialogue>.json; {len(units)} conversations in {len(tables)} tables"
+        return Listing(found=found, units=units)
+
+    def _units_of_tables(self, entries: Sequence[Entry], tables: Sequence[str]) -> Iterator[Unit[str | None]]:
+        listed = {entry.path: entry for entry in entries}  # what is not there is not downloaded
+        for folder, group in itertools.groupby(tables, folder_of):
+            paths = tuple(group)
+            table = self._open_tables(paths)
+            clips = table.table["segment_audio_path"].to_pylist()
+            for stem, rows in sorted(table.rows.items()):
+                named = dict.fromkeys(posixpath.join(folder, str(clips[row])) for row in rows)
+                yield _unit(stem, paths, [listed[path] for path in named if path in listed])
+
+    def _open_tables(self, paths: tuple[str, ...]) -> "_Tables":
+        if self._tables is None or self._tables[0] != paths:
+            self._tables = paths, _read_tables(self._corpus, paths)
+        return self._tables[1]
+
+    def dialogues(self, unit: Unit[str | None]) -> Iterator[Dialogue | UnreadableFile]:
+        """The dialogue of a unit."""
+        if unit.payload is None:
+            yield from self._read_json(unit)
+            return
+        rows, folder = self._open_tables(unit.opened).of(unit.payload), folder_of(unit.file)
+        record = _Record(file=unit.file, folder=folder, turns=rows, domain=rows[0]["domain"], first=1)
+        yield self._dialogue(record, folder, unit.payload)
+
+    def _read_json(self, unit: Unit[str | None]) -> Iterator[Dialogue | UnreadableFile]:
+        folder, lines = unit.file[:-5], dict[str, dict[str, str]]()
+        try:
+            record = json.loads(turns.read_text(self._corpus, unit.file))
+            rows = _turns(record)
+        except (ValueError, RecursionError, OSError, BadClipError) as error:
+            detail = f"found {turns.describe_error(error)}; expected the JSON of a dialogue"
+            yield UnreadableFile(file=unit.file, detail=detail)
+            return
+        try:
+            if f"{folder}/metadata.tsv" in unit.files:
+                lines = _read_lines(turns.read_text(self._corpus, f"{folder}/metadata.tsv", "strict"))
+        except (ValueError, OSError, BadClipError) as error:
+            detail = f"found {turns.describe_error(error)}; expected tab-separated lines of UTF-8"
+            yield UnreadableFile(file=f"{folder}/metadata.tsv", detail=detail)
+        segments: dict[int, list[str]] = {}
+        for path in unit.files:
+            if match := _PUBLISHED_NAME.match(basename(path)):
+                segments.setdefault(int(match[1]) - 1, []).append(path)
+            elif match := _DOCUMENTED_NAME.match(basename(path)):
+                segments.setdefault(int(match[1]), []).append(path)
+        *above, config, name = folder.split("/")
+        yield self._dialogue(
+            _Record(
+                file=unit.file, folder=folder, turns=rows, domain=record.get("domain"), segments=segments,
+                lines=lines, is_refused=f"{folder}/segments" in unit.files,
+            ),
+            "/".join(above),
+            f"{config}/{name}",
+        )  # fmt: skip
+
+    def _dialogue(self, record: _Record, above: str, stem: str) -> Dialogue:
+        """Roles by who speaks first; `stem` is `<config>/<name>`, which twin renderings share."""
+        numbers = turns.numbered([turns.turn_number(t["turn_id"], first=record.first) for t in record.turns])
+        rows = sorted(zip(numbers, record.turns, strict=True), key=lambda pair: pair[0])
+        speakers = [turn.get("speaker") for _, turn in rows]
+        cast = list(dict.fromkeys(speaker for speaker in speakers if speaker in SPEAKERS))[:2]
+        variants = [part for part in above.split("/") if part not in ("", "data")]
+        return Dialogue(
+            conversation_id=f"{variants[-1] if variants else self._corpus.name}/{stem}",
+            split="train",
+            domain=record.domain if turns.is_text(record.domain) else None,
+            turns=tuple(self._turn(record, number, turn, cast) for number, turn in rows),
+            twin_key=stem,
+            source=record.file,
+        )
+
+    def _turn(self, record: _Record, number: int, turn: dict[str, Any], cast: Sequence[str]) -> Turn:
+        speaker, text, emotion = turn.get("speaker"), turn.get("text"), turn.get("emotion")
+        role = turns.role_of(str(speaker), cast[0], swap_roles=self._swap_roles) if speaker in cast else None
+        path: str | None = None
+        fault: Fault | None = None
+        try:
+            path = _clip(self._corpus, record, turn)
+            if role is None:
+                known = cast if len(cast) == 2 else SPEAKERS
+                detail = f"found speaker {speaker!r:.80}, expected one of {', '.join(known)}"
+                raise BadClipError(Reason.BAD_SPEAKER, detail)
+            turns.checked_text(text)
+            if match := _PUBLISHED_NAME.match(basename(path)):
+                emotion = match[3]
+            _compare(basename(path), record, str(speaker), str(text))
+        except BadClipError as error:
+            fault = turns.fault_of(error, record.file)
+        return Turn(
+            number=number,
+            speaker=str(speaker),
+            role=role,
+            text=text if isinstance(text, str) else "",
+            audio=AudioRef(path=path) if path else None,
+            traits=traits.Traits(emotion=traits.emotion(emotion) if isinstance(emotion, str) else None),
+            fault=fault,
+        )
+
+
+def _unit(stem: str | None, tables: tuple[str, ...], entries: Sequence[Entry]) -> Unit[str | None]:
+    weight = sum(entry.num_bytes for entry in entries if not entry.path.endswith(".parquet"))
+    files = tuple(entry.path for entry in entries if entry.path not in tables)
+    return Unit(payload=stem, opened=tables, files=files, num_bytes=weight)
+
+
 @dataclass(frozen=True)
-class _Turns:
+class _Tables:
     """The turns of a folder's tables, as Arrow holds them: as objects the real table weighs 600 MB."""
 
     table: pa.Table
@@ -177,18 +258,19 @@ class _Turns:
         ]
 
 
-def _read_tables(corpus: Corpus, tables: Sequence[str]) -> _Turns:
+def _read_tables(corpus: Corpus, paths: Sequence[str]) -> _Tables:
     """A folder's tables as one; a conversation may straddle them, and lacks an id only by mistake."""
-    parts: list[pa.Table] = []
+    tables: list[pa.Table] = []
     rows: dict[str, list[int]] = {}
     at = 0
-    for table in tables:
-        parts.append(_read_table(corpus, table))
-        told, clips = (parts[-1][name].to_pylist() for name in ("conversation_id", "segment_audio_path"))
-        for i, (conversation, clip) in enumerate(zip(told, clips, strict=True)):
-            rows.setdefault(_stem(conversation, clip, f"{basename(table)[:-8]}:{i}"), []).append(at + i)
-        at += len(parts[-1])
-    return _Turns(pa.concat_tables(parts, promote_options="permissive"), rows)
+    for path in paths:
+        table = parquet.read_table(corpus, path, _TABLE_COLUMNS, "the corpus' one-row-per-turn table")
+        columns = (table[name].to_pylist() for name in ("conversation_id", "segment_audio_path"))
+        for i, (conversation, clip) in enumerate(zip(*columns, strict=True)):
+            rows.setdefault(_stem(conversation, clip, f"{basename(path)[:-8]}:{i}"), []).append(at + i)
+        tables.append(table)
+        at += len(table)
+    return _Tables(pa.concat_tables(tables, promote_options="permissive"), rows)
 
 
 def _stem(conversation: Any, clip: Any, otherwise: str) -> str:
@@ -199,158 +281,49 @@ def _stem(conversation: Any, clip: Any, otherwise: str) -> str:
     return otherwise if conversation in (None, "") else str(conversation)
 
 
-def _read_table(corpus: Corpus, table: str) -> pa.Table:
-    try:
-        found = pq.read_table(io.BytesIO(corpus.read(table)))
-    except ValueError as error:
-        raise UsageError(f"{table}: found {error}; expected parquet. Download it again") from error
-    missing = [column for column in _TABLE_COLUMNS if column not in found.column_names]
-    if missing:
-        raise UsageError(
-            f"{table}: has the columns {', '.join(found.column_names)}; expected "
-            f"{', '.join(missing)} too, as in the corpus' one-row-per-turn table"
-        )
-    return found
-
-
-def _read_json(corpus: Corpus, unit: Unit, swap_roles: bool) -> Iterator[Dialogue | UnreadableFile]:
-    folder, lines = unit.file[:-5], dict[str, dict[str, str]]()
-    try:
-        # Bytes that are no UTF-8 become lone surrogates: they cost their own turn, not the file.
-        told = json.loads(_read_text(corpus, unit.file, "surrogateescape"))
-        turns = _turns(told)
-    except (ValueError, RecursionError, OSError, BadClipError) as error:
-        detail = f"found {_say(error)}; expected the JSON of a dialogue"
-        yield UnreadableFile(file=unit.file, detail=detail)
-        return
-    try:
-        if f"{folder}/metadata.tsv" in unit.files:
-            # Not by csv: some writers quote, some do not, and quotes are not compared.
-            heads, *rest = _read_text(corpus, f"{folder}/metadata.tsv", "strict").splitlines()
-            for values in rest:
-                line = dict(zip(heads.split("\t"), values.split("\t"), strict=False))
-                lines[basename(line.get("filename") or line.get("audio_path") or "")] = line
-    except (ValueError, OSError, BadClipError) as error:
-        detail = f"found {_say(error)}; expected tab-separated lines of UTF-8"
-        yield UnreadableFile(file=f"{folder}/metadata.tsv", detail=detail)
-    segments: dict[int, list[str]] = {}
-    for path in unit.files:
-        if match := _PUBLISHED_NAME.match(basename(path)):
-            segments.setdefault(int(match[1]) - 1, []).append(path)
-        elif match := _DOCUMENTED_NAME.match(basename(path)):
-            segments.setdefault(int(match[1]), []).append(path)
-    found = _Found(
-        file=unit.file, folder=folder, turns=turns, domain=told.get("domain"), segments=segments,
-        lines=lines, is_refused=f"{folder}/segments" in unit.files,
-    )  # fmt: skip
-    *above, config, name = folder.split("/")
-    yield _dialogue(corpus, found, "/".join(above), f"{config}/{name}", swap_roles)
-
-
-def _read_text(corpus: Corpus, path: str, errors: str) -> str:
-    return corpus.read(corpus.resolve("", path)).decode("utf-8-sig", errors)
-
-
-def _turns(told: Any) -> list[dict[str, Any]]:
+def _turns(record: Any) -> list[dict[str, Any]]:
     """The turns of a dialogue JSON. Raises ValueError where there are none."""
-    turns = (told.get("conversation") or told.get("turns")) if isinstance(told, dict) else None
-    if not isinstance(turns, list) or not turns:
-        what = f"the keys {', '.join(map(ascii, told))}" if isinstance(told, dict) else type(told).__name__
+    rows = (record.get("conversation") or record.get("turns")) if isinstance(record, dict) else None
+    if not isinstance(rows, list) or not rows:
+        is_object = isinstance(record, dict)
+        what = f"the keys {', '.join(map(ascii, record))}" if is_object else type(record).__name__
         raise ValueError(f"{what:.200} without a list of turns under 'conversation' or 'turns'")
-    turns = [turn if isinstance(turn, dict) else {"text": turn} for turn in turns]
-    return [{"turn_id": i, **turn} for i, turn in enumerate(turns)]
+    rows = [row if isinstance(row, dict) else {"text": row} for row in rows]
+    return [{"turn_id": i, **row} for i, row in enumerate(rows)]
 
 
-def _say(error: Exception) -> str:
-    """An error in words: of the operating system's without the path, which is this machine's."""
-    return f"{type(error).__name__}: {error.strerror if isinstance(error, OSError) else error}"
+def _read_lines(text: str) -> dict[str, dict[str, str]]:
+    """The lines of a metadata.tsv, by the name of their clip."""
+    # Not by csv: some writers quote, some do not, and quotes are not compared.
+    heads, *rows = text.splitlines()
+    lines = [dict(zip(heads.split("\t"), row.split("\t"), strict=False)) for row in rows]
+    return {basename(line.get("filename") or line.get("audio_path") or ""): line for line in lines}
 
 
-def _dialogue(corpus: Corpus, found: _Found, above: str, stem: str, swap_roles: bool) -> Dialogue:
-    """Roles by who speaks first; `stem` is `<config>/<name>`, which twin renderings share."""
-    told = [_number(found, turn) for turn in found.turns]
-    # What is no number takes a free one, so that its fault costs no other turn where turns count alone.
-    free = (number for number in itertools.count() if number not in told)
-    numbers = [next(free) if number is None else number for number in told]
-    turns = sorted(zip(numbers, found.turns, strict=True), key=lambda pair: pair[0])
-    speakers = [turn.get("speaker") for _, turn in turns]
-    cast = list(dict.fromkeys(speaker for speaker in speakers if speaker in SPEAKERS))[:2]
-    variants = [part for part in above.split("/") if part not in ("", "data")]
-    return Dialogue(
-        conversation_id=f"{variants[-1] if variants else corpus.name}/{stem}",
-        split="train",
-        domain=found.domain if is_text(found.domain) else None,
-        turns=tuple(_turn(corpus, found, number, turn, cast, swap_roles) for number, turn in turns),
-        twin_key=stem,
-        source=found.file,
-    )
-
-
-def _number(found: _Found, turn: dict[str, Any]) -> int | None:
-    """The number of a turn, from 0; None where what it has is none."""
-    number = turn["turn_id"]
-    is_number = isinstance(number, int) and not isinstance(number, bool)
-    return number - found.first if is_number and found.first <= number < 1 << 31 else None
-
-
-def _turn(
-    corpus: Corpus, found: _Found, number: int, turn: dict[str, Any], cast: Sequence[str], swap_roles: bool
-) -> Turn:
-    speaker, text, emotion = turn.get("speaker"), turn.get("text"), turn.get("emotion")
-    path: str | None = None
-    role: Role | None = None
-    fault: Fault | None = None
-    if speaker in cast:
-        role = "user" if (speaker == cast[0]) != swap_roles else "assistant"
-    try:
-        path = _clip(corpus, found, turn)
-        if role is None:
-            known = cast if len(cast) == 2 else SPEAKERS
-            raise BadClipError(
-                Reason.BAD_SPEAKER, f"found speaker {speaker!r:.80}, expected one of {', '.join(known)}"
-            )
-        if not is_text(text):
-            raise BadClipError(Reason.BAD_TEXT, f"found text {text!a:.80}, expected a string of UTF-8")
-        if match := _PUBLISHED_NAME.match(basename(path)):
-            emotion = match[3]
-        _compare(basename(path), found, str(speaker), text)
-    except BadClipError as error:
-        fault = Fault(reason=error.reason, detail=error.detail, file=found.file)
-    return Turn(
-        number=number,
-        speaker=str(speaker),
-        role=role,
-        text=text if isinstance(text, str) else "",
-        audio=AudioRef(path=path) if path else None,
-        traits=Traits(emotion=traits.emotion(emotion) if isinstance(emotion, str) else None),
-        fault=fault,
-    )
-
-
-def _clip(corpus: Corpus, found: _Found, turn: dict[str, Any]) -> str:
+def _clip(corpus: Corpus, record: _Record, turn: dict[str, Any]) -> str:
     """The path of a turn's clip: the one it names, else the one segment file of its number."""
-    number, name = _number(found, turn), turn.get("audio_file")
+    number, name = turns.turn_number(turn["turn_id"], first=record.first), turn.get("audio_file")
     if number is None:
-        detail = f"found turn number {turn['turn_id']!r:.80}, expected a whole number from {found.first}"
+        detail = f"found turn number {turn['turn_id']!r:.80}, expected a whole number from {record.first}"
         raise BadClipError(Reason.BAD_NUMBER, detail)
     if isinstance(name, str):
-        return corpus.resolve(found.folder, name)
-    paths = found.segments.get(number, [])
-    named = paths if len(paths) == 1 else [path for path in paths if basename(path) in found.lines]
+        return corpus.resolve(record.folder, name)
+    paths = record.segments.get(number, [])
+    named = paths if len(paths) == 1 else [path for path in paths if basename(path) in record.lines]
     if len(named) == 1 and name is None:
         return corpus.resolve("", named[0])
-    told = ", ".join(map(basename, paths)) or "none" if name is None else f"the name {name!r:.80}"
-    if found.is_refused:
+    found = ", ".join(map(basename, paths)) or "none" if name is None else f"the name {name!r:.80}"
+    if record.is_refused:
         raise BadClipError(Reason.REFUSED_PATH, "found a symlink in place of segments/, expected a folder")
     raise BadClipError(
         Reason.BAD_NUMBER if paths else Reason.MISSING,
-        f"found {told}, expected one clip for turn {turn['turn_id']}",
+        f"found {found}, expected one clip for turn {turn['turn_id']}",
     )
 
 
-def _compare(name: str, found: _Found, speaker: str, text: str) -> None:
+def _compare(name: str, record: _Record, speaker: str, text: str) -> None:
     """Refuse a clip whose name, or whose line in metadata.tsv, tells of another speaker or text."""
-    match, line = _PUBLISHED_NAME.match(name), found.lines.get(name, {})
+    match, line = _PUBLISHED_NAME.match(name), record.lines.get(name, {})
     for what, ours, theirs in [
         ("speaker", speaker, match[2] if match else None),
         ("speaker", speaker, line.get("speaker")),
@@ -366,21 +339,11 @@ def _words(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold()))
 
 
-@dataclass
-class DeepDialogueConfig(SpeechConfig):
-    """The flags of this corpus."""
-
-    source: str | None = flag(SOURCES[0], f"the Hub repository: {' or '.join(SOURCES)}")
-    swap_roles: bool = flag(False, "the first speaker is the assistant")
-
-
 class DeepDialogueTTT(SpeechBuilder):
     """DeepDialogue as training rows."""
 
     ABOUT = ABOUT
+    READER = DeepDialogueReader
     BUILDER_CONFIG_CLASS = DeepDialogueConfig
-    BUILDER_CONFIGS = [DeepDialogueConfig(name=name) for name in CONFIGS]  # noqa: RUF012
+    BUILDER_CONFIGS = [DeepDialogueConfig(name=name) for name in DIALOGUE_CONFIGS]  # noqa: RUF012
     DEFAULT_CONFIG_NAME = "ttt"
-
-    list_units = staticmethod(list_units)
-    read_dialogues = staticmethod(read_dialogues)

@@ -46,6 +46,7 @@ from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import basename
 from speechrows.corpora.json_stream import NOT_TEXT
+from speechrows.corpora.reader import Unit
 from speechrows.corpora.tar_join import Clips
 from speechrows.corpora.tar_join import Met
 from speechrows.corpora.tar_join import Talks
@@ -66,7 +67,6 @@ from speechrows.types import Reason
 from speechrows.types import Role
 from speechrows.types import Task
 from speechrows.types import Turn
-from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
 SOURCE = "ICTNLP/InstructS2S-200K"

@@ -44,6 +44,7 @@ from speechrows.corpora import traits
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import basename
+from speechrows.corpora.reader import Unit
 from speechrows.corpora.spill import WAITING_BYTES
 from speechrows.corpora.spill import WaitingRoom
 from speechrows.corpora.tar import Member
@@ -60,7 +61,6 @@ from speechrows.types import Role
 from speechrows.types import Task
 from speechrows.types import Traits
 from speechrows.types import Turn
-from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
 SOURCES = ("IVLLab/MultiDialog",)

@@ -51,6 +51,7 @@ from speechrows.corpora import parquet
 from speechrows.corpora import traits
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
+from speechrows.corpora.reader import Unit
 from speechrows.errors import UsageError
 from speechrows.rows.tasks import SIFT
 from speechrows.sidecar.columns import satisfies
@@ -63,7 +64,6 @@ from speechrows.types import Reason
 from speechrows.types import Rule
 from speechrows.types import Task
 from speechrows.types import Turn
-from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
 CONFIGS = ("omni", "transcription", "answer_extraction", *SIFT, "s2s_mimi")

@@ -163,46 +163,6 @@ class Dialogue:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Unit:
-    """What a reader reads at once, a dialogue as a rule.
-
-    `file` describes it, under `name` where that file describes several; `files` are its clips
-    and what lies beside them; `num_bytes` is what they weigh. `splits` are those that its rows
-    may be of. Where `opened`, the reader opens these files itself, as streams too large to be
-    held: they are not read ahead. Where `in_stream`, units of a file are met in its order, by one
-    process that goes on from unit to unit.
-    """
-
-    file: str
-    name: str
-    files: tuple[str, ...]
-    num_bytes: int
-    splits: tuple[str, ...] = ("train",)
-    opened: bool = False
-    in_stream: bool = False
-
-    @property
-    def read_ahead(self) -> tuple[str, ...]:
-        """What of it a remote corpus has at hand before it is read; not what describes many units."""
-        if self.opened or self.in_stream:
-            return ()
-        return self.files if self.name else (self.file, *self.files)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shard:
-    """A run of units that one process builds in one go."""
-
-    number: int
-    units: tuple[Unit, ...]
-
-    @property
-    def num_bytes(self) -> int:
-        """What its units weigh."""
-        return sum(unit.num_bytes for unit in self.units)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class UnreadableFile:
     """A metadata file that could not be read: it has no items, so it is counted as a file.
 
@@ -313,7 +273,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Filling:
+class Fields:
     """What a row puts into the segments of its task, as the corpus has it; units are int16 [F]."""
 
     transcript: str
@@ -323,7 +283,7 @@ class Filling:
     answer_is_cut: bool = False
 
 
-class Filled(Protocol):
+class Rendered(Protocol):
     """A row's text and tokens, but for the length of its audio."""
 
     @property
@@ -339,12 +299,12 @@ class Filled(Protocol):
         """`input_ids` and `labels`, int32 [length], padded on the right."""
         ...
 
-    def render(self, *, first: bool) -> str:
+    def text(self, *, first: bool) -> str:
         """The text."""
         ...
 
 
-class Form(Protocol):
+class Template(Protocol):
     """A task's segments, compiled for a tokenizer: a chat template (chat.py) or a script (script.py)."""
 
     @property
@@ -352,6 +312,6 @@ class Form(Protocol):
         """The user's message, with `<audio>`."""
         ...
 
-    def fill(self, fillings: Sequence[Filling]) -> Sequence[Filled | None]:
+    def fill(self, fillings: Sequence[Fields]) -> Sequence[Rendered | None]:
         """Rows to be, in one batch; None where the tokenizer does not give a text back."""
         ...

@@ -25,7 +25,7 @@ from speechrows.corpora.clip_buffer import ClipBuffer
 from speechrows.corpora.folder import Corpus
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.rows.rows import hear
+from speechrows.rows.rows import load_clips
 from speechrows.rows.tasks import TASKS
 from speechrows.sidecar.columns import RECIPE
 from speechrows.sidecar.columns import schema_of
@@ -74,7 +74,7 @@ def heard(folder: Path, task: str = "transcription") -> tuple[set[str], list[dic
         if isinstance(one, UnreadableFile):
             lines.append({"clip_id": None, "reason": "unreadable", "detail": one.detail, "file": one.file})
             continue
-        made = hear(one, TASKS[task], buffer)
+        made = load_clips(one, TASKS[task], buffer)
         clips |= {item.clip_id for item in made.items}
         lines += [asdict(skipped) for skipped in made.skipped]
     return clips, lines

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from toys.building import build_rows
+from toys.building import open_reader
 from toys.building import published_files
+from toys.building import read_corpus
 from toys.building import read_rows
 from toys.samples import DOCUMENTED
 from toys.samples import XTTS
 
-import deepdialogue_ttt
-from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
+from deepdialogue_ttt import DeepDialogueTTT
+from speechrows.builder import Unit
 from speechrows.types import Dialogue
 
 CONFIGS = ("dialogues_llama3-8B_cohere7B", "dialogues_phi4-mini")
 
 
 def dialogues(folder: Path, **options: Any) -> list[Dialogue]:
-    corpus = Corpus.open(str(folder))
-    _, units = deepdialogue_ttt.list_units(corpus, corpus.list())
-    found = deepdialogue_ttt.read_dialogues(corpus, units, **options)
-    return [one for one in found if isinstance(one, Dialogue)]
+    return [one for one in read_corpus(DeepDialogueTTT, folder, **options) if isinstance(one, Dialogue)]
 
 
 def without_jsons(folder: Path) -> Path:
@@ -107,21 +106,21 @@ def test_a_table_whose_ids_do_not_tell_dialogues_apart_is_read_by_its_clips(kind
     assert [one.conversation_id for one in dialogues(xtts)] == expected
 
 
-def listed(folder: str) -> tuple[Corpus, list[Entry]]:
-    corpus = Corpus.open(folder)
-    return corpus, corpus.list()
+def listed(folder: Path) -> tuple[str, Sequence[Unit[Any]]]:
+    _, listing = open_reader(DeepDialogueTTT, folder)
+    return listing.found, listing.units
 
 
 def test_jsons_win_over_the_table_and_the_choice_is_said(xtts: Path) -> None:
     for path in sorted(xtts.rglob("*.json"))[1:]:
         path.unlink()
-    said, units = deepdialogue_ttt.list_units(*listed(str(xtts)))
+    said, units = listed(xtts)
     assert said == "1 dialogue JSONs (the table beside them is not read)"
     assert len(units) == 1
-    said, units = deepdialogue_ttt.list_units(*listed(str(without_jsons(xtts))))
+    said, units = listed(without_jsons(xtts))
     assert said == "no <config>/<dialogue>.json; 4 conversations in 1 tables"
     assert len(units) == 4
-    said, _ = deepdialogue_ttt.list_units(*listed(str(DOCUMENTED)))
+    said, _ = listed(DOCUMENTED)
     assert said == "2 dialogue JSONs"
 
 
@@ -130,9 +129,9 @@ def test_units_weigh_what_they_read(xtts: Path) -> None:
         return sum(path.stat().st_size for path in folder.rglob("segments/*.wav"))
 
     beside = sum(path.stat().st_size for path in [*xtts.rglob("*.json"), *xtts.rglob("*.tsv")])
-    _, units = deepdialogue_ttt.list_units(*listed(str(xtts)))
+    _, units = listed(xtts)
     assert sum(unit.num_bytes for unit in units) == clips(xtts) + beside
-    _, units = deepdialogue_ttt.list_units(*listed(str(without_jsons(xtts))))
+    _, units = listed(without_jsons(xtts))
     assert sum(unit.num_bytes for unit in units) == clips(xtts)
 
 

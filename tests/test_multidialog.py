@@ -31,11 +31,11 @@ from toys.text import FEW
 
 import multidialog_ttt
 from speechrows.corpora.folder import Corpus
+from speechrows.corpora.reader import Unit
 from speechrows.errors import UsageError
 from speechrows.rows.curriculum import task_of
 from speechrows.types import Dialogue
 from speechrows.types import Reason
-from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
 SAMPLE = SAMPLES / "multidialog"

@@ -1,14 +1,13 @@
 """SpeechBuilder: a corpus module as a datasets builder, and as jobs for `speechrows build`."""
 
-import inspect
 import sys
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import dataclass
 from dataclasses import replace
 from functools import cache
-from functools import cached_property
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,17 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.builder.config import SpeechConfig
-from speechrows.builder.config import flag
 from speechrows.builder.config import flags_of
 from speechrows.builder.find import load_module
 from speechrows.builds.pipeline import Pipeline
-from speechrows.builds.pipeline import Reader
 from speechrows.builds.run import BuildJob
-from speechrows.builds.sharding import SHARD_BYTES
 from speechrows.builds.sharding import plan_shards
 from speechrows.card.prose import About
 from speechrows.codec import parse_rate
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
+from speechrows.corpora.reader import Listing
+from speechrows.corpora.reader import Reader
+from speechrows.corpora.reader import Shard
 from speechrows.errors import UsageError
 from speechrows.rows import schema
 from speechrows.rows.curriculum import bands_of
@@ -40,15 +38,8 @@ from speechrows.rows.rows import RowSpec
 from speechrows.sidecar.columns import how_to_make
 from speechrows.sidecar.columns import kinds_for
 from speechrows.sidecar.columns import satisfies
-from speechrows.sidecar.join import Generated
-from speechrows.text.template import compile_form
-from speechrows.types import Dialogue
-from speechrows.types import Shard
+from speechrows.text.template import compile_template
 from speechrows.types import Task
-from speechrows.types import Unit
-from speechrows.types import UnreadableFile
-
-__all__ = ["About", "Reader", "SpeechBuilder", "SpeechConfig", "flag", "load_builder"]
 
 logger = datasets.logging.get_logger(__name__)
 
@@ -57,18 +48,25 @@ class NothingThereError(UsageError):
     """A folder that holds nothing of a task."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _TaskShards:
+    """A task of a config: what reads the corpus for it, what was found, its shards."""
+
+    task: Task
+    reader: Reader[Any]
+    found: str
+    shards: list[Shard]
+
+
 class SpeechBuilder(datasets.ArrowBasedBuilder):
     """A corpus as a datasets builder. A corpus module fills in the class attributes."""
 
     ABOUT: ClassVar[About]
+    READER: ClassVar[Callable[[Corpus, Any, Task], Reader[Any]]]  # of the corpus: made for each task
     BUILDER_CONFIG_CLASS = SpeechConfig
     config: SpeechConfig
-    shard_bytes = SHARD_BYTES  # of corpus files, at most, that one process builds in one go
     HAS: ClassVar[frozenset[str]] = frozenset()  # of what tasks need, what the corpus itself brings
     UNIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # configs that show several tasks
-
-    list_units: ClassVar[Callable[[Corpus, list[Entry]], tuple[str, list[Unit]]]]
-    read_dialogues: ClassVar[Callable[..., Iterator[Dialogue | UnreadableFile]]]
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
@@ -84,67 +82,58 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         """The tasks that a config shows: one, but for the builder's unions."""
         return tuple(task_of(name) for name in cls.UNIONS.get(config_name, (config_name,)))
 
-    @classmethod
-    def reader(cls, config: SpeechConfig, task: Task) -> Reader:  # noqa: ARG003  # for those who override
-        """What reads units for a task: one a process, so that it may go on from shard to shard."""
-        own = [name for name in flags_of(type(config)) if name not in flags_of(SpeechConfig)]
-        known = inspect.signature(cls.read_dialogues).parameters
-        return partial(cls.read_dialogues, **{name: getattr(config, name) for name in own if name in known})
-
-    def units(self, task: Task, corpus: Corpus, listing: list[Entry]) -> tuple[str, list[Unit]]:  # noqa: ARG002
-        """What was found in a corpus for a task, in words, and its units in order."""
-        return type(self).list_units(corpus, listing)
-
-    def shards(self, task: Task, corpus: Corpus, listing: list[Entry]) -> tuple[str, list[Shard]]:
-        """What was found in a corpus, in words, and its shards.
+    def list_units(self, task: Task) -> tuple[Reader[Any], Listing[Any]]:
+        """What reads the corpus for a task, and what it finds there.
 
         Raises:
-            UsageError: the folder holds nothing that this builder reads, or lacks what the task needs.
+            UsageError: the folder holds nothing that this builder reads.
         """
-        if task.needs and task.needs not in self.HAS and not satisfies(task, self._generated.kinds):
-            raise UsageError(how_to_make(task, self.name))
-        found, units = self.units(task, corpus, listing)
-        if not units:
+        corpus, about = self.config.inputs.corpus, self.ABOUT
+        reader = type(self).READER(corpus, self.config, task)
+        listing = reader.units(self.config.inputs.listing)
+        if not listing.units:
             raise NothingThereError(
-                f"{corpus.root}: found {found}; expected {self.ABOUT.title} as it is published "
-                f"({self.ABOUT.homepage})"
+                f"{corpus.root}: found {listing.found}; expected {about.title} as it is published "
+                f"({about.homepage})"
             )
-        return found, plan_shards(units, self.shard_bytes)
+        return reader, listing
 
-    def _parts(self, corpus: Corpus, listing: list[Entry]) -> list[tuple[Task, str, list[Shard]]]:
-        """The tasks of this config, what was found for each, its shards; of a union, those that are there.
+    def _parts(self) -> list[_TaskShards]:
+        """What this config builds, task by task; of a union, those tasks that are there.
 
         Raises:
-            UsageError: as shards; of a union, where no task of it can be built.
+            UsageError: the folder holds nothing that this builder reads, or lacks what a task needs; of a
+                union, where no task of it can be built.
         """
-        parts: list[tuple[Task, str, list[Shard]]] = []
+        parts: list[_TaskShards] = []
         refused: list[UsageError] = []
         for task in self.tasks(self.config.name):
+            if not self._can_make(task):
+                raise UsageError(how_to_make(task, self.name))
             try:
-                parts.append((task, *self.shards(task, corpus, listing)))
+                reader, listing = self.list_units(task)
             except NothingThereError as error:
                 refused.append(error)
+                continue
+            shards = plan_shards(listing.units, self.config.shard_bytes)
+            parts.append(_TaskShards(task=task, reader=reader, found=listing.found, shards=shards))
         if not parts:
             raise refused[0]
         return parts
 
-    @cached_property
-    def _generated(self) -> Generated:
-        return Generated.open(self.config.generated)
-
-    @cached_property
-    def _joined(self) -> str:
-        return self._generated.digest()  # reads all of it
+    def _can_make(self, task: Task) -> bool:
+        """Whether what the task needs of each clip is there: the corpus' own, or generated."""
+        return task.needs in (None, *self.HAS) or satisfies(task, self.config.inputs.generated.kinds)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        corpus = self.config.corpus()
-        listing, shards = corpus.list(), list[tuple[str, Shard]]()
-        for task, found, mine in self._parts(corpus, listing):
-            shards += [(task.name, shard) for shard in mine]
-            logger.warning(f"{corpus.root}: {found}")  # a choice that a person has to see
+        corpus = self.config.inputs.corpus
+        shards: list[tuple[str, Shard]] = []
+        for part in self._parts():
+            shards += [(part.task.name, shard) for shard in part.shards]
+            logger.warning(f"{corpus.root}: {part.found}")  # a choice that a person has to see
         units = [unit for _, shard in shards for unit in shard.units]
         if self.config.data_dir is None:
-            paths = dict.fromkeys(path for unit in units for path in (unit.file, *unit.files))
+            paths = dict.fromkeys(path for unit in units for path in unit.paths)
             files = {path: corpus.address(path) for path in paths}
             corpus = Corpus(root=corpus.root, located=dl_manager.download(files))
         splits = {split for unit in units for split in unit.splits}
@@ -161,14 +150,13 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         """As datasets does; a split that no row is of is no split: as_dataset would raise."""
         super()._download_and_prepare(*args, **kwargs)
-        there = {name: told for name, told in (self.info.splits or {}).items() if told.num_examples}
-        self.info.splits = datasets.SplitDict.from_split_dict(there, dataset_name=self.dataset_name)
+        splits = {name: split for name, split in (self.info.splits or {}).items() if split.num_examples}
+        self.info.splits = datasets.SplitDict.from_split_dict(splits, dataset_name=self.dataset_name)
 
     def _generate_tables(  # pyright: ignore[reportIncompatibleMethodOverride]  # gen_kwargs by name
         self, shards: Sequence[tuple[str, Shard]], corpus: Corpus, split: str
     ) -> Iterator[tuple[str, pa.Table]]:
-        tokenizer = self.config.open_tokenizer()
-        make = cache(partial(make_pipeline, type(self), self.config, corpus, tokenizer))
+        make = cache(partial(_pipeline, type(self), self.config, corpus))
         bands = bands_of(self.config.name)
         for task, shard in shards:
             ledger = Ledger()
@@ -180,33 +168,27 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
 
     def jobs(self) -> list[BuildJob]:
         """What `speechrows build` builds: all of each task that this config is a view of."""
-        corpus, tokenizer = self.config.corpus(), self.config.open_tokenizer()
-        listing = corpus.list()
-        parts = self._parts(corpus, listing)
-        return [self._job(task, found, shards, listing, tokenizer) for task, found, shards in parts]
+        return [self._job(part) for part in self._parts()]
 
-    def _job(
-        self,
-        task: Task,
-        found: str,
-        shards: list[Shard],
-        listing: list[Entry],
-        tokenizer: PreTrainedTokenizerFast,
-    ) -> BuildJob:
-        config, units = self.config, [unit for shard in shards for unit in shard.units]
-        read = {path for unit in units for path in (unit.file, *unit.files)}
-        listing = [entry for entry in listing if entry.path in read]  # what else is there changes no row
-        joined = None if self._generated.kinds.isdisjoint(kinds_for(task)) else self._joined
+    def _job(self, part: _TaskShards) -> BuildJob:
+        config, inputs = self.config, self.config.inputs
+        paths = {path for shard in part.shards for unit in shard.units for path in unit.paths}
+        listing = [entry for entry in inputs.listing if entry.path in paths]  # the others change no row
+        is_joined = not inputs.generated.kinds.isdisjoint(kinds_for(part.task))
+        recipe = config.recipe(listing, inputs.generated_digest if is_joined else None)
         options = {name: getattr(config, name) for name in ("data_dir", *flags_of(type(config)))}
         return BuildJob(
             builder=self.name,
             about=self.ABOUT,
-            task=task,
-            recipe={**config.recipe(listing, tokenizer, joined), "shard_bytes": self.shard_bytes},
-            tokenizer=tokenizer,
-            found=found,
-            shards=shards,
-            make_pipeline=partial(_pipeline_of, _where(type(self)), task.name, options, tokenizer),
+            task=part.task,
+            recipe={**recipe, "shard_bytes": config.shard_bytes},
+            tokenizer=inputs.tokenizer,
+            found=part.found,
+            shards=part.shards,
+            pipeline=_pipeline(type(self), config, inputs.corpus, part.task.name, part.reader),
+            make_pipeline=partial(
+                _pipeline_elsewhere, _where(type(self)), part.task.name, options, inputs.tokenizer
+            ),
             unions=self.UNIONS,
         )
 
@@ -221,24 +203,24 @@ def _shards_of(split: str, shards: Sequence[tuple[str, Shard]]) -> list[tuple[st
     return [(task, shard) for task, shard in kept if shard.units]
 
 
-def make_pipeline(
+def _pipeline(
     builder: type[SpeechBuilder],
     config: SpeechConfig,
     corpus: Corpus,
-    tokenizer: PreTrainedTokenizerFast,
     task_name: str,
+    reader: Reader[Any] | None = None,
 ) -> Pipeline:
-    """How rows of a task are made of a corpus."""
+    """How rows of a task are made of a corpus, by the reader that has listed it, or by another."""
     task = task_of(task_name)
     return Pipeline(
         corpus=corpus,
-        read=builder.reader(config, task),
-        generated=Generated.open(config.generated) if config.generated else None,
+        reader=reader or builder.READER(corpus, config, task),
+        generated=config.inputs.generated if config.generated else None,
         spec=RowSpec(
             builder=builder.__module__.rpartition(".")[2],
             corpus=corpus.label,
             task=task,
-            form=compile_form(tokenizer, task, vars(config)),
+            template=compile_template(config.inputs.tokenizer, task, vars(config)),
             tokens_per_second=parse_rate(config.audio_tokens_per_second),
             validation_fraction=config.validation_fraction,
         ),
@@ -251,13 +233,14 @@ def _where(builder: type[SpeechBuilder]) -> str:
     return str(Path(module.__file__ or builder.__module__).resolve())
 
 
-def _pipeline_of(
+def _pipeline_elsewhere(
     where: str, task_name: str, options: dict[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> Pipeline:
     """The pipeline of a job in another process, where neither its builder nor its corpus is open."""
     builder = load_builder(where)
     config = builder.BUILDER_CONFIG_CLASS(name=task_name, **options)
-    return make_pipeline(builder, config, config.corpus(), tokenizer, task_name)
+    config.inputs.tokenizer = tokenizer
+    return _pipeline(builder, config, config.inputs.corpus, task_name)
 
 
 def load_builder(name: str) -> type[SpeechBuilder]:
@@ -267,13 +250,13 @@ def load_builder(name: str) -> type[SpeechBuilder]:
         UsageError: no such module, or not one builder in it.
     """
     module = load_module(name)
-    found = [
+    builders = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, SpeechBuilder)
         and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise UsageError(f"{name}: found {len(found)} SpeechBuilder classes; expected one a module")
-    return found[0]
+    if len(builders) != 1:
+        raise UsageError(f"{name}: found {len(builders)} SpeechBuilder classes; expected one a module")
+    return builders[0]

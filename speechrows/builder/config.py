@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import fields
+from functools import cached_property
 from typing import Any
 from typing import ClassVar
 
 import datasets
-from transformers import PreTrainedTokenizerFast
 
+from speechrows.builder.inputs import Inputs
+from speechrows.builds.sharding import SHARD_BYTES
 from speechrows.codec import parse_rate
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import listing_digest
 from speechrows.errors import UsageError
-from speechrows.sidecar.join import Generated
-from speechrows.text import tokenizers
 from speechrows.text.chat import DEFAULT_DATE
 
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
@@ -46,6 +46,16 @@ class SpeechConfig(datasets.BuilderConfig):
     generated: Sequence[str] = flag((), "a folder that `speechrows generate` made, to join", "--with")
 
     EXTRA_TOKENS: ClassVar[tuple[str, ...]] = ()  # special tokens that this builder's rows are written with
+    shard_bytes: ClassVar[int] = SHARD_BYTES  # of corpus files, at most, that one process builds in one go
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What this config names, opened once."""
+        return Inputs(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was opened: another process opens its own."""
+        return {name: value for name, value in vars(self).items() if name != "inputs"}
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """The name of this config's cache: it changes with the corpus and the tokenizer.
@@ -53,10 +63,10 @@ class SpeechConfig(datasets.BuilderConfig):
         datasets itself would hash the name of data_dir, and return yesterday's rows for today's files.
         """
         self.check()
-        told = super().create_config_id(config_kwargs, custom_features)
-        joined = Generated.open(self.generated).digest() if self.generated else None
-        recipe = self.recipe(self.corpus().list(), self.open_tokenizer(), joined)
-        return f"{told}-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
+        config_id = super().create_config_id(config_kwargs, custom_features)
+        joined = self.inputs.generated_digest if self.generated else None
+        recipe = self.recipe(self.inputs.listing, joined)
+        return f"{config_id}-{hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def check(self) -> None:
         """Refuse values that make no rows.
@@ -74,33 +84,28 @@ class SpeechConfig(datasets.BuilderConfig):
         except ValueError:
             raise UsageError(f"date: found {self.date!r}, expected a day such as 2024-07-26") from None
 
-    def open_tokenizer(self) -> PreTrainedTokenizerFast:
-        """The tokenizer of this config's rows, with every token that they are written with."""
-        return tokenizers.open_tokenizer(self.tokenizer, self.EXTRA_TOKENS)
-
-    def recipe(
-        self, listing: list[Entry], tokenizer: PreTrainedTokenizerFast, joined: str | None
-    ) -> dict[str, Any]:
+    def recipe(self, listing: list[Entry], joined: str | None) -> dict[str, Any]:
         """Everything that decides the rows, by name, without paths of this machine.
 
-        `joined` is the digest of the generated columns that the rows hold, None where they hold none.
+        `listing` are the files that are read; `joined` is the digest of the generated columns that the
+        rows hold, None where they hold none.
         """
         own = {
             name: getattr(self, name) for name in flags_of(type(self)) if name not in ("source", "generated")
         }
-        corpus = self.corpus()
+        corpus = self.inputs.corpus
         return {
             **own,
             **({"generated": joined} if joined else {}),
             **({"revision": corpus.revision} if corpus.revision else {}),
             "row_version": ROW_VERSION,
-            "tokenizer": tokenizers.fingerprint(tokenizer),
+            "tokenizer": self.inputs.tokenizer_digest,
             "audio_tokens_per_second": str(parse_rate(self.audio_tokens_per_second)),
             "corpus": corpus.label,
             "listing": listing_digest(listing),
         }
 
-    def corpus(self) -> Corpus:
+    def open_corpus(self) -> Corpus:
         """The corpus at data_dir, or the Hub repository `source`.
 
         Raises:

@@ -25,11 +25,11 @@ from speechrows.builds.pipeline import Pipeline
 from speechrows.builds.shard_writer import ShardFile
 from speechrows.builds.shard_writer import ShardWriter
 from speechrows.builds.shard_writer import finished_index
+from speechrows.corpora.reader import Shard
 from speechrows.errors import SpeechRowsError
 from speechrows.folder.layout import shard_path
 from speechrows.rows.ledger import Ledger
 from speechrows.storage.parquet_file import footer_digest
-from speechrows.types import Shard
 
 MakePipeline = Callable[[], Pipeline]
 Progress = Callable[[int], object]

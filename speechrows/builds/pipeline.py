@@ -1,10 +1,9 @@
 """Dialogues in, tables out: the one path from a corpus to rows, whoever drives it."""
 
-from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -13,18 +12,20 @@ import pyarrow as pa
 from speechrows.builds.sharding import plan_shards
 from speechrows.corpora.clip_buffer import ClipBuffer
 from speechrows.corpora.folder import Corpus
+from speechrows.corpora.reader import Reader
+from speechrows.corpora.reader import Shard
+from speechrows.corpora.reader import Unit
+from speechrows.corpora.reader import read_unit
 from speechrows.rows import schema
 from speechrows.rows.curriculum import band_of
 from speechrows.rows.ledger import Ledger
-from speechrows.rows.rows import Heard
+from speechrows.rows.rows import LoadedDialogue
 from speechrows.rows.rows import RowSpec
-from speechrows.rows.rows import hear
+from speechrows.rows.rows import load_clips
 from speechrows.rows.rows import split_of
 from speechrows.rows.rows import to_rows
-from speechrows.sidecar.join import Generated
+from speechrows.sidecar.join import GeneratedColumns
 from speechrows.types import Dialogue
-from speechrows.types import Shard
-from speechrows.types import Unit
 from speechrows.types import UnreadableFile
 
 GROUP_BYTES = 40 << 20  # of audio a table, and so a row group: whole conversations, 32-64 MiB
@@ -33,13 +34,11 @@ GROUP_ROWS = 8192  # where clips are tiny
 WINDOW_BYTES = 64 << 20  # of a remote corpus, fetched at once
 _TEXTS = (".json", ".jsonl", ".tsv", ".csv", ".txt")
 
-Reader = Callable[[Corpus, Iterable[Unit]], Iterator[Dialogue | UnreadableFile]]
 
-
-def fetched(corpus: Corpus, units: Sequence[Unit], *, audio: bool = True) -> Iterator[Unit]:
+def fetched(corpus: Corpus, units: Sequence[Unit[Any]], *, audio: bool = True) -> Iterator[Unit[Any]]:
     """Units whose files a remote corpus has at hand, fetched a window at a time; without `audio`, texts."""
     for window in plan_shards(units, WINDOW_BYTES):
-        paths = [path for unit in window.units for path in unit.read_ahead]
+        paths = [path for unit in window.units for path in unit.files]
         corpus.fetch(path for path in paths if audio or path.endswith(_TEXTS))
         yield from window.units
 
@@ -53,12 +52,12 @@ class Destination(NamedTuple):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A corpus, how to read it, and what its rows are."""
+    """A corpus, what reads it, and what its rows are."""
 
     corpus: Corpus
-    read: Reader
+    reader: Reader[Any]
     spec: RowSpec
-    generated: Generated | None = None
+    generated: GeneratedColumns | None = None
 
     def tables(
         self, shard: Shard, ledger: Ledger, *, split: str | None = None, reuse: bool = False
@@ -69,35 +68,43 @@ class Pipeline:
         asked for, so that it can be written meanwhile: its audio lies in one of two buffers, filled in turn.
         """
         buffer, other = (ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2)) for _ in range(2))
-        heard: list[Heard] = []
+        loaded: list[LoadedDialogue] = []
         num_items = 0
-        for found in self.read(self.corpus, fetched(self.corpus, shard.units)):
-            ledger.files += 1
-            if isinstance(found, UnreadableFile):
-                ledger.unreadable.append(found)
+        for dialogue in self._dialogues(shard, ledger):
+            if split is not None and split_of(dialogue, self.spec.validation_fraction) != split:
                 continue
-            if split is not None and split_of(found, self.spec.validation_fraction) != split:
-                continue
-            if self.generated is not None:
-                found = self.generated.attach(found, self.spec.task)  # noqa: PLW2901
-            heard.append(hear(found, self.spec.task, buffer))
-            num_items += len(heard[-1].items)
+            loaded.append(load_clips(self._joined(dialogue), self.spec.task, buffer))
+            num_items += len(loaded[-1].items)
             if buffer.used >= GROUP_BYTES or num_items >= GROUP_ROWS:
-                yield from self._tables(heard, buffer, ledger)
-                heard, num_items = [], 0
+                yield from self._tables(loaded, buffer, ledger)
+                loaded, num_items = [], 0
                 if reuse:
                     buffer, other = other, buffer
                     buffer.rewind(0)
                 else:
                     buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
-        yield from self._tables(heard, buffer, ledger)
+        yield from self._tables(loaded, buffer, ledger)
         ledger.check()
 
+    def _dialogues(self, shard: Shard, ledger: Ledger) -> Iterator[Dialogue]:
+        """The dialogues of a shard; files that can not be read are counted."""
+        for unit in fetched(self.corpus, shard.units):
+            for dialogue in read_unit(self.reader, unit, self.spec.builder):
+                ledger.files += 1
+                if isinstance(dialogue, UnreadableFile):
+                    ledger.unreadable.append(dialogue)
+                else:
+                    yield dialogue
+
+    def _joined(self, dialogue: Dialogue) -> Dialogue:
+        """A dialogue with the generated columns of its clips."""
+        return dialogue if self.generated is None else self.generated.attach(dialogue, self.spec.task)
+
     def _tables(
-        self, heard: Sequence[Heard], buffer: ClipBuffer, ledger: Ledger
+        self, loaded: Sequence[LoadedDialogue], buffer: ClipBuffer, ledger: Ledger
     ) -> Iterator[tuple[Destination, pa.Table]]:
-        rows, skipped, left_out = to_rows(heard, self.spec)
-        for one in heard:
+        rows, skipped, left_out = to_rows(loaded, self.spec)
+        for one in loaded:
             ledger.items += len(one.items) + len(one.skipped) + len(one.left_out)
             ledger.skipped += one.skipped
             ledger.leave_out(one.left_out)

@@ -16,16 +16,17 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.builds import engine
 from speechrows.builds import state
+from speechrows.builds.pipeline import Pipeline
 from speechrows.card import card
 from speechrows.card.prose import About
+from speechrows.corpora.reader import Shard
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import SKIPPED
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
 from speechrows.rows import ledger
 from speechrows.text import tokenizers
-from speechrows.text.template import form_options
-from speechrows.types import Shard
+from speechrows.text.template import template_options
 from speechrows.types import Task
 
 _INDEX_GROUP_ROWS = 1 << 17
@@ -42,7 +43,8 @@ class BuildJob:
     tokenizer: PreTrainedTokenizerFast
     found: str  # in the corpus, in words
     shards: Sequence[Shard]
-    make_pipeline: engine.MakePipeline
+    pipeline: Pipeline
+    make_pipeline: engine.MakePipeline  # in another process
     unions: Mapping[str, tuple[str, ...]]  # configs that show several tasks, by name
 
 
@@ -66,7 +68,6 @@ def build(
     """
     task = job.task.name
     out = out.absolute()  # pyarrow would take "a::b" for the address of a store
-    pipeline = job.make_pipeline()  # a template that is refused is refused before anything is touched
     with state.locked(out):
         mine = state.Claim(
             builder=job.builder, tokenizer=job.recipe["tokenizer"], task=task, recipe=job.recipe
@@ -77,7 +78,7 @@ def build(
             state.replace_folder(state.temporary_folder(out) / TOKENIZER, out / TOKENIZER)
         missing = [s for s in job.shards if not state.finished(out, task, s.number)]
         with _progress_bar(job, missing) as bar:
-            engine.run(missing, pipeline, job.make_pipeline, out, num_proc, bar.update)
+            engine.run(missing, job.pipeline, job.make_pipeline, out, num_proc, bar.update)
         commits = {name: state.commits(out, name) for name in _tasks(out)}
         summary = _merge_ledgers(commits[task])
         _write_skipped(out, commits)
@@ -160,7 +161,7 @@ def _merge_indexes(
             "shards": {f["path"]: {k: f[k] for k in ("size", "rows", "footer_sha256")} for f in mine},
             "ledger": summary,
             "audio_tokens_per_second": recipe["audio_tokens_per_second"],
-            "form": form_options(recipe),
+            "form": template_options(recipe),
         }
         temporary = state.temporary_folder(out) / f"{split}.parquet"
         metadata = {"speechrows": json.dumps(facts, sort_keys=True)}

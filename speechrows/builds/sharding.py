@@ -1,17 +1,18 @@
 """Units to shards, from the corpus listing alone, so that no process count changes a byte."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from speechrows.types import Shard
-from speechrows.types import Unit
+from speechrows.corpora.reader import Shard
+from speechrows.corpora.reader import Unit
 
 SHARD_BYTES = 1 << 30
 
 
-def plan_shards(units: Sequence[Unit], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
+def plan_shards(units: Sequence[Unit[Any]], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
     """Runs of units of about `shard_bytes`, in order; a unit is never divided."""
     shards: list[Shard] = []
-    held: list[Unit] = []
+    held: list[Unit[Any]] = []
     num_bytes = 0
     for unit in units:
         if held and num_bytes + unit.num_bytes > shard_bytes:

@@ -26,7 +26,7 @@ from fsspec.core import url_to_fs
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
-from speechrows.storage.retry import asked_again
+from speechrows.storage.retry import retry
 from speechrows.types import Reason
 
 _CONNECTIONS = 16  # at once, to a remote store
@@ -220,7 +220,7 @@ class Corpus:
                 return file.read()  # pyright: ignore[reportAttributeAccessIssue]
 
         try:
-            return asked_again(read)
+            return retry(read)
         except FileNotFoundError:
             raise
         except Exception as error:  # each store has errors of its own

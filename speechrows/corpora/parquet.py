@@ -4,6 +4,7 @@ Nothing here knows what a column means. Files are read a buffer at a time, by on
 stays flat whatever a row group weighs, and no read-ahead thread outlives its reader.
 """
 
+import io
 import json
 from collections.abc import Callable
 from collections.abc import Generator
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from speechrows.corpora.folder import Corpus
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
+from speechrows.errors import UsageError
 from speechrows.storage.parquet_file import parquet_of
 from speechrows.types import UnreadableFile
 
@@ -111,6 +113,26 @@ def read_batches(
         lost.append(str(error))
     if lost:
         yield UnreadableFile(file=path, detail="; ".join(lost)[:500])
+
+
+def read_table(corpus: Corpus, path: str, needed: Sequence[str], like: str) -> pa.Table:
+    """All of a small file that has the columns `needed`, as `like` has them.
+
+    Raises:
+        UsageError: it is no parquet, or lacks one of them.
+        OSError: it can not be read.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(corpus.read(path)))
+    except ValueError as error:
+        raise UsageError(f"{path}: found {error}; expected parquet. Download it again") from error
+    missing = [column for column in needed if column not in table.column_names]
+    if missing:
+        raise UsageError(
+            f"{path}: has the columns {', '.join(table.column_names)}; expected {', '.join(missing)} too, as "
+            f"in {like}"
+        )
+    return table
 
 
 class Look(NamedTuple):

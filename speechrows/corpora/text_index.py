@@ -28,7 +28,7 @@ from speechrows.corpora.folder import listing_digest
 from speechrows.corpora.json_stream import Broken
 from speechrows.corpora.json_stream import read_records
 from speechrows.errors import UsageError
-from speechrows.storage.cache import kept
+from speechrows.storage.cache import cached
 from speechrows.types import Int16
 from speechrows.types import Reason
 
@@ -158,7 +158,7 @@ def open_index(corpus: Corpus, files: Sequence[str], parse: Parse) -> TextIndex:
         logger.warning(f"{corpus.label}: reading the texts of {', '.join(files)} into the cache, once")
         _make(corpus, files, parse, path)
 
-    return kept(f"{digest[:32]}.arrow", TextIndex, write)
+    return cached(f"{digest[:32]}.arrow", TextIndex, write)
 
 
 def _entry(corpus: Corpus, file: str) -> Entry:

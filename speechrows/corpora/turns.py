@@ -1,7 +1,21 @@
-"""Checks that every reader makes of a turn."""
+"""What every reader does with a turn: its text, number, role and clip's name checked, its faults made."""
 
+import itertools
+import re
+from collections.abc import Sequence
 from typing import Any
 from typing import TypeGuard
+
+from speechrows.corpora.folder import Corpus
+from speechrows.errors import BadClipError
+from speechrows.types import Fault
+from speechrows.types import Reason
+from speechrows.types import Role
+
+AUDIO_SUFFIX = r"\.(?:wav|flac|opus|ogg|mp3|aiff?|au|caf|rf64|w64)"  # of clips' names, whatever their case
+MAX_NUMBER = 1 << 31  # turns are numbered in int32
+
+_AUDIO = re.compile(rf".*{AUDIO_SUFFIX}", re.IGNORECASE | re.DOTALL)
 
 
 def is_text(value: Any) -> TypeGuard[str]:
@@ -18,3 +32,63 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def checked_text(value: Any, name: str = "text") -> str:
+    """A turn's text as it is.
+
+    Raises:
+        BadClipError: it is no string, or none of UTF-8; `name` is what the corpus calls it.
+    """
+    if not is_text(value):
+        raise BadClipError(Reason.BAD_TEXT, f"found {name} {value!a:.80}, expected a string of UTF-8")
+    return value
+
+
+def is_audio(path: str) -> bool:
+    """Whether a file is a clip by its name; a .txt beside one is none."""
+    return _AUDIO.fullmatch(path) is not None
+
+
+def turn_number(value: Any, *, first: int = 0) -> int | None:
+    """A turn's number from 0, of a corpus that counts from `first`; None where it is no such number."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value - first if is_number and first <= value < MAX_NUMBER else None
+
+
+def numbered(numbers: Sequence[int | None]) -> list[int]:
+    """Turns' numbers, with a free one in the place of each None.
+
+    So a turn whose number is none costs no other turn, where turns count alone.
+    """
+    taken = set(numbers)
+    free = (number for number in itertools.count() if number not in taken)
+    return [next(free) if number is None else number for number in numbers]
+
+
+def role_of(speaker: str, first: str | None, *, swap_roles: bool) -> Role:
+    """The role of one of two peers: whoever speaks first is the user, or with `swap_roles` the assistant."""
+    return "user" if (speaker == first) != swap_roles else "assistant"
+
+
+def fault_of(error: BadClipError, file: str) -> Fault:
+    """The fault of a turn that `file` describes."""
+    return Fault(reason=error.reason, detail=error.detail, file=file)
+
+
+def read_text(corpus: Corpus, path: str, errors: str = "surrogateescape") -> str:
+    """The text of a file, without its byte order mark.
+
+    By default, bytes that are no UTF-8 become lone surrogates, which cost their own turn and not the file.
+
+    Raises:
+        BadClipError: the path leads out of the corpus.
+        OSError: it can not be read.
+        UnicodeDecodeError: it is no UTF-8, where `errors` is "strict".
+    """
+    return corpus.read(corpus.resolve("", path)).decode("utf-8-sig", errors)
+
+
+def describe_error(error: Exception) -> str:
+    """An error in words: of the operating system's without the path, which is this machine's."""
+    return f"{type(error).__name__}: {error.strerror if isinstance(error, OSError) else error}"

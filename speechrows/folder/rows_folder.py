@@ -26,7 +26,7 @@ from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.filesystem import locate
 from speechrows.storage.parquet_file import AHEAD
 from speechrows.storage.parquet_file import open_parquet
-from speechrows.storage.retry import asked_again
+from speechrows.storage.retry import retry
 
 _INDEX_AHEAD = 8 << 20  # bytes read ahead of a remote index: all of it is read
 
@@ -53,7 +53,7 @@ class RowsFolder:
         """
         fs, root = locate(address)
         try:
-            root, revision = asked_again(lambda: _pinned(fs, root))
+            root, revision = retry(lambda: _pinned(fs, root))
             folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs, revision=revision)
             splits = folder.splits()
         except Exception as error:

@@ -10,11 +10,11 @@ from speechrows.builder.builder import load_builder
 from speechrows.builder.config import flags_of
 from speechrows.builds.pipeline import fetched
 from speechrows.corpora.folder import Corpus
+from speechrows.corpora.reader import read_unit
 from speechrows.errors import UsageError
 from speechrows.generate.clip import LazyAudio
 from speechrows.generate.clip import SourceClip
 from speechrows.types import Dialogue
-from speechrows.types import Unit
 
 
 def open_builder(
@@ -58,20 +58,15 @@ def corpus_clips(builder: SpeechBuilder, split: str | None, *, audio: bool) -> I
     Raises:
         UsageError: the folder holds nothing that the builder reads.
     """
-    corpus = builder.config.corpus()
-    listing = corpus.list()
+    corpus = builder.config.inputs.corpus
     for task in builder.tasks(builder.config.name):
-        found, units = builder.units(task, corpus, listing)
-        if not units:
-            raise UsageError(
-                f"{corpus.root}: found {found}; expected {builder.ABOUT.title} as it is published "
-                f"({builder.ABOUT.homepage})"
-            )
-        mine = [unit for unit in units if split is None or split in unit.splits]
-        met = _Met(corpus, mine, audio=audio)
-        for dialogue in type(builder).reader(builder.config, task)(corpus, met):
-            if isinstance(dialogue, Dialogue) and split in (None, dialogue.split):
-                yield from _turns(dialogue, corpus, met.share, audio)
+        reader, listing = builder.list_units(task)
+        units = [unit for unit in listing.units if split is None or split in unit.splits]
+        for i, unit in enumerate(fetched(corpus, units, audio=audio), 1):
+            share = i / len(units) if i < len(units) else None
+            for dialogue in read_unit(reader, unit, builder.name):
+                if isinstance(dialogue, Dialogue) and split in (None, dialogue.split):
+                    yield from _turns(dialogue, corpus, share, audio)
 
 
 def _turns(dialogue: Dialogue, corpus: Corpus, share: float | None, audio: bool) -> Iterator[SourceClip]:
@@ -84,21 +79,3 @@ def _turns(dialogue: Dialogue, corpus: Corpus, share: float | None, audio: bool)
                 audio=LazyAudio(ref=turn.audio, corpus=corpus) if audio else None,
                 share=share,
             )
-
-
-class _Met:
-    """Units as a reader takes them, and how many it took."""
-
-    def __init__(self, corpus: Corpus, units: Sequence[Unit], *, audio: bool) -> None:
-        self._corpus, self._units, self._audio = corpus, units, audio
-        self._taken = 0
-
-    @property
-    def share(self) -> float | None:
-        """How much of the corpus was taken; None once all is: a reader of streams takes all at once."""
-        return self._taken / len(self._units) if self._taken < len(self._units) else None
-
-    def __iter__(self) -> Iterator[Unit]:
-        for unit in fetched(self._corpus, self._units, audio=self._audio):
-            self._taken += 1
-            yield unit

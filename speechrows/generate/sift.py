@@ -30,7 +30,7 @@ from speechrows.generate.asking import prompt_of
 from speechrows.generate.source import Source
 from speechrows.generate.source import SourceClip
 from speechrows.generate.store import Store
-from speechrows.sidecar.join import Generated
+from speechrows.sidecar.join import GeneratedColumns
 
 _WAITING = 1 << 16  # clips that may wait for an answer, most of them for the same
 
@@ -165,7 +165,7 @@ class _Run:
         self.report = Report(str(store.folder))
         self.bar: Any = tqdm(unit=" answers", disable=None, initial=len(store), smoothing=0.1)
         self._store, self._mode, self._model = store, mode, model
-        self._earlier = Generated.open([str(store.folder)]) if len(store) else None
+        self._earlier = GeneratedColumns.open([str(store.folder)]) if len(store) else None
         self._known = _Known()
         self._asked: set[bytes] = set()  # prompts without an answer yet
         self._waiting: deque[_Waiting] = deque()

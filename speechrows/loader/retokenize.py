@@ -28,13 +28,13 @@ from speechrows.loader.read.records import Texts
 from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.rowgroup import read_row_group
 from speechrows.rows.tasks import TASKS
-from speechrows.storage.cache import kept
+from speechrows.storage.cache import cached
 from speechrows.text import tokenizers
-from speechrows.text.template import compile_form
+from speechrows.text.template import compile_template
 from speechrows.text.template import is_chat
-from speechrows.types import Filling
-from speechrows.types import Form
+from speechrows.types import Fields
 from speechrows.types import Int32
+from speechrows.types import Template
 
 _VERSION = "1"  # of how rows are rendered anew; raised where lengths in the cache would be wrong
 COLUMNS = ("row_id", "turn_number", "num_samples", "sampling_rate", "messages", "labels")
@@ -45,7 +45,7 @@ class Rendering:
     """How rows are written under a tokenizer and a rate, and what is known of them as they were built."""
 
     tokens_per_second: Mapping[str, Fraction]  # of each task
-    forms: Mapping[str, Form]
+    templates: Mapping[str, Template]
     end_ids: frozenset[int]  # special ids of the tokenizer that the rows were built with
     digest: str
 
@@ -78,7 +78,7 @@ class Rendering:
         ]
         return Rendering(
             tokens_per_second=rates,
-            forms={task: compile_form(tokenizer, TASKS[task], options[task]) for task in rates},
+            templates={task: compile_template(tokenizer, TASKS[task], options[task]) for task in rates},
             end_ids=frozenset(i for i, token in built_with.added_tokens_decoder.items() if token.special),
             digest=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32],
         )
@@ -91,7 +91,7 @@ class Rendering:
         """
         whole, rate = TASKS[task].whole, self.tokens_per_second[task]
         found = table.to_pylist()
-        filled = self.forms[task].fill([self._filling(row) for row in found])
+        filled = self.templates[task].fill([self._filling(row) for row in found])
         for row, text in zip(found, filled, strict=True):
             if text is None:
                 raise ShortfallError(
@@ -118,11 +118,11 @@ class Rendering:
             labels=np.concatenate([labels for _, labels in made]),
         )
 
-    def _filling(self, row: Mapping[str, Any]) -> Filling:
+    def _filling(self, row: Mapping[str, Any]) -> Fields:
         said = row["messages"][1]["content"]
         supervised = [label for label in row["labels"] if label >= 0]
         is_cut = not supervised or supervised[-1] not in self.end_ids  # an answer that was cut has no end
-        return Filling(transcript=said, answer=said, answer_is_cut=is_cut)
+        return Fields(transcript=said, answer=said, answer_is_cut=is_cut)
 
 
 def rendered(index: Index, rendering: Rendering) -> Index:
@@ -132,7 +132,7 @@ def rendered(index: Index, rendering: Rendering) -> Index:
         with path.open("wb") as file:
             np.save(file, _lengths(index, rendering))
 
-    lengths: Int32 = kept(f"lengths-{rendering.digest}.npy", np.load, write)
+    lengths: Int32 = cached(f"lengths-{rendering.digest}.npy", np.load, write)
     multiples = np.array([TASKS[shard.task].pad_to_multiple_of for shard in index.shards])[index.shard]
     facts = {
         task: {**told, "audio_tokens_per_second": str(rendering.tokens_per_second[task])}

@@ -1,6 +1,6 @@
 """Dialogue x Task -> Row | Skipped | LeftOut: where the decisions of the layer below meet.
 
-Two steps, because a tokenizer is fastest in batches: `hear` pairs a dialogue's turns and reads
+Two steps, because a tokenizer is fastest in batches: `load_clips` pairs a dialogue's turns and reads
 its clips; `to_rows` turns many heard dialogues into rows at once.
 """
 
@@ -26,9 +26,9 @@ from speechrows.types import Clip
 from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Fault
-from speechrows.types import Filled
-from speechrows.types import Filling
-from speechrows.types import Form
+from speechrows.types import Rendered
+from speechrows.types import Fields
+from speechrows.types import Template
 from speechrows.types import LeftOut
 from speechrows.types import Reason
 from speechrows.types import Row
@@ -40,7 +40,7 @@ from speechrows.types import Turn
 
 
 class ClipLoader(Protocol):
-    """What `hear` needs of a clip buffer."""
+    """What `load_clips` needs of a clip buffer."""
 
     used: int
 
@@ -60,13 +60,13 @@ class RowSpec:
     builder: str
     corpus: str
     task: Task
-    form: Form
+    template: Template
     tokens_per_second: Fraction
     validation_fraction: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Heard:
+class LoadedDialogue:
     """A dialogue whose clips have been read: `clips` and `target_clips` go with `items`."""
 
     dialogue: Dialogue
@@ -87,7 +87,7 @@ def split_of(dialogue: Dialogue, validation_fraction: float) -> str:
     return dialogue.split
 
 
-def hear(dialogue: Dialogue, task: Task, loader: ClipLoader) -> Heard:
+def load_clips(dialogue: Dialogue, task: Task, loader: ClipLoader) -> LoadedDialogue:
     """Pair a dialogue and read its clips. Where the task is whole, one fault drops all of it."""
     items, left_out = pair(dialogue, task)
     faults = number_faults(dialogue, items, task)
@@ -117,7 +117,7 @@ def hear(dialogue: Dialogue, task: Task, loader: ClipLoader) -> Heard:
         kept, clips, target_clips = [], [], []
         incomplete = _incomplete(dialogue, items[min(faults)])
         faults = {i: faults.get(i, incomplete) for i in range(len(items))}
-    return Heard(
+    return LoadedDialogue(
         dialogue=dialogue,
         items=tuple(kept),
         clips=tuple(clips),
@@ -151,7 +151,7 @@ def _incomplete(dialogue: Dialogue, lost: Item) -> Fault:
     return Fault(reason=Reason.DIALOGUE_INCOMPLETE, detail=detail, file=dialogue.source)
 
 
-class Made(NamedTuple):
+class RowsMade(NamedTuple):
     """What became of heard dialogues, in order."""
 
     rows: list[Row]
@@ -159,10 +159,10 @@ class Made(NamedTuple):
     left_out: list[LeftOut]
 
 
-def to_rows(heard: Sequence[Heard], spec: RowSpec) -> Made:
+def to_rows(heard: Sequence[LoadedDialogue], spec: RowSpec) -> RowsMade:
     """Rows of heard dialogues, in order; texts are tokenised in one batch."""
-    filled = iter(spec.form.fill([_filling(item, spec.task) for one in heard for item in one.items]))
-    made = Made([], [], [])
+    filled = iter(spec.template.fill([_filling(item, spec.task) for one in heard for item in one.items]))
+    made = RowsMade([], [], [])
     for one in heard:
         mine = [next(filled) for _ in one.items]
         lost = [i for i, row in enumerate(mine) if row is None]
@@ -178,10 +178,10 @@ def to_rows(heard: Sequence[Heard], spec: RowSpec) -> Made:
     return made
 
 
-def _filling(item: Item, task: Task) -> Filling:
+def _filling(item: Item, task: Task) -> Fields:
     """What an item puts into its task's segments."""
     turn, answer, has_units = item.turn, item.answer, task.needs == "units"
-    return Filling(
+    return Fields(
         transcript=turn.text,
         answer=(turn.answer or "") if answer is None else answer.text,
         units=turn.codes.values[0] if turn.codes and has_units else None,
@@ -209,7 +209,7 @@ def _codes_fault(item: Item, task: Task, source: str) -> Fault | None:
     return None
 
 
-def _not_round_trip(heard: Heard, item: Item) -> Fault:
+def _not_round_trip(heard: LoadedDialogue, item: Item) -> Fault:
     said = [item.turn.text, item.answer.text if item.answer else item.turn.answer]
     texts = " or ".join(f"{text[:80]!r}" for text in said if text)
     detail = f"the tokenizer does not give back {texts}"
@@ -223,13 +223,13 @@ class _Plan:
     item: Item
     clip: Clip
     target_clip: Clip | None
-    filled: Filled
+    filled: Rendered
     num_audio_tokens: int
     num_tokens: int
     first: bool
 
 
-def _rows_of(heard: Heard, filled: Sequence[Filled | None], spec: RowSpec) -> tuple[list[Row], list[LeftOut]]:
+def _rows_of(heard: LoadedDialogue, filled: Sequence[Rendered | None], spec: RowSpec) -> tuple[list[Row], list[LeftOut]]:
     """The rows of one dialogue, and the items that are too long for the task."""
     plans: list[_Plan] = []
     left_out: list[LeftOut] = []
@@ -263,7 +263,7 @@ def _rows_of(heard: Heard, filled: Sequence[Filled | None], spec: RowSpec) -> tu
     return rows, left_out
 
 
-def _row(plan: _Plan, heard: Heard, spec: RowSpec, split: str, length: int, total: Tokens) -> Row:
+def _row(plan: _Plan, heard: LoadedDialogue, spec: RowSpec, split: str, length: int, total: Tokens) -> Row:
     task, item, dialogue = spec.task, plan.item, heard.dialogue
     input_ids, labels = plan.filled.assemble(plan.num_audio_tokens, first=plan.first, length=length)
     file = item.turn.audio.path if item.turn.audio else dialogue.source
@@ -280,8 +280,8 @@ def _row(plan: _Plan, heard: Heard, spec: RowSpec, split: str, length: int, tota
         role=role or "user",  # None only beside a fault, which makes no row
         clip=plan.clip,
         transcript=normalise(item.turn.text),
-        messages=(("user", spec.form.user), ("assistant", plan.filled.target)),
-        text=plan.filled.render(first=plan.first),
+        messages=(("user", spec.template.user), ("assistant", plan.filled.target)),
+        text=plan.filled.text(first=plan.first),
         input_ids=input_ids,
         labels=labels,
         num_tokens=Tokens(plan.num_tokens),

@@ -34,7 +34,7 @@ from speechrows.types import Int16
 from speechrows.types import Task
 from speechrows.types import Turn
 
-__all__ = ["Generated", "how_to_make", "kinds_for", "satisfies"]
+__all__ = ["GeneratedColumns", "how_to_make", "kinds_for", "satisfies"]
 
 _HELD_BYTES = 64 << 20  # of decoded row groups
 
@@ -89,7 +89,7 @@ class _Column:
         return _Place(part, group, row - part.group_starts[group])
 
 
-class Generated:
+class GeneratedColumns:
     """Generated columns of any kinds, open for joining.
 
     Pickled, it is a list of folders that another process opens anew: hashes of strings are a
@@ -97,7 +97,7 @@ class Generated:
     """
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        """Use `Generated.open`."""
+        """Use `GeneratedColumns.open`."""
         self._addresses = tuple(map(str, addresses))
         self._parts = [part for address in self._addresses for part in _open_parts(address)]
         self._held: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
@@ -110,17 +110,17 @@ class Generated:
             self._refuse_twins(column)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Generated, (self._addresses,)
+        return GeneratedColumns, (self._addresses,)
 
     @staticmethod
-    def open(dirs: Sequence[str]) -> "Generated":
+    def open(dirs: Sequence[str]) -> "GeneratedColumns":
         """Open folders, here, at fsspec addresses, or Hub datasets `org/name`. No folders are fine too.
 
         Raises:
             UsageError: a folder that `generate` did not write, or that is broken, or a clip that
                 has two values of one kind.
         """
-        return Generated(dirs)
+        return GeneratedColumns(dirs)
 
     @property
     def kinds(self) -> frozenset[str]:

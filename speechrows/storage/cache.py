@@ -17,7 +17,7 @@ _ABANDONED_S = 3600  # a file that a process was writing so long ago was left by
 T = TypeVar("T")
 
 
-def kept(name: str, read: Callable[[Path], T], write: Callable[[Path], None]) -> T:
+def cached(name: str, read: Callable[[Path], T], write: Callable[[Path], None]) -> T:
     """What `read` makes of a file of the cache, which is written where there is none that it can read.
 
     `read` raises OSError, ValueError or EOFError where it can not. Whoever else writes the same file

@@ -11,7 +11,7 @@ PAUSES = (0.5, 2.0)  # seconds before a remote store is asked again
 T = TypeVar("T")
 
 
-def asked_again(read: Callable[[], T], wait: Callable[[float], object] = time.sleep) -> T:
+def retry(read: Callable[[], T], wait: Callable[[float], object] = time.sleep) -> T:
     """What a read of a remote store gives, asked again where it fails; where a file is missing, at once.
 
     `wait` is called with the seconds of a pause; where it returns true, nobody needs the answer any more.

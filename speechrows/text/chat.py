@@ -17,7 +17,7 @@ from speechrows.errors import TemplateError
 from speechrows.text.normalise import normalise
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
-from speechrows.types import Filling
+from speechrows.types import Fields
 from speechrows.types import Int32
 from speechrows.types import Task
 
@@ -34,7 +34,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Chat:
+class ChatTemplate:
     """A task's template, compiled for a tokenizer.
 
     A row is `before` (`before_first` at turn 0 of a whole conversation and in every row of
@@ -61,13 +61,13 @@ class Chat:
         """The user's message."""
         return self.task.segments[0].text
 
-    def fill(self, fillings: Sequence[Filling]) -> list["FilledChat | None"]:
+    def fill(self, fillings: Sequence[Fields]) -> list["RenderedChat | None"]:
         """Rows to be, in one batch; None where the tokenizer does not give the target back."""
         text, lower_case = self.task.segments[1].text, self.task.lower_case
         texts = [text.format(transcript=one.transcript, answer=one.answer) for one in fillings]
         targets = [normalise(text, lower_case=lower_case) for text in texts]
         return [
-            None if ids is None else FilledChat(self, target, ids, one.answer_is_cut)
+            None if ids is None else RenderedChat(self, target, ids, one.answer_is_cut)
             for one, target, ids in zip(fillings, targets, self.encode(targets), strict=True)
         ]
 
@@ -139,10 +139,10 @@ class Chat:
 
 
 @dataclass(frozen=True, slots=True)
-class FilledChat:
+class RenderedChat:
     """A target in its chat."""
 
-    chat: Chat
+    chat: ChatTemplate
     target: str
     ids: Int32
     is_cut: bool
@@ -156,12 +156,14 @@ class FilledChat:
         ends = not self.is_cut
         return self.chat.assemble(self.ids, num_audio_tokens, first=first, length=length, ends=ends)
 
-    def render(self, *, first: bool) -> str:
+    def text(self, *, first: bool) -> str:
         """The text of the row."""
         return self.chat.render(self.target, first=first)
 
 
-def compile_chat(tokenizer: PreTrainedTokenizerFast, task: Task, date: datetime.date = DEFAULT_DATE) -> Chat:
+def compile_chat(
+    tokenizer: PreTrainedTokenizerFast, task: Task, date: datetime.date = DEFAULT_DATE
+) -> ChatTemplate:
     """Compile a task's segments under the tokenizer's template, or in the plain form without one.
 
     Raises:
@@ -184,7 +186,7 @@ def _bos(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 def _assemble_parts(
     tokenizer: PreTrainedTokenizerFast, task: Task, pieces: tuple[str, str, str, str], leading: list[int]
-) -> Chat:
+) -> ChatTemplate:
     first, later, between, suffix = pieces
     lead = " " if between.endswith(" ") else ""
     gap, end, tail = _cut_suffix(tokenizer, suffix)
@@ -195,7 +197,7 @@ def _assemble_parts(
 
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     end_id: Any = tokenizer.convert_tokens_to_ids(end) if end else eos
-    return Chat(
+    return ChatTemplate(
         tokenizer=tokenizer,
         task=task,
         before_first=part(first, leading),

@@ -20,7 +20,7 @@ from speechrows.errors import UsageError
 from speechrows.text.normalise import normalise
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
-from speechrows.types import Filling
+from speechrows.types import Fields
 from speechrows.types import Int16
 from speechrows.types import Int32
 from speechrows.types import Task
@@ -47,7 +47,7 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Script:
+class PiecesTemplate:
     """A task's segments, compiled for a tokenizer.
 
     A row is `leading` (BOS, where the tokenizer writes it) · the pieces · eos. `unit_ids` are the ids
@@ -64,7 +64,7 @@ class Script:
     pad_id: int
     user: str = field(default=AUDIO_TOKEN, init=False)
 
-    def fill(self, fillings: Sequence[Filling]) -> list["FilledScript | None"]:
+    def fill(self, fillings: Sequence[Fields]) -> list["RenderedPieces | None"]:
         """Rows to be, in one batch; None where the tokenizer does not give a text back."""
         fields = [
             {
@@ -78,13 +78,13 @@ class Script:
         texts = [piece for piece in self.pieces if piece.ids is None and not _is_units(piece)]
         said = [(piece, piece.text.format_map(mine)) for mine in fields for piece in texts]
         encoded = iter(self._encode(said))
-        filled: list[FilledScript | None] = []
+        filled: list[RenderedPieces | None] = []
         for one, mine in zip(fillings, fields, strict=True):
             ids = {piece.text: next(encoded) for piece in texts}
             ids["{units}"], ids["{answer_units}"] = self._units(one.units), self._units(one.answer_units)
             parts = [ids[piece.text] if piece.ids is None else piece.ids for piece in self.pieces]
             there = tuple(part for part in parts if part is not None)
-            row = FilledScript(script=self, fields=mine, parts=there) if len(there) == len(parts) else None
+            row = RenderedPieces(script=self, fields=mine, parts=there) if len(there) == len(parts) else None
             filled.append(row)
         return filled
 
@@ -124,10 +124,10 @@ class Script:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FilledScript:
+class RenderedPieces:
     """A script with a row's texts and units; `parts` are the ids of its pieces."""
 
-    script: Script
+    script: PiecesTemplate
     fields: dict[str, str | Int16 | None]
     parts: tuple[Int32, ...]
 
@@ -155,7 +155,7 @@ class FilledScript:
         labels[at + 1 - self.script.num_unsupervised : at + 1] = IGNORE_INDEX
         return input_ids, labels
 
-    def render(self, *, first: bool) -> str:  # noqa: ARG002
+    def text(self, *, first: bool) -> str:  # noqa: ARG002
         """The text, its units spelled, to the end token."""
         return "".join(map(self._spell, self.script.pieces)) + str(self.script.tokenizer.eos_token)
 
@@ -166,7 +166,9 @@ class FilledScript:
         return "" if units is None else "".join(f"<|unit{unit}|>" for unit in units)
 
 
-def compile_script(tokenizer: PreTrainedTokenizerFast, task: Task, *, supervise_eos: bool) -> Script:
+def compile_segments(
+    tokenizer: PreTrainedTokenizerFast, task: Task, *, supervise_eos: bool
+) -> PiecesTemplate:
     """Compile a task's segments for a tokenizer.
 
     Without `supervise_eos` the last segment and eos take no loss, as USDM was published. A space that
@@ -195,7 +197,7 @@ def compile_script(tokenizer: PreTrainedTokenizerFast, task: Task, *, supervise_
             pieces.append(Piece(text=text, supervised=segment.supervised, ids=ids, cue=cue))
     bos: list[int] = tokenizer("")["input_ids"][:1]
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    return Script(
+    return PiecesTemplate(
         tokenizer=tokenizer,
         pieces=tuple(pieces),
         lower_case=task.lower_case,

@@ -27,9 +27,9 @@ from speechrows.text.template import is_chat
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import TRAITS
-from speechrows.types import Filling
-from speechrows.types import Form
+from speechrows.types import Fields
 from speechrows.types import Task
+from speechrows.types import Template
 
 SILENCE = 0.001  # full scale is 1: a clip whose loudest sample is below -60 dB says nothing
 CLIPPED, CLIPPED_SHARE = 0.999, 0.01
@@ -51,7 +51,7 @@ class Context:
     split: str
     tokenizer: PreTrainedTokenizerFast
     tokens_per_second: Fraction
-    form: Form
+    template: Template
     audio_id: int
     pad_id: int
     special_ids: frozenset[int]
@@ -169,8 +169,8 @@ def messages(row: RowDict, context: Context) -> str | None:
     if roles != ["user", "assistant"]:
         return f"found roles {roles}, expected user and assistant"
     user, assistant = (message["content"] for message in row["messages"])
-    if user != context.form.user:
-        return f"the user's content is {user!r}, expected {context.form.user!r}"
+    if user != context.template.user:
+        return f"the user's content is {user!r}, expected {context.template.user!r}"
     spoken = normalise(row["transcript"], lower_case=context.task.lower_case)
     if context.task.segments[-1].text == "{transcript}" and assistant != spoken:
         return f"the assistant's content is {assistant!r:.80}, expected {spoken!r:.80}"
@@ -199,12 +199,12 @@ def rendering(row: RowDict, context: Context) -> str | None:
     wrong = "the tokenizer does not give back the assistant's content"
     for is_cut in (False, True) if context.task.needs == "answer" else (False,):
         try:
-            (filled,) = context.form.fill([_filling(row, context.task, is_cut=is_cut)])
+            (filled,) = context.template.fill([_filling(row, context.task, is_cut=is_cut)])
         except UsageError as error:  # units that the tokenizer does not have
             return str(error)
         if filled is None:
             continue
-        if row["text"] != filled.render(first=first):
+        if row["text"] != filled.text(first=first):
             return f"text is {row['text']!r:.80}, not the rendering of messages"
         length = max(len(row["input_ids"]), filled.num_tokens(spaces, first=first))
         ids, marks = filled.assemble(spaces, first=first, length=length)
@@ -215,14 +215,14 @@ def rendering(row: RowDict, context: Context) -> str | None:
     return wrong
 
 
-def _filling(row: RowDict, task: Task, *, is_cut: bool) -> Filling:
+def _filling(row: RowDict, task: Task, *, is_cut: bool) -> Fields:
     """What a row was made of, from what it shows."""
     said = row["messages"][1]["content"]
     if is_chat(task):
-        return Filling(transcript=said, answer=said, answer_is_cut=is_cut)
+        return Fields(transcript=said, answer=said, answer_is_cut=is_cut)
     heard = [min(int(unit), _NO_UNIT) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
     said_units = (row["codec_targets"] or [[]])[0]  # what is missing there is told by `codes`
-    return Filling(
+    return Fields(
         transcript=row["transcript"],
         answer=said,
         units=np.array(heard, np.int16),

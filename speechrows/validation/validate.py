@@ -17,7 +17,7 @@ from speechrows.folder.rows_folder import RowsFolder
 from speechrows.rows import schema
 from speechrows.rows.curriculum import task_of
 from speechrows.text import tokenizers
-from speechrows.text.template import compile_form
+from speechrows.text.template import compile_template
 from speechrows.types import AUDIO_TOKEN
 from speechrows.validation.folder import Conversations
 from speechrows.validation.folder import Seen
@@ -79,7 +79,7 @@ def _validate_split(
         split=split,
         tokenizer=tokenizer,
         tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
-        form=compile_form(tokenizer, task_of(task), facts.get("form", {})),
+        template=compile_template(tokenizer, task_of(task), facts.get("form", {})),
         audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
         pad_id=tokenizers.pad_id(tokenizer),
         special_ids=frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),

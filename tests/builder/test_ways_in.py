@@ -18,12 +18,12 @@ from toys.building import read_rows
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
 
-from deepdialogue_ttt import CONFIGS
 from deepdialogue_ttt import DeepDialogueTTT
 from speechrows.builder.builder import load_builder
 from speechrows.builder.infos import infos
 from speechrows.cli import BUILDERS
 from speechrows.errors import UsageError
+from speechrows.rows.curriculum import DIALOGUE_CONFIGS
 from speechrows.rows.curriculum import task_of
 from speechrows.rows.schema import FEATURES
 from speechrows.text import tokenizers
@@ -40,7 +40,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("config", [name for name in CONFIGS if not task_of(name).needs])
+@pytest.mark.parametrize("config", [name for name in DIALOGUE_CONFIGS if not task_of(name).needs])
 def test_the_class_and_the_built_folder_give_the_same_rows(config: str, built: Path, tmp_path: Path) -> None:
     builder = DeepDialogueTTT(config_name=config, data_dir=str(XTTS), cache_dir=str(tmp_path))
     builder.download_and_prepare()

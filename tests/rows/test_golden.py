@@ -17,12 +17,12 @@ import pytest
 from toys import text as toys
 
 from speechrows.rows.rows import RowSpec
-from speechrows.rows.rows import hear
+from speechrows.rows.rows import load_clips
 from speechrows.rows.rows import to_rows
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.rows.tasks import NUM_UNITS
 from speechrows.rows.tasks import TASKS
-from speechrows.text.template import compile_form
+from speechrows.text.template import compile_template
 from speechrows.text.template import is_chat
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Dialogue
@@ -70,9 +70,9 @@ def rows_of(task_name: str, tokenizer: str, template: str | None) -> list[dict[s
     made = toys.toy(tokenizer, template)
     if not is_chat(task):
         made.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))], special_tokens=True)
-    form = compile_form(made, task, {})
-    spec = RowSpec(builder="toys", corpus="toys", task=task, form=form, tokens_per_second=Fraction(25, 2))
-    rows, skipped, _ = to_rows([hear(dialogue_for(task), task, toys.ToyClips())], spec)
+    template = compile_template(made, task, {})
+    spec = RowSpec(builder="toys", corpus="toys", task=task, template=template, tokens_per_second=Fraction(25, 2))
+    rows, skipped, _ = to_rows([load_clips(dialogue_for(task), task, toys.ToyClips())], spec)
     assert not skipped
     return [readable(row, made) for row in rows]
 

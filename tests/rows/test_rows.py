@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from speechrows.codec import num_audio_tokens
 from speechrows.rows.pairing import pair
 from speechrows.rows.rows import RowSpec
-from speechrows.rows.rows import hear
+from speechrows.rows.rows import load_clips
 from speechrows.rows.rows import split_of
 from speechrows.rows.rows import to_rows
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.rows.tasks import NUM_UNITS
 from speechrows.rows.tasks import TASKS
-from speechrows.text.chat import Chat
+from speechrows.text.chat import ChatTemplate
 from speechrows.text.chat import compile_chat
 from speechrows.text.normalise import normalise
-from speechrows.text.template import compile_form
+from speechrows.text.template import compile_template
 from speechrows.text.template import is_chat
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
@@ -42,7 +42,7 @@ RATE = Fraction(25, 2)
 TTT, TRANSCRIPTION, RESPONSE = TASKS["ttt"], TASKS["transcription"], TASKS["response"]
 CHATS = [task for task in TASKS.values() if is_chat(task)]
 EACH_TASK = pytest.mark.parametrize("task", CHATS, ids=[task.name for task in CHATS])
-_chats: dict[tuple[str, str], Chat] = {}
+_chats: dict[tuple[str, str], ChatTemplate] = {}
 
 
 def spec_of(task, *, tokenizer: str = "bpe", fraction: float = 0.0) -> RowSpec:
@@ -53,7 +53,7 @@ def spec_of(task, *, tokenizer: str = "bpe", fraction: float = 0.0) -> RowSpec:
         builder="toy_builder",
         corpus="toy_corpus",
         task=task,
-        form=_chats[key],
+        template=_chats[key],
         tokens_per_second=RATE,
         validation_fraction=fraction,
     )
@@ -62,7 +62,7 @@ def spec_of(task, *, tokenizer: str = "bpe", fraction: float = 0.0) -> RowSpec:
 def build(dialogues: list[Dialogue], spec: RowSpec, clips: toys.ToyClips | None = None):
     """Rows, skipped and left out of dialogues, and how many items there were."""
     clips = clips or toys.ToyClips()
-    heard = [hear(one, spec.task, clips) for one in dialogues]
+    heard = [load_clips(one, spec.task, clips) for one in dialogues]
     rows, unspoken, too_long = to_rows(heard, spec)
     skipped = [fault for one in heard for fault in one.skipped] + unspoken
     left_out = [rule for one in heard for rule in one.left_out] + too_long
@@ -107,7 +107,7 @@ def test_a_dialogue_of_ttt_is_a_row_a_turn_in_order_with_its_columns():
 
 def check_row(row: Row, spec: RowSpec, target: str) -> None:
     """Every promise of a row that its own columns can show."""
-    chat, multiple = spec.form, spec.task.pad_to_multiple_of
+    chat, multiple = spec.template, spec.task.pad_to_multiple_of
     supervised = row.labels[row.labels != IGNORE_INDEX]
     decoded = chat.tokenizer.decode(
         supervised.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -169,8 +169,8 @@ SIFT, MIMI, USDM = TASKS["sift_ssp"], TASKS["s2s_mimi"], TASKS["usdm"]
 def usdm_spec() -> RowSpec:
     tokenizer = toys.toy("byte_level", None)
     tokenizer.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))], special_tokens=True)
-    form = compile_form(tokenizer, USDM, {})
-    return RowSpec(builder="b", corpus="c", task=USDM, form=form, tokens_per_second=RATE)
+    template = compile_template(tokenizer, USDM, {})
+    return RowSpec(builder="b", corpus="c", task=USDM, template=template, tokens_per_second=RATE)
 
 
 def test_a_clip_without_answer_or_codes_is_left_out_and_an_empty_answer_is_a_fault():
@@ -190,7 +190,7 @@ def test_an_answer_that_was_cut_teaches_its_words_and_no_ending():
     (whole, cut), *_ = build([made], spec_of(SIFT))
     assert whole.input_ids.tolist() == cut.input_ids.tolist()
     (place,) = np.flatnonzero(whole.labels != cut.labels)
-    assert (cut.labels[place], whole.labels[place]) == (IGNORE_INDEX, spec_of(SIFT).form.end.ids[0])
+    assert (cut.labels[place], whole.labels[place]) == (IGNORE_INDEX, spec_of(SIFT).template.end.ids[0])
 
 
 def test_a_turn_that_its_reader_leaves_out_is_counted_under_its_rule():

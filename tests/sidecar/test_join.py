@@ -28,7 +28,7 @@ from speechrows.rows.tasks import TASKS
 from speechrows.sidecar import join as join_module
 from speechrows.sidecar.columns import how_to_make
 from speechrows.sidecar.columns import satisfies
-from speechrows.sidecar.join import Generated
+from speechrows.sidecar.join import GeneratedColumns
 from speechrows.types import Codes
 from speechrows.types import Dialogue
 
@@ -53,7 +53,7 @@ def codes(folder: Path, told: dict[str, Any], kind: str = "mimi", codec: str = "
 
 def joined(folder: str | list[str], found: Dialogue, task: str) -> Dialogue:
     folders = [folder] if isinstance(folder, str) else folder
-    return Generated.open(folders).attach(found, TASKS[task])
+    return GeneratedColumns.open(folders).attach(found, TASKS[task])
 
 
 def test_a_clips_answer_joins_its_turn_and_no_other(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_values_are_found_in_any_order_with_one_row_group_in_memory(
         patch.setattr("speechrows.generate.store.ROWS_PER_GROUP", 3)
         patch.setattr(join_module, "_HELD_BYTES", 1)
         numbers = rng.sample(range(1000), 40)
-        opened = Generated.open([answers(folder, {f"c{i}/0": f"answer {i}" for i in numbers})])
+        opened = GeneratedColumns.open([answers(folder, {f"c{i}/0": f"answer {i}" for i in numbers})])
         for i in rng.sample(range(1000), 200):
             (found,) = opened.attach(dialogue(turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
             assert found.answer == (f"answer {i}" if i in numbers else None)
@@ -121,7 +121,7 @@ def test_values_are_found_in_any_order_with_one_row_group_in_memory(
 def test_clips_whose_hashes_are_equal_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = answers(tmp_path, {f"c{i}/0": f"answer {i}" for i in range(20)})
     monkeypatch.setattr(join_module, "hash", lambda _: 7, raising=False)
-    opened = Generated.open([folder])
+    opened = GeneratedColumns.open([folder])
     for i in (19, 0, 7):
         (found,) = opened.attach(dialogue(turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
         assert found.answer == f"answer {i}"
@@ -131,16 +131,16 @@ def test_clips_whose_hashes_are_equal_are_told_apart(tmp_path: Path, monkeypatch
 def test_the_digest_is_of_what_is_joined_and_of_no_path(tmp_path: Path) -> None:
     one, two = answers(tmp_path / "1", {"a/0": "x"}), answers(tmp_path / "2", {"b/0": "y"})
     copied = str(shutil.copytree(one, tmp_path / "elsewhere"))
-    assert Generated.open([one, two]).digest() == Generated.open([two, copied]).digest()
-    assert Generated.open([one]).digest() != Generated.open([one, two]).digest()
+    assert GeneratedColumns.open([one, two]).digest() == GeneratedColumns.open([two, copied]).digest()
+    assert GeneratedColumns.open([one]).digest() != GeneratedColumns.open([one, two]).digest()
     other = answers(tmp_path / "3", {"a/0": "z"})
-    assert Generated.open([one]).digest() != Generated.open([other]).digest()
+    assert GeneratedColumns.open([one]).digest() != GeneratedColumns.open([other]).digest()
     same = answers(tmp_path / "4", {"a/0": "x"}, temperature=0.1)
-    assert Generated.open([one]).digest() != Generated.open([same]).digest()
+    assert GeneratedColumns.open([one]).digest() != GeneratedColumns.open([same]).digest()
 
 
 def test_another_process_gets_the_same_columns(tmp_path: Path) -> None:
-    opened = Generated.open([answers(tmp_path, {"a/0": "x"})])
+    opened = GeneratedColumns.open([answers(tmp_path, {"a/0": "x"})])
     again = pickle.loads(pickle.dumps(opened))
     assert again.answer("sift_s", "a/0") == ("x", False)
     assert again.kinds == frozenset({"sift_s"})
@@ -150,9 +150,9 @@ def test_a_clip_with_two_values_is_refused_and_both_places_are_named(tmp_path: P
     one = answers(tmp_path / "one", {"a/0": "x", "b/0": "y"})
     two = answers(tmp_path / "two", {"b/0": "z"}, temperature=0.1)
     with pytest.raises(UsageError, match=r"b/0: found a value of sift_s in .*/one/part.* and in .*/two/part"):
-        Generated.open([one, two])
+        GeneratedColumns.open([one, two])
     other = answers(tmp_path / "three", {"b/0": "z"}, "sift_ssp")
-    assert Generated.open([one, other]).kinds == {"sift_s", "sift_ssp"}
+    assert GeneratedColumns.open([one, other]).kinds == {"sift_s", "sift_ssp"}
 
 
 def _rewrite(folder: str, change: Any) -> None:
@@ -185,18 +185,18 @@ def test_columns_that_are_missing_or_renamed_are_named(tmp_path: Path, change: A
     folder = answers(tmp_path, {"a/0": "x"})
     _rewrite(folder, change)
     with pytest.raises(UsageError, match=said):
-        Generated.open([folder])
+        GeneratedColumns.open([folder])
 
 
 def test_what_is_no_folder_of_columns_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--with .*found no parquet"):
-        Generated.open([str(tmp_path)])
+        GeneratedColumns.open([str(tmp_path)])
     with pytest.raises(UsageError, match="--with"):
-        Generated.open([str(tmp_path / "nowhere")])
+        GeneratedColumns.open([str(tmp_path / "nowhere")])
     folder = answers(tmp_path / "broken", {"a/0": "x"})
     os.truncate(tmp_path / "broken" / "part-00000.parquet", 60)
     with pytest.raises(UsageError, match=r"part-00000\.parquet: found .*; expected parquet"):
-        Generated.open([folder])
+        GeneratedColumns.open([folder])
 
 
 @pytest.mark.parametrize("value", [[[1, 2], [3]], [[1, None], [2, 3]]])

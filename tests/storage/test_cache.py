@@ -9,7 +9,7 @@ import pytest
 from datasets import config
 
 from speechrows.errors import UsageError
-from speechrows.storage.cache import kept
+from speechrows.storage.cache import cached
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +27,10 @@ def writing(text: str):
 
 
 def test_a_file_is_written_once_and_again_when_it_can_not_be_read(folder: Path) -> None:
-    assert kept("number", read, writing("1")) == 1
-    assert kept("number", read, writing("2")) == 1
+    assert cached("number", read, writing("1")) == 1
+    assert cached("number", read, writing("2")) == 1
     (folder / "number").write_text("spoilt")
-    assert kept("number", read, writing("3")) == 3
+    assert cached("number", read, writing("3")) == 3
 
 
 def test_an_array_cut_off_anywhere_is_made_again(folder: Path) -> None:
@@ -38,11 +38,11 @@ def test_an_array_cut_off_anywhere_is_made_again(folder: Path) -> None:
         with path.open("wb") as file:
             np.save(file, np.arange(3))
 
-    whole = kept("array.npy", np.load, write)
+    whole = cached("array.npy", np.load, write)
     data = (folder / "array.npy").read_bytes()
     for size in range(0, len(data), 7):
         (folder / "array.npy").write_bytes(data[:size])
-        assert kept("array.npy", np.load, write).tolist() == whole.tolist()
+        assert cached("array.npy", np.load, write).tolist() == whole.tolist()
         assert (folder / "array.npy").read_bytes() == data
 
 
@@ -55,7 +55,7 @@ def test_two_who_write_at_once_both_read_a_whole_file(folder: Path) -> None:
         path.write_text("5")
 
     found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(kept("number", read, write))) for _ in "ab"]
+    threads = [threading.Thread(target=lambda: found.append(cached("number", read, write))) for _ in "ab"]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -70,12 +70,12 @@ def test_what_can_not_be_written_is_told_and_leaves_nothing_behind(folder: Path)
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UsageError, match=r"No space left on device while number was made.*HF_DATASETS_CACHE"):
-        kept("number", read, write)
+        cached("number", read, write)
     assert not [*folder.iterdir()]
     folder.rmdir()
     folder.write_text("a file where the cache should be")
     with pytest.raises(UsageError, match="HF_DATASETS_CACHE"):
-        kept("number", read, writing("1"))
+        cached("number", read, writing("1"))
 
 
 def test_files_of_writers_that_were_killed_are_removed_and_no_others(folder: Path) -> None:
@@ -84,5 +84,5 @@ def test_files_of_writers_that_were_killed_are_removed_and_no_others(folder: Pat
         (folder / name).touch()
     for name in ("killed.tmp", "made"):
         os.utime(folder / name, (0, 0))
-    kept("number", read, writing("1"))
+    cached("number", read, writing("1"))
     assert sorted(path.name for path in folder.iterdir()) == ["made", "number", "under-way.tmp"]

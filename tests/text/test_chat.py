@@ -14,7 +14,7 @@ from toys import text as toys
 
 from speechrows.errors import TemplateError
 from speechrows.rows.tasks import TASKS
-from speechrows.text.chat import Chat
+from speechrows.text.chat import ChatTemplate
 from speechrows.text.chat import compile_chat
 from speechrows.text.normalise import normalise
 from speechrows.types import AUDIO_TOKEN
@@ -30,21 +30,21 @@ REAL_PAIRS = [
     ("tekken", "one_pair_only"),
 ]
 SHAPES = sorted(toys.TEMPLATES)
-_chats: dict[tuple[str, str | None, str], Chat] = {}
+_chats: dict[tuple[str, str | None, str], ChatTemplate] = {}
 
 
-def chat_of(name: str, template: str | None, task: str = "ttt") -> Chat:
+def chat_of(name: str, template: str | None, task: str = "ttt") -> ChatTemplate:
     key = (name, template, task)
     if key not in _chats:
         _chats[key] = compile_chat(toys.toy(name, template), TASKS[task])
     return _chats[key]
 
 
-def decode(chat: Chat, ids: np.ndarray) -> str:
+def decode(chat: ChatTemplate, ids: np.ndarray) -> str:
     return chat.tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def row_of(chat: Chat, target: str, num_audio: int = 3, *, first: bool = True, pads: int = 0):
+def row_of(chat: ChatTemplate, target: str, num_audio: int = 3, *, first: bool = True, pads: int = 0):
     """`input_ids` and `labels` of a row with `pads` pads; None where the target does not round trip."""
     (ids,) = chat.encode([target])
     if ids is None:
@@ -224,7 +224,7 @@ def two_turns(tokenizer, template: str, task) -> str:
     )
 
 
-def joined(chat: Chat) -> tuple[str, list[int]]:
+def joined(chat: ChatTemplate) -> tuple[str, list[int]]:
     """The texts and the unpadded ids of turns 0 and 1, one audio token each."""
     text = chat.render("the inn", first=True) + chat.render("er", first=False)
     ids = [row_of(chat, target, 1, first=target == "the inn")[0] for target in ("the inn", "er")]

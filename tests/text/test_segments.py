@@ -22,15 +22,15 @@ from speechrows.errors import TemplateError
 from speechrows.errors import UsageError
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.rows.tasks import TASKS
-from speechrows.text.segments import FilledScript
-from speechrows.text.segments import Script
-from speechrows.text.segments import compile_script
-from speechrows.types import Filling
+from speechrows.text.segments import PiecesTemplate
+from speechrows.text.segments import RenderedPieces
+from speechrows.text.segments import compile_segments
+from speechrows.types import Fields
 
 USDM = TASKS["usdm"]
 NUM_UNITS = 12  # of the toys
 UNITS = st.lists(st.integers(0, NUM_UNITS - 1), max_size=6).map(lambda units: np.array(units, np.int16))
-FILLINGS = st.builds(Filling, transcript=TEXTS, answer=TEXTS, units=UNITS, answer_units=UNITS)
+FILLINGS = st.builds(Fields, transcript=TEXTS, answer=TEXTS, units=UNITS, answer_units=UNITS)
 NAMES = sorted(
     {*TOKENIZERS, *REAL_TOKENIZERS, "legacy"} - {"metaspace_unk"}
 )  # which can not write a line break
@@ -62,16 +62,16 @@ def with_units(name: str) -> PreTrainedTokenizerFast:
 
 
 @cache
-def script(name: str, *, supervise_eos: bool = True) -> Script:
-    return compile_script(with_units(name), USDM, supervise_eos=supervise_eos)
+def script(name: str, *, supervise_eos: bool = True) -> PiecesTemplate:
+    return compile_segments(with_units(name), USDM, supervise_eos=supervise_eos)
 
 
-def fill(made: Script, filling: Filling) -> FilledScript | None:
+def fill(made: PiecesTemplate, filling: Fields) -> RenderedPieces | None:
     (filled,) = made.fill([filling])
     return filled
 
 
-def row(made: Script, filling: Filling) -> tuple[list[int], list[int]]:
+def row(made: PiecesTemplate, filling: Fields) -> tuple[list[int], list[int]]:
     filled = fill(made, filling)
     assert filled is not None
     ids, labels = filled.assemble(99, first=True, length=filled.num_tokens(99, first=True))
@@ -82,7 +82,7 @@ def spelled(units: np.ndarray | None) -> str:
     return "".join(f"<|unit{unit}|>" for unit in units if units is not None)
 
 
-def whole_text(filling: Filling) -> str:
+def whole_text(filling: Fields) -> str:
     """USDM's template as one text, for texts that are lower case already."""
     return (
         f"{INSTRUCTION}\n### User\n{spelled(filling.units)}<|correspond|>{filling.transcript}\n"
@@ -114,7 +114,7 @@ def said(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(text.lower().strip().splitlines()))
 
 
-HEARD = Filling(
+HEARD = Fields(
     transcript=" Does it cost\nto use it? ",
     answer="No, it is FREE.",
     units=np.array([3, 3, 1], np.int16),
@@ -125,7 +125,7 @@ HEARD = Filling(
 @pytest.mark.parametrize("name", NAMES)
 @given(filling=FILLINGS)
 @MANY
-def test_ids_decode_to_the_text_and_the_mask_is_that_of_the_segments(name: str, filling: Filling) -> None:
+def test_ids_decode_to_the_text_and_the_mask_is_that_of_the_segments(name: str, filling: Fields) -> None:
     made, tokenizer = script(name), with_units(name)
     filled = fill(made, filling)
     if filled is None:
@@ -133,7 +133,7 @@ def test_ids_decode_to_the_text_and_the_mask_is_that_of_the_segments(name: str, 
     ids, labels = row(made, filling)
     assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
     eos = str(tokenizer.eos_token)
-    text = filled.render(first=True)
+    text = filled.text(first=True)
     transcript, _, rest = text.partition(CORRESPOND)[2].partition("\n### Agent\n")
     assert rest == f"{filled.target}{CORRESPOND}{spelled(filling.answer_units)}\n{eos}"
     assert text.startswith(f"{INSTRUCTION}\n### User\n{spelled(filling.units)}{CORRESPOND}")
@@ -157,7 +157,7 @@ def test_words_survive_in_every_tokenizer(name: str) -> None:
 @pytest.mark.parametrize("name", [*SENTENCEPIECE, "bpe", "bpe_adds_bos", "byte_level", *REAL_TOKENIZERS])
 @given(filling=FILLINGS)
 @MANY
-def test_ids_are_those_of_the_whole_text(name: str, filling: Filling) -> None:
+def test_ids_are_those_of_the_whole_text(name: str, filling: Fields) -> None:
     lines = replace(filling, transcript=said(filling.transcript), answer=said(filling.answer))
     tokenizer = with_units(name)
     if any(token in lines.transcript + lines.answer for token in tokenizer.get_added_vocab()):
@@ -172,7 +172,7 @@ def test_a_corpus_text_is_stripped_lowered_and_on_one_line() -> None:
     filled = fill(script("bpe"), HEARD)
     assert filled is not None
     assert filled.target == "no, it is free."
-    assert filled.render(first=True) == (
+    assert filled.text(first=True) == (
         f"{INSTRUCTION}\n### User\n<|unit3|><|unit3|><|unit1|><|correspond|>does it cost to use it?\n"
         "### Agent\nno, it is free.<|correspond|><|unit0|><|unit11|>\n</s>"
     )
@@ -270,7 +270,7 @@ def test_a_tokenizer_without_the_scripts_tokens_is_refused(tokens: list[str], mi
     if tokens:
         tokenizer.add_tokens(tokens, special_tokens=True)
     with pytest.raises(TemplateError) as error:
-        compile_script(tokenizer, USDM, supervise_eos=True)
+        compile_segments(tokenizer, USDM, supervise_eos=True)
     assert f"has no special token {missing}" in str(error.value)
     assert "Fix:" in str(error.value)
 
@@ -280,12 +280,12 @@ def test_units_that_are_ordinary_tokens_are_not_enough() -> None:
     tokenizer = toy("bpe")
     tokenizer.add_tokens([CORRESPOND, "<|unit0|>"])
     with pytest.raises(TemplateError, match="has no special token"):
-        compile_script(tokenizer, USDM, supervise_eos=True)
+        compile_segments(tokenizer, USDM, supervise_eos=True)
 
 
 def test_a_tokenizer_that_can_not_write_a_line_break_is_refused() -> None:
     with pytest.raises(TemplateError, match="gives back"):
-        compile_script(with_units("metaspace_unk"), USDM, supervise_eos=True)
+        compile_segments(with_units("metaspace_unk"), USDM, supervise_eos=True)
 
 
 @pytest.mark.parametrize("unit", [-1, NUM_UNITS, 9999])

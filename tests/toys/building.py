@@ -9,12 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Audio
 
+from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
 from speechrows.builds.run import build
 from speechrows.builds.sharding import SHARD_BYTES
 from speechrows.codec import CODECS
 from speechrows.codec import num_frames
+from speechrows.corpora.reader import Listing
+from speechrows.corpora.reader import Reader
 from speechrows.generate.store import Store
+from speechrows.rows.curriculum import task_of
+from speechrows.types import Dialogue
+from speechrows.types import UnreadableFile
 
 
 def build_rows(
@@ -31,12 +37,29 @@ def build_rows(
 ) -> dict[str, Any]:
     """Build a config into `out` and return the ledger's summary, of a union the last task's."""
     made = load_builder(builder)(config_name=config, data_dir=str(data_dir), **options)
-    made.shard_bytes = shard_bytes
+    made.config.shard_bytes = shard_bytes
     *_, summary = [
         build(job, out, num_proc=num_proc, max_skipped=max_skipped, overwrite=overwrite)
         for job in made.jobs()
     ]
     return summary
+
+
+def open_reader(
+    builder: type[SpeechBuilder], folder: Path | str, config: str = "ttt", **options: Any
+) -> tuple[Reader[Any], Listing[Any]]:
+    """A builder's reader of a corpus, and what it lists there."""
+    chosen = builder.BUILDER_CONFIG_CLASS(name=config, data_dir=str(folder), **options)
+    reader = builder.READER(chosen.inputs.corpus, chosen, task_of(config))
+    return reader, reader.units(chosen.inputs.listing)
+
+
+def read_corpus(
+    builder: type[SpeechBuilder], folder: Path | str, config: str = "ttt", **options: Any
+) -> list[Dialogue | UnreadableFile]:
+    """Everything that a builder's reader reads of a corpus."""
+    reader, listing = open_reader(builder, folder, config, **options)
+    return [dialogue for unit in listing.units for dialogue in reader.dialogues(unit)]
 
 
 def made_up(rows: Path, kind: str, folder: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
-from speechrows.storage.retry import asked_again
+from speechrows.storage.retry import retry
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def ask(endpoint: str, repo_id: str, call: Callable[[], T]) -> T:
         SpeechRowsError: the Hub refuses what was sent.
     """
     try:
-        return asked_again(lambda: answer(endpoint, repo_id, call))
+        return retry(lambda: answer(endpoint, repo_id, call))
     except SilenceError as error:
         raise StoreError(
             f"{repo_id}: the Hub did not answer ({error}). Run the same command again: what is up already "

@@ -25,7 +25,7 @@ from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
 from speechrows.storage.filesystem import LOG_IN
 from speechrows.storage.filesystem import is_refusal
-from speechrows.storage.retry import asked_again
+from speechrows.storage.retry import retry
 from speechrows.types import Int32
 
 WINDOW_BYTES = 512 << 20
@@ -168,7 +168,7 @@ class RemoteClips:
 
     def _asked(self, shard: int, read: Callable[[], T]) -> T:
         try:
-            return asked_again(read, self._closing.wait)
+            return retry(read, self._closing.wait)
         except SpeechRowsError:
             raise
         except Exception as error:

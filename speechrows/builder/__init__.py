@@ -1,0 +1,66 @@
+"""What an author of a corpus writes with: one import. docs/adding-a-corpus.md explains each name.
+
+datasets 3.6 scans the imports of a loading script, one a line: `from speechrows.builder import Corpus`.
+"""
+
+from speechrows.builder.builder import SpeechBuilder
+from speechrows.builder.builder import load_builder
+from speechrows.builder.config import SpeechConfig
+from speechrows.builder.config import flag
+from speechrows.card.prose import About
+from speechrows.corpora import parquet
+from speechrows.corpora import traits
+from speechrows.corpora import turns
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.folder import Entry
+from speechrows.corpora.folder import basename
+from speechrows.corpora.folder import folder_of
+from speechrows.corpora.reader import Listing
+from speechrows.corpora.reader import Reader
+from speechrows.corpora.reader import Unit
+from speechrows.errors import BadClipError
+from speechrows.errors import UsageError
+from speechrows.rows.curriculum import DIALOGUE_CONFIGS
+from speechrows.types import AudioRef
+from speechrows.types import Codes
+from speechrows.types import Dialogue
+from speechrows.types import Fault
+from speechrows.types import Reason
+from speechrows.types import Role
+from speechrows.types import Rule
+from speechrows.types import Task
+from speechrows.types import Traits
+from speechrows.types import Turn
+from speechrows.types import UnreadableFile
+
+__all__ = [
+    "DIALOGUE_CONFIGS",
+    "About",
+    "AudioRef",
+    "BadClipError",
+    "Codes",
+    "Corpus",
+    "Dialogue",
+    "Entry",
+    "Fault",
+    "Listing",
+    "Reader",
+    "Reason",
+    "Role",
+    "Rule",
+    "SpeechBuilder",
+    "SpeechConfig",
+    "Task",
+    "Traits",
+    "Turn",
+    "Unit",
+    "UnreadableFile",
+    "UsageError",
+    "basename",
+    "flag",
+    "folder_of",
+    "load_builder",
+    "parquet",
+    "traits",
+    "turns",
+]

@@ -1,0 +1,51 @@
+"""What a build reads, each opened once: corpus, listing, tokenizer, generated columns."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerFast
+
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.folder import Entry
+from speechrows.sidecar.join import GeneratedColumns
+from speechrows.text import tokenizers
+
+if TYPE_CHECKING:
+    from speechrows.builder.config import SpeechConfig
+
+
+class Inputs:
+    """What a config names, opened when it is first asked for."""
+
+    def __init__(self, config: "SpeechConfig") -> None:
+        self._config = config
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus."""
+        return self._config.open_corpus()
+
+    @cached_property
+    def listing(self) -> list[Entry]:
+        """Every file of the corpus, sorted by path."""
+        return self.corpus.list()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer, with every token that rows are written with."""
+        return tokenizers.open_tokenizer(self._config.tokenizer, self._config.EXTRA_TOKENS)
+
+    @cached_property
+    def tokenizer_digest(self) -> str:
+        """A digest of everything of the tokenizer that decides ids."""
+        return tokenizers.fingerprint(self.tokenizer)
+
+    @cached_property
+    def generated(self) -> GeneratedColumns:
+        """The generated columns that are joined."""
+        return GeneratedColumns.open(self._config.generated)
+
+    @cached_property
+    def generated_digest(self) -> str:
+        """A digest of their values: reads all of them."""
+        return self.generated.digest()

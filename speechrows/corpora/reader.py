@@ -1,0 +1,117 @@
+"""What a corpus module writes: a Reader, which lists a corpus as units and reads each of them."""
+
+import traceback
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from typing import Generic
+from typing import Protocol
+from typing import TypeVar
+
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.folder import Entry
+from speechrows.corpora.folder import basename
+from speechrows.corpora.turns import describe_error
+from speechrows.errors import BadClipError
+from speechrows.errors import SpeechRowsError
+from speechrows.types import Dialogue
+from speechrows.types import Task
+from speechrows.types import UnreadableFile
+
+Payload = TypeVar("Payload")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit(Generic[Payload]):
+    """What a reader reads at once, a dialogue as a rule. Paths are relative to the corpus.
+
+    Attributes:
+        payload: what the reader has to know of it beside its files; it travels to other processes.
+        files: its own files. Of a remote corpus they are fetched ahead, many units at a time.
+        opened: files that the reader opens itself: shared by many units, or streams too large to hold.
+        num_bytes: what it weighs; shards are planned by it.
+        splits: those that its rows may be of.
+        in_stream: its files are one stream, of which one process reads unit after unit.
+    """
+
+    payload: Payload
+    files: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
+    num_bytes: int
+    splits: tuple[str, ...] = ("train",)
+    in_stream: bool = False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file that it is read from."""
+        return (*self.opened, *self.files)
+
+    @property
+    def file(self) -> str:
+        """The file that describes it: the first one."""
+        return self.paths[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """A run of units that one process builds in one go."""
+
+    number: int
+    units: tuple[Unit[Any], ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """What its units weigh."""
+        return sum(unit.num_bytes for unit in self.units)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listing(Generic[Payload]):
+    """The units of a corpus, in order; `found` says in words what they were made of."""
+
+    found: str
+    units: Sequence[Unit[Payload]]
+
+
+class Reader(Protocol[Payload]):
+    """Reads one corpus, for one task. It may keep what it knows from unit to unit.
+
+    A unit is read on its own: where a reader raises, that unit is lost, and no other.
+    """
+
+    def __init__(self, corpus: Corpus, config: Any, task: Task) -> None:
+        """Open nothing yet: other processes make their own."""
+        ...
+
+    def units(self, entries: list[Entry]) -> Listing[Payload]:
+        """List what a corpus holds; `entries` are all of its files, sorted by path.
+
+        Raises:
+            UsageError: it can not be read at all.
+        """
+        ...
+
+    def dialogues(self, unit: Unit[Payload]) -> Iterator[Dialogue | UnreadableFile]:
+        """Read the dialogues of a unit, in order; what is wrong with a turn is its `fault`."""
+        ...
+
+
+def read_unit(reader: Reader[Any], unit: Unit[Any], builder: str) -> Iterator[Dialogue | UnreadableFile]:
+    """The dialogues of a unit; where its reader raises, an UnreadableFile in place of those that follow.
+
+    What speechrows raises of its own ends the build: a store that does not answer, a corpus that is none.
+    """
+    try:
+        yield from reader.dialogues(unit)
+    except BadClipError as error:
+        yield UnreadableFile(file=unit.file, detail=error.detail)
+    except (SpeechRowsError, MemoryError):
+        raise
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        detail = (
+            f"found {describe_error(error):.200} while {builder} read it ({basename(line.filename)}, line "
+            f"{line.lineno}); expected what its reader knows. Mend the file, or the reader"
+        )
+        yield UnreadableFile(file=unit.file, detail=detail)
