@@ -13,46 +13,41 @@ The lists decide the split, train or test; without lists all is train. Nine dial
 because their phones could not be aligned: they are train. With `--as-listed` they are left out, and
 texts are the lists' (lower case, numbers in words), which is what USDM was made from: 20 042 and 1 058
 pairs, before the cut at 8 192 tokens.
-
-This file is longer than 300 lines: four descriptions of a turn are joined, and each can be faulty.
 """
 
 import json
 import re
-from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from typing import Any
 
-from speechrows.builder.builder import SpeechBuilder
-from speechrows.builder.config import SpeechConfig
-from speechrows.builder.config import flag
-from speechrows.card.prose import About
-from speechrows.corpora import traits
-from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
-from speechrows.corpora.folder import basename
-from speechrows.corpora.folder import folder_of
-from speechrows.corpora.reader import Unit
-from speechrows.corpora.turns import is_text
-from speechrows.errors import BadClipError
-from speechrows.errors import UsageError
-from speechrows.rows.curriculum import DIALOGUE_CONFIGS
-from speechrows.rows.tasks import CORRESPOND
-from speechrows.rows.tasks import NUM_UNITS
-from speechrows.types import AudioRef
-from speechrows.types import Dialogue
-from speechrows.types import Fault
-from speechrows.types import Reason
-from speechrows.types import Role
-from speechrows.types import Task
-from speechrows.types import Turn
-from speechrows.types import UnreadableFile
+from speechrows.builder import CORRESPOND
+from speechrows.builder import DIALOGUE_CONFIGS
+from speechrows.builder import NUM_UNITS
+from speechrows.builder import About
+from speechrows.builder import AudioRef
+from speechrows.builder import BadClipError
+from speechrows.builder import Corpus
+from speechrows.builder import Dialogue
+from speechrows.builder import Entry
+from speechrows.builder import Listing
+from speechrows.builder import Reason
+from speechrows.builder import SpeechBuilder
+from speechrows.builder import SpeechConfig
+from speechrows.builder import Task
+from speechrows.builder import Turn
+from speechrows.builder import Unit
+from speechrows.builder import UnreadableFile
+from speechrows.builder import UsageError
+from speechrows.builder import basename
+from speechrows.builder import flag
+from speechrows.builder import folder_of
+from speechrows.builder import traits
+from speechrows.builder import turns
 
-CONFIGS = ("usdm", *DIALOGUE_CONFIGS)
 GENDERS = {"0": "male", "1": "female"}  # of the two speakers
 METADATA = "metadata.json"
 LISTS = {"train": ("train.txt", "train_phone.txt"), "test": ("test.txt", "val_phone.txt")}
@@ -78,358 +73,9 @@ ABOUT = About(
     languages=("en",),
 )
 
-_CLIP = re.compile(
-    r"(\d{1,9})_([^_/]+)_d(\d{1,9})\.(?:wav|flac|opus|ogg|mp3|aiff?|au|caf|rf64|w64)", re.IGNORECASE
-)
-_BASENAME = re.compile(r"(\d{1,9})_([^_/]+)_d(\d{1,9})")  # of a list's line: turn, speaker, dialogue
+_STEM = r"(\d{1,9})_([^_/]+)_d(\d{1,9})"  # turn, speaker, dialogue: of a clip, and of a list's line
+_CLIP = re.compile(_STEM + turns.AUDIO_SUFFIX, re.IGNORECASE)
 _MOST_MISSING = 100  # turns in a row that a dialogue may lack; what is beyond is no turn of it
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """What a line of a phone list says of a clip."""
-
-    speaker: str
-    text: str
-    emotion: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
-    """What metadata.json and the lists say, by dialogue; `faults` are what of them can not be read."""
-
-    turns: dict[str, list[tuple[str, Any]]]  # of metadata.json: each turn's number, and what it says of it
-    lines: dict[str, dict[int, Line]]
-    splits: dict[str, str]
-    faults: list[UnreadableFile]
-
-
-def list_units(corpus: Corpus, entries: list[Entry], *, as_listed: bool = False) -> tuple[str, list[Unit]]:
-    """What was found in the corpus' listing, in words, and its dialogues in order.
-
-    Raises:
-        UsageError: metadata.json is broken, or there are no lists where they are asked for.
-    """
-    data, clips = _dialogue_files(entries)
-    described = _described(entry.path for entry in entries)
-    told, lists = _read_told(corpus, described), [path for path, what in described.items() if what in LISTS]
-    if as_listed and not lists:
-        raise UsageError(
-            f"--as-listed: found no phone list; expected {' and '.join(sum(LISTS.values(), ()))}"
-        )
-    numbers = sorted({*clips, *told.turns, *told.lines}, key=int)
-    unlisted = [number for number in numbers if lists and number not in told.splits]
-    units = [
-        Unit(file=file, name="", files=tuple(described), num_bytes=0)
-        for file in dict.fromkeys(fault.file for fault in told.faults)
-    ]
-    for number in numbers:
-        if as_listed and number in unlisted:
-            continue
-        mine = clips.get(number, [])
-        file, *files = (*described, *(entry.path for entry in mine))
-        weight, split = sum(entry.num_bytes for entry in mine), told.splits.get(number, "train")
-        units.append(Unit(file=file, name=number, files=tuple(files), num_bytes=weight, splits=(split,)))
-    found = (
-        f"{len(clips)} dialogues in {data or 'no folder'}, {len(told.turns)} in {METADATA}, "
-        f"{len(told.splits)} in {' and '.join(lists) or 'no phone list'}"
-        + (f"; {len(unlisted)} in no list are {'left out' if as_listed else 'train'}" if unlisted else "")
-    )
-    return found, units
-
-
-def _dialogue_files(entries: Iterable[Entry]) -> tuple[str, dict[str, list[Entry]]]:
-    """The folder of the dialogues' folders, and the files of each dialogue by its number.
-
-    Raises:
-        UsageError: there are several such folders.
-    """
-    by_folder: dict[str, list[Entry]] = {}
-    for entry in entries:
-        folder = entry.path if entry.refused and _number(basename(entry.path)) else folder_of(entry.path)
-        if _number(basename(folder)):
-            by_folder.setdefault(folder, []).append(entry)
-    data = _data_folder({folder_of(folder) for folder in by_folder})
-    files: dict[str, list[Entry]] = {}
-    for folder, mine in by_folder.items():
-        if folder_of(folder) == data:
-            files.setdefault(_number(basename(folder)), []).extend(mine)
-    return data, files
-
-
-def _data_folder(folders: set[str]) -> str:
-    """The folder of the dialogues' folders: `data` where there are copies of it.
-
-    Raises:
-        UsageError: there are several, and not one is called data.
-    """
-    named = [folder for folder in folders if basename(folder) == "data"]
-    if len(folders) > 1 and len(named) != 1:
-        raise UsageError(
-            f"found dialogues in {', '.join(sorted(folders))}; expected one folder of them, data/"
-        )
-    return "".join(named or folders)
-
-
-def _described(paths: Iterable[str]) -> dict[str, str]:
-    """The files that describe clips, the topmost of each name, and what each is: a split's, or metadata."""
-    names = sorted(paths, key=lambda path: (path.count("/"), path))
-    found: dict[str, str] = {}
-    for what, known in {METADATA: (METADATA,), **LISTS}.items():
-        there = [path for path in names if basename(path) in known]
-        top = [path for path in there if path.count("/") == there[0].count("/")]
-        found |= dict.fromkeys(sorted(top, key=lambda path: known.index(basename(path)))[:1], what)
-    return found
-
-
-def _read_told(corpus: Corpus, described: Mapping[str, str]) -> Told:
-    told = Told(turns={}, lines={}, splits={}, faults=[])
-    for path, what in described.items():
-        try:
-            # Bytes that are no UTF-8 become lone surrogates: they cost their own turn, not the file.
-            text = corpus.read(corpus.resolve("", path)).decode("utf-8-sig", "surrogateescape")
-            if what == METADATA:
-                _read_metadata(path, text, told)
-            else:
-                _read_list(path, what, text, told)
-        except (ValueError, RecursionError, OSError, BadClipError) as error:
-            detail = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(
-                f"{path}: found {type(error).__name__}: {detail}; expected what DailyTalk publishes. "
-                "Download it again, or remove it"
-            ) from error
-    return told
-
-
-def _read_metadata(path: str, text: str, told: Told) -> None:
-    """Raises ValueError: it is no JSON object."""
-    found = _items(json.loads(text, object_pairs_hook=_object))
-    if found is None:
-        raise ValueError("JSON of another kind than an object of dialogues")
-    for key, value in found:
-        number, turns = _number(key), _items(value)
-        if not number or turns is None:
-            what = f"dialogue {key!a:.80}" if not number else f"dialogue {key}, a {type(value).__name__}"
-            detail = f"found {what}; expected an object of turns under the dialogue's number"
-        elif number in told.turns:
-            detail = f"found dialogue {number} again; expected it once. The first is read"
-        else:
-            told.turns[number] = turns
-            continue
-        told.faults.append(UnreadableFile(file=path, detail=detail))
-
-
-def _read_list(path: str, split: str, text: str, told: Told) -> None:
-    """Raises ValueError: no line of it is one, so that it can not say what is test."""
-    bad: list[str] = []
-    num_good = 0
-    for at, line in enumerate(text.split("\n"), 1):
-        name, *others = line.strip().split("|")
-        match = _BASENAME.fullmatch(name)
-        if match and len(others) == 4:
-            number, num_good = str(int(match[3])), num_good + 1
-            told.splits.setdefault(number, split)  # of a dialogue in both, the train list's, as USDM does
-            speaker, _, said, emotion = others
-            mine = told.lines.setdefault(number, {})
-            mine.setdefault(int(match[1]), Line(speaker=speaker, text=said, emotion=emotion))
-        elif line.strip():
-            bad.append(f"line {at}, {line!a:.120}")
-    if bad:
-        detail = f"found {len(bad)} bad lines, first {bad[0]}; expected name|speaker|phones|text|emotion"
-        if not num_good:
-            raise ValueError(detail.partition(";")[0])
-        told.faults.append(UnreadableFile(file=path, detail=detail))
-
-
-def read_dialogues(
-    corpus: Corpus, units: Iterable[Unit], *, as_listed: bool = False, swap_roles: bool = False
-) -> Iterator[Dialogue | UnreadableFile]:
-    """The dialogues of some units, in order."""
-    told: Told | None = None
-    for unit in units:
-        if told is None:  # once a shard: metadata.json is one file for all dialogues
-            told = _read_told(corpus, _described([unit.file, *unit.files]))
-        if not unit.name:
-            yield from (fault for fault in told.faults if fault.file == unit.file)
-            continue
-        turns = [_turn(corpus, found, unit, as_listed=as_listed) for found in _found(unit, told)]
-        first = next((turn.speaker for turn in turns if turn.speaker in GENDERS), None)
-        domains = (
-            value.get("topic") for _, value in told.turns.get(unit.name, []) if isinstance(value, dict)
-        )
-        yield Dialogue(
-            conversation_id=f"dailytalk/{unit.name}",
-            split=unit.splits[0],
-            domain=next(filter(is_text, domains), None),
-            turns=tuple(
-                replace(turn, role=_role(turn.speaker, first, swap_roles=swap_roles)) for turn in turns
-            ),
-            twin_key=None if told.splits else unit.name,
-            source=unit.file,
-        )
-
-
-def _role(speaker: str, first: str | None, *, swap_roles: bool) -> Role | None:
-    if speaker not in GENDERS:
-        return None
-    return "user" if (speaker == first) != swap_roles else "assistant"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """A turn as it was found, unchecked. `fault` says why it is none."""
-
-    number: int
-    told: Any = None  # by metadata.json
-    clips: Sequence[str] = ()
-    line: Line | None = None
-    fault: str | None = None
-
-
-def _found(unit: Unit, told: Told) -> list[Found]:
-    """The turns of a dialogue in order: of metadata, files and lists together."""
-    clips: dict[int, list[str]] = {}
-    for path in (unit.file, *unit.files):
-        match = _CLIP.fullmatch(basename(path))
-        if match and _number(match[3]) == _number(basename(folder_of(path))) == unit.name:
-            clips.setdefault(int(match[1]), []).append(path)
-    lines, numbered = told.lines.get(unit.name, {}), list[tuple[int, Any]]()
-    bad_keys: list[str] = []
-    for key, value in told.turns.get(unit.name, []):
-        if number := _number(key):
-            numbered.append((int(number), value))
-        else:
-            bad_keys.append(key)
-    numbered += [(number, None) for number in {*clips, *lines} - {number for number, _ in numbered}]
-    found = [
-        Found(number=number, told=value, clips=clips.get(number, ()), line=lines.get(number))
-        for number, value in sorted(numbered, key=lambda one: one[0])
-    ]
-    turns = _with_gaps(found)
-    after = turns[-1].number + 1 if turns else 0
-    return turns + [
-        Found(number=after + i, fault=f"found turn number {key!a:.80}, expected a whole number from 0")
-        for i, key in enumerate(bad_keys)
-    ]
-
-
-def _with_gaps(found: Sequence[Found]) -> list[Found]:
-    """Turns, and a fault for each that lacks: two turns around a gap do not follow one another."""
-    turns: list[Found] = []
-    after = 0
-    for one in found:
-        if one.number - after > _MOST_MISSING:
-            turns.append(replace(one, fault=f"found turn number {one.number}, expected {after}"))
-            continue
-        lacks = f"found turn {one.number}, and nothing of this one; expected turns from 0 without a gap"
-        turns += [Found(number=number, fault=lacks) for number in range(after, one.number)]
-        turns.append(one)
-        after = one.number + 1
-    return turns
-
-
-def _turn(corpus: Corpus, found: Found, unit: Unit, *, as_listed: bool) -> Turn:
-    told: dict[str, Any] = found.told if isinstance(found.told, dict) else {}
-    emotion = told.get("emotion") or (found.line.emotion if found.line else None)
-    speaker, text = "", ""
-    path: str | None = None
-    fault: Fault | None = None
-    try:
-        if found.fault is not None:
-            raise BadClipError(Reason.BAD_NUMBER, found.fault)
-        speaker = _speaker(found, told)
-        path = _clip(corpus, found, unit)
-        text = _text(corpus, found, told, (unit.file, *unit.files), as_listed=as_listed)
-    except BadClipError as error:
-        fault = Fault(reason=error.reason, detail=error.detail, file=unit.file)
-    return Turn(
-        number=found.number,
-        speaker=speaker,
-        role=None,
-        text=text,
-        audio=AudioRef(path=path) if path else None,
-        traits=traits.normalise(emotion=emotion if is_text(emotion) else None, gender=GENDERS.get(speaker)),
-        fault=fault,
-    )
-
-
-def _speaker(found: Found, told: Mapping[str, Any]) -> str:
-    """Who speaks, by metadata, file name and list, which have to agree."""
-    if found.told is not None and not told:
-        detail = f"found {found.told!a:.80} in {METADATA}, expected an object with speaker and text"
-        raise BadClipError(Reason.METADATA_DISAGREES, detail)
-    match = _CLIP.fullmatch(basename(found.clips[0])) if len(found.clips) == 1 else None
-    named = {
-        METADATA: told.get("speaker"),
-        "the file name": match[2] if match else None,
-        "the list": found.line.speaker if found.line else None,
-    }
-    said = {where: str(speaker) for where, speaker in named.items() if speaker is not None}
-    words = ", ".join(f"{speaker!a:.40} by {where}" for where, speaker in said.items())
-    if len(set(said.values())) > 1:
-        raise BadClipError(Reason.METADATA_DISAGREES, f"found speaker {words}; expected one and the same")
-    speaker = next(iter(said.values()), "")
-    if speaker not in GENDERS:
-        raise BadClipError(Reason.BAD_SPEAKER, f"found speaker {words or 'none'}; expected 0 or 1")
-    return speaker
-
-
-def _clip(corpus: Corpus, found: Found, unit: Unit) -> str:
-    if len(found.clips) == 1:
-        return corpus.resolve("", found.clips[0])
-    if any(_number(basename(path)) == unit.name for path in (unit.file, *unit.files)):
-        detail = f"found a symlink in place of {unit.name}/, expected a folder"
-        raise BadClipError(Reason.REFUSED_PATH, detail)
-    names = ", ".join(map(basename, found.clips)) or "none"
-    raise BadClipError(
-        Reason.BAD_NUMBER if found.clips else Reason.MISSING,
-        f"found {names}, expected one clip {unit.name}/{found.number}_<speaker>_d{unit.name}.wav",
-    )
-
-
-def _text(
-    corpus: Corpus, found: Found, told: Mapping[str, Any], files: Sequence[str], *, as_listed: bool
-) -> str:
-    """What is said, by metadata, else by the clip's .txt, else by its list; or by that alone."""
-    if as_listed:
-        if found.line is None:
-            raise BadClipError(Reason.MISSING, "found no line in the phone lists, expected one a turn")
-        return _checked(found.line.text)
-    text, beside = told.get("text"), f"{found.clips[0].rpartition('.')[0]}.txt"
-    if text in (None, "") and beside in files:
-        try:
-            data = corpus.read(corpus.resolve("", beside))
-        except OSError as error:
-            raise BadClipError(Reason.UNREADABLE, f"{beside}: {error.strerror}") from error
-        text = data.decode("utf-8-sig", "surrogateescape").strip()
-    if text in (None, "") and found.line is not None:
-        text = found.line.text
-    return _checked(text or "")
-
-
-def _checked(text: Any) -> str:
-    if not is_text(text):
-        raise BadClipError(Reason.BAD_TEXT, f"found text {text!a:.80}, expected a string of UTF-8")
-    return text
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Any:
-    """A JSON object: a dictionary, or its pairs where a key is repeated."""
-    made = dict(pairs)
-    return made if len(made) == len(pairs) else pairs
-
-
-def _items(value: Any) -> list[tuple[str, Any]] | None:
-    """The pairs of a JSON object, repeated keys among them; None where it is another value."""
-    if isinstance(value, dict):
-        return list(value.items())
-    is_pairs = isinstance(value, list) and value and all(isinstance(pair, tuple) for pair in value)
-    return value if is_pairs else None
-
-
-def _number(text: str) -> str:
-    """A number of a dialogue or turn in one spelling, "" where it is none."""
-    return str(int(text)) if re.fullmatch("[0-9]{1,9}", text) else ""
 
 
 @dataclass
@@ -443,18 +89,257 @@ class DailyTalkConfig(SpeechConfig):
     swap_roles: bool = flag(False, "the first speaker is the assistant")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Record:
+    """A turn as it is described, unchecked. `fault` says why there is no such turn."""
+
+    number: int
+    metadata: Any = None  # what metadata.json says of it
+    line: dict[str, str] = field(default_factory=dict[str, str])  # of a list: speaker, text, emotion
+    clips: list[str] = field(default_factory=list[str])
+    fault: str | None = None
+
+
+class DailyTalkReader:
+    """Joins four descriptions of a turn. A unit's payload is a dialogue's number, or a faulty file's path."""
+
+    def __init__(self, corpus: Corpus, config: DailyTalkConfig, task: Task) -> None:  # noqa: ARG002
+        self._corpus, self._config = corpus, config
+        self._descriptions: _Descriptions | None = None  # read once: they are of all dialogues
+
+    def units(self, entries: list[Entry]) -> Listing[str]:
+        """The dialogues: all of the corpus, or with `as_listed` those of the phone lists."""
+        data, files = _dialogue_files(entries)
+        described = self._descriptions = _Descriptions(self._corpus, [entry.path for entry in entries])
+        as_listed, lists = self._config.as_listed, [p for p, kind in described.files.items() if kind in LISTS]
+        if as_listed and not lists:
+            names = " and ".join(sum(LISTS.values(), ()))
+            raise UsageError(f"--as-listed: found no phone list; expected {names}")
+        numbers = sorted({*files, *described.turns, *described.lines}, key=int)
+        unlisted = [number for number in numbers if lists and number not in described.splits]
+        note = f"; {len(unlisted)} in no list are {'left out' if as_listed else 'train'}" if unlisted else ""
+        found = (
+            f"{len(files)} dialogues in {data or 'no folder'}, {len(described.turns)} in {METADATA}, "
+            f"{len(described.splits)} in {' and '.join(lists) or 'no phone list'}{note}"
+        )
+        faulty = dict.fromkeys(fault.file for fault in described.faults)
+        chosen = [number for number in numbers if not (as_listed and number in unlisted)]
+        units = [
+            Unit(
+                payload=payload,
+                opened=tuple(described.files),
+                files=tuple(entry.path for entry in files.get(payload, ())),
+                num_bytes=sum(entry.num_bytes for entry in files.get(payload, ())),
+                splits=(described.splits.get(payload, "train"),),
+            )
+            for payload in (*faulty, *chosen)
+        ]
+        return Listing(found=found, units=units)
+
+    def dialogues(self, unit: Unit[str]) -> Iterator[Dialogue | UnreadableFile]:
+        """The dialogue of a unit, or the faults of a description file."""
+        described = self._descriptions = self._descriptions or _Descriptions(self._corpus, unit.opened)
+        if unit.payload in unit.opened:
+            yield from (fault for fault in described.faults if fault.file == unit.payload)
+            return
+        spoken = [self._turn(record, unit) for record in _records(unit, described)]
+        first = next((turn.speaker for turn in spoken if turn.speaker in GENDERS), None)
+        roles = {who: turns.role_of(who, first, swap_roles=self._config.swap_roles) for who in GENDERS}
+        metadata = [value for _, value in described.turns.get(unit.payload, []) if isinstance(value, dict)]
+        yield Dialogue(
+            conversation_id=f"dailytalk/{unit.payload}",
+            split=unit.splits[0],
+            domain=next((value["topic"] for value in metadata if turns.is_text(value.get("topic"))), None),
+            turns=tuple(replace(turn, role=roles.get(turn.speaker)) for turn in spoken),
+            twin_key=None if described.splits else unit.payload,
+            source=unit.file,
+        )
+
+    def _turn(self, record: _Record, unit: Unit[str]) -> Turn:
+        """A turn, whose role depends on others."""
+        metadata: dict[str, Any] = record.metadata if isinstance(record.metadata, dict) else {}
+        mood = metadata.get("emotion") or record.line.get("emotion")
+        speaker = text = ""
+        audio = fault = None
+        try:
+            speaker = _speaker(record, metadata)
+            audio = AudioRef(path=self._corpus.resolve("", _clip(record, unit)))
+            text = turns.checked_text(self._text(record, metadata, unit))
+        except BadClipError as error:
+            fault = turns.fault_of(error, unit.file)
+        tone = traits.normalise(emotion=mood if turns.is_text(mood) else None, gender=GENDERS.get(speaker))
+        return Turn(
+            number=record.number, speaker=speaker, role=None, text=text, audio=audio, traits=tone, fault=fault
+        )
+
+    def _text(self, record: _Record, metadata: dict[str, Any], unit: Unit[str]) -> Any:
+        """The text by metadata, else by the clip's .txt, else by the list; or by the list alone."""
+        if self._config.as_listed:
+            if not record.line:
+                raise BadClipError(Reason.MISSING, "found no line in the phone lists, expected one a turn")
+            return record.line["text"]
+        text, beside = metadata.get("text"), f"{record.clips[0].rpartition('.')[0]}.txt"
+        if text in (None, "") and beside in unit.files:
+            try:
+                text = turns.read_text(self._corpus, beside).strip()
+            except OSError as error:
+                raise BadClipError(Reason.UNREADABLE, f"{beside}: {error.strerror}") from error
+        return (record.line.get("text") if text in (None, "") else text) or ""
+
+
+def _dialogue_files(entries: list[Entry]) -> tuple[str, dict[str, list[Entry]]]:
+    """The folder of the dialogues' folders, `data` where there are several, and each dialogue's files."""
+    folders: dict[str, dict[str, list[Entry]]] = {}
+    for entry in entries:
+        folder = entry.path if entry.refused and _number(basename(entry.path)) else folder_of(entry.path)
+        if number := _number(basename(folder)):
+            folders.setdefault(folder_of(folder), {}).setdefault(number, []).append(entry)
+    named = [folder for folder in folders if basename(folder) == "data"]
+    if len(folders) > 1 and len(named) != 1:
+        names = ", ".join(sorted(folders))
+        raise UsageError(f"found dialogues in {names}; expected one folder of them, data/")
+    data = "".join(named or folders)
+    return data, folders.get(data, {})
+
+
+class _Descriptions:
+    """What metadata.json and the phone lists say, by dialogue, and the faults of those files."""
+
+    def __init__(self, corpus: Corpus, paths: Sequence[str]) -> None:
+        """Read those that are among `paths`. Raises UsageError where one is broken."""
+        self.files: dict[str, str] = {}  # what each is: METADATA, or the split of a list
+        self.turns: dict[str, list[tuple[str, Any]]] = {}  # of metadata.json: keys and values as they stand
+        self.lines: dict[str, dict[int, dict[str, str]]] = {}  # of the lists, by turn
+        self.splits: dict[str, str] = {}
+        self.faults: list[UnreadableFile] = []
+        for kind, names in {METADATA: (METADATA,), **LISTS}.items():
+            ranks = [(p.count("/"), names.index(basename(p)), p) for p in paths if basename(p) in names]
+            if ranks:
+                self._read(corpus, min(ranks)[2], kind)  # the topmost
+
+    def _read(self, corpus: Corpus, path: str, kind: str) -> None:
+        self.files[path] = kind
+        try:
+            text = turns.read_text(corpus, path)
+            faults = self._read_metadata(text) if kind == METADATA else self._read_list(kind, text)
+            self.faults += [UnreadableFile(file=path, detail=detail) for detail in faults]
+        except (ValueError, RecursionError, OSError, BadClipError) as error:
+            detail = f"found {turns.describe_error(error)}; expected what DailyTalk publishes"
+            raise UsageError(f"{path}: {detail}. Download it again, or remove it") from error
+
+    def _read_metadata(self, text: str) -> Iterator[str]:
+        """Yields faults. Raises ValueError: it is no JSON object."""
+        # An object with a key twice stays a list of its pairs.
+        record = json.loads(text, object_pairs_hook=lambda p: dict(p) if len(dict(p)) == len(p) else p)
+        dialogues = _items(record)
+        if dialogues is None:
+            raise ValueError("JSON of another kind than an object of dialogues")
+        for key, value in dialogues:
+            number, items = _number(key), _items(value)
+            if not number or items is None:
+                what = f"dialogue {key}, a {type(value).__name__}" if number else f"dialogue {key!a:.80}"
+                yield f"found {what}; expected an object of turns under the dialogue's number"
+            elif number in self.turns:
+                yield f"found dialogue {number} again; expected it once. The first is read"
+            else:
+                self.turns[number] = items
+
+    def _read_list(self, split: str, text: str) -> Iterator[str]:
+        """Yields a fault. Raises ValueError: no line of it is one, so that it can not say what is test."""
+        bad: list[str] = []
+        num_good = 0
+        for at, line in enumerate(text.split("\n"), 1):
+            name, *cells = line.strip().split("|")
+            match = re.fullmatch(_STEM, name)
+            if match and len(cells) == 4:
+                number, num_good = str(int(match[3])), num_good + 1
+                self.splits.setdefault(number, split)  # of a dialogue in both, the train list's, as USDM does
+                values = {"speaker": cells[0], "text": cells[2], "emotion": cells[3]}
+                self.lines.setdefault(number, {}).setdefault(int(match[1]), values)
+            elif line.strip():
+                bad.append(f"line {at}, {line!a:.120}")
+        if bad and not num_good:
+            raise ValueError(f"found {len(bad)} bad lines, first {bad[0]}")
+        if bad:
+            yield f"found {len(bad)} bad lines, first {bad[0]}; expected name|speaker|phones|text|emotion"
+
+
+def _records(unit: Unit[str], described: _Descriptions) -> list[_Record]:
+    """The turns of a dialogue in order, by all descriptions; a gap is a fault, so that no pair spans it."""
+    clips: dict[int, list[str]] = {}
+    for path in unit.files:
+        match = _CLIP.fullmatch(basename(path))
+        if match and _number(match[3]) == _number(basename(folder_of(path))) == unit.payload:
+            clips.setdefault(int(match[1]), []).append(path)
+    items, lines = described.turns.get(unit.payload, []), described.lines.get(unit.payload, {})
+    metadata = [(int(key), value) for key, value in items if _number(key)]
+    metadata += [(number, None) for number in {*clips, *lines} - {number for number, _ in metadata}]
+    records: list[_Record] = []
+    after = 0
+    for number, value in sorted(metadata, key=lambda pair: pair[0]):
+        if number - after > _MOST_MISSING:
+            records.append(_Record(number=number, fault=f"found turn number {number}, expected {after}"))
+            continue
+        gap = f"found turn {number}, and nothing of this one; expected turns from 0 without a gap"
+        records += [_Record(number=lacking, fault=gap) for lacking in range(after, number)]
+        line, paths = lines.get(number, {}), clips.get(number, [])
+        records.append(_Record(number=number, metadata=value, line=line, clips=paths))
+        after = number + 1
+    for key in (key for key, _ in items if not _number(key)):
+        number = records[-1].number + 1 if records else 0
+        fault = f"found turn number {key!a:.80}, expected a whole number from 0"
+        records.append(_Record(number=number, fault=fault))
+    return records
+
+
+def _speaker(record: _Record, metadata: dict[str, Any]) -> str:
+    """Who speaks, by metadata, file name and list, which have to agree."""
+    if record.fault is not None:
+        raise BadClipError(Reason.BAD_NUMBER, record.fault)
+    if record.metadata is not None and not metadata:
+        detail = f"found {record.metadata!a:.80} in {METADATA}, expected an object with speaker and text"
+        raise BadClipError(Reason.METADATA_DISAGREES, detail)
+    match = _CLIP.fullmatch(basename(record.clips[0])) if len(record.clips) == 1 else None
+    named = (metadata.get("speaker"), match[2] if match else None, record.line.get("speaker"))
+    files = (METADATA, "the file name", "the list")
+    speakers = {file: str(name) for file, name in zip(files, named, strict=True) if name is not None}
+    words = ", ".join(f"{speaker!a:.40} by {file}" for file, speaker in speakers.items())
+    if len(set(speakers.values())) > 1:
+        raise BadClipError(Reason.METADATA_DISAGREES, f"found speaker {words}; expected one and the same")
+    speaker = next(iter(speakers.values()), "")
+    if speaker not in GENDERS:
+        raise BadClipError(Reason.BAD_SPEAKER, f"found speaker {words or 'none'}; expected 0 or 1")
+    return speaker
+
+
+def _clip(record: _Record, unit: Unit[str]) -> str:
+    """The one clip of a turn."""
+    number, names = unit.payload, ", ".join(map(basename, record.clips))
+    if len(record.clips) == 1:
+        return record.clips[0]
+    if any(_number(basename(path)) == number for path in unit.files):
+        detail = f"found a symlink in place of {number}/, expected a folder"
+        raise BadClipError(Reason.REFUSED_PATH, detail)
+    detail = f"found {names or 'none'}, expected one clip {number}/{record.number}_<speaker>_d{number}.wav"
+    raise BadClipError(Reason.BAD_NUMBER if record.clips else Reason.MISSING, detail)
+
+
+def _items(value: Any) -> list[tuple[str, Any]] | None:
+    """The pairs of a JSON object, repeated keys among them; None where it is another value."""
+    is_pairs = isinstance(value, list) and value and isinstance(value[0], tuple)
+    return list(value.items()) if isinstance(value, dict) else value if is_pairs else None
+
+
+def _number(text: str) -> str:
+    """A number of a dialogue or turn in one spelling, "" where it is none."""
+    return str(int(text)) if re.fullmatch("[0-9]{1,9}", text) else ""
+
+
 class DailyTalkUSDM(SpeechBuilder):
     """DailyTalk as training rows."""
 
     ABOUT = ABOUT
+    READER = DailyTalkReader
     BUILDER_CONFIG_CLASS = DailyTalkConfig
-    BUILDER_CONFIGS = [DailyTalkConfig(name=name) for name in CONFIGS]  # noqa: RUF012
+    BUILDER_CONFIGS = [DailyTalkConfig(name=name) for name in ("usdm", *DIALOGUE_CONFIGS)]  # noqa: RUF012
     DEFAULT_CONFIG_NAME = "usdm"
-
-    list_units = staticmethod(list_units)
-    read_dialogues = staticmethod(read_dialogues)
-
-    def units(self, task: Task, corpus: Corpus, listing: list[Entry]) -> tuple[str, list[Unit]]:  # noqa: ARG002
-        """The units of this config: all of the corpus, or what the phone lists name."""
-        assert isinstance(self.config, DailyTalkConfig)
-        return list_units(corpus, listing, as_listed=self.config.as_listed)

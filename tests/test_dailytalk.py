@@ -15,12 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toys.building import build_rows
+from toys.building import open_reader
+from toys.building import read_corpus
 from toys.building import read_rows
 from toys.building import read_skipped
 from toys.samples import SAMPLES
 from toys.text import MANY
 
-import dailytalk_usdm
+from dailytalk_usdm import DailyTalkConfig
+from dailytalk_usdm import DailyTalkReader
+from dailytalk_usdm import DailyTalkUSDM
 from speechrows.corpora.clip_buffer import ClipBuffer
 from speechrows.corpora.folder import Corpus
 from speechrows.errors import ShortfallError
@@ -56,44 +60,42 @@ def built(
     return {row["clip_id"]: row for row in read_rows(out, config)}
 
 
-def found(folder: Path, **options: Any) -> list[Dialogue | UnreadableFile]:
-    corpus = Corpus.open(str(folder))
-    _, units = dailytalk_usdm.list_units(corpus, corpus.list())
-    return list(dailytalk_usdm.read_dialogues(corpus, units, **options))
+def read(folder: Path, **options: Any) -> list[Dialogue | UnreadableFile]:
+    return read_corpus(DailyTalkUSDM, folder, **options)
 
 
 def dialogues(folder: Path, **options: Any) -> list[Dialogue]:
-    return [one for one in found(folder, **options) if isinstance(one, Dialogue)]
+    return [dialogue for dialogue in read(folder, **options) if isinstance(dialogue, Dialogue)]
 
 
-def heard(folder: Path, task: str = "transcription") -> tuple[set[str], list[dict[str, Any]]]:
+def load(folder: Path, task: str = "transcription") -> tuple[set[str], list[dict[str, Any]]]:
     """The clips that become rows, and the lines of skipped.jsonl, without a tokenizer: a build is slower."""
-    corpus = Corpus.open(str(folder))
-    buffer, lines, clips = ClipBuffer(corpus, 1 << 20), list[dict[str, Any]](), set[str]()
-    for one in found(folder):
-        if isinstance(one, UnreadableFile):
-            lines.append({"clip_id": None, "reason": "unreadable", "detail": one.detail, "file": one.file})
+    buffer, lines, clips = ClipBuffer(Corpus.open(str(folder)), 1 << 20), list[dict[str, Any]](), set[str]()
+    for dialogue in read(folder):
+        if isinstance(dialogue, UnreadableFile):
+            line = {"clip_id": None, "reason": "unreadable", "detail": dialogue.detail, "file": dialogue.file}
+            lines.append(line)
             continue
-        made = load_clips(one, TASKS[task], buffer)
-        clips |= {item.clip_id for item in made.items}
-        lines += [asdict(skipped) for skipped in made.skipped]
+        loaded = load_clips(dialogue, TASKS[task], buffer)
+        clips |= {item.clip_id for item in loaded.items}
+        lines += [asdict(skipped) for skipped in loaded.skipped]
     return clips, lines
 
 
 def texts(folder: Path, **options: Any) -> list[str]:
-    return [turn.text for one in dialogues(folder, **options) for turn in one.turns]
+    return [turn.text for dialogue in dialogues(folder, **options) for turn in dialogue.turns]
 
 
 def metadata(folder: Path, change: Callable[[Any], None]) -> None:
     path = folder / "metadata.json"
-    told = json.loads(path.read_text())
-    change(told)
-    path.write_text(json.dumps(told))
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
 
 
 def units(folder: Path, clip_ids: set[str] = CLIPS) -> str:
     """Units of clips, as `speechrows generate units` writes them; the fourth tells clips apart."""
-    lines = [{"clip_id": one, "units": [9999, 7, 7, i, 0]} for i, one in enumerate(sorted(clip_ids))]
+    lines = [{"clip_id": clip_id, "units": [9999, 7, 7, i, 0]} for i, clip_id in enumerate(sorted(clip_ids))]
     recipe = {RECIPE: json.dumps({"kind": "units", "codec": "xlsr2_1b_v2_10k"}).encode()}
     folder.mkdir()
     table = pa.Table.from_pylist(lines, schema=schema_of("units").with_metadata(recipe))
@@ -107,12 +109,12 @@ def units(folder: Path, clip_ids: set[str] = CLIPS) -> str:
 def test_the_sample_gives_its_turns_in_order_each_in_the_split_of_its_list(tmp_path: Path) -> None:
     summary = build(SAMPLE, tmp_path, "ttt")
     assert (summary["items"], summary["rows"], summary["skipped"], summary["left_out"]) == (6, 6, {}, {})
-    told = json.loads((SAMPLE / "metadata.json").read_text())
+    record = json.loads((SAMPLE / "metadata.json").read_text())
     rows = read_rows(tmp_path)
     assert {row["clip_id"] for row in rows} == CLIPS
     for row in rows:
         _, dialogue, turn = row["clip_id"].split("/")
-        entry = told[dialogue][turn]
+        entry = record[dialogue][turn]
         clip = SAMPLE / f"data/{dialogue}/{turn}_{entry['speaker']}_d{dialogue}.wav"
         assert row["audio"] == {"bytes": clip.read_bytes(), "path": clip.name}
         assert row["sampling_rate"] == {"0": 24_000, "1": 44_100}[dialogue]
@@ -161,9 +163,9 @@ def test_usdm_pairs_every_two_turns_that_follow_one_another(tmp_path: Path) -> N
 
 
 def test_as_published_usdm_rows_are_not_taught_to_end(tmp_path: Path) -> None:
-    made = units(tmp_path / "units")
-    taught = built(SAMPLE, tmp_path / "taught", "usdm", generated=(made,))
-    published = built(SAMPLE, tmp_path / "published", "usdm", generated=(made,), supervise_eos=False)
+    columns = units(tmp_path / "units")
+    taught = built(SAMPLE, tmp_path / "taught", "usdm", generated=(columns,))
+    published = built(SAMPLE, tmp_path / "published", "usdm", generated=(columns,), supervise_eos=False)
     for clip_id, row in taught.items():
         assert published[clip_id]["input_ids"] == row["input_ids"]
         assert published[clip_id]["labels"] == [*row["labels"][:-2], -100, -100]
@@ -177,8 +179,8 @@ def test_usdm_without_units_stops_with_the_command_that_makes_them(tmp_path: Pat
 
 
 def test_clips_without_units_are_left_out(tmp_path: Path) -> None:
-    made = units(tmp_path / "units", CLIPS - {TURN})
-    summary = build(SAMPLE, tmp_path / "rows", "usdm", generated=(made,))
+    columns = units(tmp_path / "units", CLIPS - {TURN})
+    summary = build(SAMPLE, tmp_path / "rows", "usdm", generated=(columns,))
     assert (summary["rows"], summary["left_out"]) == (2, {"no_answer": 2, "no_codes": 2})
 
 
@@ -189,10 +191,10 @@ def test_a_dialogue_in_which_a_speaker_talks_twice_is_left_out_of_usdm_alone(
         for suffix in ("wav", "txt"):
             path = dailytalk / f"{FOLDER}/{name}.{suffix}"
             path.rename(path.with_name(f"{name[0]}_{speaker}_d0.{suffix}"))
-        metadata(dailytalk, lambda told, turn=name[0], who=speaker: told["0"][turn].update(speaker=who))
+        metadata(dailytalk, lambda record, turn=name[0], who=speaker: record["0"][turn].update(speaker=who))
     (dailytalk / "train.txt").unlink()
-    made = units(tmp_path / "units")
-    summary = build(dailytalk, tmp_path / "rows", "usdm", generated=(made,))
+    columns = units(tmp_path / "units")
+    summary = build(dailytalk, tmp_path / "rows", "usdm", generated=(columns,))
     assert (summary["rows"], summary["left_out"]) == (1, {"no_answer": 2, "same_speaker_twice": 3})
     assert len(built(dailytalk, tmp_path / "plain", "ttt")) == 6
 
@@ -214,8 +216,10 @@ def test_a_text_is_that_of_metadata_else_of_its_file_else_of_its_list(dailytalk:
 def test_without_metadata_a_dialogue_is_the_same_but_for_its_topic(dailytalk: Path) -> None:
     (dailytalk / "metadata.json").unlink()
     ours, theirs = dialogues(dailytalk), dialogues(SAMPLE)
-    assert [(one.turns, one.split) for one in ours] == [(one.turns, one.split) for one in theirs]
-    assert [one.domain for one in ours] == [None, None]
+    assert [(dialogue.turns, dialogue.split) for dialogue in ours] == [
+        (dialogue.turns, dialogue.split) for dialogue in theirs
+    ]
+    assert [dialogue.domain for dialogue in ours] == [None, None]
 
 
 def test_clips_alone_are_enough_to_find_dialogues_but_not_what_is_said(
@@ -224,14 +228,14 @@ def test_clips_alone_are_enough_to_find_dialogues_but_not_what_is_said(
     for path in [*dailytalk.glob("*.*"), *dailytalk.rglob("*_d*.txt")]:
         path.unlink()
     assert texts(dailytalk) == [""] * 6
-    assert [line["reason"] for line in heard(dailytalk)[1]] == ["empty_text"] * 6
+    assert [line["reason"] for line in load(dailytalk)[1]] == ["empty_text"] * 6
 
 
 @pytest.mark.parametrize(("raw", "emotion"), [("happiness", "happy"), ("no emotion", None), ("none", None)])
 def test_emotions_are_ours_by_metadata_else_by_the_list(
     dailytalk: Path, raw: str, emotion: str | None
 ) -> None:
-    metadata(dailytalk, lambda told: told["0"]["2"].update(emotion=raw))
+    metadata(dailytalk, lambda record: record["0"]["2"].update(emotion=raw))
     turn = dialogues(dailytalk)[0].turns[2]
     assert (turn.traits.emotion, turn.traits.unknown) == (emotion, ())
     (dailytalk / "metadata.json").unlink()
@@ -248,10 +252,10 @@ def test_whoever_speaks_first_is_the_user_and_roles_may_be_swapped(dailytalk: Pa
             path.rename(path.with_name(f"{turn}_{speaker}_d0.{suffix}"))
     for name in ("metadata.json", "train.txt", "test.txt"):
         (dailytalk / name).unlink()
-    (one,) = dialogues(dailytalk)
-    assert [(turn.speaker, turn.role) for turn in one.turns] == [("1", "user"), ("0", "assistant")] * 2
-    (one,) = dialogues(dailytalk, swap_roles=True)
-    assert [turn.role for turn in one.turns] == ["assistant", "user"] * 2
+    (dialogue,) = dialogues(dailytalk)
+    assert [(turn.speaker, turn.role) for turn in dialogue.turns] == [("1", "user"), ("0", "assistant")] * 2
+    (dialogue,) = dialogues(dailytalk, swap_roles=True)
+    assert [turn.role for turn in dialogue.turns] == ["assistant", "user"] * 2
 
 
 def test_lists_have_their_published_names_too(dailytalk: Path) -> None:
@@ -260,13 +264,16 @@ def test_lists_have_their_published_names_too(dailytalk: Path) -> None:
     assert dialogues(dailytalk) == dialogues(SAMPLE)
     (dailytalk / "usdm").mkdir()
     (dailytalk / "usdm/train.txt").write_text("1 2 3|-100 2 3")  # what an export wrote is not the list
-    assert found(dailytalk) == dialogues(SAMPLE)
+    assert read(dailytalk) == dialogues(SAMPLE)
 
 
 def test_without_lists_all_is_train_and_validation_is_a_share_of_it(dailytalk: Path, tmp_path: Path) -> None:
     for split in ("train", "test"):
         (dailytalk / f"{split}.txt").unlink()
-    assert [(one.split, one.twin_key) for one in dialogues(dailytalk)] == [("train", "0"), ("train", "1")]
+    assert [(dialogue.split, dialogue.twin_key) for dialogue in dialogues(dailytalk)] == [
+        ("train", "0"),
+        ("train", "1"),
+    ]
     rows = built(dailytalk, tmp_path / "rows", validation_fraction=0.999)
     assert {row["row_id"].split("/")[1] for row in rows.values()} == {"validation"}
 
@@ -282,9 +289,10 @@ def test_a_dialogue_in_no_list_is_train_and_with_as_listed_left_out(dailytalk: P
     assert {row["row_id"].split("/")[1] for row in rows.values()} == {"train"}
     assert set(rows) == CLIPS
     assert len(built(dailytalk, tmp_path / "listed", as_listed=True)) == 4
-    corpus = Corpus.open(str(dailytalk))
-    words = dailytalk_usdm.list_units(corpus, corpus.list(), as_listed=True)[0]
-    assert words == "2 dialogues in data, 2 in metadata.json, 1 in train.txt; 1 in no list are left out"
+    _, listing = open_reader(DailyTalkUSDM, dailytalk, as_listed=True)
+    assert (
+        listing.found == "2 dialogues in data, 2 in metadata.json, 1 in train.txt; 1 in no list are left out"
+    )
 
 
 def test_a_dialogue_in_both_lists_is_train_as_in_usdm(dailytalk: Path) -> None:
@@ -292,7 +300,7 @@ def test_a_dialogue_in_both_lists_is_train_as_in_usdm(dailytalk: Path) -> None:
         (SAMPLE / "train.txt").read_text() + (SAMPLE / "test.txt").read_text()
     )
     (dailytalk / "test.txt").write_text((SAMPLE / "train.txt").read_text())
-    assert [one.split for one in dialogues(dailytalk)] == ["train", "train"]
+    assert [dialogue.split for dialogue in dialogues(dailytalk)] == ["train", "train"]
 
 
 def test_as_listed_texts_are_the_lists(dailytalk: Path, tmp_path: Path) -> None:
@@ -309,7 +317,7 @@ def test_as_listed_texts_are_the_lists(dailytalk: Path, tmp_path: Path) -> None:
 def test_a_turn_without_a_line_is_a_fault_where_only_lists_count(dailytalk: Path) -> None:
     path = dailytalk / "train.txt"
     path.write_text("".join(line for line in path.open() if not line.startswith("2_0_d0")))
-    assert all(turn.fault is None for one in dialogues(dailytalk) for turn in one.turns)
+    assert all(turn.fault is None for dialogue in dialogues(dailytalk) for turn in dialogue.turns)
     faults = [turn.fault for turn in dialogues(dailytalk, as_listed=True)[0].turns]
     assert [fault is None for fault in faults] == [True, True, False, True]
     assert faults[2] is not None
@@ -317,21 +325,21 @@ def test_a_turn_without_a_line_is_a_fault_where_only_lists_count(dailytalk: Path
 
 
 def test_the_folder_above_or_data_itself_may_be_given_and_copies_are_not_read(dailytalk: Path) -> None:
-    expected = [(one.conversation_id, len(one.turns)) for one in dialogues(SAMPLE)]
+    expected = [(dialogue.conversation_id, len(dialogue.turns)) for dialogue in dialogues(SAMPLE)]
     shutil.copytree(dailytalk / "data", dailytalk / "data_16k")
     for folder in (dailytalk, dailytalk.parent, dailytalk / "data"):
-        assert [(one.conversation_id, len(one.turns)) for one in dialogues(folder)] == expected
+        assert [(dialogue.conversation_id, len(dialogue.turns)) for dialogue in dialogues(folder)] == expected
     (dailytalk / "data").rename(dailytalk / "data_24k")
     with pytest.raises(UsageError, match="found dialogues in data_16k, data_24k; expected one folder"):
         dialogues(dailytalk)
 
 
 def test_shards_of_one_dialogue_give_the_same_rows(tmp_path: Path) -> None:
-    one, many = tmp_path / "one", tmp_path / "many"
-    build(SAMPLE, one, "ttt")
+    single, many = tmp_path / "one", tmp_path / "many"
+    build(SAMPLE, single, "ttt")
     build(SAMPLE, many, "ttt", shard_bytes=1)
     assert len(list(many.rglob("data/**/*.parquet"))) == 2
-    assert read_rows(one) == read_rows(many)
+    assert read_rows(single) == read_rows(many)
 
 
 # --- bad input ------------------------------------------------------------------------------
@@ -371,14 +379,14 @@ def clip_symlink_out(folder: Path) -> None:
 
 
 def text_symlink_out(folder: Path) -> None:
-    metadata(folder, lambda told: told["0"]["2"].pop("text"))
+    metadata(folder, lambda record: record["0"]["2"].pop("text"))
     path = (folder / CLIP).with_suffix(".txt")
     path.rename(folder.parent / "secret.txt")
     path.symlink_to(folder.parent / "secret.txt")
 
 
 def text_of_latin_1(folder: Path) -> None:
-    metadata(folder, lambda told: told["0"]["2"].pop("text"))
+    metadata(folder, lambda record: record["0"]["2"].pop("text"))
     (folder / CLIP).with_suffix(".txt").write_bytes("Même quand il pleut ?".encode("latin-1"))
 
 
@@ -387,13 +395,13 @@ def list_of_another_speaker(folder: Path) -> None:
     path.write_text(path.read_text().replace("2_0_d0|0|", "2_0_d0|1|"))
 
 
-def told(**values: Any) -> Callable[[Path], None]:
+def metadata_says(**values: Any) -> Callable[[Path], None]:
     """Change keys of the spoiled turn."""
-    return lambda folder: metadata(folder, lambda found: found["0"]["2"].update(values))
+    return lambda folder: metadata(folder, lambda record: record["0"]["2"].update(values))
 
 
-def told_instead(value: Any) -> Callable[[Path], None]:
-    return lambda folder: metadata(folder, lambda found: found["0"].update({"2": value}))
+def metadata_is(value: Any) -> Callable[[Path], None]:
+    return lambda folder: metadata(folder, lambda record: record["0"].update({"2": value}))
 
 
 def twice_in_metadata(folder: Path) -> None:
@@ -418,19 +426,19 @@ SPOILED = [
     (clip_symlink_out, "refused_path", "symlink"),
     (text_symlink_out, "refused_path", "symlink"),
     (text_of_latin_1, "bad_text", "expected a string of UTF-8"),
-    (told(text=7), "bad_text", "found text 7"),
-    (told(text="\ud800"), "bad_text", "expected a string of UTF-8"),
-    (told(speaker="narrator"), "metadata_disagrees", "'narrator' by metadata.json"),
-    (told(speaker=None), None, ""),
-    (told(speaker={"a": 1}), "metadata_disagrees", "by metadata.json"),
-    (told(emotion=7), None, ""),
-    (told(emotion="\ud800"), None, ""),
-    (told(topic=7), None, ""),
-    (told(text=""), None, ""),
-    (told(text=" \n"), "empty_text", ""),
-    (told_instead("Even when it rains?"), "metadata_disagrees", "expected an object with speaker and text"),
-    (told_instead([]), "metadata_disagrees", "found [] in metadata.json"),
-    (told_instead(None), None, ""),
+    (metadata_says(text=7), "bad_text", "found text 7"),
+    (metadata_says(text="\ud800"), "bad_text", "expected a string of UTF-8"),
+    (metadata_says(speaker="narrator"), "metadata_disagrees", "'narrator' by metadata.json"),
+    (metadata_says(speaker=None), None, ""),
+    (metadata_says(speaker={"a": 1}), "metadata_disagrees", "by metadata.json"),
+    (metadata_says(emotion=7), None, ""),
+    (metadata_says(emotion="\ud800"), None, ""),
+    (metadata_says(topic=7), None, ""),
+    (metadata_says(text=""), None, ""),
+    (metadata_says(text=" \n"), "empty_text", ""),
+    (metadata_is("Even when it rains?"), "metadata_disagrees", "expected an object with speaker and text"),
+    (metadata_is([]), "metadata_disagrees", "found [] in metadata.json"),
+    (metadata_is(None), None, ""),
 ]
 
 
@@ -439,7 +447,7 @@ def test_a_spoiled_turn_costs_itself_alone_and_says_why(
     dailytalk: Path, tmp_path: Path, spoil: Callable[[Path], None], reason: str | None, detail: str
 ) -> None:
     spoil(dailytalk)
-    rows, lines = heard(dailytalk)
+    rows, lines = load(dailytalk)
     assert rows == (CLIPS - {TURN} if reason else CLIPS)
     assert [(line["clip_id"], line["reason"]) for line in lines] == ([(TURN, reason)] if reason else [])
     for line in lines:
@@ -462,7 +470,7 @@ def test_a_spoiled_turn_costs_ttt_its_dialogue_and_usdm_its_two_pairs(
 def test_turns_around_a_gap_are_no_pair(dailytalk: Path, tmp_path: Path) -> None:
     for path in (dailytalk / FOLDER).glob("2_0_*"):
         path.unlink()
-    metadata(dailytalk, lambda told: told["0"].pop("2"))
+    metadata(dailytalk, lambda record: record["0"].pop("2"))
     path = dailytalk / "train.txt"
     path.write_text("".join(line for line in path.open() if not line.startswith("2_0_d0")))
     rows = built(dailytalk, tmp_path / "usdm", "usdm", generated=(units(tmp_path / "units"),))
@@ -476,15 +484,15 @@ def test_turns_around_a_gap_are_no_pair(dailytalk: Path, tmp_path: Path) -> None
 
 def test_a_turn_that_metadata_tells_twice_is_one_row_and_one_fault(dailytalk: Path) -> None:
     twice_in_metadata(dailytalk)
-    rows, (line,) = heard(dailytalk)
+    rows, (line,) = load(dailytalk)
     assert rows == CLIPS
     assert (line["clip_id"], line["reason"]) == (TURN, "bad_number")
 
 
 @pytest.mark.parametrize("key", ["two", "-1", "2.5", "../2", "", "4000000"])
 def test_a_turn_whose_number_is_none_costs_itself_alone(dailytalk: Path, key: str) -> None:
-    metadata(dailytalk, lambda told: told["0"].update({key: told["0"]["3"]}))
-    rows, (line,) = heard(dailytalk)
+    metadata(dailytalk, lambda record: record["0"].update({key: record["0"]["3"]}))
+    rows, (line,) = load(dailytalk)
     assert rows == CLIPS
     assert line["reason"] == "bad_number"
     assert (key or "''") in line["detail"]
@@ -493,7 +501,7 @@ def test_a_turn_whose_number_is_none_costs_itself_alone(dailytalk: Path, key: st
 def test_a_folder_that_is_a_symlink_is_refused(dailytalk: Path, tmp_path: Path) -> None:
     (dailytalk / FOLDER).rename(tmp_path / "elsewhere")
     (dailytalk / FOLDER).symlink_to(tmp_path / "elsewhere")
-    rows, lines = heard(dailytalk)
+    rows, lines = load(dailytalk)
     assert rows == {"dailytalk/1/0", "dailytalk/1/1"}
     assert [(line["clip_id"], line["reason"]) for line in lines] == [
         (f"dailytalk/0/{i}", "refused_path") for i in range(4)
@@ -503,16 +511,16 @@ def test_a_folder_that_is_a_symlink_is_refused(dailytalk: Path, tmp_path: Path) 
 def test_two_folders_of_one_number_cost_the_turns_that_both_have(dailytalk: Path) -> None:
     (dailytalk / "data/01").mkdir()
     (dailytalk / "data/1/1_1_d1.wav").rename(dailytalk / "data/01/1_1_d1.wav")
-    assert heard(dailytalk) == (CLIPS, [])
+    assert load(dailytalk) == (CLIPS, [])
     shutil.copy(dailytalk / "data/1/0_0_d1.wav", dailytalk / "data/01/0_0_d1.wav")
-    clips, lines = heard(dailytalk)
+    clips, lines = load(dailytalk)
     assert clips == CLIPS - {"dailytalk/1/0"}
     assert [(line["clip_id"], line["reason"]) for line in lines] == [("dailytalk/1/0", "bad_number")]
 
 
 def test_a_dialogue_without_a_folder_is_missing(dailytalk: Path) -> None:
     shutil.rmtree(dailytalk / FOLDER)
-    assert [line["reason"] for line in heard(dailytalk)[1]] == ["missing"] * 4
+    assert [line["reason"] for line in load(dailytalk)[1]] == ["missing"] * 4
 
 
 @pytest.mark.parametrize(
@@ -545,8 +553,8 @@ def test_metadata_that_is_a_symlink_out_is_refused(dailytalk: Path, tmp_path: Pa
 
 
 def test_dialogues_that_metadata_can_not_tell_are_read_without_it(dailytalk: Path, tmp_path: Path) -> None:
-    def spoil(told: Any) -> None:
-        told.update({"0": "none", "../1": told["0"], "seven": {}})
+    def spoil(record: Any) -> None:
+        record.update({"0": "none", "../1": record["0"], "seven": {}})
 
     metadata(dailytalk, spoil)
     rows = built(dailytalk, tmp_path / "rows", shard_bytes=1)
@@ -563,7 +571,7 @@ def test_a_list_without_one_sound_line_stops_before_its_dialogues_become_train(d
     test = dailytalk / "test.txt"
     test.write_bytes(test.read_text("utf-8").encode("utf-16"))
     with pytest.raises(UsageError, match=r"test\.txt: found ValueError: found \d bad lines, first line 1"):
-        found(dailytalk)
+        read(dailytalk)
 
 
 def test_lines_of_a_list_that_are_none_are_told_once_and_cost_nothing(
@@ -587,10 +595,10 @@ def test_too_many_faults_fail_the_build(dailytalk: Path, tmp_path: Path) -> None
 
 
 def test_other_scripts_and_marks_are_kept(dailytalk: Path, tmp_path: Path) -> None:
-    said = ["日本語です。", "¿QUÉ?", "😀 مرحبا", "<|correspond|> <audio> {answer}", "a|b", "e\u0301"]
+    texts = ["日本語です。", "¿QUÉ?", "😀 مرحبا", "<|correspond|> <audio> {answer}", "a|b", "e\u0301"]
 
-    def say(found: Any) -> None:
-        for turn, text in zip([*found["0"].values(), *found["1"].values()], said, strict=True):
+    def say(record: Any) -> None:
+        for turn, text in zip([*record["0"].values(), *record["1"].values()], texts, strict=True):
             turn["text"] = text
 
     metadata(dailytalk, say)
@@ -598,9 +606,9 @@ def test_other_scripts_and_marks_are_kept(dailytalk: Path, tmp_path: Path) -> No
     assert len(rows) == 4
     for clip_id, row in rows.items():
         at = 4 * int(clip_id.split("/")[1]) + int(clip_id.split("/")[2])
-        heard, agent = (unicodedata.normalize("NFC", text) for text in said[at : at + 2])
-        assert row["transcript"] == heard
-        assert f"<|correspond|>{heard.lower()}\n### Agent\n{agent.lower()}<|correspond|>" in row["text"]
+        transcript, agent = (unicodedata.normalize("NFC", text) for text in texts[at : at + 2])
+        assert row["transcript"] == transcript
+        assert f"<|correspond|>{transcript.lower()}\n### Agent\n{agent.lower()}<|correspond|>" in row["text"]
     assert validate(str(tmp_path / "rows")).ok
 
 
@@ -620,24 +628,26 @@ JSON = st.recursive(
 
 @given(JSON)
 @MANY
-def test_whatever_metadata_says_dialogues_stay_in_order_and_every_turn_is_sound_or_faulty(told: Any) -> None:
+def test_whatever_metadata_says_dialogues_stay_in_order_and_every_turn_is_sound_or_faulty(value: Any) -> None:
     class Spoiled(Corpus):
         def read(self, path: str) -> bytes:
-            return json.dumps(told).encode() if path == "metadata.json" else super().read(path)
+            return json.dumps(value).encode() if path == "metadata.json" else super().read(path)
 
     corpus = Spoiled(root=str(SAMPLE))
+    reader = DailyTalkReader(corpus, DailyTalkConfig(name="transcription"), TASKS["transcription"])
     try:
-        _, listed = dailytalk_usdm.list_units(corpus, corpus.list())
+        units = reader.units(corpus.list()).units
     except UsageError:
-        assert not isinstance(told, dict)
+        assert not isinstance(value, dict)
         return
-    seen = [one for one in dailytalk_usdm.read_dialogues(corpus, listed) if isinstance(one, Dialogue)]
-    assert {"dailytalk/0", "dailytalk/1"} <= {one.conversation_id for one in seen}
-    for one in seen:
-        numbers = [turn.number for turn in one.turns]
+    read = [dialogue for unit in units for dialogue in reader.dialogues(unit)]
+    sound = [dialogue for dialogue in read if isinstance(dialogue, Dialogue)]
+    assert {"dailytalk/0", "dailytalk/1"} <= {dialogue.conversation_id for dialogue in sound}
+    for dialogue in sound:
+        numbers = [turn.number for turn in dialogue.turns]
         assert numbers == sorted(numbers)
-        for turn in one.turns:
+        for turn in dialogue.turns:
             assert turn.fault or (turn.speaker in "01" and turn.role and turn.audio and turn.text is not None)
             assert turn.text == turn.text.encode(errors="ignore").decode()
-    heard = {turn.audio.path for one in seen for turn in one.turns if turn.audio}
-    assert all(np.char.endswith(sorted(heard), ".wav")) if heard else True
+    paths = {turn.audio.path for dialogue in sound for turn in dialogue.turns if turn.audio}
+    assert all(np.char.endswith(sorted(paths), ".wav")) if paths else True

@@ -21,6 +21,8 @@ from speechrows.corpora.reader import Unit
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.rows.curriculum import DIALOGUE_CONFIGS
+from speechrows.rows.tasks import CORRESPOND
+from speechrows.rows.tasks import NUM_UNITS
 from speechrows.types import AudioRef
 from speechrows.types import Codes
 from speechrows.types import Dialogue
@@ -34,7 +36,9 @@ from speechrows.types import Turn
 from speechrows.types import UnreadableFile
 
 __all__ = [
+    "CORRESPOND",
     "DIALOGUE_CONFIGS",
+    "NUM_UNITS",
     "About",
     "AudioRef",
     "BadClipError",
