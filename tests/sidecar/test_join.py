@@ -232,16 +232,15 @@ def test_what_a_task_needs_is_told_with_the_command_that_makes_it(tmp_path: Path
 
 SIFTED = '''
 """The sample corpus with the configs that need answers."""
-from deepdialogue_ttt import ABOUT, DeepDialogueConfig, list_units, read_dialogues
-from speechrows.builder.builder import SpeechBuilder
+from deepdialogue_ttt import ABOUT, DeepDialogueConfig, DeepDialogueReader
+from speechrows.builder import SpeechBuilder
 
 class Sifted(SpeechBuilder):
     ABOUT = ABOUT
+    READER = DeepDialogueReader
     BUILDER_CONFIG_CLASS = DeepDialogueConfig
     BUILDER_CONFIGS = [DeepDialogueConfig(name=n) for n in ("ttt", "sift_s", "s2s_mimi")]
     DEFAULT_CONFIG_NAME = "ttt"
-    list_units = staticmethod(list_units)
-    read_dialogues = staticmethod(read_dialogues)
 '''
 
 
