@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -100,13 +101,25 @@ def write_index(folder: Path, num_rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from speechrows.folder.manifest import ShardEntry
+    from speechrows.folder.manifest import TaskFacts
+    from speechrows.rows.ledger import LedgerSummary
+    from speechrows.text.template import TemplateOptions
+
     rows = lengths(num_rows)
     counts = np.bincount(rows.conversations).astype(np.int32)
     firsts = np.repeat(np.cumsum(counts) - counts, counts)
     shards = firsts // 3000  # about 1 GB of 24 kHz WAV
     paths = [f"data/ttt/train/band_1/{i:05d}.parquet" for i in range(shards[-1] + 1)]
-    lines = [{"size": 1, "footer_sha256": "", "rows": count} for count in np.bincount(shards).tolist()]
-    facts = {"shards": dict(zip(paths, lines, strict=True))}
+    facts = TaskFacts(
+        shards=tuple(
+            ShardEntry(path=path, rows=count, size=1, footer_sha256="")
+            for path, count in zip(paths, np.bincount(shards).tolist(), strict=True)
+        ),
+        ledger=LedgerSummary(),
+        audio_tokens_per_second=Fraction(25, 2),
+        template_options=TemplateOptions(),
+    )
     index = folder / "index/ttt/train.parquet"
     index.parent.mkdir(parents=True)
     writer = None
@@ -130,7 +143,7 @@ def write_index(folder: Path, num_rows: int) -> None:
             "audio_length": rows.ticks[part].astype(np.int64) * 480 + 44,
             "shard": pa.DictionaryArray.from_arrays(shards[part].astype(np.int32), paths),
         }
-        table = pa.table(columns).replace_schema_metadata({"speechrows": json.dumps(facts)})
+        table = pa.table(columns).replace_schema_metadata(facts.to_metadata())
         writer = writer or pq.ParquetWriter(index, table.schema, compression="zstd")
         writer.write_table(table, row_group_size=1 << 17)  # as a build does
     assert writer is not None

@@ -181,7 +181,6 @@ def _build(options: argparse.Namespace) -> int:
 def _build_each(jobs: "Sequence[BuildJob]", options: argparse.Namespace, source: str) -> None:
     """Build each of a config's tasks; where one falls short, the others are built all the same."""
     from speechrows.builds.run import build
-    from speechrows.rows.ledger import describe
 
     short: list[ShortfallError] = []
     for job in jobs:
@@ -197,7 +196,7 @@ def _build_each(jobs: "Sequence[BuildJob]", options: argparse.Namespace, source:
         except ShortfallError as error:
             short.append(error)
             continue
-        print(f"{options.out}: {job.builder}, {job.task.name} rows\n{describe(summary)}")
+        print(f"{options.out}: {job.builder}, {job.task.name} rows\n{summary.describe()}")
     if short:
         raise ShortfallError("\n".join(map(str, short)))
 

@@ -192,11 +192,13 @@ class Segment:
 class Task:
     """What a row teaches. Everything rows.py needs to know of a task stands here.
 
-    `pairing`: a row is a `turn`; an `exchange`, a user's turn and its answer; or `both`, any two
-    turns that follow one another. `codec_targets` says whose codes become the column of that name.
+    `asks` says in words what a model is asked to do. `pairing`: a row is a `turn`; an `exchange`, a user's
+    turn and its answer; or `both`, any two turns that follow one another. `codec_targets` says whose codes
+    become the column of that name.
     """
 
     name: str
+    asks: str
     pairing: Literal["turn", "exchange", "both"]
     segments: tuple[Segment, ...]
     whole: bool = False  # promises whole conversations: turns 0..num_turns-1 all present

@@ -23,6 +23,7 @@ from toys.samples import XTTS
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.validation.validate import validate
 
 PUBLISHED = "dialogues_phi4-mini/education_1_4"  # 4 turns of the 17
@@ -63,17 +64,15 @@ class Outcome(NamedTuple):
     rows: set[str]
     skipped: list[tuple[str | None, str]]
     lines: list[dict[str, Any]]
-    summary: dict[str, Any]
+    summary: LedgerSummary
 
 
 def build(corpus: Path, out: Path, config: str) -> Outcome:
     summary = build_rows(corpus, out, config)
     rows, lines = read_rows(out, config), read_skipped(out)
-    assert summary["rows"] == len(rows)
-    assert summary["items"] == len(rows) + sum(summary["skipped"].values()) + sum(
-        summary["left_out"].values()
-    )
-    assert sum(line["clip_id"] is not None for line in lines) == sum(summary["skipped"].values())
+    assert summary.rows == len(rows)
+    assert summary.items == len(rows) + sum(summary.skipped.values()) + sum(summary.left_out.values())
+    assert sum(line["clip_id"] is not None for line in lines) == sum(summary.skipped.values())
     for line in lines:
         assert line["file"]
         assert str(corpus) not in json.dumps(line)
@@ -386,7 +385,7 @@ def test_an_unreadable_json_is_one_file_without_items(
     assert outcome.lines[0]["file"] == f"data/{PUBLISHED}.json"
     assert detail in outcome.lines[0]["detail"]
     assert outcome.lines[0]["detail"].endswith("; expected the JSON of a dialogue")
-    assert (outcome.summary["items"], outcome.summary["files"], outcome.summary["unreadable_files"]) == (
+    assert (outcome.summary.items, outcome.summary.files, outcome.summary.unreadable_files) == (
         13,
         4,
         1,
@@ -559,7 +558,7 @@ def test_too_many_faults_fail_with_the_table_and_a_rerun_that_allows_them_reuses
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "data").rglob("*.parquet")}
     assert shards
     summary = build_rows(xtts, tmp_path / "out", max_skipped=0.24)
-    assert summary["rows"] == 13
+    assert summary.rows == 13
     assert {path: path.stat().st_mtime_ns for path in shards} == shards
     build_rows(xtts, tmp_path / "anew", max_skipped=1.0)
     assert published_files(tmp_path / "out") == published_files(tmp_path / "anew")

@@ -29,6 +29,7 @@ from speechrows.corpora.clip_buffer import ClipBuffer
 from speechrows.corpora.folder import Corpus
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.rows import load_clips
 from speechrows.rows.tasks import TASKS
 from speechrows.sidecar.columns import RECIPE
@@ -49,7 +50,7 @@ def dailytalk(tmp_path: Path) -> Path:
     return Path(shutil.copytree(SAMPLE, tmp_path / "dailytalk"))
 
 
-def build(data_dir: Path, out: Path, config: str = "transcription", **options: Any) -> dict[str, Any]:
+def build(data_dir: Path, out: Path, config: str = "transcription", **options: Any) -> LedgerSummary:
     return build_rows(data_dir, out, config, builder="dailytalk_usdm", **options)
 
 
@@ -108,7 +109,7 @@ def units(folder: Path, clip_ids: set[str] = CLIPS) -> str:
 
 def test_the_sample_gives_its_turns_in_order_each_in_the_split_of_its_list(tmp_path: Path) -> None:
     summary = build(SAMPLE, tmp_path, "ttt")
-    assert (summary["items"], summary["rows"], summary["skipped"], summary["left_out"]) == (6, 6, {}, {})
+    assert (summary.items, summary.rows, summary.skipped, summary.left_out) == (6, 6, {}, {})
     record = json.loads((SAMPLE / "metadata.json").read_text())
     rows = read_rows(tmp_path)
     assert {row["clip_id"] for row in rows} == CLIPS
@@ -141,7 +142,7 @@ def test_other_tasks_are_built_and_valid(tmp_path: Path, config: str) -> None:
 
 def test_usdm_pairs_every_two_turns_that_follow_one_another(tmp_path: Path) -> None:
     summary = build(SAMPLE, tmp_path / "rows", "usdm", generated=(units(tmp_path / "units"),))
-    assert summary["left_out"] == {"no_answer": 2}
+    assert summary.left_out == {"no_answer": 2}
     rows = {row["clip_id"]: row for row in read_rows(tmp_path / "rows", "usdm")}
     assert sorted(rows) == ["dailytalk/0/0", "dailytalk/0/1", "dailytalk/0/2", "dailytalk/1/0"]
     row = rows["dailytalk/0/1"]  # of speaker 1, heard as a user here
@@ -181,7 +182,7 @@ def test_usdm_without_units_stops_with_the_command_that_makes_them(tmp_path: Pat
 def test_clips_without_units_are_left_out(tmp_path: Path) -> None:
     columns = units(tmp_path / "units", CLIPS - {TURN})
     summary = build(SAMPLE, tmp_path / "rows", "usdm", generated=(columns,))
-    assert (summary["rows"], summary["left_out"]) == (2, {"no_answer": 2, "no_codes": 2})
+    assert (summary.rows, summary.left_out) == (2, {"no_answer": 2, "no_codes": 2})
 
 
 def test_a_dialogue_in_which_a_speaker_talks_twice_is_left_out_of_usdm_alone(
@@ -195,7 +196,7 @@ def test_a_dialogue_in_which_a_speaker_talks_twice_is_left_out_of_usdm_alone(
     (dailytalk / "train.txt").unlink()
     columns = units(tmp_path / "units")
     summary = build(dailytalk, tmp_path / "rows", "usdm", generated=(columns,))
-    assert (summary["rows"], summary["left_out"]) == (1, {"no_answer": 2, "same_speaker_twice": 3})
+    assert (summary.rows, summary.left_out) == (1, {"no_answer": 2, "same_speaker_twice": 3})
     assert len(built(dailytalk, tmp_path / "plain", "ttt")) == 6
 
 

@@ -42,7 +42,7 @@ def facts(rows: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
 
 def test_the_published_sample_gives_its_17_turns_in_order(tmp_path: Path) -> None:
     summary = build_rows(XTTS, tmp_path)
-    assert (summary["items"], summary["rows"], summary["skipped"], summary["left_out"]) == (17, 17, {}, {})
+    assert (summary.items, summary.rows, summary.skipped, summary.left_out) == (17, 17, {}, {})
     rows = {row["clip_id"]: row for row in read_rows(tmp_path)}
     expected = {
         f"deepdialogue-xtts/{path.relative_to(XTTS / 'data').with_suffix('')}/{i}": (turn, path)

@@ -45,10 +45,8 @@ def test_a_config_is_built_from_real_speech_validates_and_loads(builder, config,
         with pytest.raises(UsageError, match=f"generate (sift|mimi|units) .*{builder}"):
             build_rows(SAMPLE_OF[builder], tmp_path / "rows", config, builder=builder)
     summary = build_rows(SAMPLE_OF[builder], tmp_path / "rows", config, builder=builder, generated=generated)
-    assert summary["rows"]
-    assert summary["items"] == (
-        summary["rows"] + sum(summary["skipped"].values()) + sum(summary["left_out"].values())
-    )
+    assert summary.rows
+    assert summary.items == (summary.rows + sum(summary.skipped.values()) + sum(summary.left_out.values()))
     report = validate(str(tmp_path / "rows"), allow=("silence", "clipping"))
     assert report.ok, str(report)
     loaded = load_dataset(str(tmp_path / "rows"), config, cache_dir=str(tmp_path / "cache"), streaming=True)

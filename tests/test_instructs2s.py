@@ -133,8 +133,8 @@ def both(tmp_path: Path, config: str, told: Any = TOLD, clips: Any = None) -> li
         out = tmp_path / f"{packed}-{config}"
         summary = build_rows(corpus, out, config, builder=NAME)
         rows, lines = read_rows(out, config), read_skipped(out)
-        assert summary["items"] == len(rows) + len([x for x in lines if x["clip_id"]]) + sum(
-            summary["left_out"].values()
+        assert summary.items == len(rows) + len([x for x in lines if x["clip_id"]]) + sum(
+            summary.left_out.values()
         )
         outcomes.append((rows, {(line["clip_id"], line["reason"]): line["detail"] for line in lines}))
     return outcomes
@@ -142,7 +142,7 @@ def both(tmp_path: Path, config: str, told: Any = TOLD, clips: Any = None) -> li
 
 def test_the_sample_gives_its_6_turns_with_the_bytes_of_the_archive(tmp_path: Path) -> None:
     summary = build_rows(SAMPLE, tmp_path, builder=NAME)
-    assert (summary["items"], summary["rows"], summary["skipped"]) == (6, 6, {})
+    assert (summary.items, summary.rows, summary.skipped) == (6, 6, {})
     rows = read_rows(tmp_path)
     told = [(one["id"], i, turn) for one in TOLD for i, turn in enumerate(one["conversation"])]
     for row, (name, i, turn) in zip(rows, told, strict=True):
@@ -513,9 +513,9 @@ def test_half_an_archive_gives_what_came_before_and_tells_what_is_missing(tmp_pa
     out = tmp_path / "out"
     summary = build_rows(corpus, out, builder=NAME, shard_bytes=total(corpus) // 5 + 1)
     turns = sum(len(one["conversation"]) for one in MANY)
-    assert 80 < summary["rows"] < turns - 80
-    assert summary["items"] == turns
-    assert set(summary["skipped"]) == {"missing", "dialogue_incomplete"}
+    assert 80 < summary.rows < turns - 80
+    assert summary.items == turns
+    assert set(summary.skipped) == {"missing", "dialogue_incomplete"}
     whole = [line for line in read_skipped(out) if line["clip_id"] is None]
     assert len(whole) == 1
     assert "expected a whole tar archive" in whole[0]["detail"]

@@ -156,7 +156,7 @@ def published(folder: Path) -> dict[str, tuple[Line, bytes]]:
 
 def test_the_sample_gives_its_13_turns_in_order_in_its_own_splits(tmp_path: Path) -> None:
     summary = build_rows(SAMPLE, tmp_path, builder=BUILDER)
-    assert (summary["items"], summary["rows"], summary["skipped"], summary["left_out"]) == (13, 13, {}, {})
+    assert (summary.items, summary.rows, summary.skipped, summary.left_out) == (13, 13, {}, {})
     rows, expected = read_rows(tmp_path), published(SAMPLE)
     assert {row["clip_id"] for row in rows} == set(expected)
     for row in rows:
@@ -415,9 +415,9 @@ def test_half_an_archive_costs_the_clips_behind_the_cut_and_they_say_why(tmp_pat
         in fault.detail
     )
     summary = build_rows(folder, tmp_path / "out", "transcription", builder=BUILDER)
-    assert (summary["items"], summary["rows"], summary["skipped"]) == (12, 9, {"missing": 3})
+    assert (summary.items, summary.rows, summary.skipped) == (12, 9, {"missing": 3})
     summary = build_rows(folder, tmp_path / "out", "ttt", builder=BUILDER)
-    assert (summary["rows"], summary["skipped"]) == (8, {"missing": 1, "dialogue_incomplete": 3})
+    assert (summary.rows, summary.skipped) == (8, {"missing": 1, "dialogue_incomplete": 3})
 
 
 def test_a_missing_member_costs_its_turn_and_names_the_archive(tmp_path: Path) -> None:
@@ -558,7 +558,7 @@ def test_a_line_that_tells_of_no_turn_is_an_item_of_its_own(tmp_path: Path, bad:
     assert fault.detail.startswith("line 3: ")
     for config in ("ttt", "transcription", "response"):
         summary = build_rows(folder, tmp_path / "out", config, builder=BUILDER)
-        assert (summary["rows"], summary["skipped"]) == (2 if config == "response" else 4, {"unreadable": 1})
+        assert (summary.rows, summary.skipped) == (2 if config == "response" else 4, {"unreadable": 1})
 
 
 def test_bytes_that_are_no_utf8_cost_their_own_turn(tmp_path: Path) -> None:
@@ -587,7 +587,7 @@ def test_a_number_that_is_told_twice_costs_one_turn(tmp_path: Path) -> None:
     again = line("t_a", 1, audpath="t_a/t_a_9_g.wav")
     folder = write(tmp_path / "corpus", (clips(*A, again), [*A, again]))
     summary = build_rows(folder, tmp_path / "out", "transcription", builder=BUILDER)
-    assert (summary["items"], summary["rows"], summary["skipped"]) == (5, 4, {"bad_number": 1})
+    assert (summary.items, summary.rows, summary.skipped) == (5, 4, {"bad_number": 1})
 
 
 def test_a_clip_that_two_lines_name_is_the_firsts(tmp_path: Path) -> None:
@@ -636,7 +636,7 @@ def spanning(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(spanning: Path) -> Mapping[str, bytes]:
     out = spanning.with_name("undisturbed")
     summary = build_rows(spanning, out, builder=BUILDER, shard_bytes=1)
-    assert (summary["rows"], summary["items"]) == (NUM_ARCHIVES * 32, NUM_ARCHIVES * 32)
+    assert (summary.rows, summary.items) == (NUM_ARCHIVES * 32, NUM_ARCHIVES * 32)
     return published_files(out)
 
 

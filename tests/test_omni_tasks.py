@@ -34,6 +34,7 @@ from speechrows.corpora.traits import normalise
 from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.rows import split_of
 from speechrows.sidecar.columns import RECIPE
 from speechrows.sidecar.columns import schema_of
@@ -99,10 +100,10 @@ def everything(corpus: Corpus, task: str | None = None, **how: Any) -> list[Dial
     return list(read_dialogues(corpus, units, task=task))
 
 
-def build(hub: Path | str, out: Path, config: str, **options: Any) -> dict[str, Any]:
+def build(hub: Path | str, out: Path, config: str, **options: Any) -> LedgerSummary:
     summary = build_rows(hub, out, config, builder="omni_tasks", **options)
-    told = [summary["rows"], *summary["skipped"].values(), *summary["left_out"].values()]
-    assert summary["items"] == sum(told)
+    told = [summary.rows, *summary.skipped.values(), *summary.left_out.values()]
+    assert summary.items == sum(told)
     return summary
 
 
@@ -178,7 +179,7 @@ def test_the_publishers_dev_split_is_validation(tmp_path):
 
 def test_an_answer_is_the_first_one_and_impossible_questions_are_left_out(tmp_path):
     summary = build(HUB, tmp_path, "answer_extraction")
-    assert summary["left_out"] == {"impossible_question": 1}
+    assert summary.left_out == {"impossible_question": 1}
     rows = read_rows(tmp_path, "answer_extraction")
     assert [row["messages"][1]["content"] for row in rows] == ["william shakespeare"] * 2
     assert [row["transcript"] for row in rows] == ["Who wrote the play Hamlet?"] * 2
@@ -217,7 +218,7 @@ def test_of_sift_audio_2_a_config_holds_its_own_mode(config, tmp_path):
     ]
     rows = read_rows(tmp_path, config)
     assert [row["messages"][1]["content"] for row in rows] == expected
-    assert summary["left_out"] == {"other_mode": 8}
+    assert summary.left_out == {"other_mode": 8}
     prompt = "<audio> Describe all information you can hear:" if config == "sit_ssp" else "<audio>"
     assert {row["messages"][0]["content"] for row in rows} == {prompt}
     assert [row["emotion"] for row in rows] == ["happy", "angry", "sad", "angry"]
@@ -543,7 +544,7 @@ def test_a_number_without_names_is_null_and_counted(tmp_path):
         tmp_path / "made", [f"MELD/train/train-00000-of-00001:{row}/0" for row in (0, 1)], "sift_s"
     )
     summary = build(HUB / "garam-icecream/MELD", tmp_path / "out", "sift_s", generated=(made,))
-    assert summary["unknown_traits"] == {"emotion: 0": 1, "emotion: 3": 1}
+    assert summary.unknown_traits == {"emotion: 0": 1, "emotion: 3": 1}
     assert [row["emotion"] for row in read_rows(tmp_path / "out", "sift_s")] == [None, None]
 
 
@@ -659,8 +660,8 @@ def test_a_faulty_row_is_skipped_with_its_reason_and_the_others_are_kept(fault, 
     hub = only(tmp_path, file)
     change(hub / file, **columns)
     summary = build(hub, tmp_path / "out", config)
-    assert summary["skipped"] == {reason: 1}
-    assert summary["rows"] == 1
+    assert summary.skipped == {reason: 1}
+    assert summary.rows == 1
     (line,) = read_skipped(tmp_path / "out")
     assert line["file"].startswith(file)
     assert words in line["detail"]
@@ -675,7 +676,7 @@ def test_what_is_no_utf_8_costs_no_row_where_it_is_not_said(tmp_path):
     wav = pa.StructArray.from_arrays([clips, bad], ["bytes", "path"])
     change(hub / LOQUACIOUS, ID=bad, spk_id=bad, sex=bad, wav=wav)
     summary = build(hub, tmp_path / "out", "transcription")
-    assert summary["unknown_traits"] == {"gender: caf\\xe9": 1, "gender: tea": 1}
+    assert summary.unknown_traits == {"gender: caf\\xe9": 1, "gender: tea": 1}
     row = read_rows(tmp_path / "out", "transcription")[0]
     assert (row["conversation_id"], row["speaker"]) == (r"LoquaciousSet/train/caf\xe9", r"caf\xe9")
     assert row["audio"]["path"] == "xe9.flac"  # below a folder, as the backslash reads
@@ -687,7 +688,7 @@ def test_an_answer_that_is_no_utf_8_is_skipped(tmp_path):
     answers = pa.ListArray.from_arrays([0, 1, 2], pa.StructArray.from_arrays([bad], ["text"]))
     change(hub / HEYSQUAD, answers=answers, is_impossible=[False, False])
     summary = build(hub, tmp_path / "out", "answer_extraction")
-    assert (summary["rows"], summary["skipped"]) == (1, {"bad_text": 1})
+    assert (summary.rows, summary.skipped) == (1, {"bad_text": 1})
 
 
 def test_an_id_in_two_files_of_a_split_makes_one_row_however_files_are_shared_out(tmp_path):
@@ -700,7 +701,7 @@ def test_an_id_in_two_files_of_a_split_makes_one_row_however_files_are_shared_ou
     for shard_bytes in (1, 1 << 30):
         out = tmp_path / f"out-{shard_bytes}"
         summary = build(hub, out, "transcription", shard_bytes=shard_bytes)
-        assert (summary["rows"], summary["skipped"]) == (3, {"bad_number": 2})
+        assert (summary.rows, summary.skipped) == (3, {"bad_number": 2})
         assert [line["clip_id"] for line in read_skipped(out)] == [
             f"LoquaciousSet/train/train-00001-of-00002:{row}/0" for row in (0, 1)
         ]
@@ -761,8 +762,8 @@ def test_texts_that_are_numbers_are_skipped(column, tmp_path):
     hub = only(tmp_path, ACTED, SIFTED)
     change(hub / ACTED, **{column: pa.array(range(6))})
     summary = build(hub, tmp_path / "out", "sift_s")
-    assert (summary["rows"], summary["skipped"]) == (2, {"bad_text": 2})
-    assert summary["left_out"] == {"other_mode": 8}
+    assert (summary.rows, summary.skipped) == (2, {"bad_text": 2})
+    assert summary.left_out == {"other_mode": 8}
 
 
 def test_a_null_answer_is_left_out_and_an_unknown_mode_is_another(tmp_path):
@@ -770,8 +771,8 @@ def test_a_null_answer_is_left_out_and_an_unknown_mode_is_another(tmp_path):
     modes = ["sift_s", "sift_s", None, "describe", "SIFT_S", "sift_s"]
     change(hub / ACTED, mode=modes, sift_response=[None, "", "c", "d", "e", "Well."])
     summary = build(hub, tmp_path / "out", "sift_s")
-    assert summary["left_out"] == {"no_answer": 1, "other_mode": 3}
-    assert summary["skipped"] == {"empty_text": 1}
+    assert summary.left_out == {"no_answer": 1, "other_mode": 3}
+    assert summary.skipped == {"empty_text": 1}
     assert [row["messages"][1]["content"] for row in read_rows(tmp_path / "out", "sift_s")] == ["Well."]
 
 
@@ -857,7 +858,7 @@ def test_a_file_that_is_no_parquet_is_named_and_the_next_is_read(spoil, tmp_path
     hub = only(tmp_path, LOQUACIOUS, LOQUACIOUS.replace("train", "dev"))
     spoil(hub / LOQUACIOUS)
     summary = build(hub, tmp_path / "out", "transcription")
-    assert (summary["rows"], summary["skipped"]) == (1, {})
+    assert (summary.rows, summary.skipped) == (1, {})
     (line,) = read_skipped(tmp_path / "out")
     assert (line["clip_id"], line["file"]) == (None, LOQUACIOUS)
     assert str(tmp_path) not in json.dumps(line)

@@ -164,7 +164,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
                 if place.band is None or place.band in bands:
                     yield f"{task}-{shard.number}-{i}", table
             if ledger.skipped or ledger.unreadable:
-                logger.warning(f"{self.name}: shard {shard.number}: {ledger.summary()}")
+                logger.warning(f"{self.name}: shard {shard.number}: {ledger.summary().to_json()}")
 
     def jobs(self) -> list[BuildJob]:
         """What `speechrows build` builds: all of each task that this config is a view of."""
@@ -183,6 +183,8 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             task=part.task,
             recipe={**recipe, "shard_bytes": config.shard_bytes},
             tokenizer=inputs.tokenizer,
+            tokenizer_digest=inputs.tokenizer_digest,
+            template_options=config.template_options,
             found=part.found,
             shards=part.shards,
             pipeline=_pipeline(type(self), config, inputs.corpus, part.task.name, part.reader),
@@ -220,7 +222,7 @@ def _pipeline(
             builder=builder.__module__.rpartition(".")[2],
             corpus=corpus.label,
             task=task,
-            template=compile_template(config.inputs.tokenizer, task, vars(config)),
+            template=compile_template(config.inputs.tokenizer, task, config.template_options),
             tokens_per_second=parse_rate(config.audio_tokens_per_second),
             validation_fraction=config.validation_fraction,
         ),

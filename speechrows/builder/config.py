@@ -21,6 +21,7 @@ from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import listing_digest
 from speechrows.errors import UsageError
 from speechrows.text.chat import DEFAULT_DATE
+from speechrows.text.template import TemplateOptions
 
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
 
@@ -83,6 +84,11 @@ class SpeechConfig(datasets.BuilderConfig):
             self.date = datetime.date.fromisoformat(self.date).isoformat()
         except ValueError:
             raise UsageError(f"date: found {self.date!r}, expected a day such as 2024-07-26") from None
+
+    @property
+    def template_options(self) -> TemplateOptions:
+        """The choices that templates are compiled with."""
+        return TemplateOptions.from_json(vars(self))
 
     def recipe(self, listing: list[Entry], joined: str | None) -> dict[str, Any]:
         """Everything that decides the rows, by name, without paths of this machine.

@@ -1,7 +1,6 @@
 """Who drives a build: this process, or several that share nothing but the folder."""
 
 import functools
-import json
 import multiprocessing
 import os
 import secrets
@@ -21,6 +20,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from speechrows.builds import state
+from speechrows.builds.commit import Commit
 from speechrows.builds.pipeline import Pipeline
 from speechrows.builds.shard_writer import ShardFile
 from speechrows.builds.shard_writer import ShardWriter
@@ -28,6 +28,7 @@ from speechrows.builds.shard_writer import finished_index
 from speechrows.corpora.reader import Shard
 from speechrows.errors import SpeechRowsError
 from speechrows.folder.layout import shard_path
+from speechrows.folder.manifest import BuiltShard
 from speechrows.rows.ledger import Ledger
 from speechrows.storage.parquet_file import footer_digest
 
@@ -41,7 +42,7 @@ def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress)
     `progress` is called with how many of the shard's bytes are done since the last call.
     """
     task, tag = pipeline.spec.task.name, f"{os.getpid()}-{secrets.token_hex(4)}"
-    ledger, left = Ledger(), shard.num_bytes
+    ledger, remaining = Ledger(), shard.num_bytes
     writer = ShardWriter(state.temporary_folder(out), tag)
     with ThreadPoolExecutor(1) as pool:  # one table is written while the next is made
         writing: Future[None] | None = None
@@ -49,38 +50,38 @@ def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress)
             if writing is not None:
                 writing.result()
             writing = pool.submit(writer.write, place, table)
-            done = min(left, table.nbytes)  # rows weigh more than their clips, skipped ones nothing
-            left -= done
+            done = min(remaining, table.nbytes)  # rows weigh more than their clips, skipped ones nothing
+            remaining -= done
             progress(done)
         if writing is not None:
             writing.result()
     files = [
         _publish_file(file, out, task, shard.number, number) for number, file in enumerate(writer.close())
     ]
-    commit = {"files": files, "ledger": ledger.summary(), "lines": ledger.lines(task)}
-    state.write_text(state.commit_file(out, task, shard.number), json.dumps(commit), out)
-    progress(left)
+    commit = Commit(files=tuple(files), ledger=ledger.summary(), lines=tuple(ledger.lines(task)))
+    state.write_text(state.commit_file(out, task, shard.number), commit.to_json(), out)
+    progress(remaining)
 
 
-def _publish_file(file: ShardFile, out: Path, task: str, shard: int, number: int) -> dict[str, Any]:
-    """Rename a shard's file, and its part of the index, into place; what the commit says of it."""
+def _publish_file(file: ShardFile, out: Path, task: str, shard: int, number: int) -> BuiltShard:
+    """Rename a shard's file, and its part of the index, into place; return its entry for the commit."""
     path = shard_path(task, file.place.split, file.place.band, shard)
     index = state.index_part(out, task, shard, number)
     part = file.temporary.with_suffix(".index")
     pq.write_table(finished_index(file, path), part)
-    told = {
-        "path": path,
-        "split": file.place.split,
-        "band": file.place.band,
-        "rows": file.num_rows,
-        "num_bytes": file.num_bytes,
-        "size": file.temporary.stat().st_size,
-        "footer_sha256": _digest(file.temporary),
-        "index": index.name,
-    }
+    entry = BuiltShard(
+        path=path,
+        split=file.place.split,
+        band=file.place.band,
+        rows=file.num_rows,
+        num_bytes=file.num_bytes,
+        size=file.temporary.stat().st_size,
+        footer_sha256=_digest(file.temporary),
+        index=index.name,
+    )
     state.publish(part, index)
     state.publish(file.temporary, out / path)
-    return told
+    return entry
 
 
 def _digest(path: Path) -> str:

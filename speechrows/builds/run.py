@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.builds import engine
 from speechrows.builds import state
+from speechrows.builds.commit import Commit
 from speechrows.builds.pipeline import Pipeline
 from speechrows.card import card
 from speechrows.card.prose import About
@@ -24,9 +25,12 @@ from speechrows.folder.layout import CARD
 from speechrows.folder.layout import SKIPPED
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
-from speechrows.rows import ledger
+from speechrows.folder.manifest import BuiltShard
+from speechrows.folder.manifest import TaskFacts
+from speechrows.rows.ledger import MAX_SKIPPED
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.text import tokenizers
-from speechrows.text.template import template_options
+from speechrows.text.template import TemplateOptions
 from speechrows.types import Task
 
 _INDEX_GROUP_ROWS = 1 << 17
@@ -34,13 +38,20 @@ _INDEX_GROUP_ROWS = 1 << 17
 
 @dataclass(frozen=True, kw_only=True)
 class BuildJob:
-    """What to build. `recipe` is everything that decides the rows, by name, for people too."""
+    """What to build.
+
+    `recipe` is everything that decides the rows, by name. It stays the JSON that it is written as: it is
+    compared key by key and shown to people, most keys are flags of one builder alone, and a folder holds
+    recipes of other runs. `SpeechConfig.recipe` makes it; a build reads none of its values.
+    """
 
     builder: str
     about: About
     task: Task
-    recipe: dict[str, Any]
+    recipe: Mapping[str, Any]
     tokenizer: PreTrainedTokenizerFast
+    tokenizer_digest: str
+    template_options: TemplateOptions
     found: str  # in the corpus, in words
     shards: Sequence[Shard]
     pipeline: Pipeline
@@ -53,12 +64,12 @@ def build(
     out: Path,
     *,
     num_proc: int = 1,
-    max_skipped: float = ledger.MAX_SKIPPED,
+    max_skipped: float = MAX_SKIPPED,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> LedgerSummary:
     """Build a task's rows into a folder, or go on with a build that was stopped.
 
-    Returns the ledger's summary. The published files depend on the job alone: not on the day,
+    Returns the ledger's counts. The published files depend on the job alone: not on the day,
     the machine, `num_proc`, or how often the build was stopped.
 
     Raises:
@@ -69,24 +80,22 @@ def build(
     task = job.task.name
     out = out.absolute()  # pyarrow would take "a::b" for the address of a store
     with state.locked(out):
-        mine = state.Claim(
-            builder=job.builder, tokenizer=job.recipe["tokenizer"], task=task, recipe=job.recipe
-        )
-        state.claim(out, mine, overwrite=overwrite)
+        claim = state.Claim(builder=job.builder, tokenizer=job.tokenizer_digest, task=task, recipe=job.recipe)
+        state.claim(out, claim, overwrite=overwrite)
         if not (out / TOKENIZER).exists():
             tokenizers.save(job.tokenizer, state.temporary_folder(out) / TOKENIZER)
             state.replace_folder(state.temporary_folder(out) / TOKENIZER, out / TOKENIZER)
         missing = [s for s in job.shards if not state.finished(out, task, s.number)]
         with _progress_bar(job, missing) as bar:
             engine.run(missing, job.pipeline, job.make_pipeline, out, num_proc, bar.update)
-        commits = {name: state.commits(out, name) for name in _tasks(out)}
-        summary = _merge_ledgers(commits[task])
+        commits = {name: state.commits(out, name) for name in sorted(state.recipes(out))}
+        ledger = _merge_ledgers(commits[task])
         _write_skipped(out, commits)
-        ledger.check_faults(summary, max_skipped)
-        _merge_indexes(out, task, commits[task], summary, job.recipe)
+        ledger.check(max_skipped)
+        _merge_indexes(job, out, commits[task], ledger)
         _remove_strays(out, task, commits[task])
         _write_card(job, out, commits)
-    return summary
+    return ledger
 
 
 def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:
@@ -102,13 +111,15 @@ def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:
     )
 
 
-def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[Commit]]) -> None:
     """The card of every task in the folder that is finished; the last file to be written."""
-    recipes = json.loads(state.recipe_file(out).read_text("utf-8"))["tasks"]
+    recipes = state.recipes(out)
     tasks = {
-        name: card.Built(commits=c, ledger=_merge_ledgers(c), recipe=recipes[name])
-        for name, c in commits.items()
-        if _is_indexed(out, name, c)
+        name: card.BuiltTask(
+            files=_files(commits[name]), ledger=_merge_ledgers(commits[name]), recipe=recipes[name]
+        )
+        for name in commits
+        if _is_indexed(out, name, commits[name])
     }
     text, pictures = card.describe(out, job.builder, job.about, tasks, job.unions, job.tokenizer)
     for path, data in pictures.items():
@@ -118,56 +129,47 @@ def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[dict[st
     state.write_text(out / CARD, text, out)
 
 
-def _is_indexed(out: Path, task: str, commits: Sequence[dict[str, Any]]) -> bool:
-    splits = {file["split"] for commit in commits for file in commit["files"]}
+def _is_indexed(out: Path, task: str, commits: Sequence[Commit]) -> bool:
+    splits = {file.split for file in _files(commits)}
     return bool(splits) and all((out / index_path(task, split)).exists() for split in splits)
 
 
-def _tasks(out: Path) -> list[str]:
-    return sorted(json.loads(state.recipe_file(out).read_text("utf-8"))["tasks"])
+def _files(commits: Sequence[Commit]) -> list[BuiltShard]:
+    return [file for commit in commits for file in commit.files]
 
 
-def _merge_ledgers(commits: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    total = ledger.Ledger().summary()
-    for commit in commits:
-        for key, value in commit["ledger"].items():
-            if isinstance(value, dict):
-                for reason, count in value.items():
-                    total[key][reason] = total[key].get(reason, 0) + count
-            else:
-                total[key] += value
-    return {k: dict(sorted(v.items())) if isinstance(v, dict) else v for k, v in total.items()}
+def _merge_ledgers(commits: Sequence[Commit]) -> LedgerSummary:
+    return sum((commit.ledger for commit in commits), LedgerSummary())
 
 
-def _write_skipped(out: Path, commits: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+def _write_skipped(out: Path, commits: Mapping[str, Sequence[Commit]]) -> None:
     """skipped.jsonl: the faults of every task in the folder, in shard order."""
     lines = [
         json.dumps(line, ensure_ascii=True) + "\n"
         for task in commits.values()
         for commit in task
-        for line in commit["lines"]
+        for line in commit.lines
     ]
     state.write_text(out / SKIPPED, "".join(lines), out)
 
 
-def _merge_indexes(
-    out: Path, task: str, commits: Sequence[dict[str, Any]], summary: dict[str, Any], recipe: dict[str, Any]
-) -> None:
+def _merge_indexes(job: BuildJob, out: Path, commits: Sequence[Commit], ledger: LedgerSummary) -> None:
     """One index a split, in file order: band by band, shard by shard."""
-    files = sorted((file for commit in commits for file in commit["files"]), key=lambda f: f["path"])
-    for split in sorted({file["split"] for file in files}):
-        mine = [file for file in files if file["split"] == split]
-        facts = {
-            "shards": {f["path"]: {k: f[k] for k in ("size", "rows", "footer_sha256")} for f in mine},
-            "ledger": summary,
-            "audio_tokens_per_second": recipe["audio_tokens_per_second"],
-            "form": template_options(recipe),
-        }
+    task = job.task.name
+    files = sorted(_files(commits), key=lambda file: file.path)
+    for split in sorted({file.split for file in files}):
+        shards = tuple(file for file in files if file.split == split)
+        facts = TaskFacts(
+            shards=shards,
+            ledger=ledger,
+            audio_tokens_per_second=job.pipeline.spec.tokens_per_second,
+            template_options=job.template_options,
+        )
         temporary = state.temporary_folder(out) / f"{split}.parquet"
-        metadata = {"speechrows": json.dumps(facts, sort_keys=True)}
         writer: pq.ParquetWriter | None = None
-        for group in _joined(pq.read_table(state.task_folder(out, task) / file["index"]) for file in mine):
-            lines = group.replace_schema_metadata(metadata)
+        parts = (pq.read_table(state.task_folder(out, task) / shard.index) for shard in shards)
+        for group in _joined(parts):
+            lines = group.replace_schema_metadata(facts.to_metadata())
             writer = writer or pq.ParquetWriter(temporary, lines.schema, compression="zstd")
             writer.write_table(lines, row_group_size=len(lines))
         assert writer is not None
@@ -187,9 +189,9 @@ def _joined(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(pending).unify_dictionaries()
 
 
-def _remove_strays(out: Path, task: str, commits: Sequence[dict[str, Any]]) -> None:
+def _remove_strays(out: Path, task: str, commits: Sequence[Commit]) -> None:
     """Shards that no commit names: left by a build of another recipe that was overwritten."""
-    named = {out / file["path"] for commit in commits for file in commit["files"]}
+    named = {out / file.path for file in _files(commits)}
     for path in (out / "data" / task).rglob("*.parquet"):
         if path not in named:
             path.unlink()

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from speechrows.builds.pipeline import Destination
 from speechrows.errors import SpeechRowsError
+from speechrows.folder.index import INDEX_COLUMNS
 from speechrows.rows import schema
 
 MIN_GROUP_BYTES = 32 << 20  # of audio; the last group of a file may have less
@@ -155,12 +156,6 @@ def _heads(values: "pa.Array[Any]") -> list[bytes]:
         struct.pack("<I", stop - start) + bytes(data[start : min(stop, start + _HEAD)])
         for start, stop in pairwise(ends.tolist())
     ]
-
-
-INDEX_COLUMNS = (
-    "row_id", "conversation_id", "turn_number", "num_turns", "num_tokens",
-    "conversation_tokens", "sampling_rate", "num_samples",
-)  # fmt: skip
 
 
 def _index(table: pa.Table, group: int) -> pa.Table:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechrows.builds.commit import Commit
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
@@ -84,22 +85,19 @@ def write_text(place: Path, text: str, out: Path) -> None:
     publish(temporary, place)
 
 
-def commits(out: Path, task: str) -> list[dict[str, Any]]:
+def commits(out: Path, task: str) -> list[Commit]:
     """The commits of a task, in shard order."""
-    files = sorted(task_folder(out, task).glob("*.json"))
-    return [json.loads(file.read_text("utf-8")) for file in files]
+    return [Commit.read(path) for path in sorted(task_folder(out, task).glob("*.json"))]
 
 
 def finished(out: Path, task: str, shard: int) -> bool:
     """Whether a shard has its commit, and every file that the commit names."""
-    file = commit_file(out, task, shard)
-    if not file.exists():
-        return False
-    return all(
-        (out / one["path"]).is_file()
-        and (out / one["path"]).stat().st_size == one["size"]
-        and (file.parent / one["index"]).is_file()
-        for one in json.loads(file.read_text("utf-8"))["files"]
+    commit = commit_file(out, task, shard)
+    return commit.exists() and all(
+        (out / file.path).is_file()
+        and (out / file.path).stat().st_size == file.size
+        and (commit.parent / file.index).is_file()
+        for file in Commit.read(commit).files
     )
 
 
@@ -203,45 +201,65 @@ class Claim:
     recipe: Mapping[str, Any]
 
 
-def claim(out: Path, mine: Claim, *, overwrite: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Content:
+    """What a folder's recipe file says: `recipes` by task."""
+
+    builder: str
+    tokenizer: str
+    recipes: Mapping[str, Mapping[str, Any]]
+
+
+def _content(out: Path) -> _Content | None:
+    """What the folder holds; None before its first build."""
+    if not recipe_file(out).exists():
+        return None
+    content = json.loads(recipe_file(out).read_text("utf-8"))
+    return _Content(builder=content["builder"], tokenizer=content["tokenizer"], recipes=content["tasks"])
+
+
+def recipes(out: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The recipe of each task that the folder holds."""
+    content = _content(out)
+    return {} if content is None else content.recipes
+
+
+def claim(out: Path, new: Claim, *, overwrite: bool) -> None:
     """Write into the folder what is built here, or refuse a folder that holds something else.
 
     Raises:
         UsageError: the folder holds another builder, another tokenizer, the same task under
             another recipe (without `overwrite`).
     """
-    file = recipe_file(out)
-    held: dict[str, Any] = {"builder": mine.builder, "tokenizer": mine.tokenizer, "tasks": {}}
-    if file.exists():
-        held = json.loads(file.read_text("utf-8"))
-    _refuse_another(out, held, mine, overwrite=overwrite)
-    is_another = held["tokenizer"] != mine.tokenizer or held["tasks"].get(mine.task) != mine.recipe
-    if overwrite and is_another and mine.task in held["tasks"]:  # the same build goes on where it was
+    content = _content(out) or _Content(builder=new.builder, tokenizer=new.tokenizer, recipes={})
+    _refuse_another(out, content, new, overwrite=overwrite)
+    is_another = content.tokenizer != new.tokenizer or content.recipes.get(new.task) != new.recipe
+    if overwrite and is_another and new.task in content.recipes:  # the same build goes on where it was
         (out / CARD).unlink(missing_ok=True)
-        for folder in (f"{STATE}/{mine.task}", f"data/{mine.task}", f"index/{mine.task}"):
+        for folder in (f"{STATE}/{new.task}", f"data/{new.task}", f"index/{new.task}"):
             shutil.rmtree(out / folder, ignore_errors=True)
-    if held["tokenizer"] != mine.tokenizer:  # a build that is killed next must not go on with the old one
+    if content.tokenizer != new.tokenizer:  # a build that is killed next must not go on with the old one
         shutil.rmtree(out / TOKENIZER, ignore_errors=True)
-    held["tokenizer"] = mine.tokenizer
-    held["tasks"][mine.task] = mine.recipe
-    write_text(file, json.dumps(held, indent=1, sort_keys=True), out)
+    recipes = {**content.recipes, new.task: new.recipe}
+    text = {"builder": content.builder, "tokenizer": new.tokenizer, "tasks": recipes}
+    write_text(recipe_file(out), json.dumps(text, indent=1, sort_keys=True), out)
 
 
-def _refuse_another(out: Path, held: Mapping[str, Any], mine: Claim, *, overwrite: bool) -> None:
-    if held["builder"] != mine.builder:
-        raise UsageError(f"{out}: holds {held['builder']}, not {mine.builder}; give another folder")
-    others = [name for name in held["tasks"] if name != mine.task]
-    if held["tokenizer"] != mine.tokenizer and held["tasks"] and (others or not overwrite):
+def _refuse_another(out: Path, content: _Content, new: Claim, *, overwrite: bool) -> None:
+    if content.builder != new.builder:
+        raise UsageError(f"{out}: holds {content.builder}, not {new.builder}; give another folder")
+    others = [name for name in content.recipes if name != new.task]
+    if content.tokenizer != new.tokenizer and content.recipes and (others or not overwrite):
         raise UsageError(
-            f"{out}: its {', '.join(held['tasks'])} rows were made with tokenizer "
-            f"{held['tokenizer'][:12]}, this one is {mine.tokenizer[:12]}; a folder holds one. Give another "
+            f"{out}: its {', '.join(content.recipes)} rows were made with tokenizer "
+            f"{content.tokenizer[:12]}, this one is {new.tokenizer[:12]}; a folder holds one. Give another "
             "folder" + ("" if others else ", or --overwrite")
         )
-    before, now = held["tasks"].get(mine.task, mine.recipe), mine.recipe
+    before, now = content.recipes.get(new.task, new.recipe), new.recipe
     if before != now and not overwrite:
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         differences = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in changed)
         raise UsageError(
-            f"{out}: holds {mine.task} rows of another build ({differences}). Give another folder, "
+            f"{out}: holds {new.task} rows of another build ({differences}). Give another folder, "
             "or --overwrite"
         )

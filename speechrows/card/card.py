@@ -22,34 +22,30 @@ from speechrows.card import pictures
 from speechrows.card import prose
 from speechrows.card.example import example
 from speechrows.card.prose import About
-from speechrows.folder.layout import shard_folder
+from speechrows.folder.manifest import BuiltShard
 from speechrows.rows import schema
 from speechrows.rows.curriculum import bands_of
 from speechrows.rows.curriculum import configs_of
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
 
-__all__ = ["PICTURES", "About", "Built", "describe"]
+__all__ = ["PICTURES", "About", "BuiltTask", "describe"]
 
 PICTURES = "assets"  # the folder of a task's pictures is below it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
-    """A task that a folder holds: its shards' commits, its ledger's summary, what decided its rows."""
+class BuiltTask:
+    """A task that a folder holds: its shards in order, its ledger, and the recipe that decided its rows."""
 
-    commits: Sequence[Mapping[str, Any]]
-    ledger: Mapping[str, Any]
+    files: Sequence[BuiltShard]
+    ledger: LedgerSummary
     recipe: Mapping[str, Any]
-
-    @property
-    def files(self) -> list[Mapping[str, Any]]:
-        """Of all shards, in order."""
-        return [file for commit in self.commits for file in commit["files"]]
 
     @property
     def first(self) -> str:
         """The path of the first shard, of train where there is one."""
-        return min(self.files, key=lambda file: (_train_first(file["split"]), file["path"]))["path"]
+        return min(self.files, key=lambda file: (_train_first(file.split), file.path)).path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +65,7 @@ def describe(
     out: Path,
     builder: str,
     about: About,
-    tasks: Mapping[str, Built],
+    tasks: Mapping[str, BuiltTask],
     unions: Mapping[str, Sequence[str]],
     tokenizer: PreTrainedTokenizerFast,
 ) -> tuple[str, dict[str, bytes]]:
@@ -83,7 +79,7 @@ def describe(
         config: splits
         for name, built in ordered.items()
         for config in configs_of(TASKS[name])
-        if (splits := _splits(name, config, built, measured[name]))
+        if (splits := _splits(config, built, measured[name]))
     }
     for union, names in unions.items():
         parts = [configs[name] for name in names if name in configs]
@@ -107,32 +103,29 @@ def describe(
     return f"---\n{_front_matter(builder, about, configs)}\n---\n\n{body}", drawn
 
 
-def _measure(out: Path, task: str, built: Built) -> dict[str, figures.Measured]:
-    names = sorted({file["split"] for file in built.files})
+def _measure(out: Path, task: str, built: BuiltTask) -> dict[str, figures.Measured]:
+    names = sorted({file.split for file in built.files})
     return {name: figures.measure(out, task, name) for name in names}
 
 
-def _draw(out: Path, built: Built, measured: Mapping[str, figures.Measured]) -> dict[str, bytes]:
-    emotions = figures.emotions(out, [file["path"] for file in built.files])
+def _draw(out: Path, built: BuiltTask, measured: Mapping[str, figures.Measured]) -> dict[str, bytes]:
+    emotions = figures.emotions(out, [file.path for file in built.files])
     return pictures.draw(figures.join(list(measured.values())), emotions)
 
 
-def _splits(task: str, config: str, built: Built, measured: Mapping[str, figures.Measured]) -> list[_Split]:
-    files = built.files
-    if TASKS[task].banded:
-        files = [file for file in files if file["band"] in bands_of(config)]
+def _splits(config: str, built: BuiltTask, measured: Mapping[str, figures.Measured]) -> list[_Split]:
+    files = [file for file in built.files if file.band is None or file.band in bands_of(config)]
     splits: list[_Split] = []
-    for name in sorted({file["split"] for file in files}, key=_train_first):
-        mine = [file for file in files if file["split"] == name]
-        bands = sorted({file["band"] for file in mine})
+    for name in sorted({file.split for file in files}, key=_train_first):
+        shown = [file for file in files if file.split == name]
         hours, conversations = measured[name].sums(config)
         splits.append(
             _Split(
                 name=name,
-                folders=tuple(shard_folder(task, name, band) for band in bands),
-                rows=sum(file["rows"] for file in mine),
-                num_bytes=sum(file["num_bytes"] for file in mine),
-                size=sum(file["size"] for file in mine),
+                folders=tuple(sorted({file.path.rpartition("/")[0] for file in shown})),
+                rows=sum(file.rows for file in shown),
+                num_bytes=sum(file.num_bytes for file in shown),
+                size=sum(file.size for file in shown),
                 hours=hours,
                 conversations=conversations,
             )
@@ -147,7 +140,7 @@ def _train_first(split: str) -> tuple[bool, str]:
 def _union(parts: Sequence[Sequence[_Split]]) -> list[_Split]:
     """The splits of several configs as one config's: each row once."""
     names = sorted({split.name for part in parts for split in part}, key=_train_first)
-    mine = {name: [split for part in parts for split in part if split.name == name] for name in names}
+    by_name = {name: [split for part in parts for split in part if split.name == name] for name in names}
     return [
         _Split(
             name=name,
@@ -158,7 +151,7 @@ def _union(parts: Sequence[Sequence[_Split]]) -> list[_Split]:
             hours=sum(split.hours for split in splits),
             conversations=sum(split.conversations for split in splits),
         )
-        for name, splits in mine.items()
+        for name, splits in by_name.items()
     ]
 
 

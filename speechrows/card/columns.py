@@ -1,16 +1,4 @@
-"""What each task asks and what each column of a row is, in words for the card."""
-
-ASKED = {
-    "ttt": "hear a turn, write what is said; whole conversations, padded to multiples of 64 tokens",
-    "transcription": "hear a turn, transcribe it in lower case",
-    "answer_extraction": "hear a question, write its answer in lower case",
-    "sift_s": "hear a clip, answer what was said; a language model wrote the answers, from the text alone",
-    "sift_ssp": "hear a clip, answer what was said and how; a language model wrote the answers",
-    "sit_ssp": "hear a clip, describe what can be heard; a language model wrote the descriptions",
-    "s2s_mimi": "hear a clip, say it again: its transcript, and its Mimi codes as `codec_targets`",
-    "response": "hear a turn, write the answer to it, with its speech where the corpus has it",
-    "usdm": "hear units of speech, write their text, the answer, and the answer's units, as USDM does",
-}
+"""What each column of a row is, in words for the card."""
 
 COLUMNS = {
     "row_id": "names the row: `builder/split/clip_id/task`",

@@ -76,10 +76,10 @@ def join(parts: Sequence[Measured]) -> Measured:
 
 def emotions(out: Path, shards: Iterable[str]) -> Counter[str]:
     """Rows by emotion, of shards of a built folder; those without one are not counted."""
-    found = Counter[str]()
+    rows = Counter[str]()
     for path in shards:
         with pq.ParquetFile(out / path) as shard:
             column: pa.ChunkedArray[Any] = shard.read(["emotion"], use_threads=False)["emotion"]
         counts: Any = column.drop_null().value_counts()
-        found.update({one["values"]: one["counts"] for one in counts.to_pylist()})
-    return found
+        rows.update({count["values"]: count["counts"] for count in counts.to_pylist()})
+    return rows

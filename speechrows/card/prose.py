@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from speechrows.card.columns import ASKED
 from speechrows.card.columns import COLUMNS
 from speechrows.rows.curriculum import STAGE_LIMITS
 from speechrows.rows.ledger import MAX_SKIPPED
-from speechrows.rows.ledger import describe
-from speechrows.rows.ledger import faulty_share
+from speechrows.rows.ledger import LedgerSummary
+from speechrows.rows.tasks import TASKS
 
 BEGIN, END = "<!-- speechrows:begin -->", "<!-- speechrows:end -->"
 _NO_FLAGS = (
@@ -62,7 +61,7 @@ class Line:
 class Story:
     """What is told of a task: what became of its items, what decided its rows, its pictures."""
 
-    ledger: Mapping[str, Any]
+    ledger: LedgerSummary
     recipe: Mapping[str, Any]
     pictures: Sequence[str]
 
@@ -107,14 +106,14 @@ def _head(builder: str, about: About, first: Line) -> str:
 
 def _configs(lines: Sequence[Line]) -> str:
     names = list(dict.fromkeys(line.config for line in lines))
-    text = ["## Configs", "", *(f"- `{name}`: {ASKED[name]}" for name in names if name in ASKED)]
+    text = ["## Configs", "", *(f"- `{name}`: {TASKS[name].asks}" for name in names if name in TASKS)]
     if "stage_1" in names:
         limits = ", ".join(f"{limit:,}" for limit in STAGE_LIMITS.values())
         text.append(
             f"- `stage_1`…`stage_4`: of `ttt`, the conversations of at most {limits} padded tokens; each "
             "holds the one before, and they share their files"
         )
-    unions = [name for name in names if name not in (*ASKED, *STAGE_LIMITS)]
+    unions = [name for name in names if name not in (*TASKS, *STAGE_LIMITS)]
     text += [f"- `{name}`: the rows of the others, each once" for name in unions]
     text += [
         "",
@@ -166,7 +165,7 @@ def _made(builder: str, stories: Mapping[str, Story]) -> str:
 
 
 def _command(builder: str, task: str, story: Story) -> str:
-    recipe, faulty = story.recipe, faulty_share(story.ledger)
+    recipe, faulty = story.recipe, story.ledger.faulty_share()
     words = ["speechrows", "build", builder, task, "--data-dir", str(recipe["corpus"])]
     words += ["--tokenizer", "tokenizer"]
     for name, value in sorted(recipe.items()):
@@ -186,7 +185,7 @@ def _command(builder: str, task: str, story: Story) -> str:
 
 
 def _ledgers(stories: Mapping[str, Story]) -> str:
-    tables = "\n".join(f"{task}\n{describe(dict(story.ledger))}" for task, story in stories.items())
+    tables = "\n".join(f"{task}\n{story.ledger.describe()}" for task, story in stories.items())
     return (
         f"## What became of the corpus' items\n\n{fenced(tables)}\n\n"
         "Those that were skipped are listed in `skipped.jsonl`, each with its reason."

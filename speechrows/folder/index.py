@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import field
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -25,15 +26,23 @@ import pyarrow.parquet as pq
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import index_path
-from speechrows.folder.manifest import IndexedShard
-from speechrows.folder.manifest import check_shard
-from speechrows.folder.manifest import listed_shards
+from speechrows.folder.manifest import ShardEntry
+from speechrows.folder.manifest import TaskFacts
+from speechrows.folder.rows_folder import FileVersion
 from speechrows.folder.rows_folder import RowsFolder
+from speechrows.folder.shards import check_shard
+from speechrows.folder.shards import listed_shards
 from speechrows.rows.tasks import TASKS
 from speechrows.types import Int32
 
 Int64 = npt.NDArray[np.int64]
 
+# An index's lines have these columns of their rows, and: padded_tokens (of input_ids), row_group and
+# shard (path), audio_offset and audio_length (of the clip's bytes in the shard).
+INDEX_COLUMNS = (
+    "row_id", "conversation_id", "turn_number", "num_turns", "num_tokens",
+    "conversation_tokens", "sampling_rate", "num_samples",
+)  # fmt: skip
 _BATCH_ROWS = 1 << 17
 _MAX_FOOTERS = 64  # of shards, parsed: some 100 kB each
 _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
@@ -49,20 +58,20 @@ _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Index:
     """The rows of a config and split, in file order. Each column is an array [R].
 
     `conversation` are numbers from 0, one more where a conversation begins; `shard` are places in
     `shards`. A clip is `audio_length` bytes at `audio_offset` of its shard. `facts` are, by task, what
-    the index says of the whole: `audio_tokens_per_second`, `form`, `ledger`, `shards`.
+    the index says of the whole.
     """
 
     folder: RowsFolder
     config: str
     split: str
-    shards: tuple[IndexedShard, ...]
-    facts: Mapping[str, Mapping[str, Any]]
+    shards: tuple[ShardEntry, ...]
+    facts: Mapping[str, TaskFacts]
     conversation: Int32
     shard: Int32
     turn_number: Int32
@@ -73,9 +82,18 @@ class Index:
     row_group: Int32
     audio_offset: Int64
     audio_length: Int32
+    _verified: dict[int, FileVersion] = field(default_factory=dict, init=False)  # by number of the shard
 
     def __len__(self) -> int:
         return len(self.conversation)
+
+    def __repr__(self) -> str:
+        conversations = int(self.conversation[-1]) + 1 if len(self) else 0
+        hours = float((self.num_samples / self.sampling_rate).sum()) / 3600
+        return (
+            f"Index({self.config!r}, {self.split!r}: {len(self):,} rows, {conversations:,} conversations, "
+            f"{hours:,.2f} hours, {len(self.shards):,} shards)"
+        )
 
     @staticmethod
     def open(folder: RowsFolder | str, config: str, split: str = "train") -> "Index":
@@ -88,7 +106,7 @@ class Index:
         if isinstance(folder, str):
             folder = _open_folder(folder)
         shards, facts = listed_shards(folder, _patterns(folder, config, split), split)
-        num_rows = sum(shard.num_rows for shard in shards)
+        num_rows = sum(shard.rows for shard in shards)
         kinds = {**_COLUMNS, "conversation": np.int32, "shard": np.int32}
         columns: dict[str, Any] = {name: np.empty(num_rows, kind) for name, kind in kinds.items()}
         at = _fill(columns, folder, split, shards)
@@ -123,7 +141,7 @@ class Index:
     @property
     def audio_tokens_per_second(self) -> dict[str, Fraction]:
         """The rate of the `<audio>` placeholders of each task."""
-        return {task: Fraction(facts["audio_tokens_per_second"]) for task, facts in self.facts.items()}
+        return {task: facts.audio_tokens_per_second for task, facts in self.facts.items()}
 
     @cached_property
     def group_starts(self) -> Int64:
@@ -166,10 +184,16 @@ class Index:
     def check_shard(self, number: int) -> None:
         """See that a shard is the file that the index was made of; before any place in it is trusted.
 
+        It is read once; on this machine again where the file has changed since.
+
         Raises:
             ShortfallError: it is not there, or another.
         """
-        check_shard(self.folder, self.shards[number])
+        shard = self.shards[number]
+        version = self.folder.version_of(shard.path)
+        if number not in self._verified or self._verified[number] != version:
+            check_shard(self.folder, shard)
+            self._verified[number] = version
 
     def _check_turns(self, num_turns: Int32) -> None:
         """See that each conversation of a whole task is there, its turns in order from 0 on."""
@@ -216,7 +240,7 @@ def _patterns(folder: RowsFolder, config: str, split: str) -> list[str]:
 
 
 def _batches(
-    folder: RowsFolder, split: str, shards: Sequence[IndexedShard], columns: Sequence[str]
+    folder: RowsFolder, split: str, shards: Sequence[ShardEntry], columns: Sequence[str]
 ) -> Iterator[tuple[pa.RecordBatch, Int32]]:
     """The lines of these shards, batch by batch, with the number of the shard of each."""
     numbers = {shard.path: number for number, shard in enumerate(shards)}
@@ -234,7 +258,7 @@ def _batches(
 
 
 def _fill(
-    columns: Mapping[str, npt.NDArray[Any]], folder: RowsFolder, split: str, shards: Sequence[IndexedShard]
+    columns: Mapping[str, npt.NDArray[Any]], folder: RowsFolder, split: str, shards: Sequence[ShardEntry]
 ) -> int:
     """Fill the columns with the lines of these shards; how many there are."""
     at, conversation = 0, -1

@@ -1,72 +1,105 @@
-"""The shards of a config: which there are, and whether they are the files that the index was made of."""
+"""What the index of a task and split says of the whole: its shards, ledger, rate, template options.
 
+It is one JSON in the index's parquet metadata, written and read here alone.
+"""
+
+import json
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fractions import Fraction
 from typing import Any
 
-from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.folder.layout import CARD
-from speechrows.folder.rows_folder import RowsFolder
-from speechrows.rows.tasks import TASKS
-from speechrows.storage.parquet_file import footer_digest
+from speechrows.rows.ledger import LedgerSummary
+from speechrows.text.template import TemplateOptions
+
+_KEY = b"speechrows"  # of the parquet metadata
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IndexedShard:
-    """A parquet file of rows, and what its index was bound to when it was written."""
+class ShardEntry:
+    """A shard, and what its index was bound to when it was written."""
 
-    path: str
-    task: str
-    num_rows: int
-    size: int
+    path: str  # in the folder
+    rows: int
+    size: int  # bytes of the file
     footer_sha256: str
 
-
-def listed_shards(
-    folder: RowsFolder, patterns: Sequence[str], split: str
-) -> tuple[tuple[IndexedShard, ...], dict[str, Mapping[str, Any]]]:
-    """The shards that match patterns `data/<task>/…`, in the order of their indexes; each task's facts."""
-    tasks = list(dict.fromkeys(pattern.split("/")[1] for pattern in patterns))
-    unknown = [task for task in tasks if task not in TASKS]
-    if unknown:
-        raise UsageError(
-            f"{folder.address}: its card lists {patterns[0]}; expected data/<task>/…, of a task of speechrows"
-        )
-    facts = {task: folder.index_facts(task, split) for task in tasks}
-    shards = tuple(
-        IndexedShard(
-            path=path, task=task, num_rows=one["rows"], size=one["size"], footer_sha256=one["footer_sha256"]
-        )
-        for task in tasks
-        for path, one in sorted(facts[task]["shards"].items())
-        if any(fnmatchcase(path, pattern) for pattern in patterns)
-    )
-    return shards, facts
+    @property
+    def task(self) -> str:
+        """The name of the task whose rows it holds: the second part of its path."""
+        return self.path.split("/")[1]
 
 
-def check_shard(folder: RowsFolder, shard: IndexedShard) -> None:
-    """See that a shard is the file that the index was made of; before any place in it is trusted.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltShard(ShardEntry):
+    """A shard as its build knows it.
 
-    Raises:
-        ShortfallError: it is not there, or another.
+    `num_bytes` are those of its rows in memory, which a card tells; `index` is the name of its part of
+    the index.
     """
-    found = ""
-    try:
-        with folder.open_file(shard.path) as file:
-            size = file.seek(0, 2)
-            if size != shard.size:
-                found = f"found {size} bytes, expected {shard.size}"
-            elif footer_digest(file) != shard.footer_sha256:
-                found = "found another footer"
-    except FileNotFoundError:
-        if not folder.has(CARD):  # none of it is seen any more: no word on the shard
-            raise
-        found = f"it is missing, expected {shard.num_rows} rows in it"
-    if found:
-        raise ShortfallError(
-            f"{folder.address}: {shard.path} is not the file that its index was made of: {found}. "
-            "It was changed, or is of another build; build or download the folder again"
+
+    split: str
+    band: int | None
+    num_bytes: int
+    index: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskFacts:
+    """What an index says of its task and split; `shards` are in the order of its lines, that of their paths.
+
+    The ledger is of the task's splits together.
+    """
+
+    shards: tuple[ShardEntry, ...]
+    ledger: LedgerSummary
+    audio_tokens_per_second: Fraction
+    template_options: TemplateOptions
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """The facts as an index's parquet metadata."""
+        facts = {
+            "shards": {
+                shard.path: {"size": shard.size, "rows": shard.rows, "footer_sha256": shard.footer_sha256}
+                for shard in self.shards
+            },
+            "ledger": self.ledger.to_json(),
+            "audio_tokens_per_second": str(self.audio_tokens_per_second),
+            "form": self.template_options.to_json(),
+        }
+        return {_KEY: json.dumps(facts, sort_keys=True).encode()}
+
+    @staticmethod
+    def from_metadata(metadata: Mapping[bytes, bytes] | None, where: str) -> "TaskFacts":
+        """Read the facts in the parquet metadata of an index; `where` names it in an error.
+
+        Raises:
+            UsageError: no build wrote it, or what it says is damaged.
+        """
+        text = (metadata or {}).get(_KEY)
+        if text is None:
+            raise UsageError(f"{where} is no index that a build wrote")
+        try:
+            return _parse(json.loads(text))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(
+                f"{where}: its parquet metadata is damaged: found {error!r}; expected shards, ledger, audio "
+                "tokens a second and template options as a build writes them. Build or download the folder "
+                "again"
+            ) from error
+
+
+def _parse(facts: Mapping[str, Any]) -> TaskFacts:
+    shards = [
+        ShardEntry(
+            path=path, rows=int(entry["rows"]), size=int(entry["size"]), footer_sha256=entry["footer_sha256"]
         )
+        for path, entry in sorted(facts["shards"].items())
+    ]
+    return TaskFacts(
+        shards=tuple(shards),
+        ledger=LedgerSummary.from_json(facts["ledger"]),
+        audio_tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
+        template_options=TemplateOptions.from_json(facts["form"]),
+    )

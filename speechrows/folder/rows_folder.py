@@ -1,12 +1,12 @@
 """A built folder, on disk or as a Hub dataset: its splits, configs, indexes and files."""
 
 import atexit
-import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
+from speechrows.folder.manifest import TaskFacts
 from speechrows.storage.filesystem import LOG_IN
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
@@ -31,7 +32,10 @@ from speechrows.storage.retry import retry
 _INDEX_AHEAD = 8 << 20  # bytes read ahead of a remote index: all of it is read
 
 
-@dataclass(frozen=True)
+FileVersion = tuple[int, int, int, int] | None
+
+
+@dataclass(frozen=True, repr=False)
 class RowsFolder:
     """A built folder, on disk or as a Hub dataset, read by ranges.
 
@@ -69,6 +73,11 @@ class RowsFolder:
             )
         return folder
 
+    def __repr__(self) -> str:
+        revision = "" if self.revision is None else f", revision {self.revision[:8]}"
+        tasks = len({task for task, _ in self._splits})
+        return f"RowsFolder({self.address!r}: {tasks} tasks, {len(self._splits)} splits{revision})"
+
     @property
     def is_local(self) -> bool:
         """Whether its files are on this machine."""
@@ -76,21 +85,27 @@ class RowsFolder:
 
     def splits(self) -> list[tuple[str, str]]:
         """(task, split) of everything in the folder, sorted."""
-        found = [path.split("/") for path in self.glob("index/*/*.parquet")]
-        return [(task, split.removesuffix(".parquet")) for _, task, split in found]
+        return [*self._splits]
+
+    @cached_property
+    def _splits(self) -> list[tuple[str, str]]:
+        parts = [path.split("/") for path in self.glob("index/*/*.parquet")]
+        return [(task, split.removesuffix(".parquet")) for _, task, split in parts]
 
     def index(self, task: str, split: str, columns: list[str] | None = None) -> pa.Table:
         """The index of a task and split."""
         with self.open_parquet(index_path(task, split)) as index:
             return index.read(columns, use_threads=False)
 
-    def index_facts(self, task: str, split: str) -> Mapping[str, Any]:
-        """What the index says of the task as a whole: its shards, and its ledger."""
-        with self.open_parquet(index_path(task, split)) as index:
-            metadata = index.schema_arrow.metadata or {}
-        if b"speechrows" not in metadata:
-            raise UsageError(f"{self.address}: {index_path(task, split)} is no index that a build wrote")
-        return json.loads(metadata[b"speechrows"])
+    def index_facts(self, task: str, split: str) -> TaskFacts:
+        """What the index says of the task as a whole: its shards, ledger, rate and template options.
+
+        Raises:
+            UsageError: no build wrote it, or what it says is damaged.
+        """
+        path = index_path(task, split)
+        with self.open_parquet(path) as index:
+            return TaskFacts.from_metadata(index.schema_arrow.metadata, f"{self.address}: {path}")
 
     def configs(self) -> dict[str, dict[str, list[str]]]:
         """The files of each config and split that the card lists: a stage's bands, a union's tasks.
@@ -124,6 +139,16 @@ class RowsFolder:
     def has(self, path: str) -> bool:
         """Whether the folder has a file."""
         return bool(self.fs.exists(f"{self.root}/{path}"))
+
+    def version_of(self, path: str) -> FileVersion:
+        """What differs once a file on this machine was changed or replaced; None of others."""
+        if not self.is_local:
+            return None
+        try:
+            stat = os.stat(f"{self.root}/{path}")
+        except FileNotFoundError:
+            return None
+        return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def open_file(self, path: str) -> Any:
         """A file of the folder, for reading at any place."""

@@ -15,7 +15,6 @@ from speechrows.folder.rows_folder import RowsFolder
 from speechrows.rows.curriculum import STAGE_LIMITS
 from speechrows.rows.curriculum import configs_of
 from speechrows.rows.curriculum import task_of
-from speechrows.rows.ledger import describe
 
 _COLUMNS = [
     "conversation_id",
@@ -123,5 +122,5 @@ def to_text(address: str, found: list[Stats]) -> str:
     for task in sorted({task for task, _ in folder.splits()}):
         split = next(s for t, s in folder.splits() if t == task)
         text += ["", f"{task}, what became of the corpus' items:"]
-        text.append(describe(folder.index_facts(task, split)["ledger"]))
+        text.append(folder.index_facts(task, split).ledger.describe())
     return "\n".join(text)

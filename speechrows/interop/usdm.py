@@ -52,8 +52,8 @@ def _write(rows: RowsFolder, split: str, path: Path) -> int:
 
 
 def _lines(rows: RowsFolder, split: str) -> Iterator[str]:
-    for shard in sorted(rows.index_facts(TASK, split)["shards"]):
-        with rows.open_parquet(shard) as parquet:
+    for shard in rows.index_facts(TASK, split).shards:
+        with rows.open_parquet(shard.path) as parquet:
             for batch in parquet.iter_batches(
                 _ROWS_AT_ONCE, columns=["input_ids", "labels"], use_threads=False
             ):

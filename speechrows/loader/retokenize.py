@@ -69,18 +69,18 @@ class Rendering:
             )
         asked = None if audio_tokens_per_second is None else parse_rate(audio_tokens_per_second)
         rates = {task: asked or rate for task, rate in index.audio_tokens_per_second.items()}
-        options = {task: facts.get("form", {}) for task, facts in index.facts.items()}
-        told = [
+        options = {task: facts.template_options for task, facts in index.facts.items()}
+        recipe = [
             _VERSION,
             tokenizers.fingerprint(tokenizer),
-            sorted((task, str(rate), options[task]) for task, rate in rates.items()),
+            sorted((task, str(rate), options[task].to_json()) for task, rate in rates.items()),
             index.digest,
         ]
         return Rendering(
             tokens_per_second=rates,
             templates={task: compile_template(tokenizer, TASKS[task], options[task]) for task in rates},
             end_ids=frozenset(i for i, token in built_with.added_tokens_decoder.items() if token.special),
-            digest=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32],
+            digest=hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32],
         )
 
     def rows(self, task: str, table: pa.Table) -> Iterator[tuple[Int32, Int32]]:
@@ -135,8 +135,8 @@ def rendered(index: Index, rendering: Rendering) -> Index:
     lengths: Int32 = cached(f"lengths-{rendering.digest}.npy", np.load, write)
     multiples = np.array([TASKS[shard.task].pad_to_multiple_of for shard in index.shards])[index.shard]
     facts = {
-        task: {**told, "audio_tokens_per_second": str(rendering.tokens_per_second[task])}
-        for task, told in index.facts.items()
+        task: replace(task_facts, audio_tokens_per_second=rendering.tokens_per_second[task])
+        for task, task_facts in index.facts.items()
     }
     padded = np.asarray(-(-lengths // multiples) * multiples, np.int32)
     return replace(index, facts=facts, num_tokens=lengths, padded_tokens=padded)

@@ -88,7 +88,6 @@ class Library:
         self.index = lru_cache(4)(self._index)
         self.view = lru_cache(16)(self._view)
         self.table = lru_cache(16)(self._table)
-        self.check_shard = lru_cache(None)(self._check_shard)
         self.cell = lru_cache(8)(self._cell)
 
     @cached_property
@@ -123,7 +122,7 @@ class Library:
         index = view.index
         if column == "audio":
             shard, start = int(index.shard[row]), int(index.audio_offset[row])
-            self.check_shard(index, shard)
+            index.check_shard(shard)
             stop = start + int(index.audio_length[row])
             return self.folder.read_range(index.shards[shard].path, start, stop)
         return self.cell(view, row, column)
@@ -131,14 +130,11 @@ class Library:
     def _index(self, config: str, split: str) -> Index:
         return Index.open(self.folder, config, split)
 
-    def _check_shard(self, index: Index, number: int) -> None:
-        index.check_shard(number)
-
     def _place(self, view: View, row: int) -> tuple[pa.Table, int]:
         """The small columns of the row group of a row, and the row's place in it."""
         index = view.index
         shard, group = int(index.shard[row]), int(index.row_group[row])
-        self.check_shard(index, shard)
+        index.check_shard(shard)
         table = self.table(index.shards[shard].path, group)
         place = view.place(row)
         if table["turn_number"][place].as_py() != index.turn_number[row]:

@@ -1,7 +1,6 @@
 """All rows at a glance: what there is, how it is distributed, what became of the corpus' items."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from speechrows.preview.html import duration
 from speechrows.preview.html import render
 from speechrows.preview.rows import Library
 from speechrows.preview.rows import View
+from speechrows.rows.ledger import LedgerSummary
 
 _BARS = 36
 _EXTREMES = 4
@@ -34,12 +34,12 @@ def head(library: Library, view: View) -> str:
     seconds, rows = seconds_of(view), slice(view.start, view.stop)
     tokens, padded = view.index.num_tokens[rows], view.index.padded_tokens[rows]
     ledger = _ledger(view)
-    lost, left_out = ledger["skipped"].total(), ledger["left_out"].total()
+    lost, left_out = ledger.skipped.total(), ledger.left_out.total()
     middle = float(np.median(seconds)) if len(seconds) else 0.0
     pads = 1 - int(tokens.sum()) / max(int(padded.sum()), 1)
     talks = len(view.conversations)
-    rules = ", ".join(ledger["left_out"]).replace("_", " ") or "no rule met"
-    items = f"of {ledger['items']:,} items" + ("" if lost else ": none is lost")
+    rules = ", ".join(ledger.left_out).replace("_", " ") or "no rule met"
+    items = f"of {ledger.items:,} items" + ("" if lost else ": none is lost")
     facts = [
         ("rows", f"{len(seconds):,}", f"in {talks:,} conversation{'s' * (talks != 1)}", ""),
         ("sound", duration(float(seconds.sum())), f"{duration(middle)} a clip, as a median", ""),
@@ -148,23 +148,15 @@ def _extreme(view: View, values: npt.NDArray[Any], sign: int, unit: str) -> list
     return list(zip(rows, ids, told, strict=True))
 
 
-def _ledger(view: View) -> dict[str, Any]:
+def _ledger(view: View) -> LedgerSummary:
     """The ledgers of a view's tasks, summed over them; of a task, its splits share one."""
     tasks = [view.task] if view.task else list(view.index.facts)
-    ledgers = [view.index.facts[task]["ledger"] for task in tasks]
-    sums: dict[str, Any] = {
-        name: sum(one[name] for one in ledgers) for name in ("items", "rows", "unreadable_files")
-    }
-    for name in ("skipped", "left_out", "unknown_traits"):
-        sums[name] = Counter[str]()
-        for one in ledgers:
-            sums[name].update(one.get(name, {}))
-    return sums
+    return sum((view.index.facts[task].ledger for task in tasks), LedgerSummary())
 
 
 def reasons(view: View) -> list[str]:
     """The reasons for which items of a view's tasks were skipped, the commonest first."""
-    return [reason for reason, _ in _ledger(view)["skipped"].most_common()]
+    return [reason for reason, _ in _ledger(view).skipped.most_common()]
 
 
 def ledger(library: Library, view: View, reason: str | None = None) -> str:

@@ -14,9 +14,9 @@ from speechrows.types import Skipped
 from speechrows.types import Traits
 from speechrows.types import UnreadableFile
 
-MAX_SKIPPED = 0.05  # of the items, faulty: a build that finds more fails, unless it is told otherwise
+MAX_SKIPPED = 0.05  # of the items, faulty: a build that finds more fails, unless --max-skipped allows more
 
-_MAX_UNKNOWN = 256  # words that are told apart: a corpus of free text would fill the memory
+_MAX_UNKNOWN = 256  # words that are counted apart: a corpus of free text would fill the memory
 
 
 @dataclass
@@ -36,23 +36,23 @@ class Ledger:
     unknown: Counter[str] = field(default_factory=Counter[str])
 
     def count_unknown(self, traits: Iterable[Traits]) -> None:
-        """Count what rows' traits were called, in words that no table of traits.py has."""
-        for one in traits:
-            for words in one.unknown:
+        """Count the words of rows' traits that no table of traits.py has."""
+        for trait in traits:
+            for words in trait.unknown:
                 is_new = words not in self.unknown and len(self.unknown) >= _MAX_UNKNOWN
                 self.unknown["others" if is_new else words] += 1
 
     def leave_out(self, left_out: Iterable[LeftOut]) -> None:
         """Count items that a rule leaves out."""
-        self.left_out.update(one.rule.value for one in left_out)
+        self.left_out.update(item.rule.value for item in left_out)
 
     def check(self) -> None:
         """Raise if an item was lost or doubled: an error of ours, never of the data."""
-        found = self.rows + len(self.skipped) + self.left_out.total()
-        if found != self.items:
+        total = self.rows + len(self.skipped) + self.left_out.total()
+        if total != self.items:
             raise SpeechRowsError(
                 f"the ledger does not add up: {self.items} items, but {self.rows} rows + "
-                f"{len(self.skipped)} skipped + {self.left_out.total()} left out = {found}"
+                f"{len(self.skipped)} skipped + {self.left_out.total()} left out = {total}"
             )
 
     def lines(self, task: str) -> list[dict[str, str | None]]:
@@ -62,58 +62,110 @@ class Ledger:
             reason = "remark" if file.is_remark else "unreadable_metadata"
             facts = {"reason": reason, "detail": file.detail, "file": file.file}
             lines.append({"task": task, "clip_id": None, **facts})
-        for one in self.skipped:
-            facts = {"reason": one.reason.value, "detail": one.detail, "file": one.file}
-            lines.append({"task": task, "clip_id": one.clip_id, **facts})
+        for item in self.skipped:
+            facts = {"reason": item.reason.value, "detail": item.detail, "file": item.file}
+            lines.append({"task": task, "clip_id": item.clip_id, **facts})
         return lines
 
-    def summary(self) -> dict[str, Any]:
-        """Counts by reason, as they stand in the index and the card."""
-        skipped = Counter(one.reason.value for one in self.skipped)
+    def summary(self) -> "LedgerSummary":
+        """Counts by reason."""
+        return LedgerSummary(
+            items=self.items,
+            rows=self.rows,
+            skipped=_sorted(Counter(item.reason.value for item in self.skipped)),
+            left_out=_sorted(self.left_out),
+            files=self.files,
+            unreadable_files=sum(not file.is_remark for file in self.unreadable),
+            unknown_traits=_sorted(self.unknown),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerSummary:
+    """A ledger's counts, as commits and indexes keep them; `+` adds those of several shards or tasks.
+
+    `skipped` counts items by reason, `left_out` by rule, `unknown_traits` by the words of the corpus,
+    each sorted by name.
+    """
+
+    items: int = 0
+    rows: int = 0
+    skipped: Counter[str] = field(default_factory=Counter[str])
+    left_out: Counter[str] = field(default_factory=Counter[str])
+    files: int = 0
+    unreadable_files: int = 0
+    unknown_traits: Counter[str] = field(default_factory=Counter[str])
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "LedgerSummary":
+        """Read what `to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        return LedgerSummary(
+            items=int(values["items"]),
+            rows=int(values["rows"]),
+            skipped=_sorted(values["skipped"]),
+            left_out=_sorted(values["left_out"]),
+            files=int(values["files"]),
+            unreadable_files=int(values["unreadable_files"]),
+            unknown_traits=_sorted(values["unknown_traits"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as plain values."""
         return {
             "items": self.items,
             "rows": self.rows,
-            "skipped": dict(sorted(skipped.items())),
-            "left_out": dict(sorted(self.left_out.items())),
+            "skipped": dict(self.skipped),
+            "left_out": dict(self.left_out),
             "files": self.files,
-            "unreadable_files": sum(not file.is_remark for file in self.unreadable),
-            "unknown_traits": dict(sorted(self.unknown.items())),
+            "unreadable_files": self.unreadable_files,
+            "unknown_traits": dict(self.unknown_traits),
         }
 
-
-def describe(summary: dict[str, Any]) -> str:
-    """A ledger's summary as a table, one line a reason."""
-    lines = [("items", summary["items"]), ("rows", summary["rows"])]
-    lines += [(f"skipped: {reason}", count) for reason, count in summary["skipped"].items()]
-    lines += [(f"left out: {rule}", count) for rule, count in summary["left_out"].items()]
-    if summary["unreadable_files"]:
-        lines.append((f"unreadable metadata files, of {summary['files']}", summary["unreadable_files"]))
-    lines += [
-        (f"null, as unknown: {words}", count) for words, count in summary.get("unknown_traits", {}).items()
-    ]
-    return "\n".join(f"  {name:<40} {count:>12,}" for name, count in lines)
-
-
-def faulty_share(summary: Mapping[str, Any]) -> float:
-    """The faulty items of all, or metadata files where more of those are."""
-    skipped, items = sum(summary["skipped"].values()), summary["items"]
-    return max(skipped / max(items, 1), summary["unreadable_files"] / max(summary["files"], 1))
-
-
-def check_faults(summary: dict[str, Any], max_skipped: float) -> None:
-    """Refuse a build that lost too much.
-
-    Raises:
-        ShortfallError: no row at all, or faults above `max_skipped` of the items (or of the files).
-    """
-    skipped, items = sum(summary["skipped"].values()), summary["items"]
-    unreadable, files = summary["unreadable_files"], summary["files"]
-    table = describe(summary)
-    if faulty_share(summary) > max_skipped:
-        raise ShortfallError(
-            f"{skipped:,} of {items:,} items and {unreadable:,} of {files:,} metadata files are "
-            f"faulty; expected at most {max_skipped:.1%}\n{table}\nThe faults are listed in "
-            "skipped.jsonl. Raise --max-skipped (what was built is kept), or mend the corpus and --overwrite."
+    def __add__(self, other: "LedgerSummary") -> "LedgerSummary":
+        return LedgerSummary(
+            items=self.items + other.items,
+            rows=self.rows + other.rows,
+            skipped=_sorted(self.skipped + other.skipped),
+            left_out=_sorted(self.left_out + other.left_out),
+            files=self.files + other.files,
+            unreadable_files=self.unreadable_files + other.unreadable_files,
+            unknown_traits=_sorted(self.unknown_traits + other.unknown_traits),
         )
-    if not summary["rows"]:
-        raise ShortfallError(f"no row was built; skipped.jsonl says why of each fault\n{table}")
+
+    def describe(self) -> str:
+        """The counts as a table, one line a reason."""
+        lines = [("items", self.items), ("rows", self.rows)]
+        lines += [(f"skipped: {reason}", count) for reason, count in self.skipped.items()]
+        lines += [(f"left out: {rule}", count) for rule, count in self.left_out.items()]
+        if self.unreadable_files:
+            lines.append((f"unreadable metadata files, of {self.files}", self.unreadable_files))
+        lines += [(f"null, as unknown: {words}", count) for words, count in self.unknown_traits.items()]
+        return "\n".join(f"  {name:<40} {count:>12,}" for name, count in lines)
+
+    def faulty_share(self) -> float:
+        """The share of items that are faulty, or of metadata files where that is larger."""
+        return max(self.skipped.total() / max(self.items, 1), self.unreadable_files / max(self.files, 1))
+
+    def check(self, max_skipped: float) -> None:
+        """Refuse a build that lost too much.
+
+        Raises:
+            ShortfallError: no row at all, or faults above `max_skipped` of the items (or of the files).
+        """
+        if self.faulty_share() > max_skipped:
+            raise ShortfallError(
+                f"{self.skipped.total():,} of {self.items:,} items and {self.unreadable_files:,} of "
+                f"{self.files:,} metadata files are faulty; expected at most {max_skipped:.1%}\n"
+                f"{self.describe()}\nThe faults are listed in skipped.jsonl. Raise --max-skipped (what was "
+                "built is kept), or mend the corpus and --overwrite."
+            )
+        if not self.rows:
+            raise ShortfallError(f"no row was built; skipped.jsonl says why of each fault\n{self.describe()}")
+
+
+def _sorted(counts: Mapping[str, int]) -> Counter[str]:
+    return Counter(dict(sorted(counts.items())))

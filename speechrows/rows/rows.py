@@ -11,11 +11,11 @@ from fractions import Fraction
 from typing import NamedTuple
 from typing import Protocol
 
-from speechrows.rows.curriculum import padded_length
 from speechrows.codec import CODECS
 from speechrows.codec import check
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import BadClipError
+from speechrows.rows.curriculum import padded_length
 from speechrows.rows.pairing import Item
 from speechrows.rows.pairing import number_faults
 from speechrows.rows.pairing import pair
@@ -26,15 +26,15 @@ from speechrows.types import Clip
 from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Fault
-from speechrows.types import Rendered
 from speechrows.types import Fields
-from speechrows.types import Template
 from speechrows.types import LeftOut
 from speechrows.types import Reason
+from speechrows.types import Rendered
 from speechrows.types import Row
 from speechrows.types import Rule
 from speechrows.types import Skipped
 from speechrows.types import Task
+from speechrows.types import Template
 from speechrows.types import Tokens
 from speechrows.types import Turn
 
@@ -229,7 +229,9 @@ class _Plan:
     first: bool
 
 
-def _rows_of(heard: LoadedDialogue, filled: Sequence[Rendered | None], spec: RowSpec) -> tuple[list[Row], list[LeftOut]]:
+def _rows_of(
+    heard: LoadedDialogue, filled: Sequence[Rendered | None], spec: RowSpec
+) -> tuple[list[Row], list[LeftOut]]:
     """The rows of one dialogue, and the items that are too long for the task."""
     plans: list[_Plan] = []
     left_out: list[LeftOut] = []

@@ -13,28 +13,26 @@ import numpy as np
 from datasets import Features
 from huggingface_hub import DatasetCard
 
+from speechrows.folder.index import INDEX_COLUMNS
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import SKIPPED
 from speechrows.folder.layout import shard_folder
+from speechrows.folder.manifest import ShardEntry
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.rows import schema
 from speechrows.rows.curriculum import band_of
 from speechrows.rows.curriculum import bands_of
 from speechrows.rows.curriculum import configs_of
 from speechrows.rows.curriculum import task_of
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
 from speechrows.storage.parquet_file import footer_digest
 from speechrows.types import Task
 from speechrows.validation.report import Report
 
-_TOLD = (
-    "conversation_id", "turn_number", "num_turns", "num_tokens", "conversation_tokens", "sampling_rate",
-    "num_samples",
-)  # fmt: skip
-
 
 @dataclass
-class Seen:
+class NameHashes:
     """Names that must not come twice, at eight bytes a name."""
 
     hashes: "array[int]" = field(default_factory=lambda: array("q"))
@@ -50,12 +48,12 @@ class Seen:
 
 
 @dataclass
-class Conversations:
-    """Follows the rows of a task and split in file order, conversation by conversation."""
+class ConversationChecks:
+    """Checks the conversations of a task and split as its rows are followed, in file order."""
 
     task: Task
     report: Report
-    seen: Seen = field(default_factory=Seen)
+    seen: NameHashes = field(default_factory=NameHashes)
     _id: str | None = None
     _rows: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     _path: str = ""
@@ -93,12 +91,12 @@ class Conversations:
         self.report.fail("conversations", rows[0]["row_id"], detail)
 
 
-def check_shard(folder: RowsFolder, path: str, facts: Mapping[str, Any], report: Report) -> None:
-    """A shard is the one that its index line is bound to."""
-    with folder.open_file(path) as file:
+def check_shard(folder: RowsFolder, shard: ShardEntry, report: Report) -> None:
+    """A shard is the file that the index was made of."""
+    with folder.open_file(shard.path) as file:
         size, digest = file.seek(0, 2), footer_digest(file)
-    if (size, digest) != (facts["size"], facts["footer_sha256"]):
-        report.fail("index", path, f"is not the file that the index was made of ({size} bytes)")
+    if (size, digest) != (shard.size, shard.footer_sha256):
+        report.fail("index", shard.path, f"is not the file that the index was made of ({size} bytes)")
 
 
 def check_places(
@@ -116,13 +114,15 @@ def check_places(
             file.seek(line["audio_offset"])
             if file.read(line["audio_length"]) != row["audio"]["bytes"]:
                 report.fail("index", row["row_id"], f"its clip is not at {line['audio_offset']} of {path}")
-            wrong = [name for name in _TOLD if line[name] != row[name]]
+            wrong = [name for name in INDEX_COLUMNS if line[name] != row[name]]
             wrong += [name for name, value in (("shard", path), ("row_group", group)) if line[name] != value]
             if wrong or line["padded_tokens"] != len(row["input_ids"]):
                 report.fail("index", row["row_id"], f"{', '.join(wrong or ['padded_tokens'])} differ")
 
 
-def check_ledger(folder: RowsFolder, ledgers: Mapping[str, Any], rows: Counter[str], report: Report) -> None:
+def check_ledger(
+    folder: RowsFolder, ledgers: Mapping[str, LedgerSummary], rows: Counter[str], report: Report
+) -> None:
     """Items are rows, skipped or left out; skipped.jsonl lists what the ledger counts."""
     listed: Counter[str] = Counter()
     try:
@@ -133,11 +133,11 @@ def check_ledger(folder: RowsFolder, ledgers: Mapping[str, Any], rows: Counter[s
     except (OSError, ValueError, KeyError) as error:
         report.fail("ledger", SKIPPED, f"found {error!r}; expected a line a fault")
     for task, ledger in ledgers.items():
-        skipped, left_out = sum(ledger["skipped"].values()), sum(ledger["left_out"].values())
-        if ledger["items"] != ledger["rows"] + skipped + left_out:
-            report.fail("ledger", task, f"{ledger['items']} items, but {ledger}")
-        if ledger["rows"] != rows[task]:
-            report.fail("ledger", task, f"counts {ledger['rows']} rows, the files hold {rows[task]}")
+        skipped = ledger.skipped.total()
+        if ledger.items != ledger.rows + skipped + ledger.left_out.total():
+            report.fail("ledger", task, f"{ledger.items} items, but {ledger.to_json()}")
+        if ledger.rows != rows[task]:
+            report.fail("ledger", task, f"counts {ledger.rows} rows, the files hold {rows[task]}")
         if listed[task] != skipped:
             report.fail("ledger", task, f"counts {skipped} skipped, {SKIPPED} lists {listed[task]}")
 

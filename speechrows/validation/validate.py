@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -13,14 +12,17 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.folder.layout import index_path
+from speechrows.folder.manifest import ShardEntry
+from speechrows.folder.manifest import TaskFacts
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.rows import schema
 from speechrows.rows.curriculum import task_of
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.text import tokenizers
 from speechrows.text.template import compile_template
 from speechrows.types import AUDIO_TOKEN
-from speechrows.validation.folder import Conversations
-from speechrows.validation.folder import Seen
+from speechrows.validation.folder import ConversationChecks
+from speechrows.validation.folder import NameHashes
 from speechrows.validation.folder import check_card
 from speechrows.validation.folder import check_ledger
 from speechrows.validation.folder import check_places
@@ -46,16 +48,16 @@ def validate(address: str, allow: Iterable[str] = ()) -> Report:
     report = Report(address=address, allowed=frozenset(allow))
     rows: Counter[str] = Counter()
     shard_rows: dict[str, int] = {}
-    ledgers: dict[str, Any] = {}
-    seen = Seen()
+    ledgers: dict[str, LedgerSummary] = {}
+    seen = NameHashes()
     for task, split in folder.splits():
         try:
             facts = folder.index_facts(task, split)
         except (OSError, pa.ArrowException) as error:
             report.fail("index", index_path(task, split), f"found {error}; expected an index")
             continue
-        ledgers[task] = facts["ledger"]
-        shard_rows |= {path: shard["rows"] for path, shard in facts["shards"].items()}
+        ledgers[task] = facts.ledger
+        shard_rows |= {shard.path: shard.rows for shard in facts.shards}
         for row_id in _validate_split(folder, tokenizer, task, split, facts, report):
             rows[task] += 1
             seen.add(row_id)
@@ -70,7 +72,7 @@ def _validate_split(
     tokenizer: PreTrainedTokenizerFast,
     task: str,
     split: str,
-    facts: Mapping[str, Any],
+    facts: TaskFacts,
     report: Report,
 ) -> Iterator[str]:
     """Check the rows of a split; yields their ids."""
@@ -78,21 +80,21 @@ def _validate_split(
         task=task_of(task),
         split=split,
         tokenizer=tokenizer,
-        tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
-        template=compile_template(tokenizer, task_of(task), facts.get("form", {})),
+        tokens_per_second=facts.audio_tokens_per_second,
+        template=compile_template(tokenizer, task_of(task), facts.template_options),
         audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
         pad_id=tokenizers.pad_id(tokenizer),
         special_ids=frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special),
     )
-    conversations = Conversations(context.task, report)
+    conversations = ConversationChecks(context.task, report)
     index, at = folder.index(task, split), 0
     with tqdm(total=len(index), desc=f"{task}/{split}", unit="row", disable=None) as bar:
-        for path, shard in facts["shards"].items():
-            lines, at = index.slice(at, shard["rows"]), at + shard["rows"]
-            for rows in _groups(folder, path, shard, lines, report):
+        for shard in facts.shards:
+            lines, at = index.slice(at, shard.rows), at + shard.rows
+            for rows in _groups(folder, shard, lines, report):
                 for row in rows:
                     if _validate_row(row, context, report):
-                        conversations.follow(row, path)
+                        conversations.follow(row, shard.path)
                     if row["row_id"] is not None:
                         yield row["row_id"]
                 bar.update(len(rows))
@@ -103,20 +105,22 @@ def _validate_split(
 
 
 def _groups(
-    folder: RowsFolder, path: str, facts: Mapping[str, Any], lines: pa.Table, report: Report
+    folder: RowsFolder, shard: ShardEntry, lines: pa.Table, report: Report
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a shard, a row group in memory at a time, and whether the index knows them."""
-    at = 0
+    """The rows of a shard, a row group in memory at a time; checks that they are those of the index."""
+    path, at = shard.path, 0
     try:
-        check_shard(folder, path, facts, report)
-        with folder.open_parquet(path) as shard:
-            found, ours = shard.schema_arrow, schema.ARROW_SCHEMA
-            if not found.equals(ours):
-                differ = [f.name for f in ours if f.name not in found.names or found.field(f.name) != f]
+        check_shard(folder, shard, report)
+        with folder.open_parquet(path) as parquet:
+            columns, expected = parquet.schema_arrow, schema.ARROW_SCHEMA
+            if not columns.equals(expected):
+                differ = [
+                    f.name for f in expected if f.name not in columns.names or columns.field(f.name) != f
+                ]
                 report.fail("required fields", path, f"columns differ from the row's: {', '.join(differ)}")
                 return
-            for group in range(shard.num_row_groups):
-                rows = shard.read_row_group(group, use_threads=False).to_pylist()
+            for group in range(parquet.num_row_groups):
+                rows = parquet.read_row_group(group, use_threads=False).to_pylist()
                 check_places(folder, path, rows, lines.slice(at, len(rows)).to_pylist(), group, report)
                 at += len(rows)
                 yield rows
@@ -138,7 +142,7 @@ def _validate_row(row: Mapping[str, Any], context: Context, report: Report) -> b
     return True
 
 
-def _name_repeated(folder: RowsFolder, column: str, seen: Seen, report: Report) -> None:
+def _name_repeated(folder: RowsFolder, column: str, seen: NameHashes, report: Report) -> None:
     """Name the ids that came twice: hashes are kept, names are looked up when there is need."""
     repeated = seen.repeated()
     if not repeated:

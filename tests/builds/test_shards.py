@@ -126,14 +126,15 @@ def _check_index(out: Path, task: str) -> None:
     folder = RowsFolder.open(str(out))
     for name, split in folder.splits():
         assert name == task
-        index, shards = folder.index(task, split).to_pylist(), folder.index_facts(task, split)["shards"]
+        index = folder.index(task, split).to_pylist()
+        shards = {shard.path: shard for shard in folder.index_facts(task, split).shards}
         files = sorted((out / "data" / task / split).rglob("*.parquet"))
         assert [str(file.relative_to(out)) for file in files] == sorted(shards)
         lines = iter(index)
         for file in files:
             path = str(file.relative_to(out))
-            told = shards[path]
-            assert (told["size"], told["footer_sha256"]) == (
+            shard = shards[path]
+            assert (shard.size, shard.footer_sha256) == (
                 file.stat().st_size,
                 footer_digest(file.open("rb")),
             )
@@ -148,7 +149,7 @@ def _check_index(out: Path, task: str) -> None:
                     same = set(line) & set(row)
                     assert len(same) == 8
                     assert all(line[key] == row[key] for key in same)
-            assert count == told["rows"]
+            assert count == shard.rows
         assert next(lines, None) is None
 
 

@@ -28,7 +28,6 @@ from speechrows.builder.builder import load_builder
 from speechrows.card import figures
 from speechrows.card import pictures
 from speechrows.card import prose
-from speechrows.card.columns import ASKED
 from speechrows.card.columns import COLUMNS
 from speechrows.cli import main
 from speechrows.folder.rows_folder import RowsFolder
@@ -74,10 +73,9 @@ def test_every_column_is_told_in_order() -> None:
 
 
 def test_every_config_is_told_before_its_numbers_and_a_row(built: Path) -> None:
-    assert list(ASKED) == list(TASKS)
     text = text_of(built)
     for config in ("ttt", "response"):
-        assert f"- `{config}`: {ASKED[config]}\n" in text
+        assert f"- `{config}`: {TASKS[config].asks}\n" in text
     assert "- `stage_1`…`stage_4`: of `ttt`, the conversations of at most 8,192, 16,384" in text
     order = ["load_dataset(", "## Configs", "| config |", "## A row", "## In pictures", "## How", "## What",
              "## Licence"]  # fmt: skip
@@ -139,11 +137,11 @@ def test_the_example_is_the_first_row_with_its_mask(built: Path) -> None:
 def test_skipped_and_left_out_items_are_told_by_reason(built: Path) -> None:
     ledgers = text_of(built).partition("## What became of the corpus' items")[2]
     for task in ("ttt", "response"):
-        ledger = RowsFolder.open(str(built)).index_facts(task, "train")["ledger"]
+        ledger = RowsFolder.open(str(built)).index_facts(task, "train").ledger
         mine = re.search(rf"^{task}\n((?:  .*\n)+)", ledgers, re.MULTILINE)
         assert mine
-        assert ledger["skipped"]
-        for what, count in [*ledger["skipped"].items(), *ledger["left_out"].items()]:
+        assert ledger.skipped
+        for what, count in [*ledger.skipped.items(), *ledger.left_out.items()]:
             assert re.search(rf": {what} +{count}$", mine[1], re.MULTILINE)
 
 

@@ -91,7 +91,7 @@ def test_a_config_has_the_rows_that_datasets_loads_of_it_in_the_same_order(stage
     assert {shard.task for shard in index.shards} == {task}
     assert index.whole is True
     assert index.pad_to_multiple_of == (64 if task == "ttt" else 1)
-    assert index.facts[task]["audio_tokens_per_second"] == "1000"
+    assert index.facts[task].audio_tokens_per_second == 1000
 
 
 def test_row_groups_and_shards_are_where_the_rows_are(staged: Path) -> None:
@@ -99,7 +99,7 @@ def test_row_groups_and_shards_are_where_the_rows_are(staged: Path) -> None:
     for number, shard in enumerate(index.shards):
         with pq.ParquetFile(staged / shard.path) as file:
             mine = np.flatnonzero(index.shard == number)
-            assert len(mine) == shard.num_rows == file.metadata.num_rows
+            assert len(mine) == shard.rows == file.metadata.num_rows
             for group in range(file.num_row_groups):
                 expected = file.read_row_group(group, ["row_id"])["row_id"].to_pylist()
                 assert index.row_ids(mine[index.row_group[mine] == group].tolist()) == expected

@@ -32,8 +32,12 @@ from speechrows.codec import CODECS
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
+from speechrows.folder import index as index_module
 from speechrows.folder.index import Index
+from speechrows.folder.manifest import ShardEntry
 from speechrows.folder.placeholders import Placeholders
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.folder.shards import check_shard
 from speechrows.loader.plan.epoch import plan_epoch
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.plan.values import Plan
@@ -275,8 +279,14 @@ def test_shards_are_open_while_they_are_read_however_few_may_be(
     assert index.row_group.max() > 0
     expected = told(Stream(index).read(planned(index).for_rank(0, 1)))
     monkeypatch.setattr(local, "_MAX_OPEN", 1)
-    checked: list[int] = []
-    monkeypatch.setattr(Index, "check_shard", lambda self, number: checked.append(number))
+    checked: list[str] = []
+
+    def check(folder: RowsFolder, shard: ShardEntry) -> None:
+        checked.append(shard.path)
+        check_shard(folder, shard)
+
+    monkeypatch.setattr(index_module, "check_shard", check)
+    index = Index.open(str(many), "ttt")
     sources: list[local.LocalClips] = []
 
     def opened(index: Index) -> local.LocalClips:
@@ -286,7 +296,10 @@ def test_shards_are_open_while_they_are_read_however_few_may_be(
     stream = Stream(index, num_threads=4, open_source=opened)
     found = stream.read(planned(index).for_rank(0, 1))
     assert told(one for one in found if len(sources[0]._files) == 1) == expected
-    assert sorted(checked) == sorted(2 * [*range(len(index.shards))]), "once for texts, once for clips"
+    assert sorted({*checked}) == [shard.path for shard in index.shards]
+    checked.clear()
+    assert told(stream.read(planned(index).for_rank(0, 1))) == expected
+    assert not checked, "an index remembers the shards that it has verified"
 
 
 def test_clips_that_are_not_in_memory_are_the_same(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,10 +473,16 @@ class InMemory:
         self.is_closed = True
 
 
-def test_clips_may_come_through_memory_and_only_those_that_are_heard_are_asked_for(many: Path) -> None:
-    index = Index.open(str(many), "ttt")
-    facts = {**index.facts, "usdm": index.facts["ttt"]}  # a task whose text has no placeholder
-    deaf = replace(index, shards=(replace(index.shards[0], task="usdm"), *index.shards[1:]), facts=facts)
+def test_clips_may_come_through_memory_and_only_those_that_are_heard_are_asked_for(
+    many: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(many, tmp_path / "rows"))
+    index = Index.open(str(folder), "ttt")
+    path = index.shards[0].path.replace("/ttt/", "/usdm/")  # a task whose text has no placeholder
+    (folder / path).parent.mkdir(parents=True)
+    shutil.copy(folder / index.shards[0].path, folder / path)
+    shards = (replace(index.shards[0], path=path), *index.shards[1:])
+    deaf = replace(index, shards=shards, facts={**index.facts, "usdm": index.facts["ttt"]})
     clips = InMemory(many, index)
     batches = list(planned(index).for_rank(0, 1))
     found = told(Stream(deaf, open_source=lambda index: ByteClips(index, clips)).read(batches))

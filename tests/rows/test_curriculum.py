@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
-from toys import text as toys
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import text as toys
 
 from speechrows.errors import UsageError
 from speechrows.rows.curriculum import NUM_BANDS

@@ -22,6 +22,7 @@ from speechrows.rows.rows import to_rows
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.rows.tasks import NUM_UNITS
 from speechrows.rows.tasks import TASKS
+from speechrows.text.template import TemplateOptions
 from speechrows.text.template import compile_template
 from speechrows.text.template import is_chat
 from speechrows.types import IGNORE_INDEX
@@ -70,8 +71,10 @@ def rows_of(task_name: str, tokenizer: str, template: str | None) -> list[dict[s
     made = toys.toy(tokenizer, template)
     if not is_chat(task):
         made.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))], special_tokens=True)
-    template = compile_template(made, task, {})
-    spec = RowSpec(builder="toys", corpus="toys", task=task, template=template, tokens_per_second=Fraction(25, 2))
+    template = compile_template(made, task, TemplateOptions())
+    spec = RowSpec(
+        builder="toys", corpus="toys", task=task, template=template, tokens_per_second=Fraction(25, 2)
+    )
     rows, skipped, _ = to_rows([load_clips(dialogue_for(task), task, toys.ToyClips())], spec)
     assert not skipped
     return [readable(row, made) for row in rows]

@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from toys import text as toys
 from hypothesis import assume
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import text as toys
 
 from speechrows.codec import num_audio_tokens
 from speechrows.rows.pairing import pair
@@ -25,6 +25,7 @@ from speechrows.rows.tasks import TASKS
 from speechrows.text.chat import ChatTemplate
 from speechrows.text.chat import compile_chat
 from speechrows.text.normalise import normalise
+from speechrows.text.template import TemplateOptions
 from speechrows.text.template import compile_template
 from speechrows.text.template import is_chat
 from speechrows.types import AUDIO_TOKEN
@@ -169,7 +170,7 @@ SIFT, MIMI, USDM = TASKS["sift_ssp"], TASKS["s2s_mimi"], TASKS["usdm"]
 def usdm_spec() -> RowSpec:
     tokenizer = toys.toy("byte_level", None)
     tokenizer.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))], special_tokens=True)
-    template = compile_template(tokenizer, USDM, {})
+    template = compile_template(tokenizer, USDM, TemplateOptions())
     return RowSpec(builder="b", corpus="c", task=USDM, template=template, tokens_per_second=RATE)
 
 

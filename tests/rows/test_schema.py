@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toys import text as toys
 from datasets import Audio
 from datasets import Dataset
 from datasets import Features
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import text as toys
 
 from speechrows.rows.schema import ARROW_SCHEMA
 from speechrows.rows.schema import AUDIO_COLUMNS

@@ -19,6 +19,7 @@ from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Reader
 from speechrows.generate.store import Store
 from speechrows.rows.curriculum import task_of
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
 
@@ -34,8 +35,8 @@ def build_rows(
     shard_bytes: int = SHARD_BYTES,
     builder: str = "deepdialogue_ttt",
     **options: Any,
-) -> dict[str, Any]:
-    """Build a config into `out` and return the ledger's summary, of a union the last task's."""
+) -> LedgerSummary:
+    """Build a config into `out` and return the ledger's counts, of a union the last task's."""
     made = load_builder(builder)(config_name=config, data_dir=str(data_dir), **options)
     made.config.shard_bytes = shard_bytes
     *_, summary = [

@@ -37,7 +37,7 @@ def published_files(folder: Path) -> dict[str, int]:
     rows = RowsFolder.open(str(folder))
     shards = dict[str, int]()
     for task, split in rows.splits():
-        shards |= {path: facts["size"] for path, facts in rows.index_facts(task, split)["shards"].items()}
+        shards |= {shard.path: shard.size for shard in rows.index_facts(task, split).shards}
     for path, size in shards.items():
         found = (folder / path).stat().st_size if (folder / path).is_file() else None
         if found != size:

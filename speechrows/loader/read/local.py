@@ -37,11 +37,6 @@ class _File:
         if hasattr(self, "fd"):
             os.close(self.fd)
 
-    def identity(self) -> tuple[int, int, int, int]:
-        """What differs once the file was changed, or another was put in its place."""
-        stat = os.fstat(self.fd)
-        return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
-
 
 class LocalClips:
     """The clips of a folder on this machine; a `ClipSource`."""
@@ -49,7 +44,6 @@ class LocalClips:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._files: OrderedDict[int, _File] = OrderedDict()  # by shard, the one used last at the end
-        self._checked: dict[int, tuple[int, int, int, int]] = {}
         self._opening = threading.Lock()
 
     def plan(self, micro_batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
@@ -123,9 +117,7 @@ class LocalClips:
         except FileNotFoundError:
             index.check_shard(shard)  # names it
             raise
-        if self._checked.get(shard) != file.identity():
-            index.check_shard(shard)
-            self._checked[shard] = file.identity()
+        index.check_shard(shard)
         return file
 
 

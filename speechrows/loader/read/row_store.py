@@ -46,7 +46,6 @@ class RowTexts:
         self._groups = np.append(index.group_starts, len(index))
         self._offsets = np.zeros(len(index), np.int64)
         self._sizes = np.zeros(len(index), np.int32)  # bytes; 0 where a row was not read yet
-        self._checked: set[int] = set()  # shards
         self._filling = [threading.Lock() for _ in range(_LOCKS)]  # a row group's is its number, modulo
         self._appending = threading.Lock()
         self._end = 0
@@ -79,9 +78,7 @@ class RowTexts:
         if self._sizes[first]:
             return
         shard = int(self._index.shard[first])
-        if shard not in self._checked:
-            self._index.check_shard(shard)
-            self._checked.add(shard)
+        self._index.check_shard(shard)
         texts = self._read_row_group(self._index, shard, int(self._index.row_group[first]))
         self._check(texts, first, end)
         records, sizes = to_records(texts)

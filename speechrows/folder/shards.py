@@ -1,0 +1,62 @@
+"""The shards of a config: which the card lists, and whether one is the file that its index was made of."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
+from speechrows.folder.layout import CARD
+from speechrows.folder.manifest import ShardEntry
+from speechrows.folder.manifest import TaskFacts
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.rows.tasks import TASKS
+from speechrows.storage.parquet_file import footer_digest
+
+
+def listed_shards(
+    folder: RowsFolder, patterns: Sequence[str], split: str
+) -> tuple[tuple[ShardEntry, ...], dict[str, TaskFacts]]:
+    """The shards that match patterns `data/<task>/…`, in the order of their indexes; each task's facts.
+
+    Raises:
+        UsageError: a pattern is of no task, or an index says nothing that can be read.
+    """
+    tasks = list(dict.fromkeys(pattern.split("/")[1] for pattern in patterns))
+    unknown = [task for task in tasks if task not in TASKS]
+    if unknown:
+        raise UsageError(
+            f"{folder.address}: its card lists {patterns[0]}; expected data/<task>/…, of a task of speechrows"
+        )
+    facts = {task: folder.index_facts(task, split) for task in tasks}
+    shards = [
+        shard
+        for task in tasks
+        for shard in facts[task].shards
+        if any(fnmatchcase(shard.path, pattern) for pattern in patterns)
+    ]
+    return tuple(shards), facts
+
+
+def check_shard(folder: RowsFolder, shard: ShardEntry) -> None:
+    """See that a shard is the file that the index was made of; before any place in it is trusted.
+
+    Raises:
+        ShortfallError: it is not there, or another.
+    """
+    fault = ""
+    try:
+        with folder.open_file(shard.path) as file:
+            size = file.seek(0, 2)
+            if size != shard.size:
+                fault = f"found {size} bytes, expected {shard.size}"
+            elif footer_digest(file) != shard.footer_sha256:
+                fault = "found another footer"
+    except FileNotFoundError:
+        if not folder.has(CARD):  # none of it is seen any more: no word on the shard
+            raise
+        fault = f"it is missing, expected {shard.rows} rows in it"
+    if fault:
+        raise ShortfallError(
+            f"{folder.address}: {shard.path} is not the file that its index was made of: {fault}. "
+            "It was changed, or is of another build; build or download the folder again"
+        )

@@ -1,0 +1,1 @@
+"""Dialogue x Task -> Row, Skipped or LeftOut."""
