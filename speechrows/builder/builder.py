@@ -1,6 +1,5 @@
 """SpeechBuilder: a corpus module as a datasets builder, and as jobs for `speechrows build`."""
 
-import sys
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from dataclasses import replace
 from functools import cache
 from functools import partial
-from pathlib import Path
 from typing import Any
 from typing import ClassVar
 
@@ -19,7 +17,10 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.builder.config import SpeechConfig
 from speechrows.builder.config import flags_of
+from speechrows.builder.find import address_of
+from speechrows.builder.find import command_of
 from speechrows.builder.find import load_module
+from speechrows.builder.find import stem_of
 from speechrows.builds.pipeline import Pipeline
 from speechrows.builds.run import BuildJob
 from speechrows.builds.sharding import plan_shards
@@ -44,13 +45,13 @@ from speechrows.types import Task
 logger = datasets.logging.get_logger(__name__)
 
 
-class NothingThereError(UsageError):
-    """A folder that holds nothing of a task."""
+class NothingToReadError(UsageError):
+    """The corpus holds nothing that a task's rows could be made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _TaskShards:
-    """A task of a config: what reads the corpus for it, what was found, its shards."""
+    """A task of a config: its reader, what that listed (in words), and the shards of it."""
 
     task: Task
     reader: Reader[Any]
@@ -59,14 +60,30 @@ class _TaskShards:
 
 
 class SpeechBuilder(datasets.ArrowBasedBuilder):
-    """A corpus as a datasets builder. A corpus module fills in the class attributes."""
+    """A corpus as a datasets builder. A corpus module sets the class attributes, and nothing else.
+
+    Attributes:
+        ABOUT: what the corpus is, and its licence.
+        READER: the class that reads it; one is made for each task.
+        BUILDER_CONFIG_CLASS: the config's class, whose fields are the flags of `speechrows build`.
+        BUILDER_CONFIGS: one config for each name that can be built, as datasets has it.
+        HAS: which of `Task.needs` the corpus itself brings.
+        UNIONS: the configs that show several tasks, by name.
+    """
 
     ABOUT: ClassVar[About]
-    READER: ClassVar[Callable[[Corpus, Any, Task], Reader[Any]]]  # of the corpus: made for each task
+    READER: ClassVar[Callable[[Corpus, Any, Task], Reader[Any]]]
     BUILDER_CONFIG_CLASS = SpeechConfig
     config: SpeechConfig
-    HAS: ClassVar[frozenset[str]] = frozenset()  # of what tasks need, what the corpus itself brings
-    UNIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # configs that show several tasks
+    HAS: ClassVar[frozenset[str]] = frozenset()
+    UNIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle a builder that came out of a file so that another process loads the file first."""
+        address = address_of(type(self))
+        if not address.endswith(".py") or self.__module__ == "__main__":
+            return super().__reduce_ex__(protocol)
+        return _new_builder, (address,), self.__getstate__()
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(
@@ -79,11 +96,11 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
 
     @classmethod
     def tasks(cls, config_name: str) -> tuple[Task, ...]:
-        """The tasks that a config shows: one, but for the builder's unions."""
+        """The tasks that a config shows: one, or those of a union."""
         return tuple(task_of(name) for name in cls.UNIONS.get(config_name, (config_name,)))
 
     def list_units(self, task: Task) -> tuple[Reader[Any], Listing[Any]]:
-        """What reads the corpus for a task, and what it finds there.
+        """The reader of the corpus for a task, and the units that it lists.
 
         Raises:
             UsageError: the folder holds nothing that this builder reads.
@@ -92,45 +109,45 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         reader = type(self).READER(corpus, self.config, task)
         listing = reader.units(self.config.inputs.listing)
         if not listing.units:
-            raise NothingThereError(
+            raise NothingToReadError(
                 f"{corpus.root}: found {listing.found}; expected {about.title} as it is published "
                 f"({about.homepage})"
             )
         return reader, listing
 
-    def _parts(self) -> list[_TaskShards]:
-        """What this config builds, task by task; of a union, those tasks that are there.
+    def _task_shards(self) -> list[_TaskShards]:
+        """The shards of each task of this config; of a union, those tasks that have any.
 
         Raises:
             UsageError: the folder holds nothing that this builder reads, or lacks what a task needs; of a
                 union, where no task of it can be built.
         """
-        parts: list[_TaskShards] = []
+        tasks: list[_TaskShards] = []
         refused: list[UsageError] = []
         for task in self.tasks(self.config.name):
             if not self._can_make(task):
-                raise UsageError(how_to_make(task, self.name))
+                raise UsageError(how_to_make(task, command_of(type(self))))
             try:
                 reader, listing = self.list_units(task)
-            except NothingThereError as error:
+            except NothingToReadError as error:
                 refused.append(error)
                 continue
             shards = plan_shards(listing.units, self.config.shard_bytes)
-            parts.append(_TaskShards(task=task, reader=reader, found=listing.found, shards=shards))
-        if not parts:
+            tasks.append(_TaskShards(task=task, reader=reader, found=listing.found, shards=shards))
+        if not tasks:
             raise refused[0]
-        return parts
+        return tasks
 
     def _can_make(self, task: Task) -> bool:
-        """Whether what the task needs of each clip is there: the corpus' own, or generated."""
+        """Whether the corpus, or generated columns, bring what the task needs of each clip."""
         return task.needs in (None, *self.HAS) or satisfies(task, self.config.inputs.generated.kinds)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         corpus = self.config.inputs.corpus
         shards: list[tuple[str, Shard]] = []
-        for part in self._parts():
-            shards += [(part.task.name, shard) for shard in part.shards]
-            logger.warning(f"{corpus.root}: {part.found}")  # a choice that a person has to see
+        for task in self._task_shards():
+            shards += [(task.task.name, shard) for shard in task.shards]
+            logger.warning(f"{corpus.root}: {task.found}")  # a choice that a person has to see
         units = [unit for _, shard in shards for unit in shard.units]
         if self.config.data_dir is None:
             paths = dict.fromkeys(path for unit in units for path in unit.paths)
@@ -148,7 +165,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         ]
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-        """As datasets does; a split that no row is of is no split: as_dataset would raise."""
+        """As datasets does, without the splits that got no row: as_dataset would raise."""
         super()._download_and_prepare(*args, **kwargs)
         splits = {name: split for name, split in (self.info.splits or {}).items() if split.num_examples}
         self.info.splits = datasets.SplitDict.from_split_dict(splits, dataset_name=self.dataset_name)
@@ -156,47 +173,51 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
     def _generate_tables(  # pyright: ignore[reportIncompatibleMethodOverride]  # gen_kwargs by name
         self, shards: Sequence[tuple[str, Shard]], corpus: Corpus, split: str
     ) -> Iterator[tuple[str, pa.Table]]:
-        make = cache(partial(_pipeline, type(self), self.config, corpus))
+        pipeline_of = cache(partial(_pipeline, type(self), self.config, corpus))
         bands = bands_of(self.config.name)
         for task, shard in shards:
             ledger = Ledger()
-            for i, (place, table) in enumerate(make(task).tables(shard, ledger, split=split)):
+            for i, (place, table) in enumerate(pipeline_of(task).tables(shard, ledger, split=split)):
                 if place.band is None or place.band in bands:
                     yield f"{task}-{shard.number}-{i}", table
             if ledger.skipped or ledger.unreadable:
                 logger.warning(f"{self.name}: shard {shard.number}: {ledger.summary().to_json()}")
 
     def jobs(self) -> list[BuildJob]:
-        """What `speechrows build` builds: all of each task that this config is a view of."""
-        return [self._job(part) for part in self._parts()]
+        """The jobs of `speechrows build`: one a task, all of the task where the config shows a band of it."""
+        return [self._job(task) for task in self._task_shards()]
 
-    def _job(self, part: _TaskShards) -> BuildJob:
+    def _job(self, task: _TaskShards) -> BuildJob:
         config, inputs = self.config, self.config.inputs
-        paths = {path for shard in part.shards for unit in shard.units for path in unit.paths}
+        paths = {path for shard in task.shards for unit in shard.units for path in unit.paths}
         listing = [entry for entry in inputs.listing if entry.path in paths]  # the others change no row
-        is_joined = not inputs.generated.kinds.isdisjoint(kinds_for(part.task))
+        is_joined = not inputs.generated.kinds.isdisjoint(kinds_for(task.task))
         recipe = config.recipe(listing, inputs.generated_digest if is_joined else None)
         options = {name: getattr(config, name) for name in ("data_dir", *flags_of(type(config)))}
         return BuildJob(
-            builder=self.name,
+            builder=stem_of(type(self)),
+            command=command_of(type(self)),
             about=self.ABOUT,
-            task=part.task,
+            task=task.task,
             recipe={**recipe, "shard_bytes": config.shard_bytes},
             tokenizer=inputs.tokenizer,
             tokenizer_digest=inputs.tokenizer_digest,
             template_options=config.template_options,
-            found=part.found,
-            shards=part.shards,
-            pipeline=_pipeline(type(self), config, inputs.corpus, part.task.name, part.reader),
-            make_pipeline=partial(
-                _pipeline_elsewhere, _where(type(self)), part.task.name, options, inputs.tokenizer
+            found=task.found,
+            shards=task.shards,
+            pipeline=_pipeline(type(self), config, inputs.corpus, task.task.name, task.reader),
+            make_pipeline=_PipelineElsewhere(
+                address=address_of(type(self)),
+                task=task.task.name,
+                options=options,
+                tokenizer=inputs.tokenizer,
             ),
             unions=self.UNIONS,
         )
 
 
 def _shards_of(split: str, shards: Sequence[tuple[str, Shard]]) -> list[tuple[str, Shard]]:
-    """The shards that may have rows of a split, less the units that have none: archives are read once."""
+    """The shards that may have rows of a split, without the units that have none: archives are read once."""
     wanted = {split, "train"} if split == "validation" else {split}
     kept = [
         (task, replace(shard, units=tuple(unit for unit in shard.units if wanted & {*unit.splits})))
@@ -212,14 +233,14 @@ def _pipeline(
     task_name: str,
     reader: Reader[Any] | None = None,
 ) -> Pipeline:
-    """How rows of a task are made of a corpus, by the reader that has listed it, or by another."""
+    """The pipeline of a task's rows, with the reader that has listed the corpus, or a new one."""
     task = task_of(task_name)
     return Pipeline(
         corpus=corpus,
         reader=reader or builder.READER(corpus, config, task),
         generated=config.inputs.generated if config.generated else None,
         spec=RowSpec(
-            builder=builder.__module__.rpartition(".")[2],
+            builder=stem_of(builder),
             corpus=corpus.label,
             task=task,
             template=compile_template(config.inputs.tokenizer, task, config.template_options),
@@ -229,24 +250,36 @@ def _pipeline(
     )
 
 
-def _where(builder: type[SpeechBuilder]) -> str:
-    """A name under which another process finds a builder: its module's, or its file's."""
-    module = sys.modules[builder.__module__]
-    return str(Path(module.__file__ or builder.__module__).resolve())
+@dataclass(frozen=True, kw_only=True)
+class _PipelineElsewhere:
+    """Makes a job's pipeline in another process, where neither its builder nor its corpus is open."""
+
+    address: str
+    task: str
+    options: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerFast
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Load the builder's module at once: units, which come next, may have payloads of its classes."""
+        self.__dict__.update(state)
+        load_builder(self.address)
+
+    def __call__(self) -> Pipeline:
+        """The pipeline."""
+        builder = load_builder(self.address)
+        config = builder.BUILDER_CONFIG_CLASS(name=self.task, **self.options)
+        config.inputs.tokenizer = self.tokenizer
+        return _pipeline(builder, config, config.inputs.corpus, self.task)
 
 
-def _pipeline_elsewhere(
-    where: str, task_name: str, options: dict[str, Any], tokenizer: PreTrainedTokenizerFast
-) -> Pipeline:
-    """The pipeline of a job in another process, where neither its builder nor its corpus is open."""
-    builder = load_builder(where)
-    config = builder.BUILDER_CONFIG_CLASS(name=task_name, **options)
-    config.inputs.tokenizer = tokenizer
-    return _pipeline(builder, config, config.inputs.corpus, task_name)
+def _new_builder(address: str) -> SpeechBuilder:
+    """A builder without its state, which pickle sets."""
+    builder = load_builder(address)
+    return builder.__new__(builder)
 
 
 def load_builder(name: str) -> type[SpeechBuilder]:
-    """The one builder class of an importable module, or of a .py file.
+    """Return the builder class of a module: of its name where it can be imported, or of its .py file.
 
     Raises:
         UsageError: no such module, or not one builder in it.

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from speechrows.builder.builder import load_builder
+from speechrows.builder.find import stem_of
 from speechrows.rows import schema
 
 
 def infos(builders: Sequence[str]) -> dict[str, Any]:
-    """The infos of some builders, by `<builder>/<config>`."""
-    found: dict[str, Any] = {}
-    for name in builders:
-        builder = load_builder(name)
+    """The infos of builders, modules or .py files, by `<builder>/<config>`."""
+    entries: dict[str, Any] = {}
+    for address in builders:
+        builder = load_builder(address)
+        name = stem_of(builder)
         for config in builder.BUILDER_CONFIGS:
-            found[f"{name}/{config.name}"] = {
+            entries[f"{name}/{config.name}"] = {
                 "description": builder.ABOUT.summary,
                 "citation": builder.ABOUT.citation,
                 "homepage": builder.ABOUT.homepage,
@@ -29,11 +31,11 @@ def infos(builders: Sequence[str]) -> dict[str, Any]:
                 "config_name": config.name,
                 "version": str(config.version),
             }
-    return found
+    return entries
 
 
 def write_infos(builders: Sequence[str], out: Path) -> int:
-    """Write the file; the number of configs in it."""
-    found = infos(builders)
-    out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    return len(found)
+    """Write the file and return the number of configs in it."""
+    entries = infos(builders)
+    out.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return len(entries)

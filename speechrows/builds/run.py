@@ -46,6 +46,7 @@ class BuildJob:
     """
 
     builder: str
+    command: str  # BUILDER, as `speechrows build` takes it
     about: About
     task: Task
     recipe: Mapping[str, Any]
@@ -121,7 +122,7 @@ def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[Commit]
         for name in commits
         if _is_indexed(out, name, commits[name])
     }
-    text, pictures = card.describe(out, job.builder, job.about, tasks, job.unions, job.tokenizer)
+    text, pictures = card.describe(out, job.builder, job.command, job.about, tasks, job.unions, job.tokenizer)
     for path, data in pictures.items():
         (state.temporary_folder(out) / path).parent.mkdir(parents=True, exist_ok=True)
         (state.temporary_folder(out) / path).write_bytes(data)

@@ -64,15 +64,13 @@ class _Split:
 def describe(
     out: Path,
     builder: str,
+    command: str,  # BUILDER, as `speechrows build` takes it
     about: About,
     tasks: Mapping[str, BuiltTask],
-    unions: Mapping[str, Sequence[str]],
+    unions: Mapping[str, Sequence[str]],  # configs that show several tasks
     tokenizer: PreTrainedTokenizerFast,
 ) -> tuple[str, dict[str, bytes]]:
-    """The card of a folder with these tasks, and its pictures by path.
-
-    `unions` are configs that show several tasks; they are there once two of these are.
-    """
+    """Return the card of a folder with these tasks, and its pictures by path."""
     ordered = {name: tasks[name] for name in TASKS if name in tasks}
     measured = {name: _measure(out, name, built) for name, built in ordered.items()}
     configs = {
@@ -83,7 +81,7 @@ def describe(
     }
     for union, names in unions.items():
         parts = [configs[name] for name in names if name in configs]
-        if len(parts) > 1:
+        if len(parts) > 1:  # of one alone it would be another name
             configs[union] = _union(parts)
     drawn = {
         f"{PICTURES}/{name}/{picture}": data
@@ -99,7 +97,7 @@ def describe(
         for name, built in ordered.items()
     }
     row = example(out / next(iter(ordered.values())).first, tokenizer)
-    body = prose.write(builder, about, _lines(configs), stories, row)
+    body = prose.write(builder, command, about, _lines(configs), stories, row)
     return f"---\n{_front_matter(builder, about, configs)}\n---\n\n{body}", drawn
 
 
@@ -155,9 +153,9 @@ def _union(parts: Sequence[Sequence[_Split]]) -> list[_Split]:
     ]
 
 
-def _lines(configs: Mapping[str, Sequence[_Split]]) -> list[prose.Line]:
+def _lines(configs: Mapping[str, Sequence[_Split]]) -> list[prose.TableLine]:
     return [
-        prose.Line(
+        prose.TableLine(
             config=config,
             split=split.name,
             rows=split.rows,

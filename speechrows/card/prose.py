@@ -1,6 +1,6 @@
-"""The card's prose: Markdown of facts. What comes out of a corpus stands in fences, never as markup.
+"""The card's text below its YAML, in Markdown. A corpus' own texts stand in code blocks, never as markup.
 
-All of it lies between two marks: what a person writes before or behind them is kept when the
+All of it lies between two marks: what a person writes before or after them is kept when the
 card is published again.
 """
 
@@ -34,11 +34,21 @@ _NO_FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a corpus is and under which licence: text of its cards, beside its reader."""
+    """What a corpus is, in the words that stand on the card of its rows.
+
+    Attributes:
+        title: its name.
+        summary: what it holds, in a sentence or two.
+        licence: an identifier that the Hub knows, as "cc-by-4.0" or "other".
+        licence_note: what else is to be said of the licence.
+        homepage: an address.
+        citation: BibTeX, or any text.
+        languages: ISO 639-1 codes.
+    """
 
     title: str
     summary: str
-    licence: str  # an identifier the Hub knows
+    licence: str
     licence_note: str
     homepage: str
     citation: str
@@ -46,7 +56,7 @@ class About:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class TableLine:
     """A line of the card's table: a split of a config."""
 
     config: str
@@ -59,7 +69,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
-    """What is told of a task: what became of its items, what decided its rows, its pictures."""
+    """What the card says of a task: its ledger's summary, its recipe, the paths of its pictures."""
 
     ledger: LedgerSummary
     recipe: Mapping[str, Any]
@@ -67,32 +77,39 @@ class Story:
 
 
 def write(
-    builder: str, about: About, lines: Sequence[Line], stories: Mapping[str, Story], example: str
+    builder: str,
+    command: str,
+    about: About,
+    lines: Sequence[TableLine],
+    stories: Mapping[str, Story],
+    example: str,
 ) -> str:
-    """The card's text below its YAML."""
-    parts = [
+    """Return the card's text below its YAML; `command` is BUILDER as `speechrows build` takes it."""
+    sections = [
         _head(builder, about, lines[0]),
         _configs(lines),
         _rows(example),
         _pictures(stories),
-        _made(builder, stories),
+        _how_built(builder, command, stories),
         _ledgers(stories),
         f"## Licence and citation\n\nLicence: `{about.licence}`. {about.licence_note}\n\n"
         + fenced(about.citation),
     ]
-    # A mark inside a fence would end the part that is ours.
-    text = "\n\n".join(part for part in parts if part).replace("<!-- speechrows:", "<!- speechrows:")
+    # A mark inside a code block would end the text that is replaced when the card is published again.
+    text = "\n\n".join(section for section in sections if section).replace(
+        "<!-- speechrows:", "<!- speechrows:"
+    )
     return f"{BEGIN}\n{text}\n{END}\n"
 
 
 def fenced(text: str, language: str = "") -> str:
-    """Text as a block of code that it can not end."""
+    """Text as a Markdown code block, with a fence that the text can not close."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def _head(builder: str, about: About, first: Line) -> str:
+def _head(builder: str, about: About, first: TableLine) -> str:
     load = f'load_dataset("org/{builder}", "{first.config}", split="{first.split}", streaming=True)'
     return (
         f"# {about.title}, as training rows\n\n"
@@ -104,7 +121,7 @@ def _head(builder: str, about: About, first: Line) -> str:
     )
 
 
-def _configs(lines: Sequence[Line]) -> str:
+def _configs(lines: Sequence[TableLine]) -> str:
     names = list(dict.fromkeys(line.config for line in lines))
     text = ["## Configs", "", *(f"- `{name}`: {TASKS[name].asks}" for name in names if name in TASKS)]
     if "stage_1" in names:
@@ -145,28 +162,28 @@ def _rows(example: str) -> str:
     )
 
 
-def _made(builder: str, stories: Mapping[str, Story]) -> str:
+def _how_built(builder: str, command: str, stories: Mapping[str, Story]) -> str:
     text = ["## How it was built", ""]
     text.append(
         f"By speechrows {version('speechrows')}, with the tokenizer of this repository's `tokenizer/`:"
     )
-    commands = [_command(builder, task, story) for task, story in stories.items()]
+    commands = [_command(builder, command, task, story) for task, story in stories.items()]
     text += ["", fenced("\n".join(commands)), ""]
-    told: dict[str, list[str]] = {}
+    tasks_of: dict[str, list[str]] = {}
     for task, story in stories.items():
         facts = [f"rows of version {story.recipe['row_version']}"]
         if "revision" in story.recipe:
             facts.append(f"from revision {story.recipe['revision']} of the corpus")
         if "generated" in story.recipe:
             facts.append(f"joined with generated columns of digest `{story.recipe['generated'][:16]}`")
-        told.setdefault(", ".join(facts), []).append(task)
-    text += [f"- {', '.join(tasks)}: {facts}." for facts, tasks in told.items()]
+        tasks_of.setdefault(", ".join(facts), []).append(task)
+    text += [f"- {', '.join(tasks)}: {facts}." for facts, tasks in tasks_of.items()]
     return "\n".join(text)
 
 
-def _command(builder: str, task: str, story: Story) -> str:
+def _command(builder: str, command: str, task: str, story: Story) -> str:
     recipe, faulty = story.recipe, story.ledger.faulty_share()
-    words = ["speechrows", "build", builder, task, "--data-dir", str(recipe["corpus"])]
+    words = ["speechrows", "build", command, task, "--data-dir", str(recipe["corpus"])]
     words += ["--tokenizer", "tokenizer"]
     for name, value in sorted(recipe.items()):
         if name in _NO_FLAGS or value is None or value == "":

@@ -192,14 +192,16 @@ def test_what_is_switched_off_the_revision_and_what_was_joined_are_told() -> Non
     }
     told = {"items": 300, "skipped": {"truncated": 20}, "files": 9, "unreadable_files": 0}
     story = prose.Story(ledger=told, recipe=recipe, pictures=[])
-    text = prose._made("b", {"usdm": story})
+    text = prose._how_built("b", "b", {"usdm": story})
     assert "--max-skipped 0.07" in text
-    assert "--max-skipped" not in prose._made("b", {"usdm": replace(story, ledger={**told, "items": 400})})
+    assert "--max-skipped" not in prose._how_built(
+        "b", "b", {"usdm": replace(story, ledger={**told, "items": 400})}
+    )
     assert "--no-as-listed" in text
     assert "from revision abc of the corpus" in text
     assert f"digest `{'f' * 16}`" in text
     assert "--with GENERATED" in text
-    both = prose._made("b", {"usdm": story, "response": story})
+    both = prose._how_built("b", "b", {"usdm": story, "response": story})
     assert both.count("from revision abc") == 1
     assert "- usdm, response: rows" in both
 

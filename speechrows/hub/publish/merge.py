@@ -20,7 +20,7 @@ from speechrows.card.prose import END
 from speechrows.errors import UsageError
 
 _THE_BUILDS = ("configs", "dataset_info", "size_categories")
-_PLACEHOLDER = re.compile(r'load_dataset\("org/\w+"')
+_PLACEHOLDER = re.compile(r'load_dataset\("org/[^"]+"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
