@@ -1,4 +1,4 @@
-"""The card's example: a folder's first row with its label mask, read without its audio."""
+"""The example row of the card: the first of a shard, with its label mask, read without its audio."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,17 @@ from transformers import PreTrainedTokenizerFast
 from speechrows.folder.show import to_text
 from speechrows.rows import schema
 
-_LONGEST = 3000  # characters: unit scripts have thousands of tokens
+_LONGEST = 3000  # characters: rows of units have thousands of tokens
 
 
 def example(shard: Path, tokenizer: PreTrainedTokenizerFast) -> str:
-    """The first row of a shard in words; ⟦ ⟧ is around what takes loss."""
+    """Return the first row of a shard as text; ⟦ ⟧ is around what takes loss."""
     columns = [f"{name}.path" if name in schema.AUDIO_COLUMNS else name for name in schema.FEATURES]
     with pq.ParquetFile(shard) as file:
         batches = file.iter_batches(1, row_groups=[0], columns=columns, use_threads=False)
-        found: dict[str, Any] = next(iter(batches)).to_pylist()[0]
+        values: dict[str, Any] = next(iter(batches)).to_pylist()[0]
     row = dict[str, Any]()
-    for name, value in found.items():
+    for name, value in values.items():
         is_audio = name in schema.AUDIO_COLUMNS
         row[f"{name}.path" if is_audio else name] = value["path"] if is_audio and value else value
     text = to_text(row, tokenizer, colour=False)

@@ -1,6 +1,6 @@
-"""Histograms of a task's rows as PNG files, the same bytes wherever they are drawn.
+"""Histograms of a task's rows as PNG files, the same bytes on every machine.
 
-Pillow, not matplotlib, which is twenty times as large; and stored without compression, because
+Drawn by Pillow, not matplotlib, which is twenty times as large; stored without compression, because
 the bytes that a compressor writes depend on its version and the processor.
 """
 
@@ -23,12 +23,12 @@ _MOST_BARS = 24
 _MOST_WORDS = 12
 _TAIL = 0.995  # of the rows; longer ones share the last bar
 _WHITE, _BLUE = 0, 1  # places in the palette
-_SHADES = 14  # of grey, behind them: letters fade to white at their edges
+_SHADES = 14  # of grey, behind these two: letters fade to white at their edges
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bars:
-    """A picture's content: heights, and labels at the left edges of bars, or below their middles."""
+    """A bar chart: heights, and labels by bar, `centred` below bars or at their left edges."""
 
     heights: Sequence[int]
     labels: Mapping[int, str]
@@ -36,23 +36,23 @@ class Bars:
 
 
 def draw(measured: Measured, emotions: Mapping[str, int]) -> dict[str, bytes]:
-    """The pictures of a task's rows by file name; those that would tell nothing are not drawn."""
+    """Return the pictures of a task's rows by file name: of emotions and turns, where rows differ in them."""
     turns, rows, conversations = measured.turns, len(measured.seconds), int(measured.is_first.sum())
-    found = {
+    images = {
         "durations.png": _png("Seconds of audio per row", histogram(measured.seconds), f"{rows:,} rows"),
         "tokens.png": _png("Tokens per row, without padding", histogram(measured.tokens), f"{rows:,} rows"),
     }
     if len(emotions) > 1:
-        told = f"{sum(emotions.values()):,} rows that have one"
-        found["emotions.png"] = _png("Emotion", _words(emotions), told)
+        counted = f"{sum(emotions.values()):,} rows that have one"
+        images["emotions.png"] = _png("Emotion", _words(emotions), counted)
     if turns.max() > 1:
         bars = histogram(turns, whole=True)
-        found["turns.png"] = _png("Rows per conversation", bars, f"{conversations:,} conversations")
-    return found
+        images["turns.png"] = _png("Rows per conversation", bars, f"{conversations:,} conversations")
+    return images
 
 
 def histogram(values: npt.NDArray[np.generic], *, whole: bool = False) -> Bars:
-    """Values in bars of a round width; the last bar takes the longest tail too."""
+    """Count values in bars of a round width; the longest half percent share the last bar."""
     numbers = values.astype(np.float64)
     longest = float(np.quantile(numbers, _TAIL, method="higher"))
     width = _round_up(max(longest / _MOST_BARS, 1 if whole else 1e-3))
@@ -69,7 +69,7 @@ def histogram(values: npt.NDArray[np.generic], *, whole: bool = False) -> Bars:
 
 
 def _round_up(step: float) -> float:
-    """The next of 1, 2, 5, 10, 20, 50…, or of their tenths."""
+    """Round up to 1, 2 or 5 times a power of ten."""
     power = 10.0 ** np.floor(np.log10(step))
     return float(next(times * power for times in (1, 2, 5, 10) if times * power >= step * (1 - 1e-9)))
 
@@ -83,7 +83,7 @@ def _words(counts: Mapping[str, int]) -> Bars:
 
 
 def _png(title: str, bars: Bars, counted: str) -> bytes:
-    """A picture; `title` is what lies along the axis, `counted` what the bars add up to."""
+    """Draw a picture; `title` names the horizontal axis, `counted` what the bars add up to."""
     grey = Image.new("L", (_WIDTH, _HEIGHT), 0)  # ink: text and axis
     pen, font = ImageDraw.Draw(grey), ImageFont.load_default(12)
     room, height = (_WIDTH - _LEFT - _RIGHT) / len(bars.heights), _HEIGHT - _TOP - _BOTTOM
@@ -110,7 +110,7 @@ def _png(title: str, bars: Bars, counted: str) -> bytes:
 
 
 def _encode(places: npt.NDArray[np.uint8]) -> bytes:
-    """Pixels as places in the palette [H, W]; 16 colours take four bits each."""
+    """Encode pixels, which are indices of the palette [H, W]; 16 colours take four bits each."""
     picture = Image.fromarray(places, "P")
     shades = [255 - round((255 - 51) * i / _SHADES) for i in range(1, _SHADES + 1)]
     picture.putpalette([255, 255, 255, 76, 114, 176, *(value for shade in shades for value in [shade] * 3)])
