@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import zlib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from speechrows.cli import main
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.folder.show import show
 from speechrows.folder.stats import stats
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.schema import FEATURES
 from speechrows.rows.tasks import TASKS
 from speechrows.text import tokenizers
@@ -68,11 +70,11 @@ def outside_fences(text: str) -> str:
     return "\n".join(kept)
 
 
-def test_every_column_is_told_in_order() -> None:
+def test_every_column_is_explained_in_order() -> None:
     assert list(COLUMNS) == list(FEATURES)
 
 
-def test_every_config_is_told_before_its_numbers_and_a_row(built: Path) -> None:
+def test_every_config_is_explained_before_its_numbers_and_a_row(built: Path) -> None:
     text = text_of(built)
     for config in ("ttt", "response"):
         assert f"- `{config}`: {TASKS[config].asks}\n" in text
@@ -93,9 +95,9 @@ def test_the_line_that_loads_and_the_row_are_of_train_where_there_is_one(built: 
 
 
 def test_hours_and_conversations_of_every_config_and_split_are_those_of_stats(built: Path) -> None:
-    for one in stats(str(built)):
-        numbers = f"{one.turns:,} | {one.conversations:,} | {one.hours:,.2f} |"
-        assert f"| {one.config} | {one.split} | {numbers}" in text_of(built)
+    for split in stats(str(built)):
+        numbers = f"{split.turns:,} | {split.conversations:,} | {split.hours:,.2f} |"
+        assert f"| {split.config} | {split.split} | {numbers}" in text_of(built)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 1 << 16])
@@ -134,15 +136,15 @@ def test_the_example_is_the_first_row_with_its_mask(built: Path) -> None:
     assert "⟦" in example[-1]
 
 
-def test_skipped_and_left_out_items_are_told_by_reason(built: Path) -> None:
+def test_skipped_and_left_out_items_are_counted_by_reason(built: Path) -> None:
     ledgers = text_of(built).partition("## What became of the corpus' items")[2]
     for task in ("ttt", "response"):
         ledger = RowsFolder.open(str(built)).index_facts(task, "train").ledger
-        mine = re.search(rf"^{task}\n((?:  .*\n)+)", ledgers, re.MULTILINE)
-        assert mine
+        table = re.search(rf"^{task}\n((?:  .*\n)+)", ledgers, re.MULTILINE)
+        assert table
         assert ledger.skipped
         for what, count in [*ledger.skipped.items(), *ledger.left_out.items()]:
-            assert re.search(rf": {what} +{count}$", mine[1], re.MULTILINE)
+            assert re.search(rf": {what} +{count}$", table[1], re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", SAMPLE_OF)
@@ -182,7 +184,7 @@ def test_the_command_on_the_card_builds_the_same_files(
     assert published_files(tmp_path / "again") == published_files(tmp_path / "first")
 
 
-def test_what_is_switched_off_the_revision_and_what_was_joined_are_told() -> None:
+def test_what_is_switched_off_the_revision_and_what_was_joined_are_named() -> None:
     recipe = {
         "row_version": "1.0.0",
         "corpus": "c",
@@ -190,13 +192,12 @@ def test_what_is_switched_off_the_revision_and_what_was_joined_are_told() -> Non
         "revision": "abc",
         "generated": "f" * 64,
     }
-    told = {"items": 300, "skipped": {"truncated": 20}, "files": 9, "unreadable_files": 0}
-    story = prose.Story(ledger=told, recipe=recipe, pictures=[])
+    ledger = LedgerSummary(items=300, skipped=Counter(truncated=20), files=9)
+    story = prose.Story(ledger=ledger, recipe=recipe, pictures=[])
     text = prose._how_built("b", "b", {"usdm": story})
     assert "--max-skipped 0.07" in text
-    assert "--max-skipped" not in prose._how_built(
-        "b", "b", {"usdm": replace(story, ledger={**told, "items": 400})}
-    )
+    clean = replace(story, ledger=replace(ledger, items=400))
+    assert "--max-skipped" not in prose._how_built("b", "b", {"usdm": clean})
     assert "--no-as-listed" in text
     assert "from revision abc of the corpus" in text
     assert f"digest `{'f' * 16}`" in text
@@ -210,10 +211,10 @@ def test_no_text_of_a_corpus_becomes_markup_or_ends_our_part(tmp_path: Path) -> 
     bad = "So ``` it\n```\n<!-- speechrows:end --> <img src=x onerror=alert(1)> [a](http://b)"
     corpus = write_corpus(tmp_path / "corpus", dialogues=2, turns=2, seconds=0.3)
     for file in corpus.rglob("*.json"):
-        told = json.loads(file.read_text())
-        for turn in told["conversation"]:
+        record = json.loads(file.read_text())
+        for turn in record["conversation"]:
             turn["text"] = bad
-        file.write_text(json.dumps(told))
+        file.write_text(json.dumps(record))
     for file in corpus.rglob("metadata.tsv"):
         file.unlink()
     build_rows(corpus, tmp_path / "rows")
