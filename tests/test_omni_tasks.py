@@ -1,8 +1,10 @@
 """What omni_tasks.py promises: thirteen sources as rows, and every fault of theirs accounted for."""
 
 import json
+import pickle
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -15,18 +17,22 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from toys.building import build_rows
+from toys.building import open_reader
 from toys.building import read_rows
 from toys.building import read_skipped
 from toys.samples import SAMPLES
 
-import omni_tasks
 from omni_tasks import CONFIGS
 from omni_tasks import SIFT
 from omni_tasks import SOURCES
 from omni_tasks import OmniConfig
+from omni_tasks import OmniReader
 from omni_tasks import OmniTasks
-from omni_tasks import list_units
-from omni_tasks import read_dialogues
+from speechrows.builder import Column
+from speechrows.builder import Listing
+from speechrows.builder import Source
+from speechrows.builder import SourceFile
+from speechrows.builds.run import build as build_task
 from speechrows.builds.sharding import plan_shards
 from speechrows.corpora import parquet
 from speechrows.corpora.folder import Corpus
@@ -34,12 +40,14 @@ from speechrows.corpora.traits import normalise
 from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.rows.curriculum import task_of
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.rows import split_of
 from speechrows.sidecar.columns import RECIPE
 from speechrows.sidecar.columns import schema_of
 from speechrows.types import Dialogue
 from speechrows.types import Rule
+from speechrows.types import Traits
 from speechrows.types import UnreadableFile
 
 HUB = SAMPLES / "hub"
@@ -88,22 +96,40 @@ def cells(path: Path, column: str) -> list[Any]:
     return pq.read_table(path)[column].to_pylist()
 
 
-def read(folder: Path | str, task: str | None = None, **how: Any) -> list[Dialogue]:
+def readers(folder: Path | str, **options: Any) -> Iterator[tuple[OmniReader, Listing[SourceFile]]]:
+    """The reader of every task, and what it lists; emotion corpora too, as where they have answers."""
+    for task in CONFIGS[1:]:
+        yield open_reader(OmniTasks, folder, task, emotion_corpora=True, **options)
+
+
+def everything(
+    listed: Iterable[tuple[OmniReader, Listing[SourceFile]]],
+) -> Iterator[Dialogue | UnreadableFile]:
+    """What readers read: each file once, by the first that lists it."""
+    files: set[str] = set()
+    for reader, listing in listed:
+        for unit in listing.units:
+            if unit.file not in files:
+                yield from reader.dialogues(unit)
+            files.add(unit.file)
+
+
+def read(folder: Path | str, **options: Any) -> list[Dialogue]:
     """The utterances of a folder, none of whose files is broken."""
-    found = everything(Corpus.open(str(folder)), task, **how)
-    assert not [one for one in found if isinstance(one, UnreadableFile)]
-    return [one for one in found if isinstance(one, Dialogue)]
+    utterances = list(everything(readers(folder, **options)))
+    assert not [item for item in utterances if isinstance(item, UnreadableFile)]
+    return [item for item in utterances if isinstance(item, Dialogue)]
 
 
-def everything(corpus: Corpus, task: str | None = None, **how: Any) -> list[Dialogue | UnreadableFile]:
-    _, units = list_units(corpus, corpus.list(), task=task, **how)
-    return list(read_dialogues(corpus, units, task=task))
+def in_words(folder: Path) -> str:
+    """What is said of every task's sources."""
+    return "\n".join(listing.found for _, listing in readers(folder))
 
 
 def build(hub: Path | str, out: Path, config: str, **options: Any) -> LedgerSummary:
     summary = build_rows(hub, out, config, builder="omni_tasks", **options)
-    told = [summary.rows, *summary.skipped.values(), *summary.left_out.values()]
-    assert summary.items == sum(told)
+    counts = [summary.rows, *summary.skipped.values(), *summary.left_out.values()]
+    assert summary.items == sum(counts)
     return summary
 
 
@@ -161,8 +187,8 @@ def test_a_transcription_is_the_text_in_lower_case_under_the_founding_prompt(tmp
     ]  # fmt: skip
     assert row["text"] == "User: <audio> Transcribe:\nAssistant: i would make it yellow"
     assert (row["speaker"], row["role"], row["turn_number"], row["num_turns"]) == ("MEE060", "user", 0, 1)
-    told = cells(HUB / "edinburghcstr/ami/ihm/train-00000-of-00001.parquet", "audio")[1]
-    assert row["audio"] == {"bytes": told["bytes"], "path": "AMI_EN2001a_H00_2.wav"}
+    clip = cells(HUB / "edinburghcstr/ami/ihm/train-00000-of-00001.parquet", "audio")[1]
+    assert row["audio"] == {"bytes": clip["bytes"], "path": "AMI_EN2001a_H00_2.wav"}
     assert row["source"] == "hub/edinburghcstr/ami/ihm/train-00000-of-00001.parquet/1/AMI_EN2001a_H00_2"
     assert rows["LoquaciousSet/train/utt00001"]["gender"] == "female"
 
@@ -196,15 +222,15 @@ def test_an_answer_is_the_first_one_and_impossible_questions_are_left_out(tmp_pa
 def test_answers_may_be_missing_or_of_squads_other_form(answers, tmp_path):
     hub = only(tmp_path, HEYSQUAD)
     change(hub / HEYSQUAD, answers=answers, is_impossible=[False, False])
-    told = [(one.turns[0].answer, one.turns[0].left_out) for one in read(hub)]
-    assert told == [(None, Rule.IMPOSSIBLE), ("Yes", None)]
+    turns = [dialogue.turns[0] for dialogue in read(hub)]
+    assert [(turn.answer, turn.left_out) for turn in turns] == [(None, Rule.IMPOSSIBLE), ("Yes", None)]
 
 
 def test_a_question_that_is_called_impossible_is_left_out_though_it_has_answers(tmp_path):
     hub = only(tmp_path, HEYSQUAD)
     change(hub / HEYSQUAD, answers=[[{"text": "Yes"}]] * 2, is_impossible=[True, None])
-    told = [(one.turns[0].answer, one.turns[0].left_out) for one in read(hub)]
-    assert told == [("Yes", Rule.IMPOSSIBLE), ("Yes", None)]
+    turns = [dialogue.turns[0] for dialogue in read(hub)]
+    assert [(turn.answer, turn.left_out) for turn in turns] == [("Yes", Rule.IMPOSSIBLE), ("Yes", None)]
 
 
 @pytest.mark.parametrize("config", SIFT)
@@ -242,9 +268,17 @@ def test_omni_holds_every_row_of_the_other_configs_once(tmp_path):
     assert all(f"config_name: {config}\n" in card for config in CONFIGS)
 
 
-def answers(folder: Path, clip_ids: Iterable[str], mode: str = "sift_ssp") -> str:
+ABSTRACT_TTS = {source.name for source in SOURCES if source.repository.startswith("AbstractTTS/")}
+
+
+def clip_ids(folder: Path) -> list[str]:
+    """The clips of a folder by name."""
+    return [dialogue.clip_id(dialogue.turns[0]) for dialogue in read(folder)]
+
+
+def answers(folder: Path, names: Iterable[str], mode: str = "sift_ssp") -> str:
     """Generated answers to clips, as `generate` writes them."""
-    lines = [{"clip_id": one, "answer": f"I hear {one}.", "is_cut": False} for one in clip_ids]
+    lines = [{"clip_id": name, "answer": f"I hear {name}.", "is_cut": False} for name in names]
     recipe = {RECIPE: json.dumps({"kind": mode}).encode()}
     table = pa.Table.from_pylist(lines, schema=schema_of(mode).with_metadata(recipe))
     folder.mkdir()
@@ -253,12 +287,12 @@ def answers(folder: Path, clip_ids: Iterable[str], mode: str = "sift_ssp") -> st
 
 
 def test_emotion_corpora_are_rows_where_generated_answers_are_given(tmp_path):
-    clips = [one.clip_id(one.turns[0]) for one in read(HUB) if one.source.startswith("AbstractTTS/")]
-    made = answers(tmp_path / "answers", clips)
+    clips = [name for name in clip_ids(HUB) if name.split("/")[0] in ABSTRACT_TTS]
+    folder = answers(tmp_path / "answers", clips)
     plain = build(HUB, tmp_path / "plain", "sift_ssp", validation_fraction=0.0)
-    joined = build(HUB, tmp_path / "joined", "sift_ssp", validation_fraction=0.0, generated=(made,))
-    assert joined["rows"] == plain["rows"] + len(clips)
-    assert joined["left_out"] == {"other_mode": 8, "no_answer": 6}  # MELD and Common Voice have none
+    joined = build(HUB, tmp_path / "joined", "sift_ssp", validation_fraction=0.0, generated=(folder,))
+    assert joined.rows == plain.rows + len(clips)
+    assert joined.left_out == {"other_mode": 8, "no_answer": 6}  # MELD and Common Voice have none
     rows = {row["clip_id"]: row for row in read_rows(tmp_path / "joined", "sift_ssp")}
     row = rows["PODCAST/train/train-00000-of-00001:0/0"]
     assert row["messages"][1]["content"] == "I hear PODCAST/train/train-00000-of-00001:0/0."
@@ -266,8 +300,8 @@ def test_emotion_corpora_are_rows_where_generated_answers_are_given(tmp_path):
 
 
 def test_emotion_corpora_are_read_for_the_modes_alone_that_have_answers(tmp_path):
-    made = answers(tmp_path / "answers", ["TESS/train/train-00000-of-00001:0/0"])
-    builder = OmniTasks(config_name="omni", data_dir=str(HUB), generated=(made,), cache_dir=str(tmp_path))
+    folder = answers(tmp_path / "answers", ["TESS/train/train-00000-of-00001:0/0"])
+    builder = OmniTasks(config_name="omni", data_dir=str(HUB), generated=(folder,), cache_dir=str(tmp_path))
     unread = {
         job.task.name: "without answers (--with): AbstractTTS/CREMA-D" in job.found for job in builder.jobs()
     }
@@ -287,8 +321,8 @@ def test_emotion_corpora_can_be_read_before_they_have_answers(tmp_path):
 @pytest.mark.parametrize("where", ["hub/speechbrain/LoquaciousSet", "hub/speechbrain", "hub"])
 def test_a_source_is_read_alone_under_its_organisation_or_beside_others(where, tmp_path):
     hub = only(tmp_path, LOQUACIOUS)
-    found = [one.conversation_id for one in read(hub.parent / where)]
-    assert found == ["LoquaciousSet/train/utt00001", "LoquaciousSet/train/utt00003"]
+    ids = [dialogue.conversation_id for dialogue in read(hub.parent / where)]
+    assert ids == ["LoquaciousSet/train/utt00001", "LoquaciousSet/train/utt00003"]
 
 
 @pytest.mark.parametrize(
@@ -304,12 +338,12 @@ def test_files_are_found_under_every_name_that_the_hub_gives_them(file, tmp_path
     shutil.copy(HUB / MIMI, place)
     split = "train.clean.360" if "360" in file else "train"
     expected = [f"libritts-mimi/{split}/{place.stem}:{row}" for row in (0, 1)]
-    assert [one.conversation_id for one in read(tmp_path)] == expected
+    assert [dialogue.conversation_id for dialogue in read(tmp_path)] == expected
 
 
 def test_a_folder_called_data_is_its_parents(tmp_path):
     shutil.copytree(HUB / "garam-icecream/MELD", tmp_path / "MELD")
-    assert [one.conversation_id for one in read(tmp_path / "MELD" / "data")] == [
+    assert [dialogue.conversation_id for dialogue in read(tmp_path / "MELD" / "data")] == [
         f"MELD/train/train-00000-of-00001:{row}" for row in (0, 1)
     ]
 
@@ -329,12 +363,11 @@ def test_sources_that_are_not_there_and_files_that_are_not_read_are_named(tmp_pa
     (hub / "speechbrain/LoquaciousSet/large").mkdir()
     shutil.copy(HUB / LOQUACIOUS, hub / "speechbrain/LoquaciousSet/large/train-00000-of-00001.parquet")
     (hub / COMMON_VOICE).rename(hub / COMMON_VOICE.replace("train", "invalidated"))
-    corpus = Corpus.open(str(hub))
-    found, units = list_units(corpus, corpus.list())
-    assert [unit.file for unit in units] == [LOQUACIOUS]
-    assert "speechbrain/LoquaciousSet (1 file, 1 other files are not read)" in found
-    assert "fixie-ai/common_voice_17_0 (1 other files are not read)" in found.partition("not there: ")[2]
-    assert "edinburghcstr/ami" in found.partition("not there: ")[2]
+    assert [unit.file for _, listing in readers(hub) for unit in listing.units] == [LOQUACIOUS]
+    assert "speechbrain/LoquaciousSet (1 file, 1 other files are not read)" in in_words(hub)
+    absent = [line.partition("not there: ")[2] for line in in_words(hub).splitlines()]
+    assert "fixie-ai/common_voice_17_0 (1 other files are not read)" in absent[CONFIGS.index("sift_s") - 1]
+    assert "edinburghcstr/ami" in absent[CONFIGS.index("transcription") - 1]
 
 
 def test_a_folder_without_any_source_is_refused(tmp_path):
@@ -348,12 +381,14 @@ def test_a_remote_store_gives_the_same_utterances(tmp_path):
     memory = fsspec.filesystem("memory")
     memory.put(str(HUB), "/omni/hub", recursive=True)
     try:
-        remote = Corpus.open("memory://omni/hub")
-        assert everything(remote) == read(HUB)
-        some = Corpus.open(
-            "memory://omni/hub", folders=("edinburghcstr/ami", "garam-icecream/MELD", "no/such")
-        )
-        assert {one.source.split("/")[1] for one in everything(some)} == {"ami", "MELD"}
+        assert read("memory://omni/hub") == read(HUB)
+        folders = ("edinburghcstr/ami", "garam-icecream/MELD", "no/such")
+        some = Corpus.open("memory://omni/hub", folders=folders)
+        config = OmniConfig(name="omni", emotion_corpora=True)
+        some_readers = [OmniReader(some, config, task_of(task)) for task in CONFIGS[1:]]
+        listed = [(reader, reader.units(some.list())) for reader in some_readers]
+        sources = {item.source for item in everything(listed) if isinstance(item, Dialogue)}
+        assert {source.split("/")[1] for source in sources} == {"ami", "MELD"}
     finally:
         memory.rm("/omni", recursive=True)
 
@@ -362,14 +397,14 @@ def test_files_of_a_remote_store_are_never_held_whole(tmp_path, monkeypatch):
     """They weigh half a gigabyte, and are read as streams: nothing of them is fetched ahead."""
     memory = fsspec.filesystem("memory")
     memory.put(str(HUB), "/omni/hub", recursive=True)
-    held: list[str] = []
-    monkeypatch.setattr(type(memory), "cat_file", lambda _, path, **__: held.append(path) or b"")
+    whole: list[str] = []
+    monkeypatch.setattr(type(memory), "cat_file", lambda _, path, **__: whole.append(path) or b"")
     try:
         for config in ("transcription", "s2s_mimi"):
-            assert build("memory://omni/hub", tmp_path / "out", config)["skipped"] == {}
+            assert build("memory://omni/hub", tmp_path / "out", config).skipped == {}
     finally:
         memory.rm("/omni", recursive=True)
-    assert held == []
+    assert whole == []
 
 
 def test_a_store_that_does_not_answer_is_no_fault_of_a_file(monkeypatch):
@@ -400,11 +435,11 @@ def test_a_store_that_does_not_answer_is_no_fault_of_a_file(monkeypatch):
 
 def test_without_a_data_dir_every_source_is_looked_for_on_the_hub(monkeypatch):
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(Corpus, "open", lambda address, **how: asked.update(address=address, **how))
-    OmniConfig(name="omni").corpus()
+    monkeypatch.setattr(Corpus, "open", lambda address, **kwargs: asked.update(address=address, **kwargs))
+    OmniConfig(name="omni").open_corpus()
     assert asked == {"address": "hf://datasets", "folders": tuple(source.repository for source in SOURCES)}
     asked.clear()
-    OmniConfig(name="omni", source="garam-icecream/MELD").corpus()
+    OmniConfig(name="omni", source="garam-icecream/MELD").open_corpus()
     assert asked == {"address": "hf://datasets/garam-icecream/MELD"}
 
 
@@ -425,10 +460,10 @@ def test_no_speaker_word_text_or_show_straddles_train_and_validation(hub):
         change(path, file=[files.format(1000 + i // 3) for i in range(60)])
     keys: dict[str, set[str]] = {}
     moved: dict[str, int] = {}
-    for one in read(hub):
-        split = split_of(one, 0.5)
-        keys.setdefault(one.twin_key or one.conversation_id, set()).add(split)
-        moved[one.source] = moved.get(one.source, 0) + (split == "validation" != one.split)
+    for dialogue in read(hub):
+        split = split_of(dialogue, 0.5)
+        keys.setdefault(dialogue.twin_key or dialogue.conversation_id, set()).add(split)
+        moved[dialogue.source] = moved.get(dialogue.source, 0) + (split == "validation" != dialogue.split)
     assert all(len(splits) == 1 for splits in keys.values())
     for name in ("CREMA-D", "TESS", "PODCAST"):
         assert 9 <= moved[f"AbstractTTS/{name}/data/train-00000-of-00001.parquet"] <= 51
@@ -436,12 +471,13 @@ def test_no_speaker_word_text_or_show_straddles_train_and_validation(hub):
 
 
 def test_a_text_is_validation_in_every_mode_and_source_or_in_none():
-    keys = {one.turns[0].text: one.twin_key for one in read(HUB) if one.source in (SIFTED, MELD)}
+    dialogues = [dialogue for dialogue in read(HUB) if dialogue.source in (SIFTED, MELD)]
+    keys = {dialogue.turns[0].text: dialogue.twin_key for dialogue in dialogues}
     assert keys["leave me alone!"] == keys["Leave me alone!"] == "leavemealone"
     assert set(keys.values()) == {"leavemealone", "igotthejob", "ilostmykeysagain"}
 
 
-def sift_twins(hub: Path, split: str, twin: Path, **how: Any) -> list[tuple[str, str]]:
+def sift_twins(hub: Path, split: str, twin: Path, **columns: Any) -> list[tuple[str, str]]:
     """Make a corpus, and its split of sift-audio-2, hold the same sixty clips; their texts and splits."""
     sifted = hub / SIFTED.replace("meld", split)
     for place, source in ((hub / SIFTED, sifted), (twin, twin)):
@@ -451,13 +487,13 @@ def sift_twins(hub: Path, split: str, twin: Path, **how: Any) -> list[tuple[str,
     change(sifted, text=[text.lower().rstrip(".") for text in texts])
     change(
         twin,
-        **how,
+        **columns,
         **{next(n for n in ("transcription", "sentence", "text") if n in pq.read_schema(twin).names): texts},
     )
-    mine = (str(sifted.relative_to(hub)), str(twin.relative_to(hub)))
-    found = [one for one in read(hub) if one.source in mine]
-    assert len(found) == 120
-    return [(one.turns[0].text.lower().rstrip("."), split_of(one, 0.5)) for one in found]
+    files = (str(sifted.relative_to(hub)), str(twin.relative_to(hub)))
+    dialogues = [dialogue for dialogue in read(hub) if dialogue.source in files]
+    assert len(dialogues) == 120
+    return [(dialogue.turns[0].text.lower().rstrip("."), split_of(dialogue, 0.5)) for dialogue in dialogues]
 
 
 @pytest.mark.parametrize(
@@ -476,35 +512,33 @@ def test_no_clip_is_validation_in_sift_audio_2_and_train_in_its_own_corpus(split
         for i in range(60)
     ]
     speakers = {"file": files} if name.startswith("AbstractTTS/") else {}
-    told = sift_twins(hub, split, twin, **speakers)
-    splits = {text: {where for other, where in told if other == text} for text, _ in told}
+    splits: dict[str, set[str]] = {}
+    for text, split_of_text in sift_twins(hub, split, twin, **speakers):
+        splits.setdefault(text, set()).add(split_of_text)
     assert len(splits) == 60
-    assert all(len(where) == 1 for where in splits.values())
+    assert all(len(splits_of_text) == 1 for splits_of_text in splits.values())
     moves = split in ("podcast", "commonvoice", "meld")
-    assert {where for _, where in told} == ({"train", "validation"} if moves else {"train"})
+    assert set().union(*splits.values()) == ({"train", "validation"} if moves else {"train"})
 
 
 def test_what_has_an_evaluation_split_or_no_speakers_never_moves(hub):
     shutil.rmtree((hub / ACTED).parent)
     shutil.copytree((HUB / ACTED).parent, hub / "elsewhere/sift-audio-2")
-    for one in [*read(hub), *read(hub / "elsewhere/sift-audio-2")]:
-        source, split, _ = one.conversation_id.split("/", 2)
+    for dialogue in [*read(hub), *read(hub / "elsewhere/sift-audio-2")]:
+        source, split, _ = dialogue.conversation_id.split("/", 2)
         stays = source in ("LoquaciousSet", "ami", "HeySQuAD_human") or (source, split) == (
             "sift-audio-2",
             "crema_d",
         )
-        assert (one.twin_key is None) == (stays or source == "PODCAST")  # whose sample names no show
-        assert split_of(one, 0.999999) == (
-            "train" if stays and one.split == "train" else split_of(one, 0.999999)
-        )
+        assert (dialogue.twin_key is None) == (stays or source == "PODCAST")  # whose sample names no show
+        if stays and dialogue.split == "train":
+            assert split_of(dialogue, 0.999999) == "train"
 
 
 def test_units_tell_the_splits_that_their_rows_may_be_of():
-    corpus = Corpus.open(str(HUB))
-    _, units = list_units(corpus, corpus.list())
-    splits = {unit.file: unit.splits for unit in units}
-    for one in read(HUB):
-        assert {one.split, split_of(one, 0.999999)} <= set(splits[one.source])
+    splits = {unit.file: unit.splits for _, listing in readers(HUB) for unit in listing.units}
+    for dialogue in read(HUB):
+        assert {dialogue.split, split_of(dialogue, 0.999999)} <= set(splits[dialogue.source])
     assert splits[LOQUACIOUS] == splits[ACTED] == ("train",)
     assert splits[LOQUACIOUS.replace("train", "dev")] == ("validation",)
     assert splits[SIFTED] == splits[COMMON_VOICE] == ("train", "validation")
@@ -515,6 +549,11 @@ def test_a_fiftieth_is_validation_unless_a_person_says_otherwise():
 
 
 # --- traits -----------------------------------------------------------------------------------
+
+
+def traits_of(hub: Path, source: str = "", **options: Any) -> list[Traits]:
+    """The traits of each clip whose file has `source` in its path."""
+    return [item.turns[0].traits for item in read(hub, **options) if source in item.source]
 
 
 @pytest.mark.parametrize(
@@ -532,18 +571,18 @@ def test_the_numbers_of_meld_are_read_by_the_names_of_their_own_file(names, tmp_
     table = table.replace_schema_metadata({b"huggingface": json.dumps(features)})
     for number, name in enumerate(names):
         pq.write_table(table.set_column(2, "emotion", pa.array([number, -1])), hub / MELD)
-        told, nothing = [one.turns[0].traits for one in read(hub)]
-        assert told == normalise(emotion=name) != normalise()
-        assert nothing == normalise()
+        named, unnamed = traits_of(hub)
+        assert named == normalise(emotion=name) != normalise()
+        assert unnamed == normalise()
     pq.write_table(table.set_column(2, "emotion", pa.array([7, 0])), hub / MELD)
-    assert read(hub)[0].turns[0].traits.unknown == ("emotion: 7",)
+    assert traits_of(hub)[0].unknown == ("emotion: 7",)
 
 
 def test_a_number_without_names_is_null_and_counted(tmp_path):
-    made = answers(
-        tmp_path / "made", [f"MELD/train/train-00000-of-00001:{row}/0" for row in (0, 1)], "sift_s"
+    folder = answers(
+        tmp_path / "answers", [f"MELD/train/train-00000-of-00001:{row}/0" for row in (0, 1)], "sift_s"
     )
-    summary = build(HUB / "garam-icecream/MELD", tmp_path / "out", "sift_s", generated=(made,))
+    summary = build(HUB / "garam-icecream/MELD", tmp_path / "out", "sift_s", generated=(folder,))
     assert summary.unknown_traits == {"emotion: 0": 1, "emotion: 3": 1}
     assert [row["emotion"] for row in read_rows(tmp_path / "out", "sift_s")] == [None, None]
 
@@ -552,61 +591,59 @@ def test_listeners_votes_decide_and_a_tie_has_no_emotion(tmp_path):
     hub = only(tmp_path, CREMA_D)
     votes = {"angry": [0.1, 0.5, None], "sad": [0.9, 0.5, None], "happy": [0.0, 0.0, None]}
     change(hub / CREMA_D, **{name: pa.array(shares, pa.float32()) for name, shares in votes.items()})
-    told = [one.turns[0].traits for one in read(hub)]
-    assert [one.emotion for one in told] == ["sad", None, "angry"]  # the last has a major_emotion alone
-    assert [one.unknown for one in told] == [(), (), ()]
+    clips = traits_of(hub)
+    assert [clip.emotion for clip in clips] == ["sad", None, "angry"]  # the last has a major_emotion alone
+    assert [clip.unknown for clip in clips] == [(), (), ()]
 
 
 def test_genders_and_ages_of_common_voice_are_understood():
-    told = [one.turns[0].traits for one in read(HUB) if one.source == COMMON_VOICE]
-    assert [one.gender for one in told] == ["male", "female", None, None]
-    assert [one.age for one in told] == ["young adult", "middle-age adult", None, None]
-    assert [one.accent for one in told[:2]] == ["united states english", None]
-    assert [one.unknown for one in told] == [()] * 4
+    clips = traits_of(HUB, COMMON_VOICE)
+    assert [clip.gender for clip in clips] == ["male", "female", None, None]
+    assert [clip.age for clip in clips] == ["young adult", "middle-age adult", None, None]
+    assert [clip.accent for clip in clips[:2]] == ["united states english", None]
+    assert [clip.unknown for clip in clips] == [()] * 4
 
 
 def test_by_percentile_pace_and_volume_are_quartiles_of_all_files_of_a_source(tmp_path):
     hub = only(tmp_path, CREMA_D, TESS)
     row = pq.read_table(hub / CREMA_D).slice(0, 1)
-    for part in (0, 1):
-        path = hub / f"AbstractTTS/CREMA-D/data/train-0000{part}-of-00002.parquet"
+    for number in (0, 1):
+        path = hub / f"AbstractTTS/CREMA-D/data/train-0000{number}-of-00002.parquet"
         pq.write_table(pa.concat_tables([row] * 20), path)
-        values = [100.0 + 20 * part + i for i in range(20)]
+        values = [100.0 + 20 * number + i for i in range(20)]
         change(path, speaking_rate=values, relative_db=values)
     (hub / CREMA_D).unlink()
-    fixed = [one.turns[0].traits for one in read(hub) if "CREMA" in one.source]
-    assert {(one.pace, one.volume) for one in fixed} == {("fast", "loud")}
-    told = [one.turns[0].traits for one in read(hub, by_percentile=True) if "CREMA" in one.source]
-    assert [one.pace for one in told] == ["slow"] * 10 + ["normal"] * 20 + ["fast"] * 10
-    assert [one.volume for one in told] == ["quiet"] * 10 + [None] * 20 + ["loud"] * 10
+    assert {(clip.pace, clip.volume) for clip in traits_of(hub, "CREMA")} == {("fast", "loud")}
+    clips = traits_of(hub, "CREMA", traits_by_percentile=True)
+    assert [clip.pace for clip in clips] == ["slow"] * 10 + ["normal"] * 20 + ["fast"] * 10
+    assert [clip.volume for clip in clips] == ["quiet"] * 10 + [None] * 20 + ["loud"] * 10
     out = tmp_path / "out"
-    clips = [one.clip_id(one.turns[0]) for one in read(hub)]
-    made = answers(tmp_path / "made", clips, "sift_s")
+    folder = answers(tmp_path / "answers", clip_ids(hub), "sift_s")
     build(
         hub,
         out,
         "sift_s",
-        generated=(made,),
+        generated=(folder,),
         traits_by_percentile=True,
         validation_fraction=0.0,
         shard_bytes=1,
     )
-    assert [row["pace"] for row in read_rows(out, "sift_s")][:40] == [one.pace for one in told]
+    assert [row["pace"] for row in read_rows(out, "sift_s")][:40] == [clip.pace for clip in clips]
 
 
 # --- bad input --------------------------------------------------------------------------------
 
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-TOLD = {file: pq.read_table(HUB / file) for file in (LOQUACIOUS, MIMI, ACTED)}
+SAMPLE = {file: pq.read_table(HUB / file) for file in (LOQUACIOUS, MIMI, ACTED)}
 
 
 def audio(**spoiled: Any) -> pa.Array:
-    first, *rest = TOLD[LOQUACIOUS]["wav"].to_pylist()
+    first, *rest = SAMPLE[LOQUACIOUS]["wav"].to_pylist()
     return pa.array([None if spoiled.get("is_null") else {**first, **spoiled}, *rest], AUDIO)
 
 
 def codes(first: Any) -> list[Any]:
-    return [first, *TOLD[MIMI]["codes"].to_pylist()[1:]]
+    return [first, *SAMPLE[MIMI]["codes"].to_pylist()[1:]]
 
 
 WELL = [[7] * 23] * 8
@@ -672,7 +709,7 @@ def test_what_is_no_utf_8_costs_no_row_where_it_is_not_said(tmp_path):
     """Of an id, a speaker, a trait, a file name: no column of rows could hold such bytes."""
     hub = only(tmp_path, LOQUACIOUS)
     bad = pa.array([b"caf\xe9", b"tea"]).view(pa.string())
-    clips = pa.array([one["bytes"] for one in TOLD[LOQUACIOUS]["wav"].to_pylist()])
+    clips = pa.array([clip["bytes"] for clip in SAMPLE[LOQUACIOUS]["wav"].to_pylist()])
     wav = pa.StructArray.from_arrays([clips, bad], ["bytes", "path"])
     change(hub / LOQUACIOUS, ID=bad, spk_id=bad, sex=bad, wav=wav)
     summary = build(hub, tmp_path / "out", "transcription")
@@ -693,9 +730,9 @@ def test_an_answer_that_is_no_utf_8_is_skipped(tmp_path):
 
 def test_an_id_in_two_files_of_a_split_makes_one_row_however_files_are_shared_out(tmp_path):
     hub = only(tmp_path, LOQUACIOUS, LOQUACIOUS.replace("train", "dev"))
-    for part in (0, 1):
+    for number in (0, 1):
         shutil.copy(
-            hub / LOQUACIOUS, hub / f"speechbrain/LoquaciousSet/medium/train-0000{part}-of-00002.parquet"
+            hub / LOQUACIOUS, hub / f"speechbrain/LoquaciousSet/medium/train-0000{number}-of-00002.parquet"
         )
     (hub / LOQUACIOUS).unlink()
     for shard_bytes in (1, 1 << 30):
@@ -711,10 +748,10 @@ def test_an_id_in_two_files_of_a_split_makes_one_row_however_files_are_shared_ou
 def test_rows_without_an_id_are_named_by_file_and_row(ids, tmp_path):
     hub = only(tmp_path, LOQUACIOUS)
     change(hub / LOQUACIOUS, ID=ids)
-    assert [one.conversation_id for one in read(hub)] == [
+    assert [dialogue.conversation_id for dialogue in read(hub)] == [
         f"LoquaciousSet/train/train-00000-of-00001:{row}" for row in (0, 1)
     ]
-    assert build(hub, tmp_path / "out", "transcription")["rows"] == 2
+    assert build(hub, tmp_path / "out", "transcription").rows == 2
 
 
 @pytest.mark.parametrize(
@@ -748,10 +785,8 @@ def test_a_renamed_column_is_refused_and_a_missing_trait_is_named(tmp_path):
     hub = only(tmp_path, LOQUACIOUS)
     table = pq.read_table(hub / LOQUACIOUS)
     pq.write_table(table.drop_columns(["sex", "spk_id"]), hub / LOQUACIOUS)
-    corpus = Corpus.open(str(hub))
-    found, _ = list_units(corpus, corpus.list())
-    assert "speechbrain/LoquaciousSet (1 file, without sex, spk_id)" in found
-    assert [one.turns[0].speaker for one in read(hub)] == ["", ""]
+    assert "speechbrain/LoquaciousSet (1 file, without sex, spk_id)" in in_words(hub)
+    assert [dialogue.turns[0].speaker for dialogue in read(hub)] == ["", ""]
     pq.write_table(table.rename_columns({"text": "sentence"}), hub / LOQUACIOUS)
     with pytest.raises(UsageError, match=r"sentence \(string\); expected text once"):
         read(hub)
@@ -795,21 +830,21 @@ def test_texts_of_other_scripts_are_kept(tmp_path):
 def test_other_types_of_the_same_cells_are_the_same_utterances(kind, tmp_path):
     hub = only(tmp_path, LOQUACIOUS, MIMI)
     expected = read(hub)
-    told, codes = TOLD[LOQUACIOUS], TOLD[MIMI]["codes"].combine_chunks()
-    wav = told["wav"].to_pylist()
+    sample, codes = SAMPLE[LOQUACIOUS], SAMPLE[MIMI]["codes"].combine_chunks()
+    wav = sample["wav"].to_pylist()
     changes: dict[str, Callable[[], Any]] = {
         "large": lambda: change(
             hub / LOQUACIOUS,
-            text=told["text"].combine_chunks().cast(pa.large_string()),
+            text=sample["text"].combine_chunks().cast(pa.large_string()),
             wav=pa.array(wav, pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])),
         ),
         "dictionary": lambda: change(
             hub / LOQUACIOUS,
-            **{n: told[n].combine_chunks().dictionary_encode() for n in ("ID", "text", "sex", "spk_id")},
+            **{n: sample[n].combine_chunks().dictionary_encode() for n in ("ID", "text", "sex", "spk_id")},
         ),
         "views": lambda: change(
             hub / LOQUACIOUS,
-            **{n: told[n].combine_chunks().cast(pa.string_view()) for n in ("ID", "text", "sex", "spk_id")},
+            **{n: sample[n].combine_chunks().cast(pa.string_view()) for n in ("ID", "text", "sex", "spk_id")},
             wav=pa.array(wav, pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())])),
         ),
         "uint16 codes": lambda: change(hub / MIMI, codes=codes.cast(pa.list_(pa.list_(pa.uint16())))),
@@ -818,22 +853,23 @@ def test_other_types_of_the_same_cells_are_the_same_utterances(kind, tmp_path):
         ),
         "int16 codes": lambda: change(hub / MIMI, codes=codes.cast(pa.list_(pa.list_(pa.int16())))),
         "large lists": lambda: change(hub / MIMI, codes=codes.cast(pa.large_list(pa.large_list(pa.int64())))),
-        "plain bytes": lambda: change(hub / LOQUACIOUS, wav=pa.array([one["bytes"] for one in wav])),
-        "no path": lambda: change(hub / LOQUACIOUS, wav=pa.array([{"bytes": one["bytes"]} for one in wav])),
+        "plain bytes": lambda: change(hub / LOQUACIOUS, wav=pa.array([clip["bytes"] for clip in wav])),
+        "no path": lambda: change(hub / LOQUACIOUS, wav=pa.array([{"bytes": clip["bytes"]} for clip in wav])),
         "extra field": lambda: change(
-            hub / LOQUACIOUS, wav=pa.array([{"sampling_rate": 16000, "path": None, **one} for one in wav])
+            hub / LOQUACIOUS, wav=pa.array([{"sampling_rate": 16000, "path": None, **clip} for clip in wav])
         ),
     }
     changes[kind]()
-    found = read(hub)
-    assert found == expected
-    for one, other in zip(found, expected, strict=True):
-        assert one.turns[0].audio is not None
-        assert other.turns[0].audio is not None
-        assert bytes(one.turns[0].audio.data or b"") == bytes(other.turns[0].audio.data or b"")
-        if one.turns[0].codes is not None and other.turns[0].codes is not None:
-            assert one.turns[0].codes.values.dtype == "int16"
-            assert (one.turns[0].codes.values == other.turns[0].codes.values).all()
+    dialogues = read(hub)
+    assert dialogues == expected
+    for dialogue, other in zip(dialogues, expected, strict=True):
+        turn, same = dialogue.turns[0], other.turns[0]
+        assert turn.audio is not None
+        assert same.audio is not None
+        assert bytes(turn.audio.data or b"") == bytes(same.audio.data or b"")
+        if turn.codes is not None and same.codes is not None:
+            assert turn.codes.values.dtype == "int16"
+            assert (turn.codes.values == same.codes.values).all()
 
 
 def truncate(path: Path) -> None:
@@ -867,7 +903,7 @@ def test_a_file_that_is_no_parquet_is_named_and_the_next_is_read(spoil, tmp_path
 def test_of_a_file_with_a_rotten_row_group_the_others_are_kept(tmp_path):
     hub = only(tmp_path, LOQUACIOUS)
     path = hub / LOQUACIOUS
-    table = pa.concat_tables([TOLD[LOQUACIOUS]] * 2)
+    table = pa.concat_tables([SAMPLE[LOQUACIOUS]] * 2)
     table = table.set_column(0, "ID", pa.array(list("abcd")))
     pq.write_table(table, path, row_group_size=1, compression="zstd")
     column = pq.ParquetFile(path).metadata.row_group(1).column(2)
@@ -875,10 +911,9 @@ def test_of_a_file_with_a_rotten_row_group_the_others_are_kept(tmp_path):
     start = column.dictionary_page_offset or column.data_page_offset
     data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
     path.write_bytes(data)
-    corpus = Corpus.open(str(hub))
-    found = everything(corpus)
-    assert [one.conversation_id[-1] for one in found if isinstance(one, Dialogue)] == ["a", "c", "d"]
-    (broken,) = [one for one in found if isinstance(one, UnreadableFile)]
+    items = list(everything(readers(hub)))
+    assert [item.conversation_id[-1] for item in items if isinstance(item, Dialogue)] == ["a", "c", "d"]
+    (broken,) = [item for item in items if isinstance(item, UnreadableFile)]
     assert broken.file == LOQUACIOUS
     assert "rows 1 to 1" in broken.detail
 
@@ -895,22 +930,112 @@ def test_clips_are_views_of_arrows_memory_and_a_reader_holds_a_batch_at_a_time(l
     pq.write_table(pa.table(rows), path, use_dictionary=False, compression="none", **layout)  # 100 MB
     del rows
     before, peak = pa.total_allocated_bytes(), 0
-    corpus = Corpus.open(str(tmp_path / "hub"))
-    for one in everything_lazily(corpus):
-        data = one.turns[0].audio.data
+    for dialogue in everything(readers(tmp_path / "hub")):
+        assert isinstance(dialogue, Dialogue)
+        data = dialogue.turns[0].audio.data
         assert isinstance(data.obj, pa.Buffer)
         assert data.obj.size > len(data) == 100_000  # of many clips: not a copy of one
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert peak < 40 << 20
 
 
-def everything_lazily(corpus: Corpus) -> Iterator[Any]:
-    _, units = list_units(corpus, corpus.list())
-    yield from read_dialogues(corpus, units)
-
-
 def test_shards_do_not_depend_on_which_other_sources_are_there(tmp_path):
-    corpus, alone = Corpus.open(str(HUB)), Corpus.open(str(only(tmp_path, MIMI)))
-    shards = [plan_shards(list_units(one, one.list(), task="s2s_mimi")[1]) for one in (corpus, alone)]
+    folders = (HUB, only(tmp_path, MIMI))
+    shards = [plan_shards(open_reader(OmniTasks, folder, "s2s_mimi")[1].units) for folder in folders]
     assert shards[0] == shards[1]
-    assert omni_tasks.OmniTasks.DEFAULT_CONFIG_NAME == "omni"
+    assert OmniTasks.DEFAULT_CONFIG_NAME == "omni"
+
+
+# --- one build, and one more source -----------------------------------------------------------
+
+
+def test_a_build_opens_each_file_once_before_it_reads_rows_though_tasks_share_files():
+    opened: Counter[str] = Counter()
+
+    class CountingCorpus(Corpus):
+        def resolve(self, folder: str, name: str) -> str:
+            opened[name] += 1
+            return super().resolve(folder, name)
+
+    class CountingConfig(OmniConfig):
+        def open_corpus(self) -> Corpus:
+            return CountingCorpus(root=str(HUB))
+
+    config = CountingConfig(name="omni", emotion_corpora=True)
+    listed: Counter[str] = Counter()
+    for task in CONFIGS[1:]:
+        reader = OmniReader(config.inputs.corpus, config, task_of(task))
+        listed.update(unit.file for unit in reader.units(config.inputs.listing).units)
+    assert listed[SIFTED] == listed[CREMA_D] == 3
+    assert set(opened) == set(listed) == {str(path.relative_to(HUB)) for path in HUB.rglob("*.parquet")}
+    assert set(opened.values()) == {1}
+
+
+def test_a_config_travels_without_its_surveys_and_a_unit_with_all_that_its_file_must_know(hub):
+    change(hub / LOQUACIOUS, ID=["a", "a"])
+    config = OmniConfig(name="omni", data_dir=str(hub), emotion_corpora=True, traits_by_percentile=True)
+    for task in ("transcription", "sift_s"):
+        reader = OmniReader(config.inputs.corpus, config, task_of(task))
+        units = reader.units(config.inputs.listing).units
+        elsewhere: OmniConfig = pickle.loads(pickle.dumps(config))
+        assert vars(elsewhere).keys().isdisjoint({"survey", "inputs"})
+        other = OmniReader(elsewhere.inputs.corpus, elsewhere, task_of(task))
+        for unit in units:
+            assert list(other.dialogues(pickle.loads(pickle.dumps(unit)))) == list(reader.dialogues(unit))
+
+
+QUIZ = Source(
+    repository="someone/quiz",
+    licence="CC0 1.0",
+    citation="nobody",
+    tasks=("answer_extraction", "transcription"),
+    folders=("clips",),
+    splits={"learn": "train", "check": "validation"},
+    audio="recording",
+    text="question",
+    id="key",
+    speaker=Column(name="take", pattern=r"^(S\d+)-"),
+    answer="replies",
+    traits={"gender": "sex"},
+    apart=Column(name="take", pattern=r"^(S\d+)-"),
+)
+
+
+class WiderReader(OmniReader):
+    sources = (*SOURCES, QUIZ)
+
+
+class WiderTasks(OmniTasks):
+    READER = WiderReader
+
+
+def test_a_repository_of_parquet_is_one_more_entry_of_the_table(tmp_path):
+    clips = SAMPLE[LOQUACIOUS]["wav"].to_pylist()
+    table = pa.table(
+        {
+            "recording": pa.array(clips, AUDIO),
+            "question": ["Which day is it?", "Who is there?"],
+            "key": ["q1", "q1"],
+            "take": ["S07-a", "S08-b"],
+            "replies": [[{"text": "Monday"}, {"text": "A Monday"}], []],
+            "sex": ["F", "M"],
+        }
+    )
+    for split, rows in (("learn", table), ("check", table.slice(0, 1))):
+        path = tmp_path / f"hub/someone/quiz/clips/{split}-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, path)
+    out = tmp_path / "out"
+    for task in QUIZ.tasks:
+        (job,) = WiderTasks(config_name=task, data_dir=str(tmp_path / "hub"), cache_dir=str(tmp_path)).jobs()
+        assert "someone/quiz (2 files)" in job.found
+        build_task(job, out, max_skipped=1.0)
+    rows = {row["conversation_id"]: row for row in read_rows(out, "answer_extraction")}
+    assert set(rows) == {"quiz/learn/q1", "quiz/check/q1"}
+    row = rows["quiz/learn/q1"]
+    assert [message["content"] for message in row["messages"]] == ["<audio>", "monday"]
+    assert (row["speaker"], row["gender"]) == ("S07", "female")
+    assert row["audio"]["bytes"] == clips[0]["bytes"]
+    assert len(read_rows(out, "transcription")) == 2
+    skipped = {(line["clip_id"], line["reason"]) for line in read_skipped(out)}
+    assert skipped == {("quiz/learn/learn-00000-of-00001:1/0", "bad_number")}

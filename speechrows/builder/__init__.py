@@ -8,9 +8,13 @@ from speechrows.builder.builder import load_builder
 from speechrows.builder.config import SpeechConfig
 from speechrows.builder.config import flag
 from speechrows.card.prose import About
+from speechrows.corpora import columnar
 from speechrows.corpora import parquet
 from speechrows.corpora import traits
 from speechrows.corpora import turns
+from speechrows.corpora.columnar import Column
+from speechrows.corpora.columnar import Source
+from speechrows.corpora.columnar import SourceFile
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import basename
@@ -18,11 +22,14 @@ from speechrows.corpora.folder import folder_of
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Reader
 from speechrows.corpora.reader import Unit
+from speechrows.corpora.utterances import read_utterances
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.rows.curriculum import DIALOGUE_CONFIGS
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.rows.tasks import NUM_UNITS
+from speechrows.rows.tasks import SIFT
+from speechrows.sidecar.columns import satisfies
 from speechrows.types import AudioRef
 from speechrows.types import Codes
 from speechrows.types import Dialogue
@@ -39,10 +46,12 @@ __all__ = [
     "CORRESPOND",
     "DIALOGUE_CONFIGS",
     "NUM_UNITS",
+    "SIFT",
     "About",
     "AudioRef",
     "BadClipError",
     "Codes",
+    "Column",
     "Corpus",
     "Dialogue",
     "Entry",
@@ -52,6 +61,8 @@ __all__ = [
     "Reason",
     "Role",
     "Rule",
+    "Source",
+    "SourceFile",
     "SpeechBuilder",
     "SpeechConfig",
     "Task",
@@ -61,10 +72,13 @@ __all__ = [
     "UnreadableFile",
     "UsageError",
     "basename",
+    "columnar",
     "flag",
     "folder_of",
     "load_builder",
     "parquet",
+    "read_utterances",
+    "satisfies",
     "traits",
     "turns",
 ]

@@ -1,4 +1,4 @@
-"""A corpus that lies in parquet: its files opened, its rows in batches, its cells as they are.
+"""Tables of a corpus that lies in parquet: files opened, rows in batches, cells as they are.
 
 Nothing here knows what a column means. Files are read a buffer at a time, by one thread: memory
 stays flat whatever a row group weighs, and no read-ahead thread outlives its reader.
@@ -33,7 +33,7 @@ _BATCH_BYTES = 8 << 20  # of a file's rows, at once
 _LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 20, 32 << 20  # of each column; behind it lies a disk, or a round trip
 _CONNECTIONS = 16  # to a remote store, where only small columns are read
 
-Column = Any  # pa.Array or pa.ChunkedArray: their stubs know neither a list's offsets nor a struct's fields
+Array = Any  # pa.Array or pa.ChunkedArray: their stubs know neither a list's offsets nor a struct's fields
 
 
 class Cell(NamedTuple):
@@ -44,17 +44,17 @@ class Cell(NamedTuple):
 
 
 @contextmanager
-def opened(corpus: Corpus, path: str) -> Generator[pq.ParquetFile]:
-    """A parquet file of a corpus, while it is read. What goes wrong inside is raised as one of these.
+def open_table(corpus: Corpus, path: str) -> Generator[pq.ParquetFile]:
+    """Open a parquet file of a corpus. What goes wrong while it is read is raised as one of these.
 
     Raises:
         BrokenFileError: it is no parquet, or can not be read.
         StoreError: a remote store did not answer.
     """
     try:
-        place = corpus.local_path(corpus.resolve("", path))
-        size = _REMOTE_BUFFER if place is None else _LOCAL_BUFFER
-        file: Any = corpus.open_file(path) if place is None else pa.OSFile(place, "rb")
+        local_path = corpus.local_path(corpus.resolve("", path))
+        size = _REMOTE_BUFFER if local_path is None else _LOCAL_BUFFER
+        file: Any = corpus.open_file(path) if local_path is None else pa.OSFile(local_path, "rb")
         with file, parquet_of(file, buffer_size=size) as table:
             yield table
     except (pa.ArrowException, OSError, BadClipError) as error:
@@ -62,44 +62,44 @@ def opened(corpus: Corpus, path: str) -> Generator[pq.ParquetFile]:
 
 
 class BrokenFileError(Exception):
-    """A file, or a part of it, that can not be read. It is counted, and the next one is read."""
+    """A file, or some of it, that can not be read. It is counted, and the next one is read."""
 
 
 def _broken(corpus: Corpus, path: str, error: Exception) -> BrokenFileError:
-    """What a file is called of which this is raised; raises StoreError where the file is not to blame.
+    """The BrokenFileError for an error of a file; raises StoreError where the file is not to blame.
 
     pyarrow's own errors are plain OSErrors without a number; a store's are of classes of their own.
     """
     if isinstance(error, BadClipError):  # the name of a file that is not in the corpus
         return BrokenFileError(error.detail)
-    is_files = not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
-    is_arrows = type(error) is OSError and error.errno is None
-    if corpus.local_path(path) is None and not (is_files or is_arrows):
+    is_of_file = not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
+    is_of_arrow = type(error) is OSError and error.errno is None
+    if corpus.local_path(path) is None and not (is_of_file or is_of_arrow):
         raise StoreError(
             f"{path}: the store did not answer ({error}). Run the same command again: "
             "finished shards are kept"
         ) from error
-    said = error.strerror if isinstance(error, OSError) and error.strerror else error
+    words = error.strerror if isinstance(error, OSError) and error.strerror else error
     return BrokenFileError(
-        f"found {type(error).__name__}: {said!s:.200}; expected parquet. Download it again"
+        f"found {type(error).__name__}: {words!s:.200}; expected parquet. Download it again"
     )
 
 
 def read_batches(
     corpus: Corpus, path: str, choose: Callable[[pa.Schema], Sequence[str]]
 ) -> Iterator[tuple[int, pa.RecordBatch] | UnreadableFile]:
-    """The rows of a file by the number of the first, of the columns that `choose` finds in its schema.
+    """Read a file in batches, each with the number of its first row; `choose` names columns of its schema.
 
-    What breaks off loses the rest of its row group, not the next: all of it is one UnreadableFile.
+    Where reading fails, the rest of the row group is lost, not the next: one UnreadableFile says so.
     """
     lost = list[str]()
     try:
-        with opened(corpus, path) as table:
+        with open_table(corpus, path) as table:
             columns, start = list(choose(table.schema_arrow)), 0
             for group in range(table.num_row_groups):
-                about = table.metadata.row_group(group)
-                at, end = start, start + about.num_rows
-                rows = _BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)
+                metadata = table.metadata.row_group(group)
+                at, end = start, start + metadata.num_rows
+                rows = _BATCH_BYTES * metadata.num_rows // max(1, metadata.total_byte_size)
                 try:
                     for batch in table.iter_batches(
                         max(1, min(4096, rows)), row_groups=[group], columns=columns, use_threads=False
@@ -116,7 +116,7 @@ def read_batches(
 
 
 def read_table(corpus: Corpus, path: str, needed: Sequence[str], like: str) -> pa.Table:
-    """All of a small file that has the columns `needed`, as `like` has them.
+    """Read all of a small file, which has to have the columns `needed`, as `like` has them.
 
     Raises:
         UsageError: it is no parquet, or lacks one of them.
@@ -135,26 +135,28 @@ def read_table(corpus: Corpus, path: str, needed: Sequence[str], like: str) -> p
     return table
 
 
-class Look(NamedTuple):
-    """A file's schema and small columns; what could not be read is null, and has no schema."""
+class SmallColumns(NamedTuple):
+    """A file's schema and small columns. What can not be read is null: of a whole file, even its schema."""
 
     schema: pa.Schema | None
-    columns: Mapping[str, Column]
+    columns: Mapping[str, Array]
 
 
-def look(
+def read_small_columns(
     corpus: Corpus, paths: Sequence[str], choose: Callable[[str, pa.Schema], Sequence[str]]
-) -> dict[str, Look]:
-    """The small columns of many files, by path, without a byte of what lies beside them."""
+) -> dict[str, SmallColumns]:
+    """Read the columns that `choose` names of many files, by path, and no byte of the others."""
     is_remote = any(corpus.local_path(path) is None for path in paths)
     with ThreadPoolExecutor(_CONNECTIONS if is_remote else 1) as pool:
-        found = pool.map(lambda path: _look(corpus, path, choose), paths)
-        return dict(zip(paths, found, strict=True))
+        tables = pool.map(lambda path: _read_small_columns(corpus, path, choose), paths)
+        return dict(zip(paths, tables, strict=True))
 
 
-def _look(corpus: Corpus, path: str, choose: Callable[[str, pa.Schema], Sequence[str]]) -> Look:
+def _read_small_columns(
+    corpus: Corpus, path: str, choose: Callable[[str, pa.Schema], Sequence[str]]
+) -> SmallColumns:
     try:
-        with opened(corpus, path) as table:
+        with open_table(corpus, path) as table:
             schema, groups = table.schema_arrow, list[pa.Table]()
             names = list(choose(path, schema))
             for group in range(table.num_row_groups if names else 0):
@@ -165,12 +167,12 @@ def _look(corpus: Corpus, path: str, choose: Callable[[str, pa.Schema], Sequence
                     num_rows = table.metadata.row_group(group).num_rows
                     groups.append(pa.table({n: pa.nulls(num_rows, schema.field(n).type) for n in names}))
     except BrokenFileError:
-        return Look(None, {})
-    read = pa.concat_tables(groups) if groups else None
-    return Look(schema, {name: read.column(name) for name in names} if read else {})
+        return SmallColumns(None, {})
+    columns = pa.concat_tables(groups) if groups else None
+    return SmallColumns(schema, {name: columns.column(name) for name in names} if columns else {})
 
 
-def repeats(columns: Sequence[Column]) -> list[list[int]]:
+def repeats(columns: Sequence[Array]) -> list[list[int]]:
     """The rows of each column whose value an earlier row, of any of them, has; null and empty repeat none."""
     chunks = [_bytes(chunk) for column in columns for chunk in column.chunks]
     coded: Any = pa.concat_arrays([*chunks, pa.array([], pa.large_binary())]).dictionary_encode()
@@ -183,7 +185,7 @@ def repeats(columns: Sequence[Column]) -> list[list[int]]:
     return [np.flatnonzero(rows).tolist() for rows in np.split(is_repeat, ends)[: len(columns)]]
 
 
-def _bytes(column: Column) -> Column:
+def _bytes(column: Array) -> Array:
     """Numbers, or text that may be no UTF-8, as bytes."""
     is_text = is_a(column.type, "string", "large_string")
     return (column if is_text else column.cast(pa.string())).cast(pa.large_binary())
@@ -194,13 +196,22 @@ def is_a(kind: pa.DataType, *names: str) -> bool:
     return any(getattr(pa.types, f"is_{name}")(kind) for name in names)
 
 
-def numbers(column: Column) -> list[float | None]:
+def is_list_of_lists(kind: Any, *names: str) -> bool:
+    """Whether an Arrow type is lists of lists of one of these; where all are empty, it is of "null"."""
+    for _ in range(2):
+        if not is_a(kind, "list", "large_list", "fixed_size_list"):
+            return False
+        kind = kind.value_type
+    return is_a(kind, *names)
+
+
+def numbers(column: Array) -> list[float | None]:
     """The numbers of a column; none where it holds words."""
     return column.to_pylist() if is_a(column.type, "floating", "integer") else []
 
 
-def values(column: Column, errors: str = "backslashreplace") -> list[Any]:
-    """Cells as objects. Bytes that are no UTF-8 are spelled, or, by "surrogateescape", lone surrogates."""
+def values(column: Array, errors: str = "backslashreplace") -> list[Any]:
+    """Cells as objects. Bytes that are no UTF-8 are spelled, or with "surrogateescape" lone surrogates."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
@@ -210,29 +221,29 @@ def values(column: Column, errors: str = "backslashreplace") -> list[Any]:
 def _value(cell: Any, errors: str) -> Any:
     try:
         return cell.as_py()
-    except UnicodeDecodeError:  # of what is nested nothing is told but that it is bad
+    except UnicodeDecodeError:  # a nested cell does not give its bytes: it is one bad byte
         is_flat = is_a(cell.type, "string", "large_string")
         return (cell.as_buffer().to_pybytes() if is_flat else b"\xff").decode(errors=errors)
 
 
-def cells(column: Column) -> list[Cell]:
+def cells(column: Array) -> list[Cell]:
     """Clips without a copy, of a column of bytes or of the struct that datasets writes."""
     paths: list[str | None] = [None] * len(column)
     if is_a(column.type, "struct"):
-        parts = dict(zip((part.name for part in column.type), column.flatten(), strict=True))
-        column = parts["bytes"]
-        paths = values(parts["path"]) if "path" in parts else paths
+        fields = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
+        column = fields["bytes"]
+        paths = values(fields["path"]) if "path" in fields else paths
     if is_a(column.type, "null"):
         return [Cell(None, path) for path in paths]
     if is_a(column.type, "binary_view"):
         column = column.cast(pa.large_binary())
-    _, places, content = column.buffers()  # a scalar's own buffer would be a copy
+    _, offsets, content = column.buffers()  # a scalar's own buffer would be a copy
     width = np.int64 if is_a(column.type, "large_binary") else np.int32
-    at = np.frombuffer(places, width, len(column) + 1, column.offset * np.dtype(width).itemsize).tolist()
+    at = np.frombuffer(offsets, width, len(column) + 1, column.offset * np.dtype(width).itemsize).tolist()
     data = memoryview(content or b"")
     return [
-        Cell(data[start:stop] if is_there else None, path)
-        for start, stop, is_there, path in zip(at, at[1:], column.is_valid().to_pylist(), paths, strict=False)
+        Cell(data[start:stop] if is_valid else None, path)
+        for start, stop, is_valid, path in zip(at, at[1:], column.is_valid().to_pylist(), paths, strict=False)
     ]
 
 
@@ -242,11 +253,12 @@ def class_names(schema: pa.Schema) -> dict[str, list[str]]:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"].items()
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
-    classes = {name: one for name, one in features if isinstance(one, dict)}  # datasets 3 has lists too
     return {
-        name: one["names"]
-        for name, one in classes.items()
-        if one.get("_type") == "ClassLabel" and isinstance(one.get("names"), list)
+        name: feature["names"]
+        for name, feature in features
+        if isinstance(feature, dict)  # datasets 3 has lists too
+        and feature.get("_type") == "ClassLabel"
+        and isinstance(feature.get("names"), list)
     }
 
 

@@ -1,8 +1,8 @@
 """Traits as corpora spell them -> the words that rows use.
 
-Each trait is a closed table: a word that stands in none becomes None, never itself, and is
-told in `Traits.unknown`. A word that a corpus is known to use for none of ours ("confused") is
-None and not told. Accent alone is open: a corpus' own words, in lower case. docs/traits.md
+Each trait is a closed table: a word that is in none becomes None, never itself, and is
+reported in `Traits.unknown`. A word that a corpus is known to use for none of ours ("confused") is
+None and not reported. Accent alone is open: a corpus' own words, in lower case. docs/traits.md
 shows every word of every corpus.
 """
 
@@ -57,11 +57,12 @@ VOLUME_LIMITS = (-16.4, -10.0)  # of a relative volume in dB
 _ORDER = ("age", "gender", "volume", "pace", "emotion", "accent")  # in a context, as founded
 
 _Table = Mapping[str, str | None]
-_Found = tuple[str | None, bool]  # the trait, and whether its word was known
+_Match = tuple[str | None, bool]  # the trait, and whether its word is known
 
 
-def _table(spellings: Mapping[str, Iterable[str]], known: Iterable[str] = ()) -> _Table:
-    return {**dict.fromkeys(known), **{word: trait for trait, words in spellings.items() for word in words}}
+def _table(spellings: Mapping[str, Iterable[str]], others: Iterable[str] = ()) -> _Table:
+    """Traits by their spellings; None for other words that a corpus is known to use."""
+    return {**dict.fromkeys(others), **{word: trait for trait, words in spellings.items() for word in words}}
 
 
 _EMOTION_OF, _GENDER_OF = _table(_EMOTIONS, _NO_EMOTIONS), _table(_GENDERS, _NO_GENDERS)
@@ -109,11 +110,11 @@ def normalise(
     pace_limits: tuple[float, float] = PACE_LIMITS,
     volume_limits: tuple[float, float] = VOLUME_LIMITS,
 ) -> Traits:
-    """Everything that a corpus says of a voice, in our words; `unknown` tells what none stands for.
+    """Everything that a corpus says of a voice, in our words; `unknown` lists the words that have none.
 
     `speaking_rate` and `relative_db` may be numbers or, where a corpus has judged them, words.
     """
-    found: dict[str, str | None] = {}
+    words: dict[str, str | None] = {}
     unknown: list[str] = []
     for name, raw, (trait, is_known) in (
         ("emotion", emotion, _look_up(emotion, _EMOTION_OF)),
@@ -122,17 +123,17 @@ def normalise(
         ("volume", relative_db, _volume(relative_db, volume_limits)),
         ("pace", speaking_rate, _pace(speaking_rate, pace_limits)),
     ):
-        found[name] = trait
+        words[name] = trait
         if not is_known:
             unknown.append(f"{name}: {_clean(raw)}"[:80])
-    return Traits(**found, accent=_clean(accent), unknown=tuple(unknown))
+    return Traits(**words, accent=_clean(accent), unknown=tuple(unknown))
 
 
 def top_vote(votes: Mapping[str, float | None]) -> str | None:
     """The word that most listeners chose; None where two share the top, or nobody voted."""
-    told = {word: share for word, share in votes.items() if share is not None and share > 0}
-    best = max(told.values(), default=0.0)
-    top = [word for word, share in told.items() if math.isclose(share, best, rel_tol=1e-6)]
+    shares = {word: share for word, share in votes.items() if share is not None and share > 0}
+    best = max(shares.values(), default=0.0)
+    top = [word for word, share in shares.items() if math.isclose(share, best, rel_tol=1e-6)]
     return top[0] if len(top) == 1 else None
 
 
@@ -147,14 +148,14 @@ def volume_limits(relative_dbs: Iterable[float | None]) -> tuple[float, float]:
 
 
 def context(traits: Traits, text: str) -> str:
-    """What a text model is told of a clip, in the founding form: empty parts are left out.
+    """The description of a clip that a text model reads, in the founding form; what is empty is left out.
 
-    As founded, the text is in lower case, and nothing is escaped: it is read by a language model.
+    As founded, the text is in lower case, and nothing is escaped: a language model reads it.
     """
-    told = [f"{name}: {value}" for name in _ORDER if (value := getattr(traits, name))]
-    meta = f"<meta>{', '.join(told)}</meta>" if told else ""
-    said = text.strip().lower()
-    return f"<audio>{meta}{f'<text>{said}</text>' if said else ''}</audio>"
+    words = [f"{name}: {value}" for name in _ORDER if (value := getattr(traits, name))]
+    meta = f"<meta>{', '.join(words)}</meta>" if words else ""
+    lower = text.strip().lower()
+    return f"<audio>{meta}{f'<text>{lower}</text>' if lower else ''}</audio>"
 
 
 def _quartiles(values: Iterable[float], otherwise: tuple[float, float]) -> tuple[float, float]:
@@ -169,12 +170,12 @@ def _clean(raw: object) -> str | None:
     """A word in one spelling of case and space; None where it says that nothing is known."""
     if raw is None:
         return None
-    told = str(raw).encode(errors="backslashreplace").decode()  # JSON may hold lone surrogates
-    word = " ".join(told.lower().split())
+    text = str(raw).encode(errors="backslashreplace").decode()  # JSON may hold lone surrogates
+    word = " ".join(text.lower().split())
     return None if word in _MISSING else word
 
 
-def _look_up(raw: object, table: _Table) -> _Found:
+def _look_up(raw: object, table: _Table) -> _Match:
     word = _clean(raw)
     return (None, True) if word is None else (table.get(word), word in table)
 
@@ -189,7 +190,7 @@ def _number(raw: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _age(raw: object) -> _Found:
+def _age(raw: object) -> _Match:
     years = _number(raw)
     if years is None:
         return _look_up(raw, _AGE_OF)
@@ -200,7 +201,7 @@ def _age(raw: object) -> _Found:
     return ("middle-age adult" if years <= 60 else "senior"), True
 
 
-def _pace(raw: object, limits: tuple[float, float]) -> _Found:
+def _pace(raw: object, limits: tuple[float, float]) -> _Match:
     rate = _number(raw)
     if rate is None:
         return _look_up(raw, _PACE_OF)
@@ -209,7 +210,7 @@ def _pace(raw: object, limits: tuple[float, float]) -> _Found:
     return ("slow" if rate < limits[0] else "fast" if rate > limits[1] else "normal"), True
 
 
-def _volume(raw: object, limits: tuple[float, float]) -> _Found:
+def _volume(raw: object, limits: tuple[float, float]) -> _Match:
     db = _number(raw)
     if db is None:
         return _look_up(raw, _VOLUME_OF)

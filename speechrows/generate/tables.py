@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from speechrows.corpora import traits
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.parquet import BrokenFileError
-from speechrows.corpora.parquet import opened
+from speechrows.corpora.parquet import open_table
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.generate.clip import LazyAudio
@@ -48,7 +48,7 @@ class Tables:
         """Every row of every file."""
         for number, path in enumerate(self.files):
             try:
-                with opened(self.corpus, path) as table:
+                with open_table(self.corpus, path) as table:
                     yield from self._clips(path, table, number, audio)
             except BrokenFileError as error:
                 raise UsageError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""What parquet.py promises of cells: what they are is told, whatever Arrow holds them in."""
+"""What parquet.py promises of cells: they are the same, whatever Arrow holds them in."""
 
 import json
 
@@ -11,6 +11,7 @@ from toys import text as toys
 from speechrows.corpora.parquet import cells
 from speechrows.corpora.parquet import class_name
 from speechrows.corpora.parquet import class_names
+from speechrows.corpora.parquet import is_list_of_lists
 from speechrows.corpora.parquet import numbers
 from speechrows.corpora.parquet import repeats
 from speechrows.corpora.parquet import values
@@ -25,10 +26,10 @@ def test_of_every_id_all_rows_but_the_first_repeat_it(files):
     expected: list[list[int]] = []
     for ids in files:
         expected.append([])
-        for row, one in enumerate(ids):
-            if one and one in seen:
+        for row, name in enumerate(ids):
+            if name and name in seen:
                 expected[-1].append(row)
-            seen.add(one or "")
+            seen.add(name or "")
     assert repeats([pa.chunked_array([pa.array(ids, pa.string())]) for ids in files]) == expected
 
 
@@ -49,11 +50,11 @@ def test_ids_may_be_numbers_bad_text_or_nothing():
     st.sampled_from([pa.binary(), pa.large_binary()]),
 )
 def test_clips_are_the_bytes_of_their_cells_in_any_slice(clips, start, kind):
-    told = [None if clip is None else dict(zip(("bytes", "path"), clip, strict=True)) for clip in clips]
-    column = pa.array(told, pa.struct([("bytes", kind), ("path", pa.string())]))
-    found = [(clip.data and bytes(clip.data), clip.path) for clip in cells(column.slice(start))]
+    structs = [None if clip is None else dict(zip(("bytes", "path"), clip, strict=True)) for clip in clips]
+    column = pa.array(structs, pa.struct([("bytes", kind), ("path", pa.string())]))
+    read = [(clip.data and bytes(clip.data), clip.path) for clip in cells(column.slice(start))]
     expected = [clip or (None, None) for clip in clips][start:]
-    assert found == [(data and bytes(data), path) for data, path in expected]
+    assert read == [(data and bytes(data), path) for data, path in expected]
     plain = pa.array([clip and clip[0] for clip in clips], kind)
     assert [clip.data is None for clip in cells(plain)] == [not clip or clip[0] is None for clip in clips]
 
@@ -71,6 +72,19 @@ def test_bytes_that_are_no_utf_8_are_spelled_or_become_lone_surrogates():
     assert values(nested, "surrogateescape") == ["\udcff", [], [None, "é"]]
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        *((pa.list_(pa.list_(pa.int8())), True), (pa.large_list(pa.list_(pa.int64(), 8)), True)),
+        *((pa.list_(pa.list_(pa.null())), True), (pa.list_(pa.list_(pa.float32())), False)),
+        *((pa.list_(pa.int64()), False), (pa.list_(pa.list_(pa.list_(pa.int8()))), False)),
+        *((pa.string(), False), (pa.null(), False)),
+    ],
+)
+def test_lists_of_lists_are_known_by_what_is_in_them(kind, expected):
+    assert is_list_of_lists(kind, "integer", "null") == expected
+
+
 def test_words_are_no_numbers():
     assert numbers(pa.chunked_array([[1.5, None]])) == [1.5, None]
     assert numbers(pa.chunked_array([["slow"]])) == []
@@ -81,21 +95,21 @@ def test_names_of_classes_stand_in_the_metadata_of_datasets():
         "words": [{"dtype": "string", "_type": "Value"}],  # as datasets 3 writes a list
         **{"emotion": {"names": ["joy", "anger"], "_type": "ClassLabel"}, "text": {"_type": "Value"}},
     }
-    told = json.dumps({"info": {"features": features}})
-    schema = pa.schema([("emotion", pa.int64())], metadata={"huggingface": told})
+    text = json.dumps({"info": {"features": features}})
+    schema = pa.schema([("emotion", pa.int64())], metadata={"huggingface": text})
     assert class_names(schema) == {"emotion": ["joy", "anger"]}
 
 
 @pytest.mark.parametrize(
-    "told",
+    "text",
     [
         *(None, "{", "[]", '{"info": null}', '{"info": {"features": {"a": 1}}}'),
         '{"info": {"features": {"emotion": {"names": null, "_type": "ClassLabel"}}}}',
         '{"info": {"features": {"emotion": {"names": {"0": "joy"}, "_type": "ClassLabel"}}}}',
     ],
 )
-def test_metadata_of_another_kind_names_no_classes(told):
-    metadata = None if told is None else {"huggingface": told}
+def test_metadata_of_another_kind_names_no_classes(text):
+    metadata = None if text is None else {"huggingface": text}
     assert class_names(pa.schema([("emotion", pa.int64())], metadata=metadata)) == {}
 
 

@@ -102,12 +102,12 @@ ARGUMENT = {"pace": "speaking_rate", "volume": "relative_db"}  # of normalise
 
 def table_of_docs() -> str:
     lines = ["| corpus | trait | the corpus says | rows say |", "|---|---|---|---|"]
-    for corpus, told in WORDS.items():
-        for trait, words in told.items():
-            became: dict[str | None, list[str]] = {}
+    for corpus, by_trait in WORDS.items():
+        for trait, words in by_trait.items():
+            spellings: dict[str | None, list[str]] = {}
             for word in words:
-                became.setdefault(getattr(traits, trait)(word), []).append(word)
-            for ours, theirs in became.items():
+                spellings.setdefault(getattr(traits, trait)(word), []).append(word)
+            for ours, theirs in spellings.items():
                 lines.append(f"| {corpus} | {trait} | {', '.join(theirs)} | {ours or 'null'} |")
     return "\n".join(lines)
 
@@ -159,7 +159,7 @@ def test_what_says_that_nothing_is_known_is_none_and_not_reported(raw):
 
 
 @pytest.mark.parametrize(
-    ("told", "reported"),
+    ("words", "reported"),
     [
         ({"emotion": "Bored "}, "emotion: bored"),
         ({"emotion": 3}, "emotion: 3"),  # an integer means nothing without the names of its classes
@@ -172,13 +172,13 @@ def test_what_says_that_nothing_is_known_is_none_and_not_reported(raw):
         ({"emotion": "x" * 999}, "emotion: " + "x" * 71),
     ],
 )
-def test_a_word_of_no_table_is_null_and_told(told, reported):
-    assert normalise(**told) == Traits(unknown=(reported,))
+def test_a_word_of_no_table_is_null_and_reported(words, reported):
+    assert normalise(**words) == Traits(unknown=(reported,))
 
 
-def test_all_traits_of_a_clip_are_told_in_one_call():
-    told = {"emotion": "Anger", "gender": "F", "age": "fourties", "accent": "United States English"}
-    assert normalise(**told, speaking_rate=9.5, relative_db=-20) == Traits(
+def test_all_traits_of_a_clip_are_normalised_in_one_call():
+    words = {"emotion": "Anger", "gender": "F", "age": "fourties", "accent": "United States English"}
+    assert normalise(**words, speaking_rate=9.5, relative_db=-20) == Traits(
         emotion="angry", gender="female", age="middle-age adult", volume="quiet", pace="fast",
         accent="united states english",
     )  # fmt: skip
@@ -246,10 +246,10 @@ def test_the_top_vote_is_the_emotion_unless_it_is_shared(votes, expected):
 
 
 def test_a_context_has_the_founding_form_and_order():
-    told = Traits(
+    clip = Traits(
         emotion="happy", gender="female", age="young adult", volume="loud", pace="fast", accent="us english"
     )
-    assert context(told, "I got the job!") == (
+    assert context(clip, "I got the job!") == (
         "<audio><meta>age: young adult, gender: female, volume: loud, pace: fast, emotion: happy, "
         "accent: us english</meta><text>i got the job!</text></audio>"
     )
@@ -273,33 +273,33 @@ def test_a_normalised_word_stays_itself(trait, words):
 @given(st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.sampled_from(PODCAST)))
 def test_whatever_a_corpus_says_is_one_of_the_words_or_none_and_stays_so(raw):
     for trait, words in CLOSED:
-        found = trait(raw)
-        assert found in (*words, None)
-        assert trait(found) == found
+        word = trait(raw)
+        assert word in (*words, None)
+        assert trait(word) == word
 
 
 @toys.MANY
 @given(
-    st.sampled_from([word for told in WORDS.values() for words in told.values() for word in words]),
+    st.sampled_from([word for by_trait in WORDS.values() for words in by_trait.values() for word in words]),
     st.sampled_from([str.upper, str.title, str.swapcase]),
     st.sampled_from([" {}", "{}\n", "\t{} "]),
 )
 def test_case_and_space_change_nothing(word, change, pad):
-    told = pad.format(change(word).replace(" ", "  "))
+    spelling = pad.format(change(word).replace(" ", "  "))
     for trait, _ in CLOSED:
-        assert trait(told) == trait(word)
-    assert normalise(accent=told) == normalise(accent=word)
+        assert trait(spelling) == trait(word)
+    assert normalise(accent=spelling) == normalise(accent=word)
 
 
 @toys.MANY
 @given(st.text(), st.text(alphabet="abcdefghij ", min_size=1))
-def test_a_trait_is_found_or_told_never_both(anything, word):
+def test_a_word_is_a_trait_or_reported_never_both(anything, word):
     for raw in (anything, word):
-        found = normalise(emotion=raw)
-        assert not (found.emotion and found.unknown)
-        assert all(told.startswith("emotion: ") for told in found.unknown)
+        clip = normalise(emotion=raw)
+        assert not (clip.emotion and clip.unknown)
+        assert all(report.startswith("emotion: ") for report in clip.unknown)
 
 
-def test_a_word_that_is_no_utf_8_is_told_in_words_that_are() -> None:
-    told = normalise(emotion="caf\udce9", accent="caf\ud800")
-    assert (told.unknown, told.accent) == (("emotion: caf\\udce9",), "caf\\ud800")
+def test_a_word_that_is_no_utf_8_is_reported_in_words_that_are() -> None:
+    clip = normalise(emotion="caf\udce9", accent="caf\ud800")
+    assert (clip.unknown, clip.accent) == (("emotion: caf\\udce9",), "caf\\ud800")
