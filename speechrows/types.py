@@ -1,4 +1,4 @@
-"""The nouns of speechrows. Everything that flows between modules is one of these, frozen.
+"""The nouns of speechrows: frozen dataclasses that cross rooms.
 
 Shapes, one legend for the whole project: B rows of a batch, N clips, T tokens, S samples,
 F frames, K codebooks, M mel bins.
@@ -31,11 +31,10 @@ AUDIO_TOKEN = "<audio>"  # the placeholder that encoder frames replace, one each
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioRef:
-    """Where a clip's bytes are. Never the samples.
+    """Where a clip's bytes are, or the bytes themselves; never samples.
 
-    `path` is relative to the corpus folder. What has no file of its own, an archive's member or a
-    parquet cell, is named below the file that holds it, and comes with the bytes themselves in
-    `data`: its reader met them in passing and can not come back for them.
+    `path` is relative to the corpus folder. A clip without a file of its own, an archive's member or a
+    parquet cell, is named below the file that holds it and has its bytes in `data`: streams are read once.
     """
 
     path: str
@@ -44,7 +43,7 @@ class AudioRef:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Codes:
-    """A clip as a neural codec, or a unit extractor, writes it down.
+    """A clip as codes of a neural codec or a unit extractor.
 
     `codec` is a name of codec.CODECS; `values` is int16 [K, F].
     """
@@ -57,8 +56,8 @@ class Codes:
 class Traits:
     """How a clip is spoken, normalised by traits.py; None where unknown.
 
-    `unknown` names what the corpus says in words that no table of traits.py has, as "emotion: bored":
-    the ledger counts them.
+    `unknown` are the corpus' words that no table of traits.py has, as "emotion: bored": the ledger counts
+    them.
     """
 
     emotion: str | None = None
@@ -74,7 +73,7 @@ TRAITS = ("emotion", "gender", "age", "volume", "pace", "accent")  # of a row's 
 
 
 class Reason(StrEnum):
-    """Why an item became no row through a fault of the corpus."""
+    """The fault of the corpus for which an item became no row."""
 
     MISSING = "missing"
     EMPTY = "empty"
@@ -95,7 +94,7 @@ class Reason(StrEnum):
 
 
 class Rule(StrEnum):
-    """Why an item became no row although nothing is wrong with it: a rule of the config."""
+    """The rule of a config by which an item without fault became no row."""
 
     NO_ANSWER = "no_answer"
     NO_CODES = "no_codes"
@@ -107,7 +106,7 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """What is wrong with a turn. `detail` says what was found and what was expected."""
+    """A fault of a turn. `detail` says what was found and what was expected."""
 
     reason: Reason
     detail: str
@@ -122,9 +121,9 @@ class Turn:
     are shifted). `role` is None only where `fault` says why. A turn without audio and
     without fault is a text-only answer.
 
-    `answer` is what is said back to this clip alone: the corpus' own, or a generated one;
-    `answer_is_cut` where its end was never written. `codes` are those of this clip.
-    `left_out` is the rule by which this turn is no row's clip, though nothing is wrong with it.
+    `answer` is the reply to this clip alone, the corpus' own or a generated one; `answer_is_cut` where
+    its end was never written. `codes` are those of this clip. `left_out` is the rule by which this turn
+    is no row's clip although it has no fault.
     """
 
     number: int
@@ -144,10 +143,10 @@ class Turn:
 class Dialogue:
     """A conversation in turn order.
 
-    `twin_key` is what renderings of the same texts share (two text-to-speech versions of one
-    dialogue) or by a speaker: its stable hash decides the split, so that twins never straddle
-    it. None where the dialogue never moves: the corpus has an evaluation split of its own.
-    `source` is the corpus file, relative, in which the dialogue is described.
+    `twin_key` is shared by renderings of the same texts (two text-to-speech versions of one dialogue) or
+    by clips of one speaker: its stable hash decides the split, so that twins lie in the same one. None
+    where the corpus has an evaluation split of its own. `source` is the corpus file, relative, that
+    describes the dialogue.
     """
 
     conversation_id: str
@@ -166,7 +165,7 @@ class Dialogue:
 class UnreadableFile:
     """A metadata file that could not be read: it has no items, so it is counted as a file.
 
-    A remark is of something odd that lost nothing: it is told, and not held against the corpus.
+    A remark reports something odd that lost nothing: it is listed, and not counted as a fault.
     """
 
     file: str
@@ -179,8 +178,8 @@ class Segment:
     """A piece of a task's text.
 
     `text` holds `<audio>`, or {transcript} {answer} {units} {answer_units}, which a row fills in;
-    `supervised` says whether its tokens take loss (in a chat task, the end-of-turn token after
-    them too). Only segments of chat tasks have a role.
+    `supervised`: its tokens take loss (in a chat task, the end-of-turn token after them too). Only
+    segments of chat tasks have a role.
     """
 
     text: str
@@ -190,7 +189,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What a row teaches. Everything rows.py needs to know of a task stands here.
+    """What a model learns from a row: everything that rows.py needs to know of a task.
 
     `asks` says in words what a model is asked to do. `pairing`: a row is a `turn`; an `exchange`, a user's
     turn and its answer; or `both`, any two turns that follow one another. `codec_targets` says whose codes
@@ -212,7 +211,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """A clip that was read and checked: its place in the clip buffer, and facts of its header.
+    """A clip that was read and checked: its bytes `[start, stop)` of the clip buffer, and its header.
 
     `name` is a file name with the true extension; `num_samples` counts frames a channel.
     """
@@ -307,7 +306,7 @@ class Rendered(Protocol):
 
 
 class Template(Protocol):
-    """A task's segments, compiled for a tokenizer: a chat template (chat.py) or a script (script.py)."""
+    """A task's segments, compiled for a tokenizer: a chat template (chat.py) or pieces (segments.py)."""
 
     @property
     def user(self) -> str:

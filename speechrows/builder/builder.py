@@ -177,8 +177,8 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         bands = bands_of(self.config.name)
         for task, shard in shards:
             ledger = Ledger()
-            for i, (place, table) in enumerate(pipeline_of(task).tables(shard, ledger, split=split)):
-                if place.band is None or place.band in bands:
+            for i, (destination, table) in enumerate(pipeline_of(task).tables(shard, ledger, split=split)):
+                if destination.band is None or destination.band in bands:
                     yield f"{task}-{shard.number}-{i}", table
             if ledger.skipped or ledger.unreadable:
                 logger.warning(f"{self.name}: shard {shard.number}: {ledger.summary().to_json()}")

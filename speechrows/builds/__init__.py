@@ -1,1 +1,1 @@
-"""Dialogues in, shard files out, resumable: a map over shards, whoever drives it."""
+"""Dialogues in, shard files out: a resumable map over shards."""

@@ -1,4 +1,4 @@
-"""Who drives a build: this process, or several that share nothing but the folder."""
+"""Run a build's shards: in this process, or in several that share nothing but the folder."""
 
 import functools
 import multiprocessing
@@ -37,19 +37,19 @@ Progress = Callable[[int], object]
 
 
 def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress) -> None:
-    """Build one shard and publish it; its commit file, written last, is what makes it count.
+    """Build one shard and publish it; it counts as built once its commit file, written last, is there.
 
-    `progress` is called with how many of the shard's bytes are done since the last call.
+    `progress` is called with the number of the shard's bytes that are done since the last call.
     """
     task, tag = pipeline.spec.task.name, f"{os.getpid()}-{secrets.token_hex(4)}"
     ledger, remaining = Ledger(), shard.num_bytes
     writer = ShardWriter(state.temporary_folder(out), tag)
     with ThreadPoolExecutor(1) as pool:  # one table is written while the next is made
         writing: Future[None] | None = None
-        for place, table in pipeline.tables(shard, ledger, reuse=True):
+        for destination, table in pipeline.tables(shard, ledger, reuse=True):
             if writing is not None:
                 writing.result()
-            writing = pool.submit(writer.write, place, table)
+            writing = pool.submit(writer.write, destination, table)
             done = min(remaining, table.nbytes)  # rows weigh more than their clips, skipped ones nothing
             remaining -= done
             progress(done)
@@ -65,14 +65,14 @@ def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress)
 
 def _publish_file(file: ShardFile, out: Path, task: str, shard: int, number: int) -> BuiltShard:
     """Rename a shard's file, and its part of the index, into place; return its entry for the commit."""
-    path = shard_path(task, file.place.split, file.place.band, shard)
+    path = shard_path(task, file.destination.split, file.destination.band, shard)
     index = state.index_part(out, task, shard, number)
     part = file.temporary.with_suffix(".index")
     pq.write_table(finished_index(file, path), part)
     entry = BuiltShard(
         path=path,
-        split=file.place.split,
-        band=file.place.band,
+        split=file.destination.split,
+        band=file.destination.band,
         rows=file.num_rows,
         num_bytes=file.num_bytes,
         size=file.temporary.stat().st_size,
@@ -131,7 +131,7 @@ def run(
                 future.cancel()
 
 
-_worker: tuple[MakePipeline, Path, Any] | None = None  # of a worker process, set once at its start
+_worker: tuple[MakePipeline, Path, Any] | None = None  # in a worker process, set once at its start
 
 
 def _start_worker(make_pipeline: MakePipeline, out: str, done: Any) -> None:

@@ -1,4 +1,4 @@
-"""Dialogues in, tables out: the one path from a corpus to rows, whoever drives it."""
+"""From a shard's units to tables of rows: the one path, in `speechrows build` and in datasets."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ _TEXTS = (".json", ".jsonl", ".tsv", ".csv", ".txt")
 
 
 def fetched(corpus: Corpus, units: Sequence[Unit[Any]], *, audio: bool = True) -> Iterator[Unit[Any]]:
-    """Units whose files a remote corpus has at hand, fetched a window at a time; without `audio`, texts."""
+    """The same units; a remote corpus fetches their files a window at a time, only texts without `audio`."""
     for window in plan_shards(units, WINDOW_BYTES):
         paths = [path for unit in window.units for path in unit.files]
         corpus.fetch(path for path in paths if audio or path.endswith(_TEXTS))
@@ -52,7 +52,7 @@ class Destination(NamedTuple):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A corpus, what reads it, and what its rows are."""
+    """A corpus, its reader, and the specification of its rows."""
 
     corpus: Corpus
     reader: Reader[Any]
@@ -104,23 +104,22 @@ class Pipeline:
         self, loaded: Sequence[LoadedDialogue], buffer: ClipBuffer, ledger: Ledger
     ) -> Iterator[tuple[Destination, pa.Table]]:
         rows, skipped, left_out = to_rows(loaded, self.spec)
-        for one in loaded:
-            ledger.items += len(one.items) + len(one.skipped) + len(one.left_out)
-            ledger.skipped += one.skipped
-            ledger.leave_out(one.left_out)
+        for dialogue in loaded:
+            ledger.items += len(dialogue.items) + len(dialogue.skipped) + len(dialogue.left_out)
+            ledger.skipped += dialogue.skipped
+            ledger.leave_out(dialogue.left_out)
         ledger.skipped += skipped
         ledger.leave_out(left_out)
         ledger.count_unknown(row.traits for row in rows)
         ledger.rows += len(rows)
         banded = self.spec.task.banded
-        places = [
+        destinations = [
             Destination(row.split, band_of(row.conversation_tokens) if banded else None) for row in rows
         ]
-        wanted = sorted(set(places))
         table = schema.to_table(rows, buffer.array) if rows else None
-        for place in wanted:
+        for destination in sorted(set(destinations)):
             assert table is not None
-            if len(wanted) == 1:
-                yield place, table
+            if len(set(destinations)) == 1:
+                yield destination, table
             else:
-                yield place, table.filter(np.array([one == place for one in places]))
+                yield destination, table.filter(np.array([other == destination for other in destinations]))

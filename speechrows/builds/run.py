@@ -1,4 +1,4 @@
-"""A build from start to card: claim the folder, build what is missing, merge, describe."""
+"""A build from start to card: claim the folder, build missing shards, merge, describe."""
 
 import json
 from collections.abc import Iterable
@@ -68,7 +68,7 @@ def build(
     max_skipped: float = MAX_SKIPPED,
     overwrite: bool = False,
 ) -> LedgerSummary:
-    """Build a task's rows into a folder, or go on with a build that was stopped.
+    """Build a task's rows into a folder; an unfinished build resumes.
 
     Returns the ledger's counts. The published files depend on the job alone: not on the day,
     the machine, `num_proc`, or how often the build was stopped.
@@ -100,7 +100,7 @@ def build(
 
 
 def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:
-    """Bytes of the corpus, with rate and time left; what an earlier run built is done already."""
+    """A progress bar of the corpus' bytes; it begins at what an earlier run built."""
     total = sum(shard.num_bytes for shard in job.shards)
     return tqdm(
         total=total,
@@ -179,7 +179,7 @@ def _merge_indexes(job: BuildJob, out: Path, commits: Sequence[Commit], ledger: 
 
 
 def _joined(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """As many parts together as it takes for a row group: many small ones are read slowly."""
+    """Join parts to row groups of _INDEX_GROUP_ROWS: many small ones would be read slowly."""
     pending: list[pa.Table] = []
     for part in parts:
         pending.append(part)
@@ -191,7 +191,7 @@ def _joined(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _remove_strays(out: Path, task: str, commits: Sequence[Commit]) -> None:
-    """Shards that no commit names: left by a build of another recipe that was overwritten."""
+    """Delete shards that no commit names: an overwritten build of another recipe left them."""
     named = {out / file.path for file in _files(commits)}
     for path in (out / "data" / task).rglob("*.parquet"):
         if path not in named:

@@ -1,8 +1,8 @@
 """Shard files: parquet written group by group, then measured so that any clip can be found.
 
 Audio columns are uncompressed and PLAIN, so a clip's bytes lie in the file as they are, behind
-four bytes of length. Where, is found after closing by looking for exactly that, from the last
-clip on: no parquet internals are needed.
+four bytes of length. Their offsets are found after closing by searching for exactly these bytes,
+from the last clip on: no parquet internals are needed.
 """
 
 import os
@@ -57,9 +57,9 @@ _OPTIONS: dict[str, Any] = {
 
 @dataclass
 class ShardFile:
-    """One parquet file of a shard, at its temporary place until it is published."""
+    """One parquet file of a shard, under a temporary name until it is published."""
 
-    place: Destination
+    destination: Destination
     temporary: Path
     writer: pq.ParquetWriter
     num_rows: int = 0
@@ -79,9 +79,9 @@ class ShardWriter:
         self._tag = tag
         self._files: dict[Destination, ShardFile] = {}
 
-    def write(self, place: Destination, table: pa.Table) -> None:
+    def write(self, destination: Destination, table: pa.Table) -> None:
         """Add a table: a row group of its own if it is large, else part of the next one."""
-        file = self._files.get(place) or self._open(place)
+        file = self._files.get(destination) or self._open(destination)
         num_bytes = int(_row_bytes(table).sum())
         if not file.pending and num_bytes >= MIN_GROUP_BYTES:
             self._write_group(file, table)
@@ -89,8 +89,8 @@ class ShardWriter:
         if file.pending_bytes + num_bytes > MAX_GROUP_BYTES:
             cut = _cut(table, MIN_GROUP_BYTES - file.pending_bytes)
             if cut < len(table):
-                self.write(place, table[:cut])
-                self.write(place, table[cut:])
+                self.write(destination, table[:cut])
+                self.write(destination, table[cut:])
                 return
         # A copy: the table may lie in a buffer that is filled again.
         file.pending.append(table.take(np.arange(len(table))))
@@ -103,14 +103,14 @@ class ShardWriter:
         for file in self._files.values():
             self._flush(file)
             file.writer.close()
-        return sorted(self._files.values(), key=lambda file: file.place)
+        return sorted(self._files.values(), key=lambda file: file.destination)
 
-    def _open(self, place: Destination) -> ShardFile:
-        name = f"{place.split}-{place.band or 0}-{self._tag}.parquet"
+    def _open(self, destination: Destination) -> ShardFile:
+        name = f"{destination.split}-{destination.band or 0}-{self._tag}.parquet"
         temporary = self._folder / name
         writer = pq.ParquetWriter(temporary, schema.ARROW_SCHEMA, **_OPTIONS)
-        self._files[place] = ShardFile(place, temporary, writer)
-        return self._files[place]
+        self._files[destination] = ShardFile(destination, temporary, writer)
+        return self._files[destination]
 
     def _flush(self, file: ShardFile) -> None:
         if file.pending:
@@ -138,7 +138,7 @@ def _row_bytes(table: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _cut(table: pa.Table, num_bytes: int) -> int:
-    """How many rows, of whole conversations, it takes from the first to have so much audio."""
+    """The number of first rows, of whole conversations, that together have so much audio."""
     ids = table["conversation_id"].to_pylist()
     row = int(np.searchsorted(np.cumsum(_row_bytes(table)), num_bytes)) + 1
     while row < len(ids) and ids[row] == ids[row - 1]:
@@ -147,7 +147,7 @@ def _cut(table: pa.Table, num_bytes: int) -> int:
 
 
 def _heads(values: "pa.Array[Any]") -> list[bytes]:
-    """Length and first bytes of each clip, as they stand in the file."""
+    """Length and first bytes of each clip, as the file has them."""
     offsets = values.buffers()[1]
     assert offsets is not None
     ends = memoryview(offsets).cast("i")[values.offset : values.offset + len(values) + 1]
@@ -159,12 +159,12 @@ def _heads(values: "pa.Array[Any]") -> list[bytes]:
 
 
 def _index(table: pa.Table, group: int) -> pa.Table:
-    """What the index tells of a row group, all but the shard and the places in it."""
-    made = table.select(INDEX_COLUMNS).replace_schema_metadata(None)
-    made = made.append_column("padded_tokens", pc.list_value_length(table["input_ids"]))
-    made = made.append_column("row_group", pa.array([group] * len(table), pa.int32()))
+    """The index lines of a row group, without the shard and the clips' offsets in it."""
+    lines = table.select(INDEX_COLUMNS).replace_schema_metadata(None)
+    lines = lines.append_column("padded_tokens", pc.list_value_length(table["input_ids"]))
+    lines = lines.append_column("row_group", pa.array([group] * len(table), pa.int32()))
     lengths = pc.binary_length(pc.struct_field(table["audio"], "bytes"))
-    return made.append_column("audio_length", pc.cast(lengths, pa.int64()))
+    return lines.append_column("audio_length", pc.cast(lengths, pa.int64()))
 
 
 def finished_index(file: ShardFile, path: str) -> pa.Table:
@@ -176,28 +176,28 @@ def finished_index(file: ShardFile, path: str) -> pa.Table:
 
 
 def _offsets(file: ShardFile) -> list[int]:
-    """Where each clip's bytes begin in a closed file."""
-    found: list[int] = []
+    """The offset of each clip's bytes in a closed file."""
+    offsets: list[int] = []
     metadata = pq.read_metadata(file.temporary)
     with file.temporary.open("rb", buffering=0) as opened:  # a mapped file would count as memory
         for group, heads in enumerate(file.heads):
-            at = metadata.row_group(group).column(_LEAVES.index("audio.bytes")).data_page_offset
+            start = metadata.row_group(group).column(_LEAVES.index("audio.bytes")).data_page_offset
             for head in heads:
-                place = _find(opened.fileno(), head, at)
-                if place is None:
+                offset = _find(opened.fileno(), head, start)
+                if offset is None:
                     raise SpeechRowsError(
                         f"{file.temporary}: a clip's bytes are not where parquet's PLAIN encoding "
                         "puts them; expected a pyarrow that writes them as they are"
                     )
-                found.append(place + 4)
-                at = place + 4 + struct.unpack_from("<I", head)[0]
-    return found
+                offsets.append(offset + 4)
+                start = offset + 4 + struct.unpack_from("<I", head)[0]
+    return offsets
 
 
-def _find(fd: int, head: bytes, at: int) -> int | None:
-    """The nearest place of `head` from `at` on: only a page's header stands between two clips."""
-    if os.pread(fd, len(head), at) == head:
-        return at
-    data = os.pread(fd, _LONGEST_PAGE_HEADER, at)
-    place = data.find(head)
-    return None if place < 0 else at + place
+def _find(fd: int, head: bytes, start: int) -> int | None:
+    """The first offset of `head` from `start` on: only a page's header stands between two clips."""
+    if os.pread(fd, len(head), start) == head:
+        return start
+    data = os.pread(fd, _LONGEST_PAGE_HEADER, start)
+    position = data.find(head)
+    return None if position < 0 else start + position

@@ -12,14 +12,14 @@ SHARD_BYTES = 1 << 30
 def plan_shards(units: Sequence[Unit[Any]], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
     """Runs of units of about `shard_bytes`, in order; a unit is never divided."""
     shards: list[Shard] = []
-    held: list[Unit[Any]] = []
+    pending: list[Unit[Any]] = []
     num_bytes = 0
     for unit in units:
-        if held and num_bytes + unit.num_bytes > shard_bytes:
-            shards.append(Shard(number=len(shards), units=tuple(held)))
-            held, num_bytes = [], 0
-        held.append(unit)
+        if pending and num_bytes + unit.num_bytes > shard_bytes:
+            shards.append(Shard(number=len(shards), units=tuple(pending)))
+            pending, num_bytes = [], 0
+        pending.append(unit)
         num_bytes += unit.num_bytes
-    if held:
-        shards.append(Shard(number=len(shards), units=tuple(held)))
+    if pending:
+        shards.append(Shard(number=len(shards), units=tuple(pending)))
     return shards

@@ -1,4 +1,4 @@
-"""What a build remembers in its folder's .build: the lock, the recipe, a commit a shard.
+"""A build's state in its folder's .build: the locks, the recipes, a commit a shard.
 
 A shard's data and index are renamed into place, then its commit file is; everything published
 is merged from commits. So a build that is killed at any moment goes on from its last commit.
@@ -26,63 +26,63 @@ from speechrows.folder.layout import TOKENIZER
 
 _ORPHANS_END_WITHIN = 10  # seconds after their parent's death; it takes them milliseconds
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_held: list[int] = []  # lock descriptors of this process, open until it ends
+_shared_locks: list[int] = []  # lock descriptors of this process, open until it ends
 
 
 class FullDiskError(SpeechRowsError):
-    """There is no room for what is built."""
+    """There is no room left for the build."""
 
 
 def temporary_folder(out: Path) -> Path:
-    """Where files are written before they are renamed into place."""
+    """The folder in which files are written before they are renamed into place."""
     return out / STATE / "tmp"
 
 
 def recipe_file(out: Path) -> Path:
-    """What the folder holds: its builder, its tokenizer, and each task's fingerprint."""
+    """The file that names the folder's builder, its tokenizer, and each task's recipe."""
     return out / STATE / "recipe.json"
 
 
 def task_folder(out: Path, task: str) -> Path:
-    """Where a task's commits and parts of its index are."""
+    """The folder of a task's commits and parts of its index."""
     return out / STATE / task
 
 
 def commit_file(out: Path, task: str, shard: int) -> Path:
-    """The commit of a shard."""
+    """The file of a shard's commit."""
     return task_folder(out, task) / f"{shard:05d}.json"
 
 
 def index_part(out: Path, task: str, shard: int, number: int) -> Path:
-    """The index lines of one file of a shard."""
+    """The file with the index lines of one file of a shard."""
     return task_folder(out, task) / f"{shard:05d}-{number}.parquet"
 
 
-def publish(temporary: Path, place: Path) -> None:
+def publish(temporary: Path, path: Path) -> None:
     """Bring a finished file to disk and rename it into place.
 
     A rename that a power cut undoes costs no promise: `finished` looks for what a commit names.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
-    temporary.replace(place)
+    temporary.replace(path)
 
 
-def replace_folder(temporary: Path, place: Path) -> None:
-    """Put a folder where another may be; for small ones that are made anew at every start."""
-    shutil.rmtree(place, ignore_errors=True)
-    temporary.replace(place)
+def replace_folder(temporary: Path, path: Path) -> None:
+    """Move a folder into place, over another; for small ones that are made anew at every start."""
+    shutil.rmtree(path, ignore_errors=True)
+    temporary.replace(path)
 
 
-def write_text(place: Path, text: str, out: Path) -> None:
+def write_text(path: Path, text: str, out: Path) -> None:
     """Write a small file so that it is there whole or not at all."""
-    temporary = temporary_folder(out) / f"{os.getpid()}-{place.name}"
+    temporary = temporary_folder(out) / f"{os.getpid()}-{path.name}"
     temporary.write_text(text, "utf-8")
-    publish(temporary, place)
+    publish(temporary, path)
 
 
 def commits(out: Path, task: str) -> list[Commit]:
@@ -103,7 +103,7 @@ def finished(out: Path, task: str, shard: int) -> bool:
 
 @contextmanager
 def locked(out: Path) -> Generator[None]:
-    """Hold the folder for this build, which may use `temporary_folder` meanwhile.
+    """Lock the folder for this build, which may use `temporary_folder` meanwhile.
 
     There are two locks: the build's, and one that its workers share. A build takes the second
     for a moment too: while an orphan of a killed build lives, the next one waits or is refused
@@ -176,7 +176,7 @@ def _lock(out: Path, name: str) -> Generator[None]:
 
 
 def share_lock(out: Path) -> None:
-    """Hold the folder as a worker, until this process ends.
+    """Lock the folder as a worker, until this process ends.
 
     The caller then looks whether its parent lives: from there on no other build can start.
 
@@ -188,12 +188,12 @@ def share_lock(out: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UsageError(f"{out}: another build is writing here") from None
-    _held.append(fd)
+    _shared_locks.append(fd)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a build would write into a folder: `recipe` is all that decides the rows, by name."""
+    """What a build is to write into a folder; `recipe` is everything that decides the rows, by name."""
 
     builder: str
     tokenizer: str  # its fingerprint
@@ -225,7 +225,7 @@ def recipes(out: Path) -> Mapping[str, Mapping[str, Any]]:
 
 
 def claim(out: Path, new: Claim, *, overwrite: bool) -> None:
-    """Write into the folder what is built here, or refuse a folder that holds something else.
+    """Record in the folder what is built there, or refuse a folder that holds something else.
 
     Raises:
         UsageError: the folder holds another builder, another tokenizer, the same task under

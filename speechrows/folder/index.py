@@ -1,7 +1,7 @@
-"""What a config holds, a line a row, as numpy columns: read from the index, without the data.
+"""The index of a config as numpy columns, an entry a row: read from index/ alone, not from the shards.
 
-For 10 million rows that is 0.5 GB, the ids of rows and conversations not held: conversations are
-numbered, and `row_ids` reads the few that are asked for.
+10 million rows take 0.5 GB. The ids of rows and conversations are not kept: conversations are numbered,
+and `row_ids` reads the few that are asked for.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
 class Index:
     """The rows of a config and split, in file order. Each column is an array [R].
 
-    `conversation` are numbers from 0, one more where a conversation begins; `shard` are places in
+    `conversation` are numbers from 0, one more where a conversation begins; `shard` are positions in
     `shards`. A clip is `audio_length` bytes at `audio_offset` of its shard. `facts` are, by task, what
     the index says of the whole.
     """
@@ -97,7 +97,7 @@ class Index:
 
     @staticmethod
     def open(folder: RowsFolder | str, config: str, split: str = "train") -> "Index":
-        """The index of a config, a stage or a union as the folder's card lists it.
+        """Read the index of a config, a stage or a union, as the folder's card lists it.
 
         Raises:
             UsageError: no such folder, config or split; or files that speechrows did not write.
@@ -123,9 +123,9 @@ class Index:
 
     @property
     def digest(self) -> str:
-        """What two indexes have in common exactly if their shards are the same files, wherever they are."""
-        told = [(shard.path, shard.size, shard.footer_sha256) for shard in self.shards]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        """A digest of the shards: equal if these are the same files, wherever they are."""
+        entries = [(shard.path, shard.size, shard.footer_sha256) for shard in self.shards]
+        return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:32]
 
     @property
     def whole(self) -> npt.NDArray[np.bool_] | bool:
@@ -135,7 +135,7 @@ class Index:
 
     @property
     def pad_to_multiple_of(self) -> int:
-        """What rows, or conversations, are padded to a multiple of: the most that a task of these asks."""
+        """Rows, or conversations, are padded to a multiple of this: the largest of the config's tasks."""
         return max(TASKS[task].pad_to_multiple_of for task in self.facts)
 
     @property
@@ -155,23 +155,23 @@ class Index:
 
     def row_ids(self, rows: Sequence[int]) -> list[str]:
         """The names of some rows: reads that column of the index, up to the last of them."""
-        found: dict[int, str] = {}
+        names: dict[int, str] = {}
         wanted = np.unique(np.array(rows, np.int64))
         at = 0
         for batch, _ in _batches(self.folder, self.split, self.shards, ["row_id"]):
             for row in wanted[(wanted >= at) & (wanted < at + len(batch))].tolist():
-                found[row] = str(batch["row_id"][row - at])
+                names[row] = str(batch["row_id"][row - at])
             at += len(batch)
-            if len(found) == len(wanted):
+            if len(names) == len(wanted):
                 break
-        return [found[row] for row in rows]
+        return [names[row] for row in rows]
 
     @contextmanager
     def open_shard(self, number: int) -> Generator[pq.ParquetFile]:
-        """A shard, while it is read: by its row groups one after another, so its footer is kept."""
-        known = self._footers.get(number)
-        with self.folder.open_parquet(self.shards[number].path, known) as parquet:
-            if known is None:
+        """Open a shard. Its parsed footer is kept, for a shard is opened for each of its row groups."""
+        footer = self._footers.get(number)
+        with self.folder.open_parquet(self.shards[number].path, footer) as parquet:
+            if footer is None:
                 if len(self._footers) >= _MAX_FOOTERS:
                     self._footers.clear()
                 self._footers[number] = parquet.metadata
@@ -182,9 +182,9 @@ class Index:
         return {}
 
     def check_shard(self, number: int) -> None:
-        """See that a shard is the file that the index was made of; before any place in it is trusted.
+        """Check that a shard is the file that the index was made of, before any offset in it is used.
 
-        It is read once; on this machine again where the file has changed since.
+        It is checked once; on this machine again if the file has changed since.
 
         Raises:
             ShortfallError: it is not there, or another.
@@ -196,7 +196,7 @@ class Index:
             self._verified[number] = version
 
     def _check_turns(self, num_turns: Int32) -> None:
-        """See that each conversation of a whole task is there, its turns in order from 0 on."""
+        """Check that each conversation of a whole task is complete, its turns in order from 0 on."""
         whole = np.broadcast_to(self.whole, len(self))
         for at in range(0, len(self), _BATCH_ROWS):
             here = slice(at, at + _BATCH_ROWS)
@@ -260,7 +260,7 @@ def _batches(
 def _fill(
     columns: Mapping[str, npt.NDArray[Any]], folder: RowsFolder, split: str, shards: Sequence[ShardEntry]
 ) -> int:
-    """Fill the columns with the lines of these shards; how many there are."""
+    """Fill the columns with the lines of these shards; return their number."""
     at, conversation = 0, -1
     last: tuple[str, str] | None = None
     size = len(columns["shard"])

@@ -49,7 +49,7 @@ class RowsFolder:
 
     @staticmethod
     def open(address: str) -> "RowsFolder":
-        """The folder at a path, at an fsspec address, or of a Hub dataset `org/name` or `org/name@revision`.
+        """Open the folder at a path, an fsspec address, or a Hub dataset `org/name` or `org/name@revision`.
 
         Raises:
             UsageError: nothing that speechrows built is there, or none for whoever asks.
@@ -117,18 +117,18 @@ class RowsFolder:
             with self.open_file(CARD) as file:
                 text = file.read().decode("utf-8")
         except FileNotFoundError as error:
-            told = f"{self.address}: has no {CARD}, which a build writes last. Run the same build again"
-            raise UsageError(told) from error
+            message = f"{self.address}: has no {CARD}, which a build writes last. Run the same build again"
+            raise UsageError(message) from error
         return {
             config["config_name"]: {
-                one["split"]: [one["path"]] if isinstance(one["path"], str) else one["path"]
-                for one in config["data_files"]
+                files["split"]: [files["path"]] if isinstance(files["path"], str) else files["path"]
+                for files in config["data_files"]
             }
             for config in DatasetCard(text).data.to_dict().get("configs") or []
         }
 
     def tokenizer_folder(self) -> str:
-        """The tokenizer's folder on this machine; of a Hub dataset, a copy that is kept."""
+        """The tokenizer's folder on this machine; for a Hub dataset, a copy until this process ends."""
         if self.is_local:
             return f"{self.root}/{TOKENIZER}"
         local = tempfile.mkdtemp(prefix="speechrows-tokenizer-")
@@ -141,7 +141,7 @@ class RowsFolder:
         return bool(self.fs.exists(f"{self.root}/{path}"))
 
     def version_of(self, path: str) -> FileVersion:
-        """What differs once a file on this machine was changed or replaced; None of others."""
+        """An identity of a file on this machine that changes when it is edited or replaced; else None."""
         if not self.is_local:
             return None
         try:
@@ -151,17 +151,17 @@ class RowsFolder:
         return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def open_file(self, path: str) -> Any:
-        """A file of the folder, for reading at any place."""
+        """Open a file of the folder for reading."""
         return self.fs.open(f"{self.root}/{path}", "rb", **_ahead(path))
 
     def open_parquet(
         self, path: str, metadata: pq.FileMetaData | None = None
     ) -> AbstractContextManager[pq.ParquetFile]:
-        """A parquet file of the folder, while it is read; its `metadata` where it is known."""
+        """Open a parquet file of the folder; `metadata` is its footer, if that was parsed before."""
         return open_parquet(self.fs, f"{self.root}/{path}", metadata=metadata, **_ahead(path))
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
-        """Some bytes of a file, and none beyond them, in one request.
+        """Read exactly the bytes from `start` to `stop` of a file, in one request.
 
         Raises:
             OSError: they can not be read, or end early; stores have other errors of their own.
@@ -184,7 +184,7 @@ def _ahead(path: str) -> dict[str, Any]:
 
 
 def _pinned(fs: Any, root: str) -> tuple[str, str | None]:
-    """The root of a Hub dataset at the commit that it has now, and that commit; others stay as they are."""
+    """The root of a Hub dataset at its present commit, and that commit; other roots as they are."""
     if not isinstance(fs, HfFileSystem):
         return root, None
     fs.invalidate_cache()  # what was missing may be there now

@@ -38,7 +38,7 @@ def listed_shards(
 
 
 def check_shard(folder: RowsFolder, shard: ShardEntry) -> None:
-    """See that a shard is the file that the index was made of; before any place in it is trusted.
+    """Check that a shard is the file that the index was made of, by its size and its footer.
 
     Raises:
         ShortfallError: it is not there, or another.
@@ -52,7 +52,7 @@ def check_shard(folder: RowsFolder, shard: ShardEntry) -> None:
             elif footer_digest(file) != shard.footer_sha256:
                 fault = "found another footer"
     except FileNotFoundError:
-        if not folder.has(CARD):  # none of it is seen any more: no word on the shard
+        if not folder.has(CARD):  # the folder itself is gone: nothing is known of the shard
             raise
         fault = f"it is missing, expected {shard.rows} rows in it"
     if fault:

@@ -1,4 +1,4 @@
-"""What a built folder holds: hours, turns, tokens, and what each curriculum stage really adds.
+"""Sums of a built folder: hours, turns, tokens, and the conversations that each curriculum stage adds.
 
 Reads the index alone, a few small columns, from disk or the Hub.
 """
@@ -50,19 +50,19 @@ def stats(address: str) -> list[Stats]:
         UsageError: nothing that speechrows built is there.
     """
     folder = RowsFolder.open(address)
-    found: list[Stats] = []
+    sums: list[Stats] = []
     for task, split in folder.splits():
         table = folder.index(task, split, _COLUMNS)
         before = 0
         for config in configs_of(task_of(task)):
             limit = STAGE_LIMITS.get(config)
             if limit is None:
-                found.append(_sum(config, split, table, None))
+                sums.append(_sum(config, split, table, None))
                 continue
             stage = table.filter(pc.less_equal(table["conversation_tokens"], pa.scalar(limit, pa.int32())))
-            found.append(_sum(config, split, stage, before))
-            before = found[-1].conversations
-    return found
+            sums.append(_sum(config, split, stage, before))
+            before = sums[-1].conversations
+    return sums
 
 
 def _sum(config: str, split: str, table: pa.Table, before: int | None) -> Stats:
@@ -90,31 +90,31 @@ def _sum(config: str, split: str, table: pa.Table, before: int | None) -> Stats:
     )
 
 
-def to_json(found: list[Stats]) -> list[dict[str, Any]]:
+def to_json(sums: list[Stats]) -> list[dict[str, Any]]:
     """The sums as plain values."""
-    return [asdict(one) for one in found]
+    return [asdict(stat) for stat in sums]
 
 
 def _justify(cell: str, width: int, column: int) -> str:
     return cell.ljust(width) if column < 2 else cell.rjust(width)  # names to the left, numbers to the right
 
 
-def to_text(address: str, found: list[Stats]) -> str:
+def to_text(address: str, sums: list[Stats]) -> str:
     """The sums as a table, what the stages add in words, and the ledgers."""
     head = ("config", "split", "conversations", "turns", "hours", "tokens: mean", "p50", "p95", "max", "pads")
     lines = [
         (
-            one.config, one.split, f"{one.conversations:,}", f"{one.turns:,}", f"{one.hours:.2f}",
-            f"{one.tokens_mean:,.0f}", f"{one.tokens_p50:,}", f"{one.tokens_p95:,}",
-            f"{one.tokens_max:,}", f"{one.padding:.0%}",
+            stat.config, stat.split, f"{stat.conversations:,}", f"{stat.turns:,}", f"{stat.hours:.2f}",
+            f"{stat.tokens_mean:,.0f}", f"{stat.tokens_p50:,}", f"{stat.tokens_p95:,}",
+            f"{stat.tokens_max:,}", f"{stat.padding:.0%}",
         )
-        for one in found
+        for stat in sums
     ]  # fmt: skip
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
     text = ["  ".join(map(_justify, line, widths, range(len(head)))) for line in [head, *lines]]
-    for split in sorted({one.split for one in found}):
-        stages = [one for one in found if one.split == split and one.config in list(STAGE_LIMITS)[1:]]
-        idle = [one.config for one in stages if one.adds == 0]
+    for split in sorted({stat.split for stat in sums}):
+        stages = [stat for stat in sums if stat.split == split and stat.config in list(STAGE_LIMITS)[1:]]
+        idle = [stat.config for stat in stages if stat.adds == 0]
         if idle:
             why = "no conversation lies between their limits and those of the stages before"
             text += ["", f"{split}: {', '.join(idle)} add nothing: {why}."]

@@ -29,7 +29,7 @@ def padded_length(num_tokens: int, multiple: int) -> int:
 
 
 def band_of(conversation_tokens: int) -> int:
-    """The band, from 1, that a conversation of so many padded tokens belongs to."""
+    """The band, from 1, of a conversation with so many padded tokens."""
     return 1 + sum(conversation_tokens > limit for limit in STAGE_LIMITS.values())
 
 

@@ -1,4 +1,4 @@
-"""The ledger: every item is a row, skipped by a fault, or left out by a rule. Nothing is lost."""
+"""The ledger: every item is a row, skipped by a fault, or left out by a rule."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _MAX_UNKNOWN = 256  # words that are counted apart: a corpus of free text would 
 
 @dataclass
 class Ledger:
-    """Counts of what became of the items of a build, or of a shard of it.
+    """Counts of the outcomes of a build's items, or of a shard's.
 
     `files` counts what described items, or should have: dialogues, and files or lines of metadata that
     could not be read, which have none.

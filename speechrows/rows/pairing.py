@@ -1,4 +1,4 @@
-"""A dialogue's items under a task's pairing, and what is wrong with them before a clip is read."""
+"""A dialogue's items under a task's pairing, and their faults that show before a clip is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,13 +52,13 @@ def pair(dialogue: Dialogue, task: Task) -> tuple[list[Item], list[LeftOut]]:
 def _rule(  # noqa: PLR0911  # a rule a line
     turn: Turn, answer: Turn | None, task: Task, *, same_speaker: bool
 ) -> Rule | None:
-    """The rule that leaves an item out, if one does. What is faulty is no rule's."""
+    """The rule that leaves an item out, or None. Faulty items are not left out: they are skipped."""
     if turn.role is None:
         return None
     if task.pairing != "turn" and (answer is None or (task.pairing == "exchange" and answer.role == "user")):
         return Rule.NO_ANSWER
-    heard = [turn] if answer is None or task.pairing == "turn" else [turn, answer]
-    if any(one.fault is not None for one in heard):
+    turns = [turn] if answer is None or task.pairing == "turn" else [turn, answer]
+    if any(turn.fault is not None for turn in turns):
         return None
     if turn.left_out is not None:
         return turn.left_out
@@ -66,7 +66,7 @@ def _rule(  # noqa: PLR0911  # a rule a line
         return Rule.SAME_SPEAKER
     if task.needs == "answer" and turn.answer is None:
         return Rule.NO_ANSWER
-    if task.needs in ("codes", "units") and any(one.codes is None for one in heard):
+    if task.needs in ("codes", "units") and any(turn.codes is None for turn in turns):
         return Rule.NO_CODES
     return None
 
@@ -74,8 +74,8 @@ def _rule(  # noqa: PLR0911  # a rule a line
 def number_faults(dialogue: Dialogue, items: Sequence[Item], task: Task) -> dict[int, Fault]:
     """Faults of numbering by item: repeats everywhere, gaps too where the task is whole."""
 
-    def fault(found: int, expected: str) -> Fault:
-        detail = f"found turn number {found}, expected {expected}"
+    def fault(number: int, expected: str) -> Fault:
+        detail = f"found turn number {number}, expected {expected}"
         return Fault(reason=Reason.BAD_NUMBER, detail=detail, file=dialogue.source)
 
     if task.whole:
@@ -97,7 +97,7 @@ def number_faults(dialogue: Dialogue, items: Sequence[Item], task: Task) -> dict
 
 
 def text_fault(item: Item, task: Task, source: str) -> Fault | None:
-    """What is wrong with an item before its clips are read: its turns' own faults, then texts."""
+    """The first fault of an item before its clips are read: of its turns, then of their texts."""
     turns = [item.turn] if item.answer is None else [item.turn, item.answer]
     texts = [turns[-1].text] if task.pairing == "exchange" else [turn.text for turn in turns]
     if task.needs == "answer":

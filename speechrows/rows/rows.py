@@ -1,7 +1,7 @@
 """Dialogue x Task -> Row | Skipped | LeftOut: where the decisions of the layer below meet.
 
 Two steps, because a tokenizer is fastest in batches: `load_clips` pairs a dialogue's turns and reads
-its clips; `to_rows` turns many heard dialogues into rows at once.
+its clips; `to_rows` turns many loaded dialogues into rows at once.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ from speechrows.types import Turn
 
 
 class ClipLoader(Protocol):
-    """What `load_clips` needs of a clip buffer."""
+    """A clip buffer as `load_clips` uses it."""
 
     used: int
 
@@ -55,7 +55,7 @@ class ClipLoader(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowSpec:
-    """What a row is: everything beside the corpus that decides its content."""
+    """Everything beside the corpus that decides the content of rows."""
 
     builder: str
     corpus: str
@@ -151,35 +151,38 @@ def _incomplete(dialogue: Dialogue, lost: Item) -> Fault:
     return Fault(reason=Reason.DIALOGUE_INCOMPLETE, detail=detail, file=dialogue.source)
 
 
-class RowsMade(NamedTuple):
-    """What became of heard dialogues, in order."""
+class Outcome(NamedTuple):
+    """What became of the items of loaded dialogues, in order."""
 
     rows: list[Row]
     skipped: list[Skipped]
     left_out: list[LeftOut]
 
 
-def to_rows(heard: Sequence[LoadedDialogue], spec: RowSpec) -> RowsMade:
-    """Rows of heard dialogues, in order; texts are tokenised in one batch."""
-    filled = iter(spec.template.fill([_filling(item, spec.task) for one in heard for item in one.items]))
-    made = RowsMade([], [], [])
-    for one in heard:
-        mine = [next(filled) for _ in one.items]
-        lost = [i for i, row in enumerate(mine) if row is None]
+def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
+    """Rows of loaded dialogues, in order; texts are tokenised in one batch."""
+    fields = [_fields(item, spec.task) for dialogue in loaded for item in dialogue.items]
+    texts = iter(spec.template.fill(fields))
+    outcome = Outcome([], [], [])
+    for dialogue in loaded:
+        rendered = [next(texts) for _ in dialogue.items]
+        lost = [i for i, text in enumerate(rendered) if text is None]
         if lost and spec.task.whole:
-            incomplete = _incomplete(one.dialogue, one.items[lost[0]])
-            for i, item in enumerate(one.items):
-                made.skipped.append(_skip(item, _not_round_trip(one, item) if i in lost else incomplete))
+            incomplete = _incomplete(dialogue.dialogue, dialogue.items[lost[0]])
+            for i, item in enumerate(dialogue.items):
+                fault = _not_round_trip(dialogue, item) if i in lost else incomplete
+                outcome.skipped.append(_skip(item, fault))
             continue
-        made.skipped.extend(_skip(one.items[i], _not_round_trip(one, one.items[i])) for i in lost)
-        rows, left_out = _rows_of(one, mine, spec)
-        made.rows.extend(rows)
-        made.left_out.extend(left_out)
-    return made
+        lost_items = [dialogue.items[i] for i in lost]
+        outcome.skipped.extend(_skip(item, _not_round_trip(dialogue, item)) for item in lost_items)
+        rows, left_out = _rows_of(dialogue, rendered, spec)
+        outcome.rows.extend(rows)
+        outcome.left_out.extend(left_out)
+    return outcome
 
 
-def _filling(item: Item, task: Task) -> Fields:
-    """What an item puts into its task's segments."""
+def _fields(item: Item, task: Task) -> Fields:
+    """The fields that an item fills its task's segments with."""
     turn, answer, has_units = item.turn, item.answer, task.needs == "units"
     return Fields(
         transcript=turn.text,
@@ -199,9 +202,8 @@ def _codes(item: Item, task: Task) -> Codes | None:
 
 
 def _codes_fault(item: Item, task: Task, source: str) -> Fault | None:
-    """What is wrong with the codes that an item's row would hold."""
-    used = [_codes(item, task), item.turn.codes if task.needs == "units" else None]
-    for codes in used:
+    """The fault of an item's codes, if they do not fit their codec."""
+    for codes in (_codes(item, task), item.turn.codes if task.needs == "units" else None):
         spec = CODECS.get(codes.codec) if codes else None
         wrong = check(codes.values, spec) if codes and spec else None
         if wrong:
@@ -209,65 +211,65 @@ def _codes_fault(item: Item, task: Task, source: str) -> Fault | None:
     return None
 
 
-def _not_round_trip(heard: LoadedDialogue, item: Item) -> Fault:
-    said = [item.turn.text, item.answer.text if item.answer else item.turn.answer]
-    texts = " or ".join(f"{text[:80]!r}" for text in said if text)
-    detail = f"the tokenizer does not give back {texts}"
-    return Fault(reason=Reason.NOT_ROUND_TRIP, detail=detail, file=heard.dialogue.source)
+def _not_round_trip(loaded: LoadedDialogue, item: Item) -> Fault:
+    texts = [item.turn.text, item.answer.text if item.answer else item.turn.answer]
+    quoted = " or ".join(f"{text[:80]!r}" for text in texts if text)
+    detail = f"the tokenizer does not give back {quoted}"
+    return Fault(reason=Reason.NOT_ROUND_TRIP, detail=detail, file=loaded.dialogue.source)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Plan:
+class _Draft:
     """A row whose length is known: padded lengths are summed before any row is made."""
 
     item: Item
     clip: Clip
     target_clip: Clip | None
-    filled: Rendered
+    rendered: Rendered
     num_audio_tokens: int
     num_tokens: int
     first: bool
 
 
 def _rows_of(
-    heard: LoadedDialogue, filled: Sequence[Rendered | None], spec: RowSpec
+    loaded: LoadedDialogue, rendered: Sequence[Rendered | None], spec: RowSpec
 ) -> tuple[list[Row], list[LeftOut]]:
     """The rows of one dialogue, and the items that are too long for the task."""
-    plans: list[_Plan] = []
+    drafts: list[_Draft] = []
     left_out: list[LeftOut] = []
     task = spec.task
-    for i, row in enumerate(filled):
-        if row is None:
+    for i, text in enumerate(rendered):
+        if text is None:
             continue
-        item, clip = heard.items[i], heard.clips[i]
+        item, clip = loaded.items[i], loaded.clips[i]
         first = not task.whole or item.number == 0
         audio = num_audio_tokens(clip.num_samples, clip.sampling_rate, spec.tokens_per_second)
-        num_tokens = row.num_tokens(audio, first=first)
+        num_tokens = text.num_tokens(audio, first=first)
         if task.max_tokens is not None and num_tokens > task.max_tokens:
             left_out.append(LeftOut(clip_id=item.clip_id, rule=Rule.TOO_LONG))
             continue
-        plans.append(
-            _Plan(
+        drafts.append(
+            _Draft(
                 item=item,
                 clip=clip,
-                target_clip=heard.target_clips[i],
-                filled=row,
+                target_clip=loaded.target_clips[i],
+                rendered=text,
                 num_audio_tokens=audio,
                 num_tokens=num_tokens,
                 first=first,
             )
         )
-    lengths = [padded_length(plan.num_tokens, task.pad_to_multiple_of) for plan in plans]
-    split, total = split_of(heard.dialogue, spec.validation_fraction), Tokens(sum(lengths))
+    lengths = [padded_length(draft.num_tokens, task.pad_to_multiple_of) for draft in drafts]
+    split, total = split_of(loaded.dialogue, spec.validation_fraction), Tokens(sum(lengths))
     rows = [
-        _row(plan, heard, spec, split, length, total) for plan, length in zip(plans, lengths, strict=True)
+        _row(draft, loaded, spec, split, length, total) for draft, length in zip(drafts, lengths, strict=True)
     ]
     return rows, left_out
 
 
-def _row(plan: _Plan, heard: LoadedDialogue, spec: RowSpec, split: str, length: int, total: Tokens) -> Row:
-    task, item, dialogue = spec.task, plan.item, heard.dialogue
-    input_ids, labels = plan.filled.assemble(plan.num_audio_tokens, first=plan.first, length=length)
+def _row(draft: _Draft, loaded: LoadedDialogue, spec: RowSpec, split: str, length: int, total: Tokens) -> Row:
+    task, item, dialogue = spec.task, draft.item, loaded.dialogue
+    input_ids, labels = draft.rendered.assemble(draft.num_audio_tokens, first=draft.first, length=length)
     file = item.turn.audio.path if item.turn.audio else dialogue.source
     role = "user" if task.pairing == "both" else item.turn.role
     return Row(
@@ -277,18 +279,18 @@ def _row(plan: _Plan, heard: LoadedDialogue, spec: RowSpec, split: str, length: 
         clip_id=item.clip_id,
         conversation_id=dialogue.conversation_id,
         turn_number=item.number,
-        num_turns=len(heard.items) if task.whole else len(dialogue.turns),
+        num_turns=len(loaded.items) if task.whole else len(dialogue.turns),
         speaker=item.turn.speaker,
         role=role or "user",  # None only beside a fault, which makes no row
-        clip=plan.clip,
+        clip=draft.clip,
         transcript=normalise(item.turn.text),
-        messages=(("user", spec.template.user), ("assistant", plan.filled.target)),
-        text=plan.filled.text(first=plan.first),
+        messages=(("user", spec.template.user), ("assistant", draft.rendered.target)),
+        text=draft.rendered.text(first=draft.first),
         input_ids=input_ids,
         labels=labels,
-        num_tokens=Tokens(plan.num_tokens),
+        num_tokens=Tokens(draft.num_tokens),
         conversation_tokens=total,
-        target_clip=plan.target_clip,
+        target_clip=draft.target_clip,
         codes=_codes(item, task),
         traits=item.turn.traits,
         domain=dialogue.domain,

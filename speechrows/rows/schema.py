@@ -117,37 +117,37 @@ def _lists(arrays: Sequence[npt.NDArray[Any]], kind: pa.DataType) -> "pa.Array[A
 
 def _codes(codes: Sequence[Codes | None], kind: pa.DataType) -> "pa.Array[Any]":
     """Lists [K] of lists [F] in bulk; null where a row has none."""
-    there = [one.values for one in codes if one is not None]
-    if not there:
+    values = [row_codes.values for row_codes in codes if row_codes is not None]
+    if not values:
         return pa.array([None] * len(codes), kind)
-    lists = _lists([codebook for values in there for codebook in values], pa.list_(pa.int16()))
-    ends = np.cumsum([0 if one is None else len(one.values) for one in codes])
+    lists = _lists([codebook for row_values in values for codebook in row_values], pa.list_(pa.int16()))
+    ends = np.cumsum([0 if row_codes is None else len(row_codes.values) for row_codes in codes])
     starts = pa.array([0, *ends.tolist()], pa.int32())
-    mask = pa.array([one is None for one in codes])
+    mask = pa.array([row_codes is None for row_codes in codes])
     return pa.ListArray.from_arrays(starts, lists, mask=mask).cast(kind)
 
 
 def _audio(clips: Sequence[Clip | None], buffer: npt.NDArray[np.uint8]) -> "pa.Array[Any]":
     kind = ARROW_SCHEMA.field("audio").type
-    there = [clip for clip in clips if clip is not None]
-    if not there:
+    present = [clip for clip in clips if clip is not None]
+    if not present:
         return pa.array([None] * len(clips), kind)
-    if len(there) < len(clips):
+    if len(present) < len(clips):
         cells = [
             None if clip is None else {"bytes": buffer[clip.start : clip.stop].tobytes(), "path": clip.name}
             for clip in clips
         ]
         return pa.array(cells, kind)
-    starts = np.array([clip.start for clip in there], np.int32)
-    stops = np.array([clip.stop for clip in there], np.int32)
+    starts = np.array([clip.start for clip in present], np.int32)
+    stops = np.array([clip.stop for clip in present], np.int32)
     if (starts[1:] == stops[:-1]).all():
         offsets, data = np.append(starts, stops[-1:]), buffer
     else:
-        offsets = np.zeros(len(there) + 1, np.int32)
+        offsets = np.zeros(len(present) + 1, np.int32)
         np.cumsum(stops - starts, out=offsets[1:])
-        data = np.concatenate([buffer[clip.start : clip.stop] for clip in there])
+        data = np.concatenate([buffer[clip.start : clip.stop] for clip in present])
     values = pa.BinaryArray.from_buffers(
-        pa.binary(), len(there), [None, pa.py_buffer(offsets.data), pa.py_buffer(data.data)]
+        pa.binary(), len(present), [None, pa.py_buffer(offsets.data), pa.py_buffer(data.data)]
     )
-    names = pa.array([clip.name for clip in there], pa.string())
+    names = pa.array([clip.name for clip in present], pa.string())
     return pa.StructArray.from_arrays([values, names], fields=list(kind))

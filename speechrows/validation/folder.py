@@ -1,4 +1,4 @@
-"""The promises that rows make together: conversations, index, ledger, card."""
+"""Checks of what rows promise together: conversations, index, ledger, card."""
 
 import json
 from array import array
@@ -28,7 +28,7 @@ from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
 from speechrows.storage.parquet_file import footer_digest
 from speechrows.types import Task
-from speechrows.validation.report import Report
+from speechrows.validation.report import ValidationReport
 
 
 @dataclass
@@ -52,7 +52,7 @@ class ConversationChecks:
     """Checks the conversations of a task and split as its rows are followed, in file order."""
 
     task: Task
-    report: Report
+    report: ValidationReport
     seen: NameHashes = field(default_factory=NameHashes)
     _id: str | None = None
     _rows: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
@@ -91,7 +91,7 @@ class ConversationChecks:
         self.report.fail("conversations", rows[0]["row_id"], detail)
 
 
-def check_shard(folder: RowsFolder, shard: ShardEntry, report: Report) -> None:
+def check_shard(folder: RowsFolder, shard: ShardEntry, report: ValidationReport) -> None:
     """A shard is the file that the index was made of."""
     with folder.open_file(shard.path) as file:
         size, digest = file.seek(0, 2), footer_digest(file)
@@ -101,16 +101,16 @@ def check_shard(folder: RowsFolder, shard: ShardEntry, report: Report) -> None:
 
 def check_places(
     folder: RowsFolder, path: str, rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]],
-    group: int, report: Report,
+    group: int, report: ValidationReport,
 ) -> None:  # fmt: skip
-    """The index's lines name the rows of a row group, and lead to their clips' bytes."""
+    """The index's lines name the rows of a row group, and their offsets lead to the clips' bytes."""
     if [row["row_id"] for row in rows] != [line["row_id"] for line in lines]:
         report.fail("index", path, "its lines are not the rows of the shard, in order")
         return
     with folder.open_file(path) as file:
         for row, line in zip(rows, lines, strict=True):
             if row["audio"] is None or row["input_ids"] is None:
-                continue  # "required fields" tells that
+                continue  # "required fields" reports that
             file.seek(line["audio_offset"])
             if file.read(line["audio_length"]) != row["audio"]["bytes"]:
                 report.fail("index", row["row_id"], f"its clip is not at {line['audio_offset']} of {path}")
@@ -121,7 +121,7 @@ def check_places(
 
 
 def check_ledger(
-    folder: RowsFolder, ledgers: Mapping[str, LedgerSummary], rows: Counter[str], report: Report
+    folder: RowsFolder, ledgers: Mapping[str, LedgerSummary], rows: Counter[str], report: ValidationReport
 ) -> None:
     """Items are rows, skipped or left out; skipped.jsonl lists what the ledger counts."""
     listed: Counter[str] = Counter()
@@ -142,7 +142,7 @@ def check_ledger(
             report.fail("ledger", task, f"counts {skipped} skipped, {SKIPPED} lists {listed[task]}")
 
 
-def check_card(folder: RowsFolder, shard_rows: Mapping[str, int], report: Report) -> None:
+def check_card(folder: RowsFolder, shard_rows: Mapping[str, int], report: ValidationReport) -> None:
     """The card's configs hold the shards of their bands, each once, and sum them right."""
     try:
         with folder.open_file(CARD) as file:
@@ -166,20 +166,20 @@ def check_card(folder: RowsFolder, shard_rows: Mapping[str, int], report: Report
             continue
         if Features._from_yaml_list(by_name[name]["features"]) != schema.FEATURES:  # pyright: ignore[reportPrivateUsage]
             report.fail("card", name, "its features are not those of the rows")
-        told = {split["name"]: split["num_examples"] for split in by_name[name]["splits"]}
+        counts = {split["name"]: split["num_examples"] for split in by_name[name]["splits"]}
         for split in data_files:
-            _check_files(folder, name, split, told.get(split["split"]), shard_rows, report)
+            _check_files(folder, name, split, counts.get(split["split"]), shard_rows, report)
 
 
 def _check_files(
-    folder: RowsFolder, config: str, split: Mapping[str, Any], told: int | None,
-    shard_rows: Mapping[str, int], report: Report,
+    folder: RowsFolder, config: str, split: Mapping[str, Any], num_examples: int | None,
+    shard_rows: Mapping[str, int], report: ValidationReport,
 ) -> None:  # fmt: skip
     """The files that a config lists for a split are the shards of its bands or tasks, no more, no less."""
-    found = [path for pattern in split["path"] for path in folder.glob(pattern)]
+    listed = [path for pattern in split["path"] for path in folder.glob(pattern)]
     if config in {name for task in TASKS.values() for name in configs_of(task)}:
         tasks = [task_of(config)]
-    else:  # a builder's union: it says itself of which tasks
+    else:  # a builder's union: its paths name the tasks
         tasks = [task_of(name) for name in {path.split("/")[1] for path in split["path"]}]
     folders = {
         shard_folder(task.name, split["split"], band)
@@ -187,10 +187,10 @@ def _check_files(
         for band in (bands_of(config) if task.banded else [None])
     }
     expected = sorted(path for path in shard_rows if path.rpartition("/")[0] in folders)
-    if sorted(found) != expected:
-        wrong = sorted({*found} ^ {*expected}) or sorted(path for path in found if found.count(path) > 1)
+    if sorted(listed) != expected:
+        wrong = sorted({*listed} ^ {*expected}) or sorted(path for path in listed if listed.count(path) > 1)
         detail = f"{split['split']}: lists too much, too little or twice: {', '.join(wrong[:3])}"
         report.fail("card", config, detail)
-    rows = sum(shard_rows.get(path, 0) for path in found)
-    if rows != told:
-        report.fail("card", config, f"{split['split']}: {told} rows told, its files hold {rows}")
+    rows = sum(shard_rows.get(path, 0) for path in listed)
+    if rows != num_examples:
+        report.fail("card", config, f"{split['split']}: {num_examples} rows told, its files hold {rows}")

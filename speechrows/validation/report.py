@@ -1,15 +1,15 @@
-"""What a validation found: failures by check, with row ids."""
+"""The report of a validation: failures by check, with row ids."""
 
 from collections import Counter
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
-KEPT = 20  # failures that are told of each check; the rest is counted
+KEPT = 20  # failures that are listed of each check; the rest is counted
 
 
 @dataclass
-class Report:
+class ValidationReport:
     """Failures by check. `checked` counts what was looked at."""
 
     address: str

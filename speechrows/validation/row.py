@@ -1,4 +1,4 @@
-"""The promises of a single row, each a check: a function that tells what is wrong, or nothing."""
+"""Checks of what a single row promises: each is a function that returns what is wrong, or None."""
 
 import re
 from collections.abc import Callable
@@ -44,7 +44,7 @@ RowDict = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Context:
+class RowContext:
     """What rows are checked against."""
 
     task: Task
@@ -57,16 +57,16 @@ class Context:
     special_ids: frozenset[int]
 
 
-def fields(row: RowDict, context: Context) -> str | None:
+def fields(row: RowDict, context: RowContext) -> str | None:
     """What every row has is there, and says the same everywhere."""
     missing = [name for name, value in row.items() if value is None and name not in NULLABLE]
     if not missing and None in (row["audio"]["bytes"], row["audio"]["path"]):
         missing = ["audio"]
     if missing or any(None in message.values() for message in row["messages"]):
         return f"{', '.join(missing or ['messages'])} is null"
-    for trait, known in _CLOSED.items():
-        if row[trait] not in (None, *known):
-            return f"found {trait} {row[trait]!r}, expected one of {', '.join(known)}"
+    for trait, words in _CLOSED.items():
+        if row[trait] not in (None, *words):
+            return f"found {trait} {row[trait]!r}, expected one of {', '.join(words)}"
     if row["task"] != context.task.name:
         return f"found task {row['task']!r}, expected {context.task.name!r}"
     if row["role"] not in ("user", "assistant"):
@@ -87,32 +87,32 @@ def sound(row: RowDict) -> list[tuple[str, str]]:
         facts = audio.inspect(memoryview(row["audio"]["bytes"]))
     except BadClipError as error:
         return [("audio decodes", error.detail)]
-    found: list[tuple[str, str]] = []
+    faults: list[tuple[str, str]] = []
     if row["target_audio"] is not None:
         try:
             audio.decode(row["target_audio"]["bytes"])
         except BadClipError as error:
-            found.append(("audio decodes", f"target_audio: {error.detail}"))
+            faults.append(("audio decodes", f"target_audio: {error.detail}"))
     if facts is None or not row["audio"]["path"].endswith(facts.extension):
-        found.append(("audio decodes", f"path {row['audio']['path']!r} does not tell the format"))
+        faults.append(("audio decodes", f"path {row['audio']['path']!r} does not tell the format"))
     if (len(samples), rate) != (row["num_samples"], row["sampling_rate"]):
         detail = (
             f"holds {len(samples)} samples at {rate} Hz, the row says {row['num_samples']} "
             f"at {row['sampling_rate']} Hz"
         )
-        found.append(("audio length", detail))
+        faults.append(("audio length", detail))
     peak = float(np.abs(samples).max(initial=0))
     if not np.isfinite(peak):
-        found.append(("finite audio", "holds samples that are not finite"))
+        faults.append(("finite audio", "holds samples that are not finite"))
     elif peak < SILENCE:
-        found.append(("silence", f"the loudest sample is {peak:.5f} of full scale"))
+        faults.append(("silence", f"the loudest sample is {peak:.5f} of full scale"))
     clipped = float((np.abs(samples) >= CLIPPED).mean()) if len(samples) else 0.0
     if clipped > CLIPPED_SHARE:
-        found.append(("clipping", f"{clipped:.1%} of the samples are at full scale"))
-    return found
+        faults.append(("clipping", f"{clipped:.1%} of the samples are at full scale"))
+    return faults
 
 
-def padding(row: RowDict, context: Context) -> str | None:
+def padding(row: RowDict, context: RowContext) -> str | None:
     """The padded length is the next multiple; pads are pad tokens without loss."""
     length, tokens, multiple = len(row["input_ids"]), row["num_tokens"], context.task.pad_to_multiple_of
     if length % multiple or not tokens <= length < tokens + multiple:
@@ -124,8 +124,8 @@ def padding(row: RowDict, context: Context) -> str | None:
     return None
 
 
-def labels(row: RowDict, _context: Context) -> str | None:
-    """Labels are as long as the ids, and each is the id itself or -100."""
+def labels(row: RowDict, _context: RowContext) -> str | None:
+    """Labels are as many as the ids, and each is the id itself or -100."""
     ids, marks = np.array(row["input_ids"]), np.array(row["labels"])
     if len(ids) != len(marks):
         return f"{len(ids)} input_ids, {len(marks)} labels"
@@ -135,7 +135,7 @@ def labels(row: RowDict, _context: Context) -> str | None:
     return None
 
 
-def target(row: RowDict, context: Context) -> str | None:
+def target(row: RowDict, context: RowContext) -> str | None:
     """The supervised tokens decode to the assistant's text, and end with a special token."""
     supervised = [label for label in row["labels"] if label != IGNORE_INDEX]
     expected = row["messages"][1]["content"]
@@ -154,16 +154,16 @@ def target(row: RowDict, context: Context) -> str | None:
     return None
 
 
-def placeholders(row: RowDict, context: Context) -> str | None:
+def placeholders(row: RowDict, context: RowContext) -> str | None:
     """There are as many `<audio>` ids as the clip is long; none where units stand for it."""
-    found = sum(i == context.audio_id for i in row["input_ids"])
+    count = sum(i == context.audio_id for i in row["input_ids"])
     expected = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
     if not is_chat(context.task):
         expected = 0
-    return None if found == expected else f"{found} {AUDIO_TOKEN} ids, the clip's length asks for {expected}"
+    return None if count == expected else f"{count} {AUDIO_TOKEN} ids, the clip's length asks for {expected}"
 
 
-def messages(row: RowDict, context: Context) -> str | None:
+def messages(row: RowDict, context: RowContext) -> str | None:
     """Exactly user and assistant; `<audio>` once in the user's; the text is their rendering."""
     roles = [message["role"] for message in row["messages"]]
     if roles != ["user", "assistant"]:
@@ -180,7 +180,7 @@ def messages(row: RowDict, context: Context) -> str | None:
     return None
 
 
-def codes(row: RowDict, context: Context) -> str | None:
+def codes(row: RowDict, context: RowContext) -> str | None:
     """Codec targets are [K, F], in the codec's range; there where the task needs them."""
     codec, values = row["codec"], row["codec_targets"]
     if (codec is None) != (values is None):
@@ -192,22 +192,22 @@ def codes(row: RowDict, context: Context) -> str | None:
     return check(values, CODECS[codec]) if codec in CODECS else None
 
 
-def rendering(row: RowDict, context: Context) -> str | None:
+def rendering(row: RowDict, context: RowContext) -> str | None:
     """Text, ids and labels are what the messages give under the saved tokenizer, made anew."""
     first = not context.task.whole or row["turn_number"] == 0
     spaces = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
     wrong = "the tokenizer does not give back the assistant's content"
     for is_cut in (False, True) if context.task.needs == "answer" else (False,):
         try:
-            (filled,) = context.template.fill([_filling(row, context.task, is_cut=is_cut)])
+            (rendered,) = context.template.fill([_fields(row, context.task, is_cut=is_cut)])
         except UsageError as error:  # units that the tokenizer does not have
             return str(error)
-        if filled is None:
+        if rendered is None:
             continue
-        if row["text"] != filled.text(first=first):
+        if row["text"] != rendered.text(first=first):
             return f"text is {row['text']!r:.80}, not the rendering of messages"
-        length = max(len(row["input_ids"]), filled.num_tokens(spaces, first=first))
-        ids, marks = filled.assemble(spaces, first=first, length=length)
+        length = max(len(row["input_ids"]), rendered.num_tokens(spaces, first=first))
+        ids, marks = rendered.assemble(spaces, first=first, length=length)
         if row["input_ids"] == ids.tolist() and row["labels"] == marks.tolist():
             return None
         name = "labels" if row["input_ids"] == ids.tolist() else "input_ids"
@@ -215,22 +215,22 @@ def rendering(row: RowDict, context: Context) -> str | None:
     return wrong
 
 
-def _filling(row: RowDict, task: Task, *, is_cut: bool) -> Fields:
-    """What a row was made of, from what it shows."""
-    said = row["messages"][1]["content"]
+def _fields(row: RowDict, task: Task, *, is_cut: bool) -> Fields:
+    """What a row's segments were filled with, taken from its columns."""
+    reply = row["messages"][1]["content"]
     if is_chat(task):
-        return Fields(transcript=said, answer=said, answer_is_cut=is_cut)
-    heard = [min(int(unit), _NO_UNIT) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
-    said_units = (row["codec_targets"] or [[]])[0]  # what is missing there is told by `codes`
+        return Fields(transcript=reply, answer=reply, answer_is_cut=is_cut)
+    units = [min(int(unit), _NO_UNIT) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
+    answer_units = (row["codec_targets"] or [[]])[0]  # the check `codes` reports what is missing
     return Fields(
         transcript=row["transcript"],
-        answer=said,
-        units=np.array(heard, np.int16),
-        answer_units=np.array(said_units, np.int16),
+        answer=reply,
+        units=np.array(units, np.int16),
+        answer_units=np.array(answer_units, np.int16),
     )
 
 
-CHECKS: dict[str, Callable[[RowDict, Context], str | None]] = {
+CHECKS: dict[str, Callable[[RowDict, RowContext], str | None]] = {
     "required fields": fields,
     "padding": padding,
     "labels align": labels,

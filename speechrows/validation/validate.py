@@ -1,4 +1,4 @@
-"""Every promise of docs/design.md, checked on the bytes of a built folder or a Hub dataset."""
+"""Check every promise of docs/design.md on the bytes of a built folder or a Hub dataset."""
 
 import struct
 from collections import Counter
@@ -27,25 +27,25 @@ from speechrows.validation.folder import check_card
 from speechrows.validation.folder import check_ledger
 from speechrows.validation.folder import check_places
 from speechrows.validation.folder import check_shard
-from speechrows.validation.report import Report
+from speechrows.validation.report import ValidationReport
 from speechrows.validation.row import CHECKS
-from speechrows.validation.row import Context
+from speechrows.validation.row import RowContext
 from speechrows.validation.row import sound
 
-__all__ = ["Report", "validate"]
+__all__ = ["ValidationReport", "validate"]
 
 
-def validate(address: str, allow: Iterable[str] = ()) -> Report:
+def validate(address: str, allow: Iterable[str] = ()) -> ValidationReport:
     """Check a built folder, or a Hub dataset `org/name` by range reads, row by row.
 
-    `allow` names checks that are told but do not fail the report ("silence", "clipping").
+    `allow` names checks that are reported but do not fail the report ("silence", "clipping").
 
     Raises:
         UsageError: nothing that speechrows built is there.
     """
     folder = RowsFolder.open(address)
     tokenizer = tokenizers.open_tokenizer(folder.tokenizer_folder())
-    report = Report(address=address, allowed=frozenset(allow))
+    report = ValidationReport(address=address, allowed=frozenset(allow))
     rows: Counter[str] = Counter()
     shard_rows: dict[str, int] = {}
     ledgers: dict[str, LedgerSummary] = {}
@@ -73,10 +73,10 @@ def _validate_split(
     task: str,
     split: str,
     facts: TaskFacts,
-    report: Report,
+    report: ValidationReport,
 ) -> Iterator[str]:
     """Check the rows of a split; yields their ids."""
-    context = Context(
+    context = RowContext(
         task=task_of(task),
         split=split,
         tokenizer=tokenizer,
@@ -105,7 +105,7 @@ def _validate_split(
 
 
 def _groups(
-    folder: RowsFolder, shard: ShardEntry, lines: pa.Table, report: Report
+    folder: RowsFolder, shard: ShardEntry, lines: pa.Table, report: ValidationReport
 ) -> Iterator[list[dict[str, Any]]]:
     """The rows of a shard, a row group in memory at a time; checks that they are those of the index."""
     path, at = shard.path, 0
@@ -128,8 +128,8 @@ def _groups(
         report.fail("index", path, f"found {error}; expected the shard that the index was made of")
 
 
-def _validate_row(row: Mapping[str, Any], context: Context, report: Report) -> bool:
-    """Check a row; False where it lacks so much that no more can be said of it."""
+def _validate_row(row: Mapping[str, Any], context: RowContext, report: ValidationReport) -> bool:
+    """Check a row; False where required fields are missing, so that the other checks can not run."""
     report.checked["rows"] += 1
     for name, check in CHECKS.items():
         detail = check(row, context)
@@ -142,8 +142,8 @@ def _validate_row(row: Mapping[str, Any], context: Context, report: Report) -> b
     return True
 
 
-def _name_repeated(folder: RowsFolder, column: str, seen: NameHashes, report: Report) -> None:
-    """Name the ids that came twice: hashes are kept, names are looked up when there is need."""
+def _name_repeated(folder: RowsFolder, column: str, seen: NameHashes, report: ValidationReport) -> None:
+    """Report ids that came twice: hashes are kept, names are looked up only when needed."""
     repeated = seen.repeated()
     if not repeated:
         return

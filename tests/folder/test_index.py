@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from fractions import Fraction
@@ -25,6 +26,7 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.folder import index as index_module
 from speechrows.folder.index import Index
+from speechrows.folder.rows_folder import RowsFolder
 from speechrows.loader.plan.epoch import plan_epoch
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan_rows import plan_rows
@@ -211,6 +213,42 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are(staged: Path) -
         Index.open(str(staged), "stage_9")
     with pytest.raises(UsageError, match="ttt has no split 'test'; it has train"):
         Index.open(str(staged), "ttt", "test")
+
+
+def test_an_index_whose_facts_are_damaged_is_refused_with_what_is_expected(spoiled: Path) -> None:
+    path = spoiled / "index/ttt/train.parquet"
+    table = pq.read_table(path)
+    facts = json.loads(table.schema.metadata[b"speechrows"])
+    for damaged in ("{", "[]", *(json.dumps({**facts, name: None}) for name in facts)):
+        pq.write_table(table.replace_schema_metadata({"speechrows": damaged}), path)
+        with pytest.raises(
+            UsageError, match=r"train\.parquet: its parquet metadata is damaged: found .* expected"
+        ):
+            Index.open(str(spoiled), "ttt")
+    pq.write_table(table.replace_schema_metadata({}), path)
+    with pytest.raises(UsageError, match=r"train\.parquet is no index that a build wrote"):
+        Index.open(str(spoiled), "ttt")
+
+
+def test_a_folder_and_an_index_say_in_short_what_they_are(staged: Path) -> None:
+    assert repr(RowsFolder.open(str(staged))) == f"RowsFolder({str(staged)!r}: 2 tasks, 2 splits)"
+    index = Index.open(str(staged), "stage_1")
+    expected = f"{len(index)} rows, 3 conversations, 0.00 hours, {len(index.shards)} shards"
+    assert repr(index) == f"Index('stage_1', 'train': {expected})"
+
+
+def test_a_shard_is_checked_once_and_again_where_its_file_has_changed(spoiled: Path) -> None:
+    index = Index.open(str(spoiled), "ttt")
+    shard = spoiled / index.shards[0].path
+    index.check_shard(0)
+    stat = shard.stat()
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])  # in the footer
+    os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    index.check_shard(0)  # not read again: as far as the file system tells, it is the same file
+    os.utime(shard)
+    with pytest.raises(ShortfallError, match="another footer"):
+        index.check_shard(0)
 
 
 def test_files_that_speechrows_did_not_write_are_refused_with_what_is_expected(tmp_path: Path) -> None:
