@@ -27,10 +27,11 @@ from toys.building import read_skipped
 from toys.corpus import wav
 from toys.mini_hub import MiniHub
 
-import instructs2s_ttt
 from instructs2s_ttt import InstructS2STTT
-from speechrows.corpora.folder import Corpus
+from speechrows.corpora.reader import Listing
+from speechrows.corpora.reader import Reader
 from speechrows.errors import UsageError
+from speechrows.rows.curriculum import task_of
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
 from speechrows.validation.validate import validate
@@ -106,14 +107,19 @@ def clips_of(told: Sequence[dict[str, Any]], samples: int = 1600) -> dict[str, b
     return {path: wav(random.Random(path).randbytes(2 * samples), 16000) for path in paths}
 
 
-def read(folder: Path | str, **options: Any) -> Found:
-    corpus = Corpus.open(str(folder))
-    shard_bytes = options.pop("shard_bytes", 1 << 30)
-    joined = options.get("turns_per_conversation", 0)
-    _, units = instructs2s_ttt.list_units(
-        corpus, corpus.list(), turns_per_conversation=joined, shard_bytes=shard_bytes
-    )
-    return list(instructs2s_ttt.read_dialogues(corpus, units, **options))
+def open_corpus(
+    folder: Path | str, config: str = "ttt", *, shard_bytes: int = 1 << 30, **options: Any
+) -> tuple[Reader[Any], Listing[Any]]:
+    """A reader of a corpus, and what it lists there."""
+    chosen: Any = InstructS2STTT.BUILDER_CONFIG_CLASS(name=config, data_dir=str(folder), **options)
+    chosen.shard_bytes = shard_bytes
+    reader = InstructS2STTT.READER(chosen.inputs.corpus, chosen, task_of(config))
+    return reader, reader.units(chosen.inputs.listing)
+
+
+def read(folder: Path | str, config: str = "ttt", **options: Any) -> Found:
+    reader, listing = open_corpus(folder, config, **options)
+    return [dialogue for unit in listing.units for dialogue in reader.dialogues(unit)]
 
 
 def dialogues(folder: Path | str, **options: Any) -> list[Dialogue]:
@@ -186,9 +192,8 @@ def test_every_stage_is_the_same_build_as_ttt(tmp_path: Path) -> None:
 
 def test_what_was_found_is_said_and_whether_it_builds_in_parallel(tmp_path: Path) -> None:
     def said(folder: Path) -> tuple[str, list[bool]]:
-        corpus = Corpus.open(str(folder))
-        words, units = instructs2s_ttt.list_units(corpus, corpus.list())
-        return words, [unit.in_stream for unit in units]
+        _, listing = open_corpus(folder)
+        return listing.found, [unit.in_stream for unit in listing.units]
 
     words, streams = said(SAMPLE)
     assert words == (
@@ -255,29 +260,27 @@ def test_runs_hold_every_conversation_once_in_the_order_in_which_the_archive_com
         if not left[name]:
             expected.append(f"corpus/{name}")
     for shard_bytes in (1 << 30, total(shuffled) // 7 + 1, 1):
-        corpus = Corpus.open(str(shuffled))
-        _, units = instructs2s_ttt.list_units(corpus, corpus.list(), shard_bytes=shard_bytes)
+        reader, listing = open_corpus(shuffled, shard_bytes=shard_bytes)
+        units = listing.units
         assert len(units) == {1 << 30: 1, 1: 60}.get(shard_bytes, 7)
         assert sum(unit.num_bytes for unit in units) == total(shuffled)
         assert [one.conversation_id for one in dialogues(shuffled, shard_bytes=shard_bytes)] == expected
         # A process of its own for each run sees what one process sees.
-        alone = [x for unit in units[:9] for x in instructs2s_ttt.read_dialogues(corpus, [unit])]
-        together = list(instructs2s_ttt.read_dialogues(corpus, units[:9]))
-        assert alone == together
+        alone = [x for unit in units[:9] for x in open_corpus(shuffled)[0].dialogues(unit)]
+        assert alone == [x for unit in units[:9] for x in reader.dialogues(unit)]
 
 
 def test_a_restart_reads_the_stream_again_and_says_so_once(
     shuffled: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    corpus = Corpus.open(str(shuffled))
-    _, units = instructs2s_ttt.list_units(corpus, corpus.list(), shard_bytes=total(shuffled) // 6 + 1)
-    reader = instructs2s_ttt.Reader()
-    expected = [list(reader(corpus, [unit])) for unit in units]
+    reader, listing = open_corpus(shuffled, shard_bytes=total(shuffled) // 6 + 1)
+    units = listing.units
+    expected = [list(reader.dialogues(unit)) for unit in units]
     assert "again" not in caplog.text
-    assert [list(reader(corpus, [unit])) for unit in units[3:]] == expected[3:]
+    assert [list(reader.dialogues(unit)) for unit in units[3:]] == expected[3:]
     assert caplog.text.count("again") == 1
     assert "the first 30 of its 60 conversations are built already, or by another process" in caplog.text
-    assert list(reader(corpus, [units[2]])) == expected[2]  # an earlier one: the stream is opened again
+    assert list(reader.dialogues(units[2])) == expected[2]  # an earlier one: the stream is opened again
 
 
 def test_a_packed_build_killed_at_many_moments_ends_in_the_same_bytes(shuffled: Path, tmp_path: Path) -> None:
@@ -629,7 +632,7 @@ def test_a_changed_json_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_units_are_int16_of_one_codebook() -> None:
-    for one in dialogues(SAMPLE):
+    for one in dialogues(SAMPLE, config="response"):
         for turn in one.turns:
             assert turn.codes is not None
             assert (turn.codes.codec, turn.codes.values.dtype, turn.codes.values.shape[0]) == (
@@ -650,7 +653,7 @@ def test_the_class_prepares_in_two_processes_and_streams_unprepared(tmp_path: Pa
 
     def builder(cache: str) -> InstructS2STTT:
         made = InstructS2STTT(config_name="response", data_dir=str(corpus), cache_dir=str(tmp_path / cache))
-        made.shard_bytes = shard_bytes
+        made.config.shard_bytes = shard_bytes
         return made
 
     prepared = builder("prepared")

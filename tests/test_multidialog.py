@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys.build_process import start
 from toys.building import build_rows
+from toys.building import open_reader
 from toys.building import published_files
 from toys.building import read_rows
 from toys.building import read_skipped
@@ -30,8 +31,12 @@ from toys.samples import SAMPLES
 from toys.text import FEW
 
 import multidialog_ttt
+from multidialog_ttt import MultiDialogConfig
+from multidialog_ttt import MultiDialogReader
+from multidialog_ttt import MultiDialogTTT
+from speechrows.corpora import tar_join
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.reader import Unit
+from speechrows.corpora.reader import Listing
 from speechrows.errors import UsageError
 from speechrows.rows.curriculum import task_of
 from speechrows.types import Dialogue
@@ -94,21 +99,23 @@ def jsonl(lines: Iterable[Line | bytes]) -> bytes:
     return b"".join((one if isinstance(one, bytes) else json.dumps(one).encode()) + b"\n" for one in lines)
 
 
-def opened(folder: Path) -> tuple[Corpus, str, list[Unit]]:
-    corpus = Corpus.open(str(folder))
-    return corpus, *multidialog_ttt.list_units(corpus, corpus.list())
+def list_units(folder: Path) -> Listing[int | None]:
+    return open_reader(MultiDialogTTT, folder)[1]
 
 
 def read(folder: Path) -> tuple[dict[str, Dialogue], list[UnreadableFile]]:
-    """The dialogues by conv_id, each unit read as by a process of its own, and what else is told."""
-    corpus, _, units = opened(folder)
-    found = [one for unit in units for one in multidialog_ttt.read_dialogues(corpus, [unit])]
-    together = list(multidialog_ttt.read_dialogues(corpus, units))
-    assert together == found
-    dialogues = [one for one in found if isinstance(one, Dialogue)]
-    by_name = {one.conversation_id.rpartition("/")[2]: one for one in dialogues}
+    """The dialogues by conv_id, each unit read as by a process of its own, and the files that are no good."""
+    reader, listing = open_reader(MultiDialogTTT, folder)
+    alone = [
+        dialogue
+        for unit in listing.units
+        for dialogue in open_reader(MultiDialogTTT, folder)[0].dialogues(unit)
+    ]
+    assert [dialogue for unit in listing.units for dialogue in reader.dialogues(unit)] == alone
+    dialogues = [dialogue for dialogue in alone if isinstance(dialogue, Dialogue)]
+    by_name = {dialogue.conversation_id.rpartition("/")[2]: dialogue for dialogue in dialogues}
     assert len(by_name) == len(dialogues)  # each exactly once
-    return by_name, [one for one in found if isinstance(one, UnreadableFile)]
+    return by_name, [file for file in alone if isinstance(file, UnreadableFile)]
 
 
 def clips_of(dialogue: Dialogue) -> list[bytes]:
@@ -181,7 +188,7 @@ def test_the_sample_gives_its_13_turns_in_order_in_its_own_splits(tmp_path: Path
 
 def test_the_class_gives_the_corpus_own_splits(tmp_path: Path) -> None:
     options = {"config_name": "response", "data_dir": str(SAMPLE), "cache_dir": str(tmp_path)}
-    builder = multidialog_ttt.MultiDialogTTT(**options)
+    builder = MultiDialogTTT(**options)
     builder.download_and_prepare()
     splits = builder.as_dataset()
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 3, "valid_freq": 1, "test_rare": 1}
@@ -195,7 +202,7 @@ def test_a_validation_split_beside_the_corpus_own_is_refused(tmp_path: Path) -> 
 
 
 def test_every_config_is_a_task() -> None:
-    assert {task_of(name).name for name in multidialog_ttt.CONFIGS} == {
+    assert {task_of(config.name).name for config in MultiDialogTTT.BUILDER_CONFIGS} == {
         *("ttt", "transcription", "response", "sift_s", "sift_ssp", "sit_ssp", "s2s_mimi")
     }
 
@@ -236,15 +243,17 @@ def test_a_clip_without_an_actors_letter_has_another_name_for_its_speaker(tmp_pa
 def test_archives_that_pair_with_metadata_are_units_of_their_own(tmp_path: Path) -> None:
     folder = write(tmp_path, (clips(*A), A), (clips(*B), B))
     write(folder, (clips(*C), C), split="test_freq")
-    _, said, units = opened(folder)
-    assert said == "train 2 archives and 2 metadata files; test_freq 1 archives and 1 metadata files"
+    listing = list_units(folder)
+    units = listing.units
+    assert listing.found == "train 2 archives and 2 metadata files; test_freq 1 archives and 1 metadata files"
     archives = [f"data/{split}_chunks_{i:04}.tar.gz" for split, i in
                 [("train/train", 0), ("train/train", 1), ("test_freq/test_freq", 0)]]  # fmt: skip
     assert [unit.file for unit in units] == archives
     assert [unit.num_bytes for unit in units] == [(folder / path).stat().st_size for path in archives]
     assert [unit.splits for unit in units] == [("train",), ("train",), ("test_freq",)]
-    assert set(units[0].files) == {
-        archives[1],
+    assert [unit.payload for unit in units] == [0, 1, 0]
+    assert set(units[0].paths) == {
+        *archives[:2],
         *(f"metadata/train/train_metadata_000{i}.jsonl" for i in (0, 1)),
     }
     assert {name: clips_of(one) for name, one in read(folder)[0].items()} == whole(A, B, C)
@@ -253,7 +262,7 @@ def test_archives_that_pair_with_metadata_are_units_of_their_own(tmp_path: Path)
 def test_archives_that_do_not_pair_are_one_unit(tmp_path: Path) -> None:
     folder = write(tmp_path, (clips(*A, *B[:2]), [*A, *B, *C]), (clips(*B[2:], *C), []))
     (folder / "metadata/train/train_metadata_0001.jsonl").unlink()
-    _, _, (unit,) = opened(folder)
+    (unit,) = list_units(folder).units
     assert unit.num_bytes == sum(path.stat().st_size for path in folder.rglob("*.tar.gz"))
     assert {name: clips_of(one) for name, one in read(folder)[0].items()} == whole(A, B, C)
 
@@ -266,8 +275,9 @@ def test_one_metadata_file_for_all_splits_gives_conversations_the_splits_of_thei
     for path in folder.rglob("*.jsonl"):
         path.unlink()
     (folder / "metadata.jsonl").write_bytes(jsonl([*C, *B[::-1], *A]))
-    _, said, (unit,) = opened(folder)
-    assert said.endswith("; metadata.jsonl for those that have none")
+    listing = list_units(folder)
+    (unit,) = listing.units
+    assert listing.found.endswith("; metadata.jsonl for those that have none")
     assert unit.splits == ("train", "valid_rare")
     found, told = read(folder)
     assert {name: one.split for name, one in found.items()} == {"t_a": "train", "t_b": "valid_rare"}
@@ -279,9 +289,9 @@ def test_a_split_whose_archives_were_not_downloaded_is_not_read_and_said(tmp_pat
     folder = write(tmp_path, (clips(*A), A))
     write(folder, (clips(*B), B), split="test_rare")
     next(folder.rglob("test_rare*.tar.gz")).unlink()
-    _, said, units = opened(folder)
-    assert said.endswith("test_rare 0 archives and 1 metadata files, which are not read")
-    assert [unit.splits for unit in units] == [("train",)]
+    listing = list_units(folder)
+    assert listing.found.endswith("test_rare 0 archives and 1 metadata files, which are not read")
+    assert [unit.splits for unit in listing.units] == [("train",)]
 
 
 def test_a_split_whose_metadata_was_not_downloaded_is_a_fault_and_its_archives_are_not_read(
@@ -294,8 +304,7 @@ def test_a_split_whose_metadata_was_not_downloaded_is_a_fault_and_its_archives_a
             path.unlink()
         elif path.is_file():
             path.write_bytes(b"would be told of, if read")
-    _, said, _ = opened(folder)
-    assert said.endswith("; no metadata for test_rare: not read")
+    assert list_units(folder).found.endswith("; no metadata for test_rare: not read")
     found, told = read(folder)
     assert {name: clips_of(one) for name, one in found.items()} == whole(A)
     assert [one.file for one in told] == [f"data/test_rare/test_rare_chunks_000{i}.tar.gz" for i in (0, 1)]
@@ -340,11 +349,11 @@ def test_a_conversation_that_spans_archives_belongs_to_that_of_its_turn_0(tmp_pa
         (clips(A[1], A[0], *B[:3]), [*B[:3], A[0], A[1]]),
         (clips(C[3], C[0], C[2]), [C[2], C[0], C[3]]),
     )
-    corpus, _, units = opened(folder)
+    reader, listing = open_reader(MultiDialogTTT, folder)
     by_unit = [
-        [one.conversation_id.rpartition("/")[2] for one in multidialog_ttt.read_dialogues(corpus, [unit])
-         if isinstance(one, Dialogue)]
-        for unit in units
+        [dialogue.conversation_id.rpartition("/")[2] for dialogue in reader.dialogues(unit)
+         if isinstance(dialogue, Dialogue)]
+        for unit in listing.units
     ]  # fmt: skip
     assert [sorted(names) for names in by_unit] == [[], ["t_a", "t_b"], ["t_c"]]
     assert {name: clips_of(one) for name, one in read(folder)[0].items()} == whole(A, B, C)
@@ -387,7 +396,7 @@ def test_clips_that_wait_beyond_the_limit_come_back_the_same(
     lines = [line(f"t_{i}", number) for number in range(5) for i in range(40)]
     folder = write(tmp_path, ([clip(one, 2000) for one in lines], lines))
     expected, _ = read(folder)
-    monkeypatch.setattr(multidialog_ttt, "WAITING_BYTES", 10_000)
+    monkeypatch.setattr(tar_join, "SPILL_BYTES", 10_000)
     found, _ = read(folder)
     assert {name: clips_of(one) for name, one in found.items()} == {
         name: clips_of(one) for name, one in expected.items()
@@ -667,11 +676,12 @@ _PEAK = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-import multidialog_ttt
-from speechrows.corpora.folder import Corpus
-corpus = Corpus.open(sys.argv[1])
-_, units = multidialog_ttt.list_units(corpus, corpus.list())
-number = sum(len(one.turns) for one in multidialog_ttt.read_dialogues(corpus, units))
+from multidialog_ttt import MultiDialogConfig, MultiDialogReader
+from speechrows.rows.curriculum import task_of
+config = MultiDialogConfig(name="ttt", data_dir=sys.argv[1])
+reader = MultiDialogReader(config.inputs.corpus, config, task_of("ttt"))
+units = reader.units(config.inputs.listing).units
+number = sum(len(dialogue.turns) for unit in units for dialogue in reader.dialogues(unit))
 peak = next(l for l in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in l).split()[1]
 print(number, peak)
 """
@@ -696,24 +706,26 @@ class Watched(Corpus):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(root=str(folder))
-        object.__setattr__(self, "opened", [])  # Corpus is frozen
+        object.__setattr__(self, "opened", list[str]())  # Corpus is frozen
+
+    opened: list[str]
 
     def open_file(self, path: str) -> Any:
-        self.opened.append(path[-11:-7])  # pyright: ignore[reportAttributeAccessIssue]
+        self.opened.append(path[-11:-7])
         return super().open_file(path)
 
 
 def test_a_clip_that_is_nowhere_costs_no_more_than_a_look_into_the_next_archives(tmp_path: Path) -> None:
     others: list[Pair] = [(clips(*C), C), (clips(line("t_d", 0)), [line("t_d", 0)])]
     folder = write(tmp_path, (clips(*A[:2], A[3], *B), [*A, *B]), *others)
-    _, _, units = opened(folder)
-    corpus: Any = Watched(folder)
-    assert len(list(multidialog_ttt.read_dialogues(corpus, units[:1]))) == 2
+    unit = list_units(folder).units[0]
+    corpus, config = Watched(folder), MultiDialogConfig(name="ttt")
+    assert len(list(MultiDialogReader(corpus, config, task_of("ttt")).dialogues(unit))) == 2
     assert corpus.opened == ["0000", "0001"]
     archive = folder / "data/train/train_chunks_0000.tar.gz"
     archive.write_bytes(archive.read_bytes()[:-9])  # now it is known where the clip went
     corpus = Watched(folder)
-    assert len(list(multidialog_ttt.read_dialogues(corpus, units[:1]))) == 3
+    assert len(list(MultiDialogReader(corpus, config, task_of("ttt")).dialogues(unit))) == 3
     assert corpus.opened == ["0000"]
 
 

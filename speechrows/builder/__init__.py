@@ -3,13 +3,18 @@
 datasets 3.6 scans the imports of a loading script, one a line: `from speechrows.builder import Corpus`.
 """
 
+from speechrows import codec
 from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
 from speechrows.builder.config import SpeechConfig
 from speechrows.builder.config import flag
 from speechrows.card.prose import About
 from speechrows.corpora import columnar
+from speechrows.corpora import json_stream
 from speechrows.corpora import parquet
+from speechrows.corpora import tar_join
+from speechrows.corpora import tar_lines
+from speechrows.corpora import text_index
 from speechrows.corpora import traits
 from speechrows.corpora import turns
 from speechrows.corpora.columnar import Column
@@ -34,6 +39,7 @@ from speechrows.types import AudioRef
 from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Fault
+from speechrows.types import Int16
 from speechrows.types import Reason
 from speechrows.types import Role
 from speechrows.types import Rule
@@ -56,6 +62,7 @@ __all__ = [
     "Dialogue",
     "Entry",
     "Fault",
+    "Int16",
     "Listing",
     "Reader",
     "Reason",
@@ -72,13 +79,18 @@ __all__ = [
     "UnreadableFile",
     "UsageError",
     "basename",
+    "codec",
     "columnar",
     "flag",
     "folder_of",
+    "json_stream",
     "load_builder",
     "parquet",
     "read_utterances",
     "satisfies",
+    "tar_join",
+    "tar_lines",
+    "text_index",
     "traits",
     "turns",
 ]

@@ -1,4 +1,4 @@
-"""A corpus' clips, read end to end into one buffer that becomes an Arrow column as it is."""
+"""Buffer of clips end to end, which becomes an Arrow column as it is."""
 
 import os
 import posixpath
@@ -31,7 +31,7 @@ class ClipBuffer:
 
     @property
     def array(self) -> npt.NDArray[np.uint8]:
-        """The buffer itself; `Clip.start` and `Clip.stop` are places in it."""
+        """The buffer itself; `Clip.start` and `Clip.stop` are offsets in it."""
         return self._bytes
 
     def rewind(self, used: int) -> None:
@@ -72,15 +72,15 @@ class ClipBuffer:
 
     def _read(self, path: str) -> int:
         try:
-            place = self._corpus.local_path(path)
-            if place is None:
+            local_path = self._corpus.local_path(path)
+            if local_path is None:
                 return self._copy(self._corpus.read(path))
-            fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
+            fd = os.open(local_path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
         except (FileNotFoundError, NotADirectoryError):
             raise BadClipError(Reason.MISSING, "there is no such file; download the corpus again") from None
         except OSError as error:
-            said = error.strerror or type(error).__name__
-            detail = f"found {said!r} on opening it, expected a file; make it readable, or name another"
+            message = error.strerror or type(error).__name__
+            detail = f"found {message!r} on opening it, expected a file; make it readable, or name another"
             raise BadClipError(Reason.UNREADABLE, detail) from error
         try:
             status = os.fstat(fd)

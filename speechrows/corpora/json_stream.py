@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from typing import BinaryIO
+from typing import TypeGuard
 
 import ijson
 
 NOT_TEXT = "\ufdd0"  # stands where bytes were no UTF-8, or an escape half a pair; no text may hold it
 _MAX_RECORD = 64 << 20  # bytes: a record that goes on for longer was never closed
 _MAX_BRACKETS = 8192  # that a record opens: the parser's memory grows with the square of their depth
+_MAX_START = 64  # bytes that show where a record begins
 _READ, _PIECE = 1 << 20, 1 << 16
 
 
@@ -21,19 +23,28 @@ class Broken:
     detail: str
 
 
-def read_records(file: BinaryIO) -> Iterator[Any]:
-    """The items of one JSON array, as Python holds them, and a Broken where some can not be read."""
-    frames, number = _Frames(file), 0
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether a value of a record is a string, and was UTF-8 throughout."""
+    return isinstance(value, str) and NOT_TEXT not in value
+
+
+def read_records(file: BinaryIO, record_start: re.Pattern[bytes]) -> Iterator[Any]:
+    """The items of one JSON array, and a Broken in place of each that can not be read.
+
+    `record_start` matches the first bytes of a record, 64 at most, and nothing inside a string (whose
+    quotes are escaped). Where records begin otherwise, one that breaks ends the array.
+    """
+    frames, number = _Frames(file, record_start), 0
     while True:
         try:
             for record in ijson.items(frames, "item"):
-                frames.closed()
+                frames.close_record()
                 yield record
                 number += 1
         except (ijson.JSONError, ValueError) as error:
-            said = re.sub(r"\s+", " ", str(error)).partition(" (right here)")[0]
+            message = re.sub(r"\s+", " ", str(error)).partition(" (right here)")[0]
             yield Broken(
-                detail=f"found {said!r:.120} in record {number}, which begins near byte {frames.start}; "
+                detail=f"found {message!r:.120} in record {number}, which begins near byte {frames.start}; "
                 "expected a JSON array of records"
             )
             number += 1
@@ -45,52 +56,51 @@ def read_records(file: BinaryIO) -> Iterator[Any]:
             return
 
 
-# A record's first key, as published. In a string its quotes would be escaped.
-_BEGIN = re.compile(rb'\{\s*"(?:id|instruction)"\s*:')
 _ESCAPES = re.compile(  # one at a time, so that a backslash's own escape hides what follows it
     rb"\\[^u]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 
 
 class _Frames:
-    """A JSON array as its parser is fed with it: a record at a time, where it is seen to begin.
+    """A JSON array as a file for its parser, which reads one record at a time.
 
-    The parser loses what it was fed with, if that breaks; so it is never fed with two records. Where
-    records begin otherwise than published, it is fed with what comes, and a break ends the array.
+    A parser that fails loses all that it has read: so it never reads two records at once. Where no
+    record is seen to begin, it reads pieces of the file, and a failure ends the array.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, record_start: re.Pattern[bytes]) -> None:
         self._file = file
+        self._record_start = record_start
         self._buffer = b""
         self._at = 0  # in the buffer
         self._read = 0  # bytes of the file, until the buffer's end
         self._prefix = b""
-        self._open = 0  # bytes fed since a record was closed
+        self._open = 0  # bytes read since a record was closed
         self._brackets = 0  # among them
         self._framed = True
         self._num_frames = 0
         self.start = 0
 
-    def closed(self) -> None:
-        """A record was read: the parser tells."""
+    def close_record(self) -> None:
+        """Note that the parser has come to the end of a record."""
         self._open = self._brackets = 0
 
     def skip(self) -> bool:
-        """Go on after what broke, as if the array began there. False where no record is seen to begin."""
+        """Go on at the next record, as if the array began there. False where none is seen to begin."""
         self._prefix, self._open, self._brackets = b"[", 0, 0
         if not self._framed:
             return False
-        while not (found := _BEGIN.search(self._buffer, self._at)):
-            self._at = max(self._at, len(self._buffer) - 64)
+        while not (match := self._record_start.search(self._buffer, self._at)):
+            self._at = max(self._at, len(self._buffer) - _MAX_START)
             if not self._fill():
                 return False
-        self._at = found.start()
+        self._at = match.start()
         return True
 
     def read(self, size: int) -> bytes:
         """The next piece: a record and what follows it, or a part of one."""
         if size == 0:
-            return b""  # the parser asks whether we give bytes
+            return b""  # how the parser finds out that this is a file of bytes
         if self._open and self._framed and self._num_frames == 1:
             self._framed = False  # what begins like a record lies inside one
         elif self._open and (self._framed or self._open > _MAX_RECORD):
@@ -114,16 +124,16 @@ class _Frames:
         return second.start() if second else len(self._buffer)
 
     def _find(self, ahead: int) -> re.Match[bytes] | None:
-        while not (found := _BEGIN.search(self._buffer, self._at + ahead)):
+        while not (match := self._record_start.search(self._buffer, self._at + ahead)):
             if len(self._buffer) - self._at > _MAX_RECORD:
                 return None
-            ahead = max(ahead, len(self._buffer) - self._at - 64)
+            ahead = max(ahead, len(self._buffer) - self._at - _MAX_START)
             if not self._fill():
                 return None
-        return found
+        return match
 
     def _any_end(self) -> int:
-        """An end that divides no character and no escape."""
+        """The end of a piece, where it divides no character and no escape."""
         while len(self._buffer) - self._at >= _PIECE or self._fill():
             stop = self._at + _PIECE
             if (end := max(self._buffer.rfind(byte, self._at, stop) for byte in (b'"', b",", b"\n"))) > 0:
@@ -142,7 +152,7 @@ class _Frames:
 
 
 def _clean(piece: bytes) -> bytes:
-    """JSON that a parser takes, which refuses bytes that are no UTF-8, and hides half pairs of escapes."""
+    """JSON with NOT_TEXT for bytes that are no UTF-8, which parsers refuse, and for half pairs of escapes."""
     if not piece.isascii():
         try:
             piece.decode()
@@ -150,5 +160,5 @@ def _clean(piece: bytes) -> bytes:
             text = piece.decode(errors="surrogateescape")
             piece = re.sub("[\udc80-\udcff]+", NOT_TEXT, text).encode()
     if b"\\ud" in piece or b"\\uD" in piece:
-        return _ESCAPES.sub(lambda found: b"\\ufdd0" if found["half"] else found[0], piece)
+        return _ESCAPES.sub(lambda match: b"\\ufdd0" if match["half"] else match[0], piece)
     return piece

@@ -1,4 +1,4 @@
-"""The room where clips wait for the rest of their conversation, in memory and then on disk."""
+"""Buffer for clips of incomplete conversations: in memory, then on disk."""
 
 import os
 import tempfile
@@ -6,44 +6,44 @@ from typing import IO
 
 from speechrows.errors import UsageError
 
-WAITING_BYTES = 256 << 20  # in memory
+SPILL_BYTES = 256 << 20  # kept in memory; what comes beyond goes to disk
 
 
-class WaitingRoom:
-    """Clips that wait for the rest of their conversation: in memory up to `limit` bytes, then on disk.
+class SpillBuffer:
+    """Clips by key: in memory up to `limit` bytes, then on disk.
 
     The disk is a file without a name in the system's temporary folder (TMPDIR): it is gone with
-    the process. Its space is reused, in places whose sizes are powers of two.
+    the process. Its space is reused, in slots whose sizes are powers of two.
     """
 
-    def __init__(self, limit: int = WAITING_BYTES) -> None:
+    def __init__(self, limit: int = SPILL_BYTES) -> None:
         self._limit = limit
-        self._held: dict[str, bytes] = {}
-        self._num_bytes = 0
-        self._spooled: dict[str, tuple[int, int]] = {}  # place in the file, size
-        self._free: dict[int, list[int]] = {}  # places by their size
+        self._in_memory: dict[str, bytes] = {}
+        self._num_bytes = 0  # of them
+        self._on_disk: dict[str, tuple[int, int]] = {}  # offset in the file, size
+        self._free: dict[int, list[int]] = {}  # offsets of free slots by their size
         self._end = 0
         self._file: IO[bytes] | None = None
 
     def __contains__(self, key: str) -> bool:
-        return key in self._held or key in self._spooled
+        return key in self._in_memory or key in self._on_disk
 
     def __len__(self) -> int:
-        return len(self._held) + len(self._spooled)
+        return len(self._in_memory) + len(self._on_disk)
 
     def put(self, key: str, data: bytes) -> None:
-        """Let a clip wait; one of that key is dropped.
+        """Keep a clip; it replaces one of the same key.
 
         Raises:
             UsageError: the temporary folder has no room.
         """
         self.drop(key)
         if self._num_bytes + len(data) <= self._limit:
-            self._held[key] = data
+            self._in_memory[key] = data
             self._num_bytes += len(data)
             return
         try:
-            self._spool(key, data)
+            self._write(key, data)
         except OSError as error:
             raise UsageError(
                 f"{tempfile.tempdir or 'TMPDIR'}: found {error.strerror} while {len(self)} clips wait for "
@@ -51,49 +51,49 @@ class WaitingRoom:
                 "more, and run the same command again (an unpacked corpus needs none)"
             ) from error
 
-    def _spool(self, key: str, data: bytes) -> None:
+    def _write(self, key: str, data: bytes) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed with the room
-        room = _room(len(data))
-        free = self._free.get(room)
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed with the buffer
+        slot = _slot_size(len(data))
+        free = self._free.get(slot)
         if free:
-            place = free.pop()
+            offset = free.pop()
         else:
-            place, self._end = self._end, self._end + room
-        self._spooled[key] = place, len(data)
-        left = memoryview(data)
-        while left:
-            done = os.pwrite(self._file.fileno(), left, place)
-            place, left = place + done, left[done:]
+            offset, self._end = self._end, self._end + slot
+        self._on_disk[key] = offset, len(data)
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(self._file.fileno(), rest, offset)
+            offset, rest = offset + written, rest[written:]
 
     def take(self, key: str) -> bytes:
-        """A clip, which waits no longer.
+        """Return a clip and forget it.
 
         Raises:
-            KeyError: it is not here.
+            KeyError: there is none of that key.
         """
-        if key in self._held:
-            data = self._held.pop(key)
+        if key in self._in_memory:
+            data = self._in_memory.pop(key)
             self._num_bytes -= len(data)
             return data
-        place, size = self._spooled[key]
+        offset, size = self._on_disk[key]
         assert self._file is not None
-        self._file.seek(place)
+        self._file.seek(offset)
         data = self._file.read(size)
         self.drop(key)
         return data
 
     def drop(self, key: str) -> None:
-        """Forget a clip, if it is here."""
-        self._num_bytes -= len(self._held.pop(key, b""))
-        if key in self._spooled:
-            place, size = self._spooled.pop(key)
-            self._free.setdefault(_room(size), []).append(place)
-            if not self._spooled and self._file is not None:
+        """Forget a clip, if there is one of that key."""
+        self._num_bytes -= len(self._in_memory.pop(key, b""))
+        if key in self._on_disk:
+            offset, size = self._on_disk.pop(key)
+            self._free.setdefault(_slot_size(size), []).append(offset)
+            if not self._on_disk and self._file is not None:
                 self._file.truncate(0)  # gives the disk back
                 self._free, self._end = {}, 0
 
 
-def _room(size: int) -> int:
-    """The place that a clip of `size` bytes takes on disk."""
+def _slot_size(size: int) -> int:
+    """The bytes on disk that a clip of `size` bytes takes."""
     return 1 << max(size - 1, 0).bit_length()

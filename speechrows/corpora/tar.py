@@ -1,7 +1,7 @@
 """Tar archives, read as streams and never unpacked.
 
-An archive is one file or byte slices of one, gzipped or not (its first bytes tell), on disk or
-behind any fsspec address. Nothing of it stays in memory but the member at hand.
+An archive is one file or byte slices of one, gzipped or not (its first bytes decide), on disk or
+behind any fsspec address. Nothing of it stays in memory but the member being read.
 """
 
 import itertools
@@ -49,41 +49,42 @@ class Member:
 def members(corpus: Corpus, paths: Sequence[str]) -> Iterator[Member | UnreadableFile]:
     """The members of the archive that `paths` are the slices of, in order.
 
-    Folders are passed over. An archive that is cut or spoilt gives what came before, then says so.
+    Folders are passed over. An archive that is cut or spoilt gives what came before, then an
+    UnreadableFile.
 
     Raises:
         StoreError: a remote store did not answer, asked again and again.
     """
-    source = _Source(corpus, paths)
+    slices = _Slices(corpus, paths)
     number, name = 0, ""
     try:
-        stream = _Stream(source.unpacked())
+        stream = _ForwardFile(slices.unpacked())
         tar = _Tar(fileobj=cast("IO[bytes]", stream), errors="surrogateescape")
         while (info := tar.next()) is not None:
             tar.members.clear()  # tarfile would keep millions
             number, name = number + 1, info.name
             if not info.isdir():
-                yield _member(source.path, tar, info, stream)
+                yield _member(slices.path, tar, info, stream)
         stream.check_end()
-    except BadClipError as error:  # of a slice's own path: says all by itself
-        yield UnreadableFile(file=source.path, detail=error.detail)
+    except BadClipError as error:  # of a slice's own path: its detail is complete
+        yield UnreadableFile(file=slices.path, detail=error.detail)
     except (
         *(tarfile.TarError, zlib.error, EOFError, OSError, ValueError, ArithmeticError, LookupError),
         *(TypeError, AttributeError, RecursionError),  # of headers that tarfile trusts
     ) as error:
         after = f"after {number} members, the last {name!a:.200}" if number else "before any member"
         detail = (
-            f"found {_say(error)} {after}; expected a whole tar archive, gzipped or plain. What came before "
-            "is used. Download it again"
+            f"found {_describe(error)} {after}; expected a whole tar archive, gzipped or plain. What came "
+            "before is used. Download it again"
         )
-        yield UnreadableFile(file=source.path, detail=detail)
+        yield UnreadableFile(file=slices.path, detail=detail)
 
 
 class _Tar(tarfile.TarFile):
     members: list[tarfile.TarInfo]  # a public name that typeshed lacks
 
 
-def _member(archive: str, tar: tarfile.TarFile, info: tarfile.TarInfo, stream: "_Stream") -> Member:
+def _member(archive: str, tar: tarfile.TarFile, info: tarfile.TarInfo, stream: "_ForwardFile") -> Member:
     try:
         name = _NAMES.resolve("", info.name)
         if not info.isreg():
@@ -112,13 +113,13 @@ def _kind(info: tarfile.TarInfo) -> str:
     return "a device" if info.ischr() or info.isblk() else "a pipe" if info.isfifo() else "no regular file"
 
 
-def _say(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """An error in words: of the operating system's without the path, which is this machine's."""
-    said = error.strerror if isinstance(error, OSError) else error
-    return f"{said or type(error).__name__}"
+    message = error.strerror if isinstance(error, OSError) else error
+    return f"{message or type(error).__name__}"
 
 
-class _Source:
+class _Slices:
     """The bytes of an archive's slices, one after the other; `path` is the slice being read."""
 
     def __init__(self, corpus: Corpus, paths: Sequence[str]) -> None:
@@ -139,14 +140,14 @@ class _Source:
             yield from self._slice(self._corpus.resolve("", path))
 
     def _slice(self, path: str) -> Iterator[bytes]:
-        """A file's bytes. A remote store that does not answer is asked again, from there on."""
-        at, pauses = 0, list(retry.PAUSES)
+        """A file's bytes. Where a remote store breaks off, reading is retried from that byte on."""
+        position, pauses = 0, list(retry.PAUSES)
         while True:
             try:
                 with self._corpus.open_file(path) as file:
-                    file.seek(at)
+                    file.seek(position)
                     while piece := file.read(_READ_BYTES):
-                        at += len(piece)
+                        position += len(piece)
                         yield piece
                     return
             except FileNotFoundError:
@@ -156,14 +157,14 @@ class _Source:
                     raise
                 if not pauses:
                     raise StoreError(
-                        f"{self._corpus.root}/{path}: the store did not answer at byte {at} ({error}). Run "
-                        "the same command again: finished shards are kept"
+                        f"{self._corpus.root}/{path}: the store did not answer at byte {position} ({error}). "
+                        "Run the same command again: finished shards are kept"
                     ) from error
                 time.sleep(pauses.pop(0))
 
 
 def _unzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """What gzip streams unpack to. By zlib itself: the gzip module costs a tenth more time.
+    """Unpack gzip streams, by zlib itself: the gzip module costs a tenth more time.
 
     Raises:
         EOFError: the last stream ends too early.
@@ -180,18 +181,18 @@ def _unzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
             before = gzip.copy()
             try:
-                found = gzip.decompress(packed, _CHUNK_BYTES)
+                unpacked = gzip.decompress(packed, _CHUNK_BYTES)
             except zlib.error:  # which took with it what the piece held before the error: once more, slowly
-                gzip, found = before, before.decompress(packed, tarfile.BLOCKSIZE)
-            yield found
+                gzip, unpacked = before, before.decompress(packed, tarfile.BLOCKSIZE)
+            yield unpacked
             packed = gzip.unused_data if gzip.eof else gzip.unconsumed_tail
     yield gzip.flush()
     if not gzip.eof:
         raise EOFError("the end of the file inside a gzip stream")
 
 
-class _Stream:
-    """What tarfile reads: a file that only goes on."""
+class _ForwardFile:
+    """The unpacked archive as a file for tarfile, which can only be read forwards."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -200,7 +201,7 @@ class _Stream:
         self._header = b""  # what tarfile read last
 
     def tell(self) -> int:
-        """The place reached."""
+        """The position reached."""
         return self._position
 
     def read(self, size: int) -> bytes:
@@ -215,7 +216,7 @@ class _Stream:
         return self._header
 
     def seek(self, position: int) -> None:
-        """Go on to a place, at most to the end."""
+        """Read on to a position, at most to the end."""
         if position < self._position:
             raise tarfile.ReadError("a header that points backwards")
         while self._position < position and (piece := self._next(position - self._position)):
@@ -238,7 +239,7 @@ class _Stream:
         return piece
 
     def check_end(self) -> None:
-        """Say what is wrong with the end that tarfile came to: it takes most for a good one.
+        """Check the end that tarfile stopped at: it accepts most.
 
         Raises:
             ReadError: the archive does not end there, or ends without its mark.

@@ -1,14 +1,16 @@
-"""A corpus' texts, where they are one JSON array larger than memory: streamed once into an Arrow file.
+"""Index of a corpus' texts, where they are JSON arrays larger than memory: a memory-mapped Arrow file.
 
-The file lies in datasets' cache, a line a turn, and is memory-mapped by whoever looks a turn up:
-the process that plans, those that build, and all of them again after a restart. A record that
-breaks costs itself alone: it is kept as a line that says so, and reading goes on at the next.
+The file lies in datasets' cache and has a row a turn. The arrays are streamed once; the process that
+plans, those that build, and all of them after a restart map the file. A record that can not be read
+costs itself alone: it is a row that says so.
 """
 
 import hashlib
 import os
+import re
 from array import array
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -32,8 +34,8 @@ from speechrows.storage.cache import cached
 from speechrows.types import Int16
 from speechrows.types import Reason
 
-_VERSION = "1"  # of the file's format, and of what is read from a JSON
-_BATCH_ROWS, _BATCH_UNITS = 8192, 4 << 20
+_VERSION = "2"  # of the file's format, and of what is read from a JSON
+_BATCH_ROWS, _BATCH_CODES = 8192, 4 << 20
 _SCHEMA = pa.schema(
     [
         ("record", pa.int32()),
@@ -41,10 +43,10 @@ _SCHEMA = pa.schema(
         ("speaker", pa.string()),
         ("text", pa.string()),
         ("speech", pa.string()),
-        ("units", pa.list_(pa.int16())),
+        ("codes", pa.list_(pa.int16())),
         ("reason", pa.string()),
         ("detail", pa.string()),
-        ("bad_units", pa.string()),
+        ("bad_codes", pa.string()),
         ("file", pa.string()),
         ("name_hash", pa.uint64()),
     ]
@@ -54,10 +56,10 @@ logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
-    """What a JSON tells of a turn; `reason` and `detail` are of its fault, where it has one.
+class TurnRecord:
+    """A turn as a JSON describes it; `reason` and `detail` are of its fault, where it has one.
 
-    `units` are int16 [F]; `bad_units` says what was found in their place. Without a reason but
+    `codes` are int16 [F]; `bad_codes` says what was found in their place. Without a reason but
     with a detail, it is no turn: a part of `file` that could not be read.
     """
 
@@ -65,14 +67,14 @@ class Told:
     speaker: str | None = None
     text: str = ""
     speech: str | None = None
-    units: Int16 | None = None
+    codes: Int16 | None = None
     reason: Reason | None = None
     detail: str | None = None
-    bad_units: str | None = None
+    bad_codes: str | None = None
     file: str = ""
 
 
-Parse = Callable[[Any], Sequence[Told]]  # a record's turns, one at least
+ParseRecord = Callable[[Any], Sequence[TurnRecord]]  # a record's turns, one at least
 
 
 class TextIndex:
@@ -82,12 +84,8 @@ class TextIndex:
         with pa.memory_map(str(path)) as file:
             self._table = pa.ipc.open_file(file).read_all()  # maps, reads nothing
         record = self._table["record"].to_numpy()
-        bounds = (
-            np.flatnonzero(np.diff(record, prepend=-1, append=-1)) if len(record) else np.zeros(1, np.intp)
-        )
-        self.bounds: npt.NDArray[np.int64] = bounds.astype(
-            np.int64
-        )  # record i is rows bounds[i]..bounds[i+1]
+        bounds = np.flatnonzero(np.diff(record, prepend=-1, append=-1)) if len(record) else np.zeros(1)
+        self.bounds = bounds.astype(np.int64)  # record i is rows bounds[i]..bounds[i+1]
         self._hashes: tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]] | None = None
 
     @property
@@ -104,35 +102,45 @@ class TextIndex:
         """A column of every turn."""
         return self._table[name]
 
-    def turns(self, record: int) -> list[Told]:
+    def turns(self, record: int) -> list[TurnRecord]:
         """The turns of a record."""
         start, stop = int(self.bounds[record]), int(self.bounds[record + 1])
         rows = self._table.slice(start, stop - start)
-        units = rows["units"]  # not as Python's numbers: there are hundreds a turn
-        names = [name for name in _SCHEMA.names if name not in ("record", "units", "name_hash")]
+        codes = rows["codes"]  # not as Python's numbers: there are hundreds a turn
+        names = [name for name in _SCHEMA.names if name not in ("record", "codes", "name_hash")]
         return [
-            Told(
+            TurnRecord(
                 **{**row, "reason": row["reason"] and Reason(row["reason"])},
-                units=None if units[i].values is None else units[i].values.to_numpy(),
+                codes=None if codes[i].values is None else codes[i].values.to_numpy(),
             )
             for i, row in enumerate(rows.select(names).to_pylist())
         ]
 
     def rows_of(self, path: str) -> list[int]:
-        """The turns whose clip a path is, as a rule one: they name its last part, and most of the rest."""
+        """The rows of the turns whose clip a path is, as a rule one: they share its name and most folders."""
         if self._hashes is None:
             hashes = self._table["name_hash"].to_numpy()
             order = np.argsort(hashes, kind="stable")
             self._hashes = hashes[order], order
         hashes, order = self._hashes
-        name = np.uint64(_hash(basename(path)))
-        found = order[np.searchsorted(hashes, name, "left") : np.searchsorted(hashes, name, "right")]
+        key = np.uint64(_hash(basename(path)))
+        rows = order[np.searchsorted(hashes, key, "left") : np.searchsorted(hashes, key, "right")]
         speech = self._table["speech"]
-        told = [(int(row), speech[int(row)].as_py()) for row in found]
+        clips = [(int(row), speech[int(row)].as_py()) for row in rows]
         shared = {
-            row: shared_parts(path, one) for row, one in told if one and basename(one) == basename(path)
+            row: shared_parts(path, clip) for row, clip in clips if clip and basename(clip) == basename(path)
         }
         return sorted(row for row, parts in shared.items() if parts == max(shared.values()))
+
+    def match(self, paths: Sequence[str]) -> npt.NDArray[np.int32]:
+        """Which of `paths` is each turn's clip, int32 [num_rows]; -1 where none is."""
+        matches, speech = np.full(self.num_rows, -1, np.int32), self.column("speech")
+        for i, path in enumerate(paths):
+            for row in self.rows_of(path):
+                best, clip = int(matches[row]), str(speech[row])
+                if best < 0 or shared_parts(path, clip) > shared_parts(paths[best], clip):
+                    matches[row] = i
+        return matches
 
 
 def shared_parts(a: str, b: str) -> int:
@@ -145,28 +153,32 @@ def _hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest())
 
 
-def open_index(corpus: Corpus, files: Sequence[str], parse: Parse) -> TextIndex:
-    """The index of the JSON arrays in some files, one after the other; made when there is none yet.
+def open_index(
+    corpus: Corpus, files: Sequence[str], record_start: re.Pattern[bytes], parse_record: ParseRecord
+) -> TextIndex:
+    """The index of the JSON arrays in some files, one after the other; written if it is not cached.
+
+    `record_start` is as for json_stream.read_records.
 
     Raises:
         UsageError: a file can not be read, or the cache not be written.
     """
-    told = f"{_VERSION}\n{corpus.root}\n{listing_digest([_entry(corpus, file) for file in files])}"
-    digest = hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+    listing = listing_digest([_entry(corpus, file) for file in files])
+    key = f"{_VERSION}\n{corpus.root}\n{listing}".encode(errors="surrogateescape")
 
     def write(path: Path) -> None:
         logger.warning(f"{corpus.label}: reading the texts of {', '.join(files)} into the cache, once")
-        _make(corpus, files, parse, path)
+        _write(path, _turns(corpus, files, record_start, parse_record))
 
-    return cached(f"{digest[:32]}.arrow", TextIndex, write)
+    return cached(f"{hashlib.sha256(key).hexdigest()[:32]}.arrow", TextIndex, write)
 
 
 def _entry(corpus: Corpus, file: str) -> Entry:
     """The file's line of the corpus' listing, without listing all of it."""
     try:
-        place = corpus.local_path(file)
-        if place is not None:
-            stat = os.stat(place)
+        local_path = corpus.local_path(file)
+        if local_path is not None:
+            stat = os.stat(local_path)
             return Entry(file, stat.st_size, str(stat.st_mtime_ns))
         store, path = url_to_fs(corpus.located[file] if corpus.located else corpus.address(file))
         return Entry(file, 0, store.ukey(path))
@@ -174,56 +186,64 @@ def _entry(corpus: Corpus, file: str) -> Entry:
         raise UsageError(f"{file}: {error.strerror or error}; expected the corpus' JSON") from error
 
 
-def _make(corpus: Corpus, files: Sequence[str], parse: Parse, path: Path) -> None:
-    held: list[tuple[int, Told]] = []
-    num_units, number, ids = 0, 0, set[int]()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-        for file in files:
-            with corpus.open_file(file) as opened:
-                for record in read_records(opened):
-                    for told in _once(_told(record, parse), ids):
-                        held.append((number, replace(told, file=file)))
-                        num_units += 0 if told.units is None else len(told.units)
-                    number += 1
-                    if len(held) >= _BATCH_ROWS or num_units >= _BATCH_UNITS:
-                        writer.write_batch(_batch(held))
-                        held, num_units = [], 0
-        if held:
-            writer.write_batch(_batch(held))
+def _turns(
+    corpus: Corpus, files: Sequence[str], record_start: re.Pattern[bytes], parse_record: ParseRecord
+) -> Iterator[tuple[int, TurnRecord]]:
+    """Every turn of some files, with the number of its record."""
+    ids: set[int] = set()  # of hashes
+    number = 0
+    for path in files:
+        with corpus.open_file(path) as file:
+            for record in read_records(file, record_start):
+                is_broken = isinstance(record, Broken)
+                turns = [TurnRecord(detail=record.detail)] if is_broken else parse_record(record)
+                yield from ((number, replace(turn, file=path)) for turn in _with_unique_id(turns, ids))
+                number += 1
 
 
-def _told(record: Any, parse: Parse) -> Sequence[Told]:
-    return [Told(detail=record.detail)] if isinstance(record, Broken) else parse(record)
-
-
-def _once(turns: Sequence[Told], ids: set[int]) -> Sequence[Told]:
-    """A record's turns, with a fault where another record has its id."""
-    told = turns[0].id
-    if told is None:
+def _with_unique_id(turns: Sequence[TurnRecord], ids: set[int]) -> Sequence[TurnRecord]:
+    """A record's turns, with a fault where an earlier record has its id."""
+    name = turns[0].id
+    if name is None:
         return turns
-    if (key := _hash(told)) not in ids:
+    if (key := _hash(name)) not in ids:
         ids.add(key)
         return turns
-    detail = f"found the id {told!r:.80} a second time, expected each once"
-    return [replace(one, id=None, reason=Reason.METADATA_DISAGREES, detail=detail) for one in turns]
+    detail = f"found the id {name!r:.80} a second time, expected each once"
+    return [replace(turn, id=None, reason=Reason.METADATA_DISAGREES, detail=detail) for turn in turns]
 
 
-def _batch(held: Sequence[tuple[int, Told]]) -> pa.RecordBatch:
+def _write(path: Path, turns: Iterator[tuple[int, TurnRecord]]) -> None:
+    batch: list[tuple[int, TurnRecord]] = []
+    num_codes = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        for number, turn in turns:
+            batch.append((number, turn))
+            num_codes += 0 if turn.codes is None else len(turn.codes)
+            if len(batch) >= _BATCH_ROWS or num_codes >= _BATCH_CODES:
+                writer.write_batch(_to_arrow(batch))
+                batch, num_codes = [], 0
+        if batch:
+            writer.write_batch(_to_arrow(batch))
+
+
+def _to_arrow(batch: Sequence[tuple[int, TurnRecord]]) -> pa.RecordBatch:
+    turns = [turn for _, turn in batch]
     columns: dict[str, Any] = {
-        name: pa.array([getattr(told, name) for _, told in held], _SCHEMA.field(name).type)
+        name: pa.array([getattr(turn, name) for turn in turns], _SCHEMA.field(name).type)
         for name in _SCHEMA.names
-        if name not in ("record", "units", "name_hash")
+        if name not in ("record", "codes", "name_hash")
     }
     offsets = array("i", [0])
-    for _, told in held:
-        offsets.append(offsets[-1] + (0 if told.units is None else len(told.units)))
-    parts = [told.units for _, told in held if told.units is not None]
-    columns["record"] = np.array([number for number, _ in held], np.int32)
-    columns["units"] = pa.ListArray.from_arrays(
+    for turn in turns:
+        offsets.append(offsets[-1] + (0 if turn.codes is None else len(turn.codes)))
+    codes = [turn.codes for turn in turns if turn.codes is not None]
+    columns["record"] = np.array([number for number, _ in batch], np.int32)
+    columns["codes"] = pa.ListArray.from_arrays(
         pa.array(offsets, pa.int32()),
-        pa.array(np.concatenate(parts) if parts else np.zeros(0, np.int16)),
-        mask=pa.array([told.units is None for _, told in held]),
+        pa.array(np.concatenate(codes) if codes else np.zeros(0, np.int16)),
+        mask=pa.array([turn.codes is None for turn in turns]),
     )
-    hashes = [_hash(basename(told.speech)) if told.speech else 0 for _, told in held]
+    hashes = [_hash(basename(turn.speech)) if turn.speech else 0 for turn in turns]
     columns["name_hash"] = np.array(hashes, np.uint64)
     return pa.RecordBatch.from_pydict(columns, _SCHEMA)

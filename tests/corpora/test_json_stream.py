@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -25,6 +26,7 @@ VALUES = st.recursive(
 RECORDS = st.lists(
     st.builds(lambda name, value: {"id": name, "conversation": value}, TEXT, VALUES), min_size=1, max_size=6
 )
+RECORD_START = re.compile(rb'\{\s*"id"\s*:')
 SPELLED = st.fixed_dictionaries(
     {"indent": st.sampled_from([None, 0, 2]), "ensure_ascii": st.booleans(), "sort_keys": st.booleans()}
 )
@@ -42,7 +44,7 @@ class Drip(io.BytesIO):
 
 
 def read(data: bytes, most: int = 1 << 20) -> list[Any]:
-    return list(read_records(Drip(data, most)))
+    return list(read_records(Drip(data, most), RECORD_START))
 
 
 @MANY

@@ -22,7 +22,7 @@ from toys.text import MANY
 
 from speechrows.corpora import tar as tar_module
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.spill import WaitingRoom
+from speechrows.corpora.spill import SpillBuffer
 from speechrows.corpora.tar import Member
 from speechrows.corpora.tar import members
 from speechrows.errors import StoreError
@@ -319,7 +319,7 @@ _STEPS = st.lists(
 def test_what_waits_comes_back_whether_in_memory_or_on_disk(
     steps: list[tuple[str, int, bytes]], limit: int
 ) -> None:
-    room, expected = WaitingRoom(limit), dict[str, bytes]()
+    room, expected = SpillBuffer(limit), dict[str, bytes]()
     for step, number, data in steps:
         key = f"clip {number}"
         if step == "put":
@@ -340,7 +340,7 @@ def test_clips_beyond_the_limit_wait_in_a_file_without_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    room = WaitingRoom(limit=100)
+    room = SpillBuffer(limit=100)
     for i in range(50):
         room.put(str(i), bytes([i]) * 60)
     assert list(tmp_path.iterdir()) == []
@@ -361,7 +361,7 @@ def test_clips_beyond_the_limit_wait_in_a_file_without_a_name(
 
 def test_a_temporary_folder_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    room, limits = WaitingRoom(limit=0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    room, limits = SpillBuffer(limit=0), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
     try:
         with pytest.raises(UsageError, match=f"{tmp_path}: found File too large while .* let TMPDIR name"):
@@ -374,4 +374,4 @@ def test_a_temporary_folder_that_is_nowhere_is_said(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/nowhere"])
     with pytest.raises(UsageError, match=r"TMPDIR: found No usable temporary directory .* let TMPDIR name"):
-        WaitingRoom(limit=0).put("a", b"0")
+        SpillBuffer(limit=0).put("a", b"0")

@@ -1,6 +1,7 @@
 """The index of texts: made once, the same for every process, found by number and by clip, and small."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,33 +14,35 @@ from datasets import config
 
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.text_index import TextIndex
-from speechrows.corpora.text_index import Told
+from speechrows.corpora.text_index import TurnRecord
 from speechrows.corpora.text_index import open_index
 from speechrows.corpora.text_index import shared_parts
 from speechrows.errors import UsageError
 from speechrows.types import Reason
 
+RECORD_START = re.compile(rb'\{\s*"id"\s*:')
 
-def tell(record: dict[str, Any]) -> Sequence[Told]:
-    """Turns as the records of these tests spell them: [clip, units or null]."""
+
+def parse_record(record: dict[str, Any]) -> Sequence[TurnRecord]:
+    """Turns as the records of these tests spell them: [clip, codes or null]."""
     return [
-        Told(
+        TurnRecord(
             id=record["id"],
             speaker="human",
             text=f"of {clip}",
             speech=clip,
-            units=None if units is None else np.array(units, np.int16),
-            reason=Reason.EMPTY if units == [] else None,
-            detail="none" if units == [] else None,
+            codes=None if codes is None else np.array(codes, np.int16),
+            reason=Reason.EMPTY if codes == [] else None,
+            detail="none" if codes == [] else None,
         )
-        for clip, units in record["turns"]
+        for clip, codes in record["turns"]
     ]
 
 
 def index_of(folder: Path, records: Sequence[tuple[str, list[Any]]], file: str = "told.json") -> TextIndex:
     folder.mkdir(exist_ok=True)
     (folder / file).write_text(json.dumps([{"id": name, "turns": turns} for name, turns in records]))
-    return open_index(Corpus.open(str(folder)), [file], tell)
+    return open_index(Corpus.open(str(folder)), [file], RECORD_START, parse_record)
 
 
 def cached() -> set[Path]:
@@ -60,20 +63,20 @@ def test_every_turn_is_told_as_it_was_read_across_batches(tmp_path: Path) -> Non
         assert [(one.id, one.speech, one.file) for one in found] == [
             (name, clip, "told.json") for clip, _ in turns
         ]
-        assert [None if one.units is None else one.units.tolist() for one in found] == [
-            units for _, units in turns
+        assert [None if one.codes is None else one.codes.tolist() for one in found] == [
+            codes for _, codes in turns
         ]
     for row in (0, 5000, index.num_rows - 1):
         assert index.rows_of(str(index.column("speech")[row])) == [row]
 
 
-def test_units_are_a_view_of_the_file_and_empty_ones_are_not_missing_ones(tmp_path: Path) -> None:
+def test_codes_are_a_view_of_the_file_and_empty_ones_are_not_missing_ones(tmp_path: Path) -> None:
     index = index_of(tmp_path / "corpus", [("a", [["x.wav", [1, 2, 3]], ["y.wav", []], ["z.wav", None]])])
     x, y, z = index.turns(0)
-    assert x.units is not None
-    assert (x.units.tolist(), x.units.dtype, x.units.base is not None) == ([1, 2, 3], np.int16, True)
-    assert (y.reason, y.detail, y.units is not None and len(y.units)) == (Reason.EMPTY, "none", 0)
-    assert z.units is None
+    assert x.codes is not None
+    assert (x.codes.tolist(), x.codes.dtype, x.codes.base is not None) == ([1, 2, 3], np.int16, True)
+    assert (y.reason, y.detail, y.codes is not None and len(y.codes)) == (Reason.EMPTY, "none", 0)
+    assert z.codes is None
 
 
 def test_a_clip_is_found_by_the_last_parts_of_its_path(tmp_path: Path) -> None:
@@ -104,10 +107,10 @@ def test_it_is_made_once_and_anew_when_a_file_changes_or_the_cache_is_spoilt(tmp
     (made,) = cached() - before
     stamp = made.stat().st_mtime_ns
     corpus = Corpus.open(str(tmp_path / "corpus"))
-    assert open_index(corpus, ["told.json"], tell).turns(0)[0].speech == "1.wav"
+    assert open_index(corpus, ["told.json"], RECORD_START, parse_record).turns(0)[0].speech == "1.wav"
     assert made.stat().st_mtime_ns == stamp
     made.write_bytes(made.read_bytes()[:-100])  # by a power cut
-    assert open_index(corpus, ["told.json"], tell).turns(0)[0].speech == "1.wav"
+    assert open_index(corpus, ["told.json"], RECORD_START, parse_record).turns(0)[0].speech == "1.wav"
     assert index_of(tmp_path / "corpus", [("a", [["other.wav", [1]]])]).turns(0)[0].speech == "other.wav"
     assert len(cached() - before) == 2
     assert not [path for path in cached() if path.suffix == ".tmp"]
@@ -116,7 +119,9 @@ def test_it_is_made_once_and_anew_when_a_file_changes_or_the_cache_is_spoilt(tmp
 def test_several_files_are_one_index(tmp_path: Path) -> None:
     index_of(tmp_path / "corpus", [("a", [["1.wav", [1]]])], "first.json")
     index_of(tmp_path / "corpus", [("b", [["2.wav", [1]]])], "second.json")
-    index = open_index(Corpus.open(str(tmp_path / "corpus")), ["first.json", "second.json"], tell)
+    index = open_index(
+        Corpus.open(str(tmp_path / "corpus")), ["first.json", "second.json"], RECORD_START, parse_record
+    )
     assert [(one.id, one.file) for i in range(2) for one in index.turns(i)] == [
         ("a", "first.json"),
         ("b", "second.json"),
@@ -128,7 +133,7 @@ def test_what_can_not_be_read_is_refused_in_words_and_leaves_nothing_behind(tmp_
     (tmp_path / "folder.json").mkdir()
     for file in ("none.json", "folder.json"):
         with pytest.raises(UsageError, match="expected"):
-            open_index(Corpus.open(str(tmp_path)), [file], tell)
+            open_index(Corpus.open(str(tmp_path)), [file], RECORD_START, parse_record)
     assert cached() == before
 
 
@@ -136,13 +141,13 @@ _MEASURE = """
 import sys
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.text_index import open_index
-import instructs2s_ttt
+from instructs2s_ttt import RECORD_START, parse_record
 def peak():
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1000
 corpus = Corpus.open(sys.argv[1])
-open_index(corpus, ["small.json"], instructs2s_ttt._tell)
+open_index(corpus, ["small.json"], RECORD_START, parse_record)
 before = peak()
-index = open_index(corpus, ["large.json"], instructs2s_ttt._tell)
+index = open_index(corpus, ["large.json"], RECORD_START, parse_record)
 print(index.num_records, index.rows_of("wav/000007-1.wav"), peak() - before)
 """
 
