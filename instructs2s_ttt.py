@@ -2,7 +2,7 @@
 
 The corpus of LLaMA-Omni and LLaMA-Omni2: instructions of Alpaca and UltraChat, rewritten for
 speech and spoken by text-to-speech; turns of human and gpt alternate, human first, gpt last.
-What is said of it elsewhere and does not hold: that en_part_* are JSON (they are byte slices of
+What is written of it elsewhere and does not hold: that en_part_* are JSON (they are byte slices of
 one tar.gz of WAV, some 345 GB), that its units are of HuBERT (they are the speech tokens of CosyVoice 2,
 25 a second, 0 to 6560), that it is single-turn, and that it has no conversation ids.
 
@@ -100,8 +100,8 @@ class InstructS2SConfig(SpeechConfig):
         """Refuse values that make no rows."""
         super().check()
         if self.turns_per_conversation < 0:
-            found = self.turns_per_conversation
-            raise UsageError(f"turns per conversation: found {found}, expected a number from 0 (off)")
+            number = self.turns_per_conversation
+            raise UsageError(f"turns per conversation: found {number}, expected a number from 0 (off)")
 
 
 class InstructS2SReader:
@@ -133,24 +133,26 @@ class InstructS2SReader:
         matches, slices = index.match([entry.path for entry in clips]), _slices(files)
         num_clips = int(np.count_nonzero(matches >= 0))
         num_missing = int(np.count_nonzero((matches < 0) & index.column("speech").is_valid().to_numpy()))
-        found = f"{len(conversations)} conversations of {index.num_records} records in {', '.join(jsons)}"
+        summary = f"{len(conversations)} conversations of {index.num_records} records in {', '.join(jsons)}"
         units: list[Unit[int | range]] = []
         if slices and num_missing:
             note = f", of which {num_clips} clips lie unpacked: these are not read" if num_clips else ""
-            found += f"; one archive in {len(slices)} files{_holes(slices)}{note}, read as one stream by one "
-            found += "process (unpacked, the corpus builds in parallel)"
+            summary += (
+                f"; one archive in {len(slices)} files{_holes(slices)}{note}, read as one stream by one "
+            )
+            summary += "process (unpacked, the corpus builds in parallel)"
             opened = (*(entry.path for entry in slices), *jsons)
             num_bytes = sum(entry.num_bytes for entry in slices)
             for run, weight in conversations.runs(num_bytes, self._shard_bytes):
                 units.append(Unit(payload=run, opened=opened, num_bytes=weight, in_stream=True))
-            return Listing(found=found, units=units)
-        found += f"; {num_clips} clips, unpacked" + (f", {num_missing} missing" if num_missing else "")
-        found += f" (not read: {slices[0].path} and the like)" if slices else ""
+            return Listing(found=summary, units=units)
+        summary += f"; {num_clips} clips, unpacked" + (f", {num_missing} missing" if num_missing else "")
+        summary += f" (not read: {slices[0].path} and the like)" if slices else ""
         for number in range(len(conversations)):
             own = [clips[i] for i in dict.fromkeys(matches[conversations.rows(number)].tolist()) if i >= 0]
             paths, weight = tuple(entry.path for entry in own), sum(entry.num_bytes for entry in own)
             units.append(Unit(payload=number, opened=tuple(jsons), files=paths, num_bytes=weight))
-        return Listing(found=found, units=units)
+        return Listing(found=summary, units=units)
 
     def _open(self, jsons: Sequence[str]) -> tar_join.Conversations:
         if self._conversations is None:
@@ -254,8 +256,8 @@ def parse_record(record: Any) -> Sequence[text_index.TurnRecord]:
     return [_parse_turn(record.get("id"), row, i, speakers) for i, row in enumerate(rows)]
 
 
-def _faulty(found: str) -> text_index.TurnRecord:
-    return text_index.TurnRecord(reason=Reason.METADATA_DISAGREES, detail=f"found {found}")
+def _faulty(detail: str) -> text_index.TurnRecord:
+    return text_index.TurnRecord(reason=Reason.METADATA_DISAGREES, detail=f"found {detail}")
 
 
 def _path_of(record: Mapping[str, Any], key: str) -> Any:

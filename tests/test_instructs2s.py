@@ -38,7 +38,7 @@ from speechrows.validation.validate import validate
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "instructs2s-200k"
 JSON = "instruct_en_200k_data_cosy2.json"
-TOLD = json.loads((SAMPLE / JSON).read_text())
+RECORDS = json.loads((SAMPLE / JSON).read_text())
 NAME = "instructs2s_ttt"
 Found = list[Dialogue | UnreadableFile]
 
@@ -47,7 +47,7 @@ def members_of(folder: Path) -> dict[str, bytes]:
     """The files of a packed corpus, by name."""
     whole = b"".join(path.read_bytes() for path in sorted(folder.glob("en_part_*")))
     with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
-        return {one.name: tar.extractfile(one).read() for one in tar if one.isfile()}  # pyright: ignore
+        return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}  # pyright: ignore
 
 
 CLIPS = members_of(SAMPLE)
@@ -69,11 +69,11 @@ def pack(folder: Path, clips: Sequence[tuple[str | tarfile.TarInfo, bytes]], sli
 
 
 def corpus_of(
-    folder: Path, told: Any = TOLD, clips: Any = None, *, packed: bool = True, text: str | None = None
+    folder: Path, records: Any = RECORDS, clips: Any = None, *, packed: bool = True, text: str | None = None
 ) -> Path:
     """A corpus of a JSON and clips, by default the sample's."""
     folder.mkdir(parents=True)
-    (folder / JSON).write_text(json.dumps(told, indent=2) if text is None else text, "utf-8")
+    (folder / JSON).write_text(json.dumps(records, indent=2) if text is None else text, "utf-8")
     clips = CLIPS if clips is None else clips
     if packed:
         return pack(folder, list(clips.items()) if isinstance(clips, dict) else clips)
@@ -101,9 +101,9 @@ def record(number: int | str, turns: int = 2, **more: Any) -> dict[str, Any]:
     }
 
 
-def clips_of(told: Sequence[dict[str, Any]], samples: int = 1600) -> dict[str, bytes]:
+def clips_of(records: Sequence[dict[str, Any]], samples: int = 1600) -> dict[str, bytes]:
     """A clip for every turn, each of its own bytes."""
-    paths = [turn["speech"] for one in told for turn in one["conversation"]]
+    paths = [turn["speech"] for record in records for turn in record["conversation"]]
     return {path: wav(random.Random(path).randbytes(2 * samples), 16000) for path in paths}
 
 
@@ -123,7 +123,7 @@ def read(folder: Path | str, config: str = "ttt", **options: Any) -> Found:
 
 
 def dialogues(folder: Path | str, **options: Any) -> list[Dialogue]:
-    return [one for one in read(folder, **options) if isinstance(one, Dialogue)]
+    return [dialogue for dialogue in read(folder, **options) if isinstance(dialogue, Dialogue)]
 
 
 def facts(rows: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
@@ -131,11 +131,11 @@ def facts(rows: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
     return {row["row_id"]: tuple(v for k, v in sorted(row.items()) if k != "source") for row in rows}
 
 
-def both(tmp_path: Path, config: str, told: Any = TOLD, clips: Any = None) -> list[tuple[Any, Any]]:
+def both(tmp_path: Path, config: str, records: Any = RECORDS, clips: Any = None) -> list[tuple[Any, Any]]:
     """Rows and skipped lines of a corpus, packed and unpacked."""
     outcomes: list[tuple[Any, Any]] = []
     for packed in (True, False):
-        corpus = corpus_of(tmp_path / str(packed) / "corpus", told, clips, packed=packed)
+        corpus = corpus_of(tmp_path / str(packed) / "corpus", records, clips, packed=packed)
         out = tmp_path / f"{packed}-{config}"
         summary = build_rows(corpus, out, config, builder=NAME)
         rows, lines = read_rows(out, config), read_skipped(out)
@@ -150,8 +150,8 @@ def test_the_sample_gives_its_6_turns_with_the_bytes_of_the_archive(tmp_path: Pa
     summary = build_rows(SAMPLE, tmp_path, builder=NAME)
     assert (summary.items, summary.rows, summary.skipped) == (6, 6, {})
     rows = read_rows(tmp_path)
-    told = [(one["id"], i, turn) for one in TOLD for i, turn in enumerate(one["conversation"])]
-    for row, (name, i, turn) in zip(rows, told, strict=True):
+    records = [(record["id"], i, turn) for record in RECORDS for i, turn in enumerate(record["conversation"])]
+    for row, (name, i, turn) in zip(rows, records, strict=True):
         assert row["clip_id"] == f"instructs2s-200k/{name}/{i}"
         assert (row["transcript"], row["speaker"]) == (turn["text"], turn["from"])
         assert row["role"] == {"human": "user", "gpt": "assistant"}[turn["from"]]
@@ -171,12 +171,12 @@ def test_packed_and_unpacked_give_the_same_rows(tmp_path: Path, config: str) -> 
 def test_a_users_turn_is_answered_by_the_next_of_gpt_with_its_speech_and_units(tmp_path: Path) -> None:
     build_rows(SAMPLE, tmp_path, "response", builder=NAME)
     rows = read_rows(tmp_path, "response")
-    turns = [turn for one in TOLD for turn in one["conversation"]]
-    for row, heard, said in zip(rows, turns[::2], turns[1::2], strict=True):
-        assert (row["transcript"], row["messages"][1]["content"]) == (heard["text"], said["text"])
-        assert row["audio"]["bytes"] == CLIPS[heard["speech"]]
-        assert row["target_audio"]["bytes"] == CLIPS[said["speech"]]
-        assert (row["codec"], row["codec_targets"]) == ("cosyvoice2", [said["unit"]])
+    turns = [turn for record in RECORDS for turn in record["conversation"]]
+    for row, user, answer in zip(rows, turns[::2], turns[1::2], strict=True):
+        assert (row["transcript"], row["messages"][1]["content"]) == (user["text"], answer["text"])
+        assert row["audio"]["bytes"] == CLIPS[user["speech"]]
+        assert row["target_audio"]["bytes"] == CLIPS[answer["speech"]]
+        assert (row["codec"], row["codec_targets"]) == ("cosyvoice2", [answer["unit"]])
 
 
 @pytest.mark.parametrize("config", ["sift_s", "sift_ssp", "sit_ssp", "s2s_mimi"])
@@ -191,44 +191,44 @@ def test_every_stage_is_the_same_build_as_ttt(tmp_path: Path) -> None:
 
 
 def test_what_was_found_is_said_and_whether_it_builds_in_parallel(tmp_path: Path) -> None:
-    def said(folder: Path) -> tuple[str, list[bool]]:
+    def listed(folder: Path) -> tuple[str, list[bool]]:
         _, listing = open_corpus(folder)
         return listing.found, [unit.in_stream for unit in listing.units]
 
-    words, streams = said(SAMPLE)
+    words, streams = listed(SAMPLE)
     assert words == (
         f"2 conversations of 2 records in {JSON}; one archive in 2 files, read as one stream by one "
         "process (unpacked, the corpus builds in parallel)"
     )
     assert streams == [True]
-    words, streams = said(corpus_of(tmp_path / "unpacked", packed=False))
+    words, streams = listed(corpus_of(tmp_path / "unpacked", packed=False))
     assert words == f"2 conversations of 2 records in {JSON}; 6 clips, unpacked"
     assert streams == [False, False]
     pack(tmp_path / "unpacked", list(CLIPS.items()))
-    assert said(tmp_path / "unpacked")[0].endswith("6 clips, unpacked (not read: en_part_00 and the like)")
+    assert listed(tmp_path / "unpacked")[0].endswith("6 clips, unpacked (not read: en_part_00 and the like)")
     next((tmp_path / "unpacked").rglob("*.wav")).unlink()  # unpacking was stopped
-    assert "of which 5 clips lie unpacked: these are not read" in said(tmp_path / "unpacked")[0]
+    assert "of which 5 clips lie unpacked: these are not read" in listed(tmp_path / "unpacked")[0]
     (tmp_path / "unpacked" / "en_part_00").unlink()
-    assert "en_part_00 is missing, and with it all that follows" in said(tmp_path / "unpacked")[0]
+    assert "en_part_00 is missing, and with it all that follows" in listed(tmp_path / "unpacked")[0]
 
 
 @pytest.mark.parametrize("folder", ["", "instructs2s_200k/en/wav/", "somewhere/else/wav/"])
 def test_unpacked_clips_are_found_wherever_they_lie(tmp_path: Path, folder: str) -> None:
     clips = {f"{folder}{path.rpartition('/')[2]}": data for path, data in CLIPS.items()}
     corpus = corpus_of(tmp_path / "corpus", clips=clips, packed=False)
-    found = [turn.audio for one in dialogues(corpus) for turn in one.turns]
-    assert [ref.path for ref in found if ref] == sorted(clips)
+    clips_read = [turn.audio for dialogue in dialogues(corpus) for turn in dialogue.turns]
+    assert [ref.path for ref in clips_read if ref] == sorted(clips)
 
 
 def test_of_clips_of_one_name_each_turn_has_the_one_of_its_folder(tmp_path: Path) -> None:
-    told = [record(0), record(1)]
-    for k, one in enumerate(told):
-        for turn, folder in zip(one["conversation"], ("second", "first"), strict=True):
+    records = [record(0), record(1)]
+    for k, entry in enumerate(records):
+        for turn, folder in zip(entry["conversation"], ("second", "first"), strict=True):
             turn["speech"] = f"data/{folder}/{k}.wav"
-    clips = clips_of(told)
+    clips = clips_of(records)
     for packed in (True, False):
-        corpus = corpus_of(tmp_path / str(packed), told, clips, packed=packed)
-        paths = [turn.audio.path for one in dialogues(corpus) for turn in one.turns if turn.audio]
+        corpus = corpus_of(tmp_path / str(packed), records, clips, packed=packed)
+        paths = [turn.audio.path for dialogue in dialogues(corpus) for turn in dialogue.turns if turn.audio]
         assert [path.removeprefix("en_part_00/") for path in paths] == list(clips)
 
 
@@ -252,19 +252,21 @@ def total(folder: Path) -> int:
 def test_runs_hold_every_conversation_once_in_the_order_in_which_the_archive_completes_them(
     shuffled: Path,
 ) -> None:
-    left = {one["id"]: len(one["conversation"]) for one in MANY}
+    num_lacking = {entry["id"]: len(entry["conversation"]) for entry in MANY}
     expected: list[str] = []
     for path in members_of(shuffled):
         name = path.rpartition("/")[2].partition("-")[0]
-        left[name] -= 1
-        if not left[name]:
+        num_lacking[name] -= 1
+        if not num_lacking[name]:
             expected.append(f"corpus/{name}")
     for shard_bytes in (1 << 30, total(shuffled) // 7 + 1, 1):
         reader, listing = open_corpus(shuffled, shard_bytes=shard_bytes)
         units = listing.units
         assert len(units) == {1 << 30: 1, 1: 60}.get(shard_bytes, 7)
         assert sum(unit.num_bytes for unit in units) == total(shuffled)
-        assert [one.conversation_id for one in dialogues(shuffled, shard_bytes=shard_bytes)] == expected
+        assert [
+            dialogue.conversation_id for dialogue in dialogues(shuffled, shard_bytes=shard_bytes)
+        ] == expected
         # A process of its own for each run sees what one process sees.
         alone = [x for unit in units[:9] for x in open_corpus(shuffled)[0].dialogues(unit)]
         assert alone == [x for unit in units[:9] for x in reader.dialogues(unit)]
@@ -313,15 +315,19 @@ def test_an_unpacked_build_has_the_same_bytes_whatever_the_number_of_processes(t
         build_rows(corpus, tmp_path / f"{num_proc}", num_proc=num_proc, **options)
     assert published_files(tmp_path / "1") == published_files(tmp_path / "2")
     assert len(list((tmp_path / "1/data").rglob("*.parquet"))) > 5
-    assert len(read_rows(tmp_path / "1", "response")) == sum(len(one["conversation"]) // 2 for one in MANY)
+    assert len(read_rows(tmp_path / "1", "response")) == sum(
+        len(entry["conversation"]) // 2 for entry in MANY
+    )
 
 
 def test_a_packed_corpus_is_read_from_a_remote_store_too(shuffled: Path) -> None:
     remote = fsspec.filesystem("memory")
     for path in shuffled.iterdir():
         remote.pipe(f"/there/corpus/{path.name}", path.read_bytes())
-    found = dialogues("memory://there/corpus")
-    assert [one.turns for one in found] == [one.turns for one in dialogues(shuffled)]
+    remote_dialogues = dialogues("memory://there/corpus")
+    assert [dialogue.turns for dialogue in remote_dialogues] == [
+        dialogue.turns for dialogue in dialogues(shuffled)
+    ]
 
 
 def test_an_archive_in_one_file_is_read_as_its_slices_are(tmp_path: Path) -> None:
@@ -331,9 +337,9 @@ def test_an_archive_in_one_file_is_read_as_its_slices_are(tmp_path: Path) -> Non
     (corpus / "instructs2s_200k.tar.gz").write_bytes(b"".join(part.read_bytes() for part in parts))
     for part in parts:
         part.unlink()
-    found = dialogues(corpus)
-    assert [x.audio and x.audio.data for one in found for x in one.turns] == [
-        x.audio and x.audio.data for one in expected for x in one.turns
+    joined = dialogues(corpus)
+    assert [x.audio and x.audio.data for dialogue in joined for x in dialogue.turns] == [
+        x.audio and x.audio.data for dialogue in expected for x in dialogue.turns
     ]
 
 
@@ -341,14 +347,16 @@ def test_an_archive_in_one_file_is_read_as_its_slices_are(tmp_path: Path) -> Non
 
 
 def test_records_of_one_exchange_are_joined_in_the_jsons_order_whatever_the_archives(tmp_path: Path) -> None:
-    told = [record(i, turns=4 if i == 2 else 2) for i in range(8)]
-    told[5]["conversation"][1]["from"] = "human"  # faulty: it spoils no other
-    clips = list(clips_of(told).items())[::-1]
+    records = [record(i, turns=4 if i == 2 else 2) for i in range(8)]
+    records[5]["conversation"][1]["from"] = "human"  # faulty: it spoils no other
+    clips = list(clips_of(records).items())[::-1]
     for packed in (True, False):
-        corpus = corpus_of(tmp_path / f"{packed}/c", told, clips if packed else dict(clips), packed=packed)
-        found = {one.conversation_id: one for one in dialogues(corpus, turns_per_conversation=3)}
-        assert set(found) == {"c/000002", "c/000005", "c/synthetic_000000", "c/synthetic_000001"}
-        first, last = found["c/synthetic_000000"], found["c/synthetic_000001"]
+        corpus = corpus_of(tmp_path / f"{packed}/c", records, clips if packed else dict(clips), packed=packed)
+        joined = {
+            dialogue.conversation_id: dialogue for dialogue in dialogues(corpus, turns_per_conversation=3)
+        }
+        assert set(joined) == {"c/000002", "c/000005", "c/synthetic_000000", "c/synthetic_000001"}
+        first, last = joined["c/synthetic_000000"], joined["c/synthetic_000001"]
         assert [turn.text for turn in first.turns] == [f"{i:06} says {k}" for i in (0, 1, 3) for k in (0, 1)]
         assert [turn.text for turn in last.turns] == [f"{i:06} says {k}" for i in (4, 6, 7) for k in (0, 1)]
         assert [turn.number for turn in first.turns] == list(range(6))
@@ -357,7 +365,7 @@ def test_records_of_one_exchange_are_joined_in_the_jsons_order_whatever_the_arch
         joined = [row for row in rows if row["conversation_id"] == "c/synthetic_000001"]
         assert [row["turn_number"] for row in joined] == list(range(6))
         assert {row["num_turns"] for row in joined} == {6}
-    assert {one.conversation_id for one in dialogues(corpus)} == {f"c/{i:06}" for i in range(8)}
+    assert {dialogue.conversation_id for dialogue in dialogues(corpus)} == {f"c/{i:06}" for i in range(8)}
 
 
 def test_a_negative_number_of_turns_is_refused(tmp_path: Path) -> None:
@@ -369,7 +377,7 @@ def test_a_negative_number_of_turns_is_refused(tmp_path: Path) -> None:
 
 
 def test_records_of_llama_omnis_first_form_are_read(tmp_path: Path) -> None:
-    told = [
+    records = [
         {
             "id": "a",
             "speech": "wav/a.wav",
@@ -381,7 +389,7 @@ def test_records_of_llama_omnis_first_form_are_read(tmp_path: Path) -> None:
         ]},
     ]  # fmt: skip
     clips = {name: wav(bytes(3200), 16000) for name in ("wav/a.wav", "wav/b.wav")}
-    for rows, lines in both(tmp_path, "response", told, clips):
+    for rows, lines in both(tmp_path, "response", records, clips):
         assert [(row["transcript"], row["messages"][1]["content"]) for row in rows] == [("Hello?", "Yes.")]
         assert rows[0]["target_audio"] is None
         assert rows[0]["codec_targets"] is None
@@ -392,11 +400,11 @@ def test_the_older_record_gives_rows_where_it_names_wavs_and_counted_faults_wher
     tmp_path: Path,
 ) -> None:
     names = ["en/q0.wav", "en/a0.wav"]
-    told = [
+    records = [
         {"instruction": "Ask", "speech_input": names[0], "response": "Say", "speech_response": names[1]},
         {"instruction": "Ask", "speech_input": "71 12 63", "response": "Say", "speech_response": [4, 5]},
     ]
-    for rows, lines in both(tmp_path, "ttt", told, {name: wav(bytes(3200), 16000) for name in names}):
+    for rows, lines in both(tmp_path, "ttt", records, {name: wav(bytes(3200), 16000) for name in names}):
         assert [row["clip_id"] for row in rows] == ["corpus/record_000000/0", "corpus/record_000000/1"]
         assert [row["transcript"] for row in rows] == ["Ask", "Say"]
         assert lines["corpus/record_000001/0", "missing"] == (
@@ -405,15 +413,15 @@ def test_the_older_record_gives_rows_where_it_names_wavs_and_counted_faults_wher
 
 
 def test_every_script_is_kept_and_bytes_that_are_no_utf8_cost_one_turn(tmp_path: Path) -> None:
-    told = [record(i) for i in range(3)]
+    records = [record(i) for i in range(3)]
     texts = ['Где река? 😀 \\ "q"', "ما اسم النهر؟ 川はどこ"]
-    for turn, text in zip(told[0]["conversation"], texts, strict=True):
+    for turn, text in zip(records[0]["conversation"], texts, strict=True):
         turn["text"] = text
-    told[1]["conversation"][0]["text"] = "BROKEN"
-    told[2]["conversation"][1]["text"] = "half a pair \\ud83d BROKEN"
-    corpus = corpus_of(tmp_path / "corpus", told, clips_of(told))
+    records[1]["conversation"][0]["text"] = "BROKEN"
+    records[2]["conversation"][1]["text"] = "half a pair \\ud83d BROKEN"
+    corpus = corpus_of(tmp_path / "corpus", records, clips_of(records))
     for ascii_only in (True, False):
-        raw = json.dumps(told, ensure_ascii=ascii_only).encode()
+        raw = json.dumps(records, ensure_ascii=ascii_only).encode()
         raw = raw.replace(b"\\\\ud83d BROKEN", b"\\ud83d").replace(b"BROKEN", b"\xff\xfe")
         (corpus / JSON).write_bytes(raw)
         first, second, third = dialogues(corpus)
@@ -427,8 +435,8 @@ def test_every_script_is_kept_and_bytes_that_are_no_utf8_cost_one_turn(tmp_path:
 Spoil = Callable[[list[dict[str, Any]]], Any]
 
 
-def turn_of(told: list[dict[str, Any]]) -> dict[str, Any]:
-    return told[1]["conversation"][2]
+def turn_of(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return records[1]["conversation"][2]
 
 
 FAULTS: dict[str, tuple[Spoil, set[int], str, str]] = {
@@ -459,55 +467,57 @@ FAULTS: dict[str, tuple[Spoil, set[int], str, str]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_costs_its_own_turn_and_is_counted(tmp_path: Path, fault: str) -> None:
     spoil, turns, reason, detail = FAULTS[fault]
-    told = [record(i, turns=4) for i in range(3)]
-    clips = clips_of(told)
-    spoil(told)
-    for rows, lines in both(tmp_path, "transcription", told, clips):
-        mine = [clip_id for clip_id, _ in lines if clip_id]
+    records = [record(i, turns=4) for i in range(3)]
+    clips = clips_of(records)
+    spoil(records)
+    for rows, lines in both(tmp_path, "transcription", records, clips):
+        clip_ids = [clip_id for clip_id, _ in lines if clip_id]
         name = "record_000001" if reason == "metadata_disagrees" else "000001"
-        assert set(mine) <= {f"corpus/{name}/{i}" for i in turns}
-        assert mine
-        assert any(why.startswith(reason) and detail in told for (_, why), told in lines.items())
+        assert set(clip_ids) <= {f"corpus/{name}/{i}" for i in turns}
+        assert clip_ids
+        assert any(why.startswith(reason) and detail in text for (_, why), text in lines.items())
         expected = {f"corpus/{i:06}/{k}" for i in (0, 2) for k in range(4)}
         assert {row["clip_id"] for row in rows} >= expected
 
 
 @pytest.mark.parametrize("unit", [[6561], [-1], [1.0], [True], ["1"], [], "1 2", 5, [[1]], {"a": 1}])
 def test_bad_units_cost_the_answers_they_are_targets_of_and_nothing_else(tmp_path: Path, unit: Any) -> None:
-    told = [record(i, turns=4) for i in range(2)]
-    told[0]["conversation"][0]["unit"] = unit  # a user's: no row has them
-    told[1]["conversation"][3]["unit"] = unit
-    for rows, lines in both(tmp_path, "response", told, clips_of(told)):
+    records = [record(i, turns=4) for i in range(2)]
+    records[0]["conversation"][0]["unit"] = unit  # a user's: no row has them
+    records[1]["conversation"][3]["unit"] = unit
+    for rows, lines in both(tmp_path, "response", records, clips_of(records)):
         assert [row["clip_id"] for row in rows] == ["corpus/000000/0", "corpus/000000/2"]
         assert "list of cosyvoice2 codes" in lines["corpus/000001/2", "bad_codes"]
     assert build_rows(tmp_path / "True" / "corpus", tmp_path / "ttt", builder=NAME)["rows"] == 8
 
 
 def test_a_json_that_breaks_keeps_what_came_before_and_after_and_names_the_place(tmp_path: Path) -> None:
-    told = [record(i) for i in range(9)]
-    text = json.dumps(told, indent=1)
-    corpus = corpus_of(tmp_path / "corpus", clips=clips_of(told), text=text[: text.index('"000006"') + 40])
+    records = [record(i) for i in range(9)]
+    text = json.dumps(records, indent=1)
+    corpus = corpus_of(tmp_path / "corpus", clips=clips_of(records), text=text[: text.index('"000006"') + 40])
     broken = [x for x in read(corpus) if isinstance(x, UnreadableFile)]
-    assert [one.conversation_id for one in dialogues(corpus)] == [f"corpus/{i:06}" for i in range(6)]
+    assert [dialogue.conversation_id for dialogue in dialogues(corpus)] == [
+        f"corpus/{i:06}" for i in range(6)
+    ]
     assert "in record 6, which begins near byte" in next(x.detail for x in broken if x.file == JSON)
     # NaN, a bracket that is lost, a byte that went bad: the next record is read again.
     for old, new in (('"text": "000003 says 1"', '"text": NaN'), ('"000003 says 0",', '"000003 says 0"')):
         (corpus / JSON).write_text(text.replace(old, new), "utf-8")
-        found = read(corpus)
-        kept = [one.conversation_id for one in found if isinstance(one, Dialogue)]
+        items = read(corpus)
+        kept = [dialogue.conversation_id for dialogue in items if isinstance(dialogue, Dialogue)]
         assert kept == [f"corpus/{i:06}" for i in range(9) if i != 3]
-        told_of = [x.detail for x in found if isinstance(x, UnreadableFile)]
-        assert any("in record 3" in detail for detail in told_of), told_of
-        assert any("found 2 members that no record names" in detail for detail in told_of)
+        details = [x.detail for x in items if isinstance(x, UnreadableFile)]
+        assert any("in record 3" in detail for detail in details), details
+        assert any("found 2 members that no record names" in detail for detail in details)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "5", "\x00\x01", '{"a": [1, 2]}', "[" * 100_000])
 def test_what_is_no_json_array_of_records_is_told(tmp_path: Path, text: str) -> None:
     corpus = corpus_of(tmp_path / "corpus", text=text)
     assert not dialogues(corpus)
-    told = [one.detail for one in read(corpus) if isinstance(one, UnreadableFile) and one.file == JSON]
-    assert len(told) == 1
-    assert "expected a JSON array of records" in told[0]
+    details = [file.detail for file in read(corpus) if isinstance(file, UnreadableFile) and file.file == JSON]
+    assert len(details) == 1
+    assert "expected a JSON array of records" in details[0]
 
 
 def test_half_an_archive_gives_what_came_before_and_tells_what_is_missing(tmp_path: Path) -> None:
@@ -515,7 +525,7 @@ def test_half_an_archive_gives_what_came_before_and_tells_what_is_missing(tmp_pa
     (corpus / "en_part_01").unlink()
     out = tmp_path / "out"
     summary = build_rows(corpus, out, builder=NAME, shard_bytes=total(corpus) // 5 + 1)
-    turns = sum(len(one["conversation"]) for one in MANY)
+    turns = sum(len(entry["conversation"]) for entry in MANY)
     assert 80 < summary.rows < turns - 80
     assert summary.items == turns
     assert set(summary.skipped) == {"missing", "dialogue_incomplete"}
@@ -523,9 +533,9 @@ def test_half_an_archive_gives_what_came_before_and_tells_what_is_missing(tmp_pa
     assert len(whole) == 1
     assert "expected a whole tar archive" in whole[0]["detail"]
     missing = [line["detail"] for line in read_skipped(out) if line["reason"] == "missing"]
-    assert all(one.endswith("in the archive, expected one; download it again") for one in missing)
-    found = [one.conversation_id for one in dialogues(corpus)]
-    assert found == [f"corpus/{i:06}" for i in range(60)]  # those that never complete last, in order
+    assert all(detail.endswith("in the archive, expected one; download it again") for detail in missing)
+    names = [dialogue.conversation_id for dialogue in dialogues(corpus)]
+    assert names == [f"corpus/{i:06}" for i in range(60)]  # those that never complete last, in order
 
 
 def link(name: str, kind: bytes) -> tarfile.TarInfo:
@@ -537,10 +547,10 @@ def link(name: str, kind: bytes) -> tarfile.TarInfo:
 def test_members_that_no_record_names_twice_refused_or_missing_are_told_once_with_an_example(
     tmp_path: Path,
 ) -> None:
-    told = [record(i) for i in range(5)]
-    clips: dict[str, bytes] = clips_of(told)
-    missing = told[2]["conversation"][1]["speech"]
-    evil = told[3]["conversation"][0]["speech"]
+    records = [record(i) for i in range(5)]
+    clips: dict[str, bytes] = clips_of(records)
+    missing = records[2]["conversation"][1]["speech"]
+    evil = records[3]["conversation"][0]["speech"]
     members: list[tuple[str | tarfile.TarInfo, bytes]] = [
         *((name, data) for name, data in clips.items() if name not in (missing, evil)),
         *((f"en/other/{i}.wav", b"none") for i in range(4)),
@@ -550,8 +560,8 @@ def test_members_that_no_record_names_twice_refused_or_missing_are_told_once_wit
         (link(missing, tarfile.SYMTYPE), b""),
     ]
     random.Random(1).shuffle(members)
-    members.sort(key=lambda one: one[1] == b"other bytes")  # the first of two is read
-    out, corpus = tmp_path / "out", corpus_of(tmp_path / "corpus", told, members)
+    members.sort(key=lambda member: member[1] == b"other bytes")  # the first of two is read
+    out, corpus = tmp_path / "out", corpus_of(tmp_path / "corpus", records, members)
     build_rows(corpus, out, "transcription", builder=NAME, max_skipped=3.0)
     lines = read_skipped(out)
     details = [line["detail"] for line in lines if line["clip_id"] is None]
@@ -573,46 +583,48 @@ def test_members_that_no_record_names_twice_refused_or_missing_are_told_once_wit
 
 
 def test_what_lies_behind_the_last_conversation_is_told_by_the_last_run(tmp_path: Path) -> None:
-    told = [record(i) for i in range(4)]
-    corpus = corpus_of(tmp_path / "corpus", told, {**clips_of(told), "README": b"words"})
-    *found, stray = read(corpus, shard_bytes=total(corpus) // 2 + 1)
-    assert [isinstance(one, Dialogue) for one in found] == [True] * 4
+    records = [record(i) for i in range(4)]
+    corpus = corpus_of(tmp_path / "corpus", records, {**clips_of(records), "README": b"words"})
+    *before, stray = read(corpus, shard_bytes=total(corpus) // 2 + 1)
+    assert [isinstance(dialogue, Dialogue) for dialogue in before] == [True] * 4
     assert isinstance(stray, UnreadableFile)
     assert "found 1 member that no record names, the first 'README'" in stray.detail
 
 
 def test_a_member_that_claims_terabytes_ends_nothing_but_the_archive(tmp_path: Path) -> None:
-    told = [record(i) for i in range(3)]
-    corpus = corpus_of(tmp_path / "corpus", told, clips_of(told))
+    records = [record(i) for i in range(3)]
+    corpus = corpus_of(tmp_path / "corpus", records, clips_of(records))
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as tar:
-        for name, data in list(clips_of(told).items())[:4]:
+        for name, data in list(clips_of(records).items())[:4]:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    bomb = tarfile.TarInfo(told[2]["conversation"][0]["speech"])
+    bomb = tarfile.TarInfo(records[2]["conversation"][0]["speech"])
     bomb.size = 5 << 40
     whole = plain.getvalue()[: plain.tell()].rstrip(b"\0")
     whole += bytes(-len(whole) % 512) + bomb.tobuf(tarfile.GNU_FORMAT) + bytes(2048)
     for part, data in zip(sorted(corpus.glob("en_part_*")), (whole[:9000], whole[9000:]), strict=True):
         part.write_bytes(data)
-    found = dialogues(corpus)
-    assert [[turn.fault is None for turn in one.turns] for one in found] == [[True] * 2] * 2 + [[False] * 2]
-    assert found[2].turns[0].fault is not None
-    assert found[2].turns[0].fault.reason.value == "too_large"
+    joined = dialogues(corpus)
+    assert [[turn.fault is None for turn in dialogue.turns] for dialogue in joined] == [[True] * 2] * 2 + [
+        [False] * 2
+    ]
+    assert joined[2].turns[0].fault is not None
+    assert joined[2].turns[0].fault.reason.value == "too_large"
 
 
 def test_an_unpacked_clip_that_leads_out_of_the_corpus_is_refused(tmp_path: Path) -> None:
-    told = [record(i) for i in range(3)]
-    clips = clips_of(told)
+    records = [record(i) for i in range(3)]
+    clips = clips_of(records)
     outside = tmp_path / "outside.wav"
     outside.write_bytes(wav(bytes(3200), 16000))
-    corpus = corpus_of(tmp_path / "corpus", told, clips, packed=False)
-    inside = corpus / told[0]["conversation"][0]["speech"]
+    corpus = corpus_of(tmp_path / "corpus", records, clips, packed=False)
+    inside = corpus / records[0]["conversation"][0]["speech"]
     inside.unlink()
     inside.symlink_to(outside)
-    told[1]["conversation"][0]["speech"] = "../outside.wav"
-    (corpus / JSON).write_text(json.dumps(told))
+    records[1]["conversation"][0]["speech"] = "../outside.wav"
+    (corpus / JSON).write_text(json.dumps(records))
     build_rows(corpus, tmp_path / "out", "transcription", builder=NAME)
     reasons = {(line["clip_id"], line["reason"]) for line in read_skipped(tmp_path / "out")}
     assert reasons == {("corpus/000000/0", "refused_path"), ("corpus/000001/0", "refused_path")}
@@ -626,14 +638,14 @@ def test_a_folder_without_a_json_is_refused_in_words(tmp_path: Path) -> None:
 
 def test_a_changed_json_is_read_anew(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path / "corpus")
-    assert dialogues(corpus)[0].turns[0].text == TOLD[0]["conversation"][0]["text"]
+    assert dialogues(corpus)[0].turns[0].text == RECORDS[0]["conversation"][0]["text"]
     (corpus / JSON).write_text((corpus / JSON).read_text().replace("What is", "Who was"))
     assert dialogues(corpus)[0].turns[0].text == "Who was the capital of France?"
 
 
 def test_units_are_int16_of_one_codebook() -> None:
-    for one in dialogues(SAMPLE, config="response"):
-        for turn in one.turns:
+    for dialogue in dialogues(SAMPLE, config="response"):
+        for turn in dialogue.turns:
             assert turn.codes is not None
             assert (turn.codes.codec, turn.codes.values.dtype, turn.codes.values.shape[0]) == (
                 "cosyvoice2", np.int16, 1,
@@ -649,17 +661,19 @@ def test_the_class_prepares_in_two_processes_and_streams_unprepared(tmp_path: Pa
     shard_bytes = total(corpus) // 5 + 1 if packed else 60_000
     build_rows(corpus, tmp_path / "rows", "response", builder=NAME, shard_bytes=shard_bytes)
     expected = read_rows(tmp_path / "rows", "response")
-    assert len(expected) == sum(len(one["conversation"]) // 2 for one in MANY)
+    assert len(expected) == sum(len(record["conversation"]) // 2 for record in MANY)
 
-    def builder(cache: str) -> InstructS2STTT:
-        made = InstructS2STTT(config_name="response", data_dir=str(corpus), cache_dir=str(tmp_path / cache))
-        made.config.shard_bytes = shard_bytes
-        return made
+    def open_builder(cache: str) -> InstructS2STTT:
+        builder = InstructS2STTT(
+            config_name="response", data_dir=str(corpus), cache_dir=str(tmp_path / cache)
+        )
+        builder.config.shard_bytes = shard_bytes
+        return builder
 
-    prepared = builder("prepared")
+    prepared = open_builder("prepared")
     prepared.download_and_prepare(num_proc=2)
     assert plain(prepared.as_dataset(split="train")) == expected
-    assert plain(builder("streamed").as_streaming_dataset(split="train")) == expected
+    assert plain(open_builder("streamed").as_streaming_dataset(split="train")) == expected
 
 
 def test_the_class_reads_a_packed_corpus_from_the_hub_downloaded_and_streamed(
@@ -676,10 +690,10 @@ def test_the_class_reads_a_packed_corpus_from_the_hub_downloaded_and_streamed(
             builder = InstructS2STTT(config_name="ttt", source=source, cache_dir=str(tmp_path / cache))
             if cache == "prepared":
                 builder.download_and_prepare()
-                found = plain(builder.as_dataset(split="train"))
+                rows = plain(builder.as_dataset(split="train"))
             else:
-                found = plain(builder.as_streaming_dataset(split="train"))
-            assert found == read_rows(tmp_path / "rows")
+                rows = plain(builder.as_streaming_dataset(split="train"))
+            assert rows == read_rows(tmp_path / "rows")
         # Of the local folder, of the Hub's, of its download; streaming finds the second again.
         assert caplog.text.count("reading the texts") == 3
         assert not [request for request in hub.log if request[2] >= 500]

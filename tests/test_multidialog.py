@@ -68,9 +68,9 @@ def line(conversation: str, number: int, **other: Any) -> Line:
     }
 
 
-def clip(one: Line, size: int = 800) -> tuple[str, bytes]:
+def clip(entry: Line, size: int = 800) -> tuple[str, bytes]:
     """A line's clip: noise of its own."""
-    return one["audpath"], wav(random.Random(one["audpath"]).randbytes(size), 16000)
+    return entry["audpath"], wav(random.Random(entry["audpath"]).randbytes(size), 16000)
 
 
 def write(folder: Path, *pairs: Pair, split: str = "train") -> Path:
@@ -86,17 +86,19 @@ def write(folder: Path, *pairs: Pair, split: str = "train") -> Path:
 
 def packed(clips: Iterable[tuple[str, bytes] | tarfile.TarInfo]) -> bytes:
     into = io.BytesIO()
-    with tarfile.open(fileobj=into, mode="w") as made:
-        for one in clips:
-            info = one if isinstance(one, tarfile.TarInfo) else tarfile.TarInfo(one[0])
-            data = b"" if isinstance(one, tarfile.TarInfo) else one[1]
+    with tarfile.open(fileobj=into, mode="w") as tar:
+        for member in clips:
+            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member[0])
+            data = b"" if isinstance(member, tarfile.TarInfo) else member[1]
             info.size = info.size or len(data)
-            made.addfile(info, io.BytesIO(data) if data else None)
+            tar.addfile(info, io.BytesIO(data) if data else None)
     return gzip.compress(into.getvalue(), 1, mtime=0)
 
 
 def jsonl(lines: Iterable[Line | bytes]) -> bytes:
-    return b"".join((one if isinstance(one, bytes) else json.dumps(one).encode()) + b"\n" for one in lines)
+    return b"".join(
+        (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
+    )
 
 
 def list_units(folder: Path) -> Listing[int | None]:
@@ -128,15 +130,15 @@ def faults(dialogue: Dialogue) -> dict[int, Reason]:
 
 
 A, B, C = ([line(name, i) for i in range(4)] for name in ("t_a", "t_b", "t_c"))
-CLIPS = {one["audpath"]: clip(one)[1] for one in (*A, *B, *C)}
+CLIPS = {line["audpath"]: clip(line)[1] for line in (*A, *B, *C)}
 
 
 def clips(*lines: Line) -> list[tuple[str, bytes]]:
-    return [clip(one) for one in lines]
+    return [clip(line) for line in lines]
 
 
 def whole(*conversations: Sequence[Line]) -> dict[str, list[bytes]]:
-    return {lines[0]["conv_id"]: [CLIPS[one["audpath"]] for one in lines] for lines in conversations}
+    return {lines[0]["conv_id"]: [CLIPS[line["audpath"]] for line in lines] for lines in conversations}
 
 
 # --- as published ---------------------------------------------------------------------------
@@ -144,7 +146,7 @@ def whole(*conversations: Sequence[Line]) -> dict[str, list[bytes]]:
 
 def published(folder: Path) -> dict[str, tuple[Line, bytes]]:
     """Lines and clips by clip id, read by other means."""
-    found: dict[str, tuple[Line, bytes]] = {}
+    expected: dict[str, tuple[Line, bytes]] = {}
     for archive in sorted(folder.rglob("*.tar.gz")):
         split = archive.parent.name
         lines = (
@@ -155,10 +157,10 @@ def published(folder: Path) -> dict[str, tuple[Line, bytes]]:
         )
         with tarfile.open(archive) as tar:
             data = {Path(m.name).name: tar.extractfile(m).read() for m in tar}  # pyright: ignore[reportOptionalMemberAccess]
-        for one in map(json.loads, lines.read_text("utf-8").splitlines()):
-            clip_id = f"multidialog/{split}/{one['conv_id']}/{one['utterance_id']}"
-            found[clip_id] = one, data[Path(one["audpath"]).name]
-    return found
+        for entry in map(json.loads, lines.read_text("utf-8").splitlines()):
+            clip_id = f"multidialog/{split}/{entry['conv_id']}/{entry['utterance_id']}"
+            expected[clip_id] = entry, data[Path(entry["audpath"]).name]
+    return expected
 
 
 def test_the_sample_gives_its_13_turns_in_order_in_its_own_splits(tmp_path: Path) -> None:
@@ -167,15 +169,15 @@ def test_the_sample_gives_its_13_turns_in_order_in_its_own_splits(tmp_path: Path
     rows, expected = read_rows(tmp_path), published(SAMPLE)
     assert {row["clip_id"] for row in rows} == set(expected)
     for row in rows:
-        told, data = expected[row["clip_id"]]
-        name = Path(told["audpath"]).name
+        entry, data = expected[row["clip_id"]]
+        name = Path(entry["audpath"]).name
         split = row["clip_id"].split("/")[1]
         assert row["row_id"] == f"multidialog_ttt/{split}/{row['clip_id']}/ttt"
         assert row["audio"] == {"bytes": data, "path": name}
-        assert row["transcript"] == told["value"]
-        assert row["role"] == {"human": "user", "gpt": "assistant"}[told["from"]]
+        assert row["transcript"] == entry["value"]
+        assert row["role"] == {"human": "user", "gpt": "assistant"}[entry["from"]]
         assert row["speaker"] == name[-5]
-        assert row["source"] == f"multidialog/data/{split}/{split}_chunks_0000.tar.gz/{told['audpath']}"
+        assert row["source"] == f"multidialog/data/{split}/{split}_chunks_0000.tar.gz/{entry['audpath']}"
     by_conversation: dict[str, list[int]] = {}
     for row in rows:
         by_conversation.setdefault(row["conversation_id"], []).append(row["turn_number"])
@@ -208,8 +210,8 @@ def test_every_config_is_a_task() -> None:
 
 
 def test_both_spellings_of_emotions_are_read_and_others_are_told(tmp_path: Path) -> None:
-    told = ["Surprise", "surprising", "Joy", "Disgust", "disgusting", "curious", "puce", 5]
-    lines = [line("t", i, emotion=emotion) for i, emotion in enumerate(told)]
+    emotions = ["Surprise", "surprising", "Joy", "Disgust", "disgusting", "curious", "puce", 5]
+    lines = [line("t", i, emotion=emotion) for i, emotion in enumerate(emotions)]
     turns = read(write(tmp_path, (clips(*lines), lines)))[0]["t"].turns
     assert [turn.traits.emotion for turn in turns] == [
         *("surprise", "surprise", "happy", "disgust", "disgust", None, None, None)
@@ -220,21 +222,23 @@ def test_both_spellings_of_emotions_are_read_and_others_are_told(tmp_path: Path)
 @pytest.mark.parametrize("form", ["{}", "utt_{}", 0])
 def test_utterance_ids_are_read_as_published_and_as_documented(tmp_path: Path, form: str | int) -> None:
     lines = [line("t", i) for i in (10, 9, 2, 0, 1, 3, 4, 5, 6, 7, 8)]
-    written = [one | {"utterance_id": form.format(one["utterance_id"])} if form else one for one in lines]
-    found, _ = read(write(tmp_path, (clips(*lines), written)))
-    assert [turn.text for turn in found["t"].turns] == [f"Turn {i} of t." for i in range(11)]
+    written = [
+        entry | {"utterance_id": form.format(entry["utterance_id"])} if form else entry for entry in lines
+    ]
+    dialogues, _ = read(write(tmp_path, (clips(*lines), written)))
+    assert [turn.text for turn in dialogues["t"].turns] == [f"Turn {i} of t." for i in range(11)]
 
 
 def test_a_clip_is_named_by_audpath_or_by_file_name(tmp_path: Path) -> None:
-    lines = [{"file_name" if key == "audpath" else key: value for key, value in one.items()} for one in A]
+    lines = [{"file_name" if key == "audpath" else key: value for key, value in entry.items()} for entry in A]
     assert clips_of(read(write(tmp_path, (clips(*A), lines)))[0]["t_a"]) == whole(A)["t_a"]
 
 
 def test_a_clip_without_an_actors_letter_has_another_name_for_its_speaker(tmp_path: Path) -> None:
     lines = [line("t", i, audpath=f"t/{i}.wav") for i in range(3)]
     lines[2]["speaker_id"] = "k"
-    found, _ = read(write(tmp_path, (clips(*lines), lines)))
-    assert [turn.speaker for turn in found["t"].turns] == ["human", "gpt", "k"]
+    dialogues, _ = read(write(tmp_path, (clips(*lines), lines)))
+    assert [turn.speaker for turn in dialogues["t"].turns] == ["human", "gpt", "k"]
 
 
 # --- units ----------------------------------------------------------------------------------
@@ -256,7 +260,7 @@ def test_archives_that_pair_with_metadata_are_units_of_their_own(tmp_path: Path)
         *archives[:2],
         *(f"metadata/train/train_metadata_000{i}.jsonl" for i in (0, 1)),
     }
-    assert {name: clips_of(one) for name, one in read(folder)[0].items()} == whole(A, B, C)
+    assert {name: clips_of(dialogue) for name, dialogue in read(folder)[0].items()} == whole(A, B, C)
 
 
 def test_archives_that_do_not_pair_are_one_unit(tmp_path: Path) -> None:
@@ -264,7 +268,7 @@ def test_archives_that_do_not_pair_are_one_unit(tmp_path: Path) -> None:
     (folder / "metadata/train/train_metadata_0001.jsonl").unlink()
     (unit,) = list_units(folder).units
     assert unit.num_bytes == sum(path.stat().st_size for path in folder.rglob("*.tar.gz"))
-    assert {name: clips_of(one) for name, one in read(folder)[0].items()} == whole(A, B, C)
+    assert {name: clips_of(dialogue) for name, dialogue in read(folder)[0].items()} == whole(A, B, C)
 
 
 def test_one_metadata_file_for_all_splits_gives_conversations_the_splits_of_their_archives(
@@ -279,10 +283,13 @@ def test_one_metadata_file_for_all_splits_gives_conversations_the_splits_of_thei
     (unit,) = listing.units
     assert listing.found.endswith("; metadata.jsonl for those that have none")
     assert unit.splits == ("train", "valid_rare")
-    found, told = read(folder)
-    assert {name: one.split for name, one in found.items()} == {"t_a": "train", "t_b": "valid_rare"}
-    assert {name: clips_of(one) for name, one in found.items()} == whole(A, B)
-    assert told == []  # t_c is of a split that is not here
+    dialogues, files = read(folder)
+    assert {name: dialogue.split for name, dialogue in dialogues.items()} == {
+        "t_a": "train",
+        "t_b": "valid_rare",
+    }
+    assert {name: clips_of(dialogue) for name, dialogue in dialogues.items()} == whole(A, B)
+    assert files == []  # t_c is of a split that is not here
 
 
 def test_a_split_whose_archives_were_not_downloaded_is_not_read_and_said(tmp_path: Path) -> None:
@@ -305,11 +312,11 @@ def test_a_split_whose_metadata_was_not_downloaded_is_a_fault_and_its_archives_a
         elif path.is_file():
             path.write_bytes(b"would be told of, if read")
     assert list_units(folder).found.endswith("; no metadata for test_rare: not read")
-    found, told = read(folder)
-    assert {name: clips_of(one) for name, one in found.items()} == whole(A)
-    assert [one.file for one in told] == [f"data/test_rare/test_rare_chunks_000{i}.tar.gz" for i in (0, 1)]
-    assert not any(one.is_remark for one in told)
-    assert told[0].detail.startswith("found no metadata for this archive, expected metadata/test_rare/test_")
+    dialogues, files = read(folder)
+    assert {name: clips_of(dialogue) for name, dialogue in dialogues.items()} == whole(A)
+    assert [file.file for file in files] == [f"data/test_rare/test_rare_chunks_000{i}.tar.gz" for i in (0, 1)]
+    assert not any(file.is_remark for file in files)
+    assert files[0].detail.startswith("found no metadata for this archive, expected metadata/test_rare/test_")
 
 
 @pytest.mark.parametrize("name", ["train_chunks_0001.tar.gz", "train_metadata_0001.jsonl"])
@@ -319,9 +326,9 @@ def test_a_file_that_is_a_link_out_of_the_corpus_is_refused_in_plain_words(tmp_p
     (path,) = folder.rglob(name)
     path.unlink()
     path.symlink_to(tmp_path / "secret")
-    found, told = read(folder)
-    assert clips_of(found["t_a"]) == whole(A)["t_a"]
-    (refused,) = [one for one in told if not one.is_remark]
+    dialogues, files = read(folder)
+    assert clips_of(dialogues["t_a"]) == whole(A)["t_a"]
+    (refused,) = [file for file in files if not file.is_remark]
     assert refused.file == str(path.relative_to(folder))
     assert refused.detail == (
         f"found {refused.file!r}, a symlink that leads out of the corpus; copy the file in its place"
@@ -331,10 +338,10 @@ def test_a_file_that_is_a_link_out_of_the_corpus_is_refused_in_plain_words(tmp_p
 def test_one_archive_of_several_that_was_not_downloaded_costs_its_turns_and_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path, (clips(*A), A), (clips(*B), B))
     next(folder.rglob("*0001.tar.gz")).unlink()
-    found, _ = read(folder)
-    assert clips_of(found["t_a"]) == whole(A)["t_a"]
-    assert faults(found["t_b"]) == dict.fromkeys(range(4), Reason.MISSING)
-    fault = found["t_b"].turns[0].fault
+    dialogues, _ = read(folder)
+    assert clips_of(dialogues["t_a"]) == whole(A)["t_a"]
+    assert faults(dialogues["t_b"]) == dict.fromkeys(range(4), Reason.MISSING)
+    fault = dialogues["t_b"].turns[0].fault
     assert fault
     assert fault.detail.startswith("found no archive 0001, expected one beside train_metadata_0001.jsonl")
 
@@ -356,7 +363,7 @@ def test_a_conversation_that_spans_archives_belongs_to_that_of_its_turn_0(tmp_pa
         for unit in listing.units
     ]  # fmt: skip
     assert [sorted(names) for names in by_unit] == [[], ["t_a", "t_b"], ["t_c"]]
-    assert {name: clips_of(one) for name, one in read(folder)[0].items()} == whole(A, B, C)
+    assert {name: clips_of(dialogue) for name, dialogue in read(folder)[0].items()} == whole(A, B, C)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -364,8 +371,8 @@ def test_a_clip_in_the_archive_next_to_its_lines_is_found(tmp_path: Path, order:
     pairs = [(clips(*A, *B[:2]), [*A, *B]), (clips(*B[2:], *C), C)]
     if order < 0:
         pairs = [(clips(*C, *B[2:]), C), (clips(*B[:2], *A), [*A, *B])]
-    found, _ = read(write(tmp_path, *pairs))
-    assert {name: clips_of(one) for name, one in found.items()} == whole(A, B, C)
+    dialogues, _ = read(write(tmp_path, *pairs))
+    assert {name: clips_of(dialogue) for name, dialogue in dialogues.items()} == whole(A, B, C)
 
 
 @given(data=st.data())
@@ -377,11 +384,11 @@ def test_however_lines_and_clips_are_shuffled_each_conversation_comes_once_and_w
     places = [data.draw(st.integers(0, 3)) for _ in everything]
     pairs: list[Pair] = []
     for number in range(4):
-        mine = [one for one, place in zip(everything, places, strict=True) if place == number]
-        pairs.append((clips(*data.draw(st.permutations(mine))), data.draw(st.permutations(mine))))
-    found, told = read(write(tmp_path_factory.mktemp("shuffled"), *pairs))
-    assert {name: clips_of(one) for name, one in found.items()} == whole(A, B, C)
-    assert told == []
+        lines = [entry for entry, place in zip(everything, places, strict=True) if place == number]
+        pairs.append((clips(*data.draw(st.permutations(lines))), data.draw(st.permutations(lines))))
+    dialogues, files = read(write(tmp_path_factory.mktemp("shuffled"), *pairs))
+    assert {name: clips_of(dialogue) for name, dialogue in dialogues.items()} == whole(A, B, C)
+    assert files == []
 
 
 def test_a_conversation_is_given_when_its_last_clip_has_come(tmp_path: Path) -> None:
@@ -394,29 +401,29 @@ def test_clips_that_wait_beyond_the_limit_come_back_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [line(f"t_{i}", number) for number in range(5) for i in range(40)]
-    folder = write(tmp_path, ([clip(one, 2000) for one in lines], lines))
+    folder = write(tmp_path, ([clip(entry, 2000) for entry in lines], lines))
     expected, _ = read(folder)
     monkeypatch.setattr(tar_join, "SPILL_BYTES", 10_000)
-    found, _ = read(folder)
-    assert {name: clips_of(one) for name, one in found.items()} == {
-        name: clips_of(one) for name, one in expected.items()
+    dialogues, _ = read(folder)
+    assert {name: clips_of(dialogue) for name, dialogue in dialogues.items()} == {
+        name: clips_of(dialogue) for name, dialogue in expected.items()
     }
-    assert clips_of(found["t_7"])[3] == clip(line("t_7", 3), 2000)[1]
+    assert clips_of(dialogues["t_7"])[3] == clip(line("t_7", 3), 2000)[1]
 
 
 # --- bad archives ---------------------------------------------------------------------------
 
 
 def test_half_an_archive_costs_the_clips_behind_the_cut_and_they_say_why(tmp_path: Path) -> None:
-    folder = write(tmp_path, ([clip(one, 60_000) for one in (*A, *B)], [*A, *B]), (clips(*C), C))
+    folder = write(tmp_path, ([clip(entry, 60_000) for entry in (*A, *B)], [*A, *B]), (clips(*C), C))
     archive = folder / "data/train/train_chunks_0000.tar.gz"
     archive.write_bytes(archive.read_bytes()[: int(archive.stat().st_size * 0.7)])
-    found, told = read(folder)
-    assert faults(found["t_a"]) == {}
-    assert faults(found["t_b"]) == {1: Reason.MISSING, 2: Reason.MISSING, 3: Reason.MISSING}
-    assert clips_of(found["t_c"]) == whole(C)["t_c"]
-    assert [one.file for one in told] == ["data/train/train_chunks_0000.tar.gz"]
-    fault = found["t_b"].turns[2].fault
+    dialogues, files = read(folder)
+    assert faults(dialogues["t_a"]) == {}
+    assert faults(dialogues["t_b"]) == {1: Reason.MISSING, 2: Reason.MISSING, 3: Reason.MISSING}
+    assert clips_of(dialogues["t_c"]) == whole(C)["t_c"]
+    assert [file.file for file in files] == ["data/train/train_chunks_0000.tar.gz"]
+    fault = dialogues["t_b"].turns[2].fault
     assert fault
     assert fault.file == "data/train/train_chunks_0000.tar.gz"
     assert (
@@ -430,19 +437,19 @@ def test_half_an_archive_costs_the_clips_behind_the_cut_and_they_say_why(tmp_pat
 
 
 def test_a_missing_member_costs_its_turn_and_names_the_archive(tmp_path: Path) -> None:
-    found, told = read(write(tmp_path, (clips(*A[:2], A[3], *B), [*A, *B]), (clips(*C), C)))
-    assert faults(found["t_a"]) == {2: Reason.MISSING}
-    fault = found["t_a"].turns[2].fault
+    dialogues, files = read(write(tmp_path, (clips(*A[:2], A[3], *B), [*A, *B]), (clips(*C), C)))
+    assert faults(dialogues["t_a"]) == {2: Reason.MISSING}
+    fault = dialogues["t_a"].turns[2].fault
     assert fault
     assert fault.detail.startswith("found no member 't_a_2_b.wav' in train_chunks_0000.tar.gz, expected one")
-    assert told == []
+    assert files == []
 
 
 def test_a_member_that_comes_twice_is_used_once_the_first_and_told(tmp_path: Path) -> None:
     second = [(A[i]["audpath"], b"another") for i in (1, 1, 2)]
-    found, told = read(write(tmp_path, ([*clips(*A), *second], A), (clips(*B), B)))
-    assert clips_of(found["t_a"]) == whole(A)["t_a"]
-    assert [(one.file, one.detail) for one in told] == [
+    dialogues, files = read(write(tmp_path, ([*clips(*A), *second], A), (clips(*B), B)))
+    assert clips_of(dialogues["t_a"]) == whole(A)["t_a"]
+    assert [(file.file, file.detail) for file in files] == [
         (
             "data/train/train_chunks_0000.tar.gz",
             "found 3 members again, as 't_a/t_a_1_g.wav'; expected each clip once, and used the first",
@@ -452,9 +459,9 @@ def test_a_member_that_comes_twice_is_used_once_the_first_and_told(tmp_path: Pat
 
 def test_members_that_no_line_names_are_told_once_an_archive(tmp_path: Path) -> None:
     strange = [("t_x/t_x_0_b.wav", b"?"), ("README", b"?"), ("t_a/._t_a_0_b.wav", b"left by a Mac")]
-    found, told = read(write(tmp_path, ([*strange, *clips(*A)], A), (clips(*B), B)))
-    assert clips_of(found["t_a"]) == whole(A)["t_a"]
-    assert [one.detail for one in told] == [
+    dialogues, files = read(write(tmp_path, ([*strange, *clips(*A)], A), (clips(*B), B)))
+    assert clips_of(dialogues["t_a"]) == whole(A)["t_a"]
+    assert [file.detail for file in files] == [
         "found 2 members that no line names, as 't_x/t_x_0_b.wav'; expected one in the metadata for each"
     ]
 
@@ -480,12 +487,12 @@ def test_members_that_are_refused_cost_the_turn_that_names_them(
     tmp_path: Path, member: tuple[str, bytes] | tarfile.TarInfo, reason: Reason
 ) -> None:
     folder = write(tmp_path, ([*clips(A[0]), member, *clips(*A[2:], *B)], [*A, *B]))
-    found, told = read(folder)
-    assert faults(found["t_a"]) == {1: reason}
-    assert clips_of(found["t_b"]) == whole(B)["t_b"]
-    assert told == []
+    dialogues, files = read(folder)
+    assert faults(dialogues["t_a"]) == {1: reason}
+    assert clips_of(dialogues["t_b"]) == whole(B)["t_b"]
+    assert files == []
     build_rows(folder, tmp_path / "out", "transcription", builder=BUILDER)
-    skipped = [(one["clip_id"], one["reason"], one["file"]) for one in read_skipped(tmp_path / "out")]
+    skipped = [(entry["clip_id"], entry["reason"], entry["file"]) for entry in read_skipped(tmp_path / "out")]
     clip_id = f"{tmp_path.name}/train/t_a/1"
     assert skipped == [(clip_id, "refused_path", "data/train/train_chunks_0000.tar.gz")]
 
@@ -498,17 +505,17 @@ def test_a_bomb_costs_itself_and_what_lies_behind_it(tmp_path: Path) -> None:
     whole_members = gzip.decompress(path.read_bytes()).rstrip(b"\0")
     whole_members += bytes(-len(whole_members) % 512)
     path.write_bytes(gzip.compress(whole_members + bomb.tobuf(tarfile.GNU_FORMAT) + bytes(99)))
-    found, told = read(folder)
-    assert faults(found["t_a"]) == {1: Reason.TOO_LARGE, 2: Reason.MISSING, 3: Reason.MISSING}
-    assert {name: clips_of(found[name]) for name in ("t_b", "t_c")} == whole(B, C)
-    assert len(told) == 1
+    dialogues, files = read(folder)
+    assert faults(dialogues["t_a"]) == {1: Reason.TOO_LARGE, 2: Reason.MISSING, 3: Reason.MISSING}
+    assert {name: clips_of(dialogues[name]) for name in ("t_b", "t_c")} == whole(B, C)
+    assert len(files) == 1
 
 
 # --- bad lines ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("change", "reason", "said"),
+    ("change", "reason", "message"),
     [
         ({"utterance_id": -1}, Reason.BAD_NUMBER, "found utterance_id -1"),
         ({"utterance_id": "two"}, Reason.BAD_NUMBER, "found utterance_id 'two'"),
@@ -527,20 +534,20 @@ def test_a_bomb_costs_itself_and_what_lies_behind_it(tmp_path: Path) -> None:
         ({"audpath": "../../etc/passwd"}, Reason.MISSING, "found no member 'passwd'"),
     ],
 )
-def test_a_bad_value_costs_its_own_turn(tmp_path: Path, change: Line, reason: Reason, said: str) -> None:
+def test_a_bad_value_costs_its_own_turn(tmp_path: Path, change: Line, reason: Reason, message: str) -> None:
     bad = A[2] | change
-    found, told = read(write(tmp_path, (clips(*A, *B), [bad, *A[:2], A[3], *B])))
-    assert list(faults(found["t_a"])) == [2]  # a bad number takes the free one
-    fault = found["t_a"].turns[2].fault
+    dialogues, files = read(write(tmp_path, (clips(*A, *B), [bad, *A[:2], A[3], *B])))
+    assert list(faults(dialogues["t_a"])) == [2]  # a bad number takes the free one
+    fault = dialogues["t_a"].turns[2].fault
     assert fault
     assert fault.reason == reason
-    assert said in fault.detail
-    assert clips_of(found["t_b"]) == whole(B)["t_b"]
-    assert all("1 members that no line names" in one.detail for one in told)  # the clip, without its name
+    assert message in fault.detail
+    assert clips_of(dialogues["t_b"]) == whole(B)["t_b"]
+    assert all("1 members that no line names" in file.detail for file in files)  # the clip, without its name
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [
         (b'{"conv_id": "t_a", "utt', "Unterminated string"),
         (b"[1, 2]", "found list"),
@@ -554,16 +561,18 @@ def test_a_bad_value_costs_its_own_turn(tmp_path: Path, change: Line, reason: Re
         (b"{}", "found conv_id None"),
     ],
 )
-def test_a_line_that_tells_of_no_turn_is_an_item_of_its_own(tmp_path: Path, bad: bytes, said: str) -> None:
+def test_a_line_that_describes_no_turn_is_an_item_of_its_own(
+    tmp_path: Path, bad: bytes, message: str
+) -> None:
     folder = write(tmp_path, (clips(*A), [A[0], b"", bad, *A[1:]]))
-    found, _ = read(folder)
-    assert clips_of(found["t_a"]) == whole(A)["t_a"]
-    (name,) = set(found) - {"t_a"}
+    dialogues, _ = read(folder)
+    assert clips_of(dialogues["t_a"]) == whole(A)["t_a"]
+    (name,) = set(dialogues) - {"t_a"}
     assert name == "train_metadata_0000.jsonl:3"
-    assert faults(found[name]) == {0: Reason.UNREADABLE}
-    fault = found[name].turns[0].fault
+    assert faults(dialogues[name]) == {0: Reason.UNREADABLE}
+    fault = dialogues[name].turns[0].fault
     assert fault
-    assert said in fault.detail
+    assert message in fault.detail
     assert fault.detail.startswith("line 3: ")
     for config in ("ttt", "transcription", "response"):
         summary = build_rows(folder, tmp_path / "out", config, builder=BUILDER)
@@ -572,9 +581,9 @@ def test_a_line_that_tells_of_no_turn_is_an_item_of_its_own(tmp_path: Path, bad:
 
 def test_bytes_that_are_no_utf8_cost_their_own_turn(tmp_path: Path) -> None:
     bad = json.dumps(A[1]).encode().replace(b"Turn 1", b"Turn \xff")
-    found, _ = read(write(tmp_path, (clips(*A, *B), [A[0], bad, *A[2:], *B])))
-    assert faults(found["t_a"]) == {1: Reason.BAD_TEXT}
-    assert clips_of(found["t_b"]) == whole(B)["t_b"]
+    dialogues, _ = read(write(tmp_path, (clips(*A, *B), [A[0], bad, *A[2:], *B])))
+    assert faults(dialogues["t_a"]) == {1: Reason.BAD_TEXT}
+    assert clips_of(dialogues["t_b"]) == whole(B)["t_b"]
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_fault(tmp_path: Path) -> None:
@@ -601,10 +610,10 @@ def test_a_number_that_is_told_twice_costs_one_turn(tmp_path: Path) -> None:
 
 def test_a_clip_that_two_lines_name_is_the_firsts(tmp_path: Path) -> None:
     other = B[0] | {"audpath": A[0]["audpath"]}
-    found, _ = read(write(tmp_path, (clips(*A, *B[1:]), [*A, other, *B[1:]])))
-    assert clips_of(found["t_a"]) == whole(A)["t_a"]
-    assert faults(found["t_b"]) == {0: Reason.METADATA_DISAGREES}
-    fault = found["t_b"].turns[0].fault
+    dialogues, _ = read(write(tmp_path, (clips(*A, *B[1:]), [*A, other, *B[1:]])))
+    assert clips_of(dialogues["t_a"]) == whole(A)["t_a"]
+    assert faults(dialogues["t_b"]) == {0: Reason.METADATA_DISAGREES}
+    fault = dialogues["t_b"].turns[0].fault
     assert fault
     assert "'t_a_0_b.wav', the clip of t_a, turn 0 too" in fault.detail
 
@@ -614,13 +623,13 @@ def test_a_metadata_file_that_can_not_be_read_is_told_and_costs_no_other(tmp_pat
     path = folder / "metadata/train/train_metadata_0001.jsonl"
     path.unlink()
     path.symlink_to("/etc/hostname")
-    found, told = read(folder)
-    assert {name: clips_of(one) for name, one in found.items()} == whole(A)
-    assert [one.file for one in told] == [
+    dialogues, files = read(folder)
+    assert {name: clips_of(dialogue) for name, dialogue in dialogues.items()} == whole(A)
+    assert [file.file for file in files] == [
         "metadata/train/train_metadata_0001.jsonl",
         "data/train/train_chunks_0001.tar.gz",
     ]
-    assert "leads out of the corpus" in told[0].detail
+    assert "leads out of the corpus" in files[0].detail
 
 
 # --- builds ---------------------------------------------------------------------------------
@@ -632,12 +641,12 @@ NUM_ARCHIVES = 6
 def spanning(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six archives; the last conversation of each goes on in the next."""
     rng = random.Random(0)
-    told = [[line(f"t_{i}_{j}", n) for n in range(4)] for i in range(NUM_ARCHIVES) for j in range(8)]
-    lines = [one for conversation in told for one in conversation]
+    conversations = [[line(f"t_{i}_{j}", n) for n in range(4)] for i in range(NUM_ARCHIVES) for j in range(8)]
+    lines = [entry for conversation in conversations for entry in conversation]
     pairs: list[Pair] = []
     for i in range(NUM_ARCHIVES):
-        mine = lines[max(0, 32 * i - 2) : 32 * i + (30 if i < NUM_ARCHIVES - 1 else 32)]
-        pairs.append(([clip(one, 64_000) for one in mine], rng.sample(mine, len(mine))))
+        own = lines[max(0, 32 * i - 2) : 32 * i + (30 if i < NUM_ARCHIVES - 1 else 32)]
+        pairs.append(([clip(entry, 64_000) for entry in own], rng.sample(own, len(own))))
     return write(tmp_path_factory.mktemp("spanning") / "corpus", *pairs)
 
 
@@ -692,7 +701,7 @@ def test_memory_grows_by_the_metadata_alone(tmp_path: Path) -> None:
     for number in (200, 4000):
         lines = [line(f"t_{i:05}", n) for i in range(number // 10) for n in range(10)]
         zeros = wav(bytes(50_000), 16000)  # 200 MB of them, packed to nothing
-        folder = write(tmp_path / str(number), ([(one["audpath"], zeros) for one in lines], lines))
+        folder = write(tmp_path / str(number), ([(entry["audpath"], zeros) for entry in lines], lines))
         code = [sys.executable, "-c", _PEAK, str(folder), str(Path(BUILDER).parent)]
         ran = subprocess.run(code, check=True, capture_output=True, text=True, timeout=60)
         turns, peak = map(int, ran.stdout.split())

@@ -78,19 +78,19 @@ def test_an_array_cut_anywhere_keeps_what_came_before_and_tells_one_break(
 def test_a_record_that_breaks_costs_itself_alone(
     values: list[Any], indent: int | None, at: int, most: int
 ) -> None:
-    told = [{"id": "first", "x": 1}, *({"id": "", "x": one} for one in values), {"id": "last"}]
+    whole = [{"id": "first", "x": 1}, *({"id": "", "x": item} for item in values), {"id": "last"}]
     at = 1 + at % len(values)
-    spelled = [json.dumps(one, indent=indent) for one in told]
-    records = json.loads(json.dumps(told), parse_float=Decimal)
+    spelled = [json.dumps(item, indent=indent) for item in whole]
+    records = json.loads(json.dumps(whole), parse_float=Decimal)
     for bad in (
         '{"id": "bad", "x": NaN}',
         '{"id": "bad", "x": [1, 2}',
         '{"id": "bad" "x"}',
         '{"id": "open", "x": [',
     ):
-        found = read(f"[{', '.join([*spelled[:at], bad, *spelled[at:]])}]".encode(), most)
-        assert [one for one in found if not isinstance(one, Broken)] == records
-        (broken,) = [one for one in found if isinstance(one, Broken)]
+        items = read(f"[{', '.join([*spelled[:at], bad, *spelled[at:]])}]".encode(), most)
+        assert [item for item in items if not isinstance(item, Broken)] == records
+        (broken,) = [item for item in items if isinstance(item, Broken)]
         assert f"in record {at}, " in broken.detail
 
 
@@ -120,7 +120,7 @@ def test_bytes_that_are_no_text_are_marked_and_nothing_else_is(text: bytes, read
     whole = b'[{"id": "1"}, {"id": "2", "text": %s}, {"id": "3", "text": "\xc3\xa9"}]' % text
     assert read(whole, most) == [{"id": "1"}, {"id": "2", "text": read_as}, {"id": "3", "text": "é"}]
     other = whole.replace(b'"id"', b'"name"')  # where records are not seen to begin
-    assert [one.get("text") for one in read(other, most)] == [None, read_as, "é"]
+    assert [record.get("text") for record in read(other, most)] == [None, read_as, "é"]
 
 
 def test_a_nesting_bomb_costs_little_and_the_record_after_it_is_read() -> None:

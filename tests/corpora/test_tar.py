@@ -41,14 +41,14 @@ FILES = {
 def tar(files: Iterable[tuple[str, bytes] | tarfile.TarInfo], **options: Any) -> bytes:
     """A plain archive of files, and of entries that are none."""
     into = io.BytesIO()
-    with tarfile.open(fileobj=into, mode="w", **options) as made:
-        for one in files:
-            if isinstance(one, tarfile.TarInfo):
-                made.addfile(one)
+    with tarfile.open(fileobj=into, mode="w", **options) as archive:
+        for file in files:
+            if isinstance(file, tarfile.TarInfo):
+                archive.addfile(file)
             else:
-                info = tarfile.TarInfo(one[0])
-                info.size = len(one[1])
-                made.addfile(info, io.BytesIO(one[1]))
+                info = tarfile.TarInfo(file[0])
+                info.size = len(file[1])
+                archive.addfile(info, io.BytesIO(file[1]))
     return into.getvalue()
 
 
@@ -66,15 +66,15 @@ def read(folder: Path, *slices: bytes) -> tuple[list[Member], list[str]]:
     names = [f"part_{i:02}" for i in range(len(slices))]
     for name, data in zip(names, slices, strict=True):
         (folder / name).write_bytes(data)
-    found = list(members(Corpus.open(str(folder)), names))
-    wrong = [one for one in found if isinstance(one, UnreadableFile)]
-    assert wrong in ([], found[-1:])  # said once, and last
-    assert all(one.file in names for one in wrong)
-    return [one for one in found if isinstance(one, Member)], [one.detail for one in wrong]
+    entries = list(members(Corpus.open(str(folder)), names))
+    wrong = [file for file in entries if isinstance(file, UnreadableFile)]
+    assert wrong in ([], entries[-1:])  # said once, and last
+    assert all(file.file in names for file in wrong)
+    return [file for file in entries if isinstance(file, Member)], [file.detail for file in wrong]
 
 
-def contents(found: list[Member]) -> dict[str, bytes]:
-    return {one.name: one.data for one in found if one.refused is None}
+def contents(files: list[Member]) -> dict[str, bytes]:
+    return {file.name: file.data for file in files if file.refused is None}
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
@@ -87,20 +87,22 @@ def test_every_member_comes_in_order_with_its_bytes(
     tmp_path: Path, pack: Callable[[bytes], bytes], form: int
 ) -> None:
     files = [*FILES.items(), ("t_日本/é.wav", b"other scripts"), ("x/" * 90 + "long.wav", b"long")]
-    found, wrong = read(tmp_path, pack(tar(files, format=form)))
-    assert [(one.name, one.data, one.refused) for one in found] == [(*file, None) for file in files]
+    entries, wrong = read(tmp_path, pack(tar(files, format=form)))
+    assert [(member.name, member.data, member.refused) for member in entries] == [
+        (*file, None) for file in files
+    ]
     assert wrong == []
-    assert found[-1].basename == "long.wav"
+    assert entries[-1].basename == "long.wav"
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzipped"])
 @pytest.mark.parametrize("size", [1000, 65536, 70001])
 def test_byte_slices_are_one_archive(tmp_path: Path, pack: Callable[[bytes], bytes], size: int) -> None:
-    found, wrong = read(tmp_path, *cut(pack(PLAIN), size))
-    assert (contents(found), wrong) == (FILES, [])
+    entries, wrong = read(tmp_path, *cut(pack(PLAIN), size))
+    assert (contents(entries), wrong) == (FILES, [])
     first_byte_alone = pack(PLAIN)
-    found, wrong = read(tmp_path, first_byte_alone[:1], first_byte_alone[1:])
-    assert (contents(found), wrong) == (FILES, [])
+    entries, wrong = read(tmp_path, first_byte_alone[:1], first_byte_alone[1:])
+    assert (contents(entries), wrong) == (FILES, [])
 
 
 def test_a_gzip_file_of_many_streams_with_padding_is_read_to_its_end(tmp_path: Path) -> None:
@@ -112,8 +114,8 @@ def test_a_gzip_file_of_many_streams_with_padding_is_read_to_its_end(tmp_path: P
 
 def test_an_archive_of_a_remote_store_gives_the_same(tmp_path: Path) -> None:
     fsspec.filesystem("memory").pipe("/archives/a.tar.gz", gzip.compress(PLAIN))
-    found = members(Corpus.open("memory://archives"), ["a.tar.gz"])
-    assert contents([one for one in found if isinstance(one, Member)]) == FILES
+    entries = members(Corpus.open("memory://archives"), ["a.tar.gz"])
+    assert contents([member for member in entries if isinstance(member, Member)]) == FILES
 
 
 class Flaky(io.BytesIO):
@@ -140,7 +142,9 @@ def test_a_store_that_breaks_off_is_asked_again_from_there_on(
     monkeypatch.setattr(Flaky, "breaks", breaks)
     store = Store(root="store", located={"a.tar": "far://a.tar"})
     if is_enough:
-        assert contents([one for one in members(store, ["a.tar"]) if isinstance(one, Member)]) == FILES
+        assert (
+            contents([member for member in members(store, ["a.tar"]) if isinstance(member, Member)]) == FILES
+        )
     else:
         with pytest.raises(StoreError, match=r"store/a\.tar: the store did not answer at byte 30000"):
             list(members(store, ["a.tar"]))
@@ -156,17 +160,17 @@ def test_half_an_archive_gives_its_whole_members_and_says_that_it_is_cut(
     tmp_path_factory: pytest.TempPathFactory, pack: Callable[[bytes], bytes], share: float
 ) -> None:
     whole = pack(PLAIN.rstrip(b"\0"))
-    found, wrong = read(tmp_path_factory.mktemp("half"), whole[: int(len(whole) * share)])
-    assert list(contents(found).items()) == list(FILES.items())[: len(found)]
-    assert len(found) >= int(len(FILES) * share**3) - 4
+    entries, wrong = read(tmp_path_factory.mktemp("half"), whole[: int(len(whole) * share)])
+    assert list(contents(entries).items()) == list(FILES.items())[: len(entries)]
+    assert len(entries) >= int(len(FILES) * share**3) - 4
     assert len(wrong) == 1
     assert "Download it again" in wrong[0]
 
 
 def test_an_archive_without_its_end_mark_says_so(tmp_path: Path) -> None:
     at = PLAIN.index(b"t_5/t_5_0")
-    found, wrong = read(tmp_path, PLAIN[:at])
-    assert len(found) == 20
+    entries, wrong = read(tmp_path, PLAIN[:at])
+    assert len(entries) == 20
     assert "found no mark of its end after 20 members, the last 't_4/t_4_3_b.wav'" in wrong[0]
 
 
@@ -176,22 +180,22 @@ def test_a_spoilt_header_ends_an_archive_aloud(tmp_path: Path) -> None:
     spoilt = PLAIN[:at] + b"!" + PLAIN[at + 1 :]
     with tarfile.open(fileobj=io.BytesIO(spoilt)) as tarfile_alone:
         assert len(tarfile_alone.getmembers()) == 20
-    found, wrong = read(tmp_path, spoilt)
-    assert len(found) == 20
+    entries, wrong = read(tmp_path, spoilt)
+    assert len(entries) == 20
     assert "found what is no header after 20 members" in wrong[0]
 
 
 def test_a_checksum_that_differs_is_said(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(PLAIN))
     packed[-8] ^= 1
-    found, wrong = read(tmp_path, bytes(packed))
-    assert contents(found) == FILES
+    entries, wrong = read(tmp_path, bytes(packed))
+    assert contents(entries) == FILES
     assert "incorrect data check" in wrong[0]
 
 
 def test_two_archives_in_one_file_are_not_taken_for_the_first(tmp_path: Path) -> None:
-    found, wrong = read(tmp_path, PLAIN + PLAIN)
-    assert len(found) == len(FILES)
+    entries, wrong = read(tmp_path, PLAIN + PLAIN)
+    assert len(entries) == len(FILES)
     assert "another archive behind its end" in wrong[0]
 
 
@@ -201,8 +205,8 @@ def test_two_archives_in_one_file_are_not_taken_for_the_first(tmp_path: Path) ->
     ids=["nothing", "a byte", "a pointer", "a page", "gzip of nothing"],
 )
 def test_what_is_no_archive_is_said_with_its_name(tmp_path: Path, data: bytes) -> None:
-    found, wrong = read(tmp_path, data)
-    assert found == []
+    entries, wrong = read(tmp_path, data)
+    assert entries == []
     assert "before any member; expected a whole tar archive" in wrong[0]
 
 
@@ -223,15 +227,15 @@ def test_entries_that_are_no_files_or_lead_out_are_refused_and_cost_no_other(tmp
         entry("hard.wav", tarfile.LNKTYPE, link="../../x"),
     ]
     outside = [("../up.wav", b"1"), ("a/../../up2.wav", b"2"), ("/etc/abs.wav", b"3"), ("C:\\d.wav", b"4")]
-    found, wrong = read(
+    entries, wrong = read(
         tmp_path, tar([entry("folder", tarfile.DIRTYPE), *bad, *outside, ("./good.wav", b"5")])
     )
-    assert contents(found) == {"good.wav": b"5"}
-    refused = [one for one in found if one.refused]
-    assert [one.basename for one in refused[:5]] == [one.name for one in bad]
+    assert contents(entries) == {"good.wav": b"5"}
+    refused = [member for member in entries if member.refused]
+    assert [member.basename for member in refused[:5]] == [member.name for member in bad]
     assert len(refused) == 9
-    assert {one.refused.reason for one in refused if one.refused} == {Reason.REFUSED_PATH}
-    assert [one.data for one in refused] == [b""] * 9
+    assert {member.refused.reason for member in refused if member.refused} == {Reason.REFUSED_PATH}
+    assert [member.data for member in refused] == [b""] * 9
     assert refused[0].refused
     assert refused[0].refused.detail == "found 'dev.wav', a device; expected a file"
     assert wrong == []
@@ -239,9 +243,9 @@ def test_entries_that_are_no_files_or_lead_out_are_refused_and_cost_no_other(tmp
 
 def test_a_member_that_claims_terabytes_is_not_read_into_memory(tmp_path: Path) -> None:
     whole = tar([("small.wav", b"before"), entry("bomb.wav", tarfile.REGTYPE, size=5 << 40)])
-    found, wrong = read(tmp_path, whole)
-    assert contents(found) == {"small.wav": b"before"}
-    assert [(one.name, one.refused.reason) for one in found if one.refused] == [
+    entries, wrong = read(tmp_path, whole)
+    assert contents(entries) == {"small.wav": b"before"}
+    assert [(member.name, member.refused.reason) for member in entries if member.refused] == [
         ("bomb.wav", Reason.TOO_LARGE)
     ]
     assert "unexpected end of data after 2 members, the last 'bomb.wav'" in wrong[0]
@@ -249,10 +253,10 @@ def test_a_member_that_claims_terabytes_is_not_read_into_memory(tmp_path: Path) 
 
 def test_a_header_that_claims_terabytes_is_not_read_into_memory(tmp_path: Path) -> None:
     for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE):
-        found, wrong = read(
+        entries, wrong = read(
             tmp_path, tar([("a.wav", b"1"), entry("long", kind, size=5 << 40)], format=tarfile.GNU_FORMAT)
         )
-        assert contents(found) == {"a.wav": b"1"}
+        assert contents(entries) == {"a.wav": b"1"}
         assert "a header of 5497558138880 bytes" in wrong[0]
 
 
@@ -260,9 +264,9 @@ def test_a_large_member_is_passed_over_and_what_follows_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tar_module, "MAX_BYTES", 5000)
-    found, wrong = read(tmp_path, gzip.compress(PLAIN))
-    assert contents(found) == {name: data for name, data in FILES.items() if len(data) <= 5000}
-    assert sum(one.refused is not None for one in found) == 8
+    entries, wrong = read(tmp_path, gzip.compress(PLAIN))
+    assert contents(entries) == {name: data for name, data in FILES.items() if len(data) <= 5000}
+    assert sum(member.refused is not None for member in entries) == 8
     assert wrong == []
 
 
@@ -275,8 +279,8 @@ def test_no_spoilt_byte_raises_or_invents_a_member(
     spoilt = bytearray(tar([*files, ("x" * 300, b"long")], format=tarfile.PAX_FORMAT))
     for at, by in flips:
         spoilt[at % len(spoilt)] ^= by
-    found, _ = read(tmp_path_factory.mktemp("spoilt"), bytes(spoilt))
-    assert len(found) <= 21 + len(flips)
+    entries, _ = read(tmp_path_factory.mktemp("spoilt"), bytes(spoilt))
+    assert len(entries) <= 21 + len(flips)
 
 
 _PEAK = """
@@ -287,7 +291,7 @@ from speechrows.corpora.folder import Corpus
 def peak():
     return int(next(l for l in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in l).split()[1])
 corpus, before = Corpus.open(sys.argv[1]), None
-for number, one in enumerate(members(corpus, ["part_00"])):
+for number, _ in enumerate(members(corpus, ["part_00"])):
     before = before or (peak() if number == 2000 else None)
 print(json.dumps([number + 1, peak() - before]))
 """
@@ -307,7 +311,7 @@ def test_memory_does_not_grow_with_members_or_with_what_a_bomb_unpacks_to(tmp_pa
     assert grown_kb < 8_000
 
 
-# --- the waiting room -----------------------------------------------------------------------
+# --- the spill buffer -----------------------------------------------------------------------
 
 _STEPS = st.lists(
     st.tuples(st.sampled_from(["put", "take", "drop"]), st.integers(0, 5), st.binary(max_size=40))
@@ -319,53 +323,53 @@ _STEPS = st.lists(
 def test_what_waits_comes_back_whether_in_memory_or_on_disk(
     steps: list[tuple[str, int, bytes]], limit: int
 ) -> None:
-    room, expected = SpillBuffer(limit), dict[str, bytes]()
+    buffer, expected = SpillBuffer(limit), dict[str, bytes]()
     for step, number, data in steps:
         key = f"clip {number}"
         if step == "put":
-            room.put(key, data)
+            buffer.put(key, data)
             expected[key] = data
         elif step == "take" and key in expected:
-            assert room.take(key) == expected.pop(key)
+            assert buffer.take(key) == expected.pop(key)
         elif step == "drop":
-            room.drop(key)
+            buffer.drop(key)
             expected.pop(key, None)
-        assert len(room) == len(expected)
-        assert all((f"clip {i}" in room) == (f"clip {i}" in expected) for i in range(6))
+        assert len(buffer) == len(expected)
+        assert all((f"clip {i}" in buffer) == (f"clip {i}" in expected) for i in range(6))
     for key, data in expected.items():
-        assert room.take(key) == data
+        assert buffer.take(key) == data
 
 
 def test_clips_beyond_the_limit_wait_in_a_file_without_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    room = SpillBuffer(limit=100)
+    buffer = SpillBuffer(limit=100)
     for i in range(50):
-        room.put(str(i), bytes([i]) * 60)
+        buffer.put(str(i), bytes([i]) * 60)
     assert list(tmp_path.iterdir()) == []
     spool = next(
         path for path in Path("/proc/self/fd").iterdir() if str(path.readlink()).startswith(f"{tmp_path}/")
     )
     assert spool.stat().st_size == 48 * 64 + 60  # the first is in memory
     for i in range(50, 500):  # one comes, one goes: the space is used again
-        assert room.take(str(i - 50)) == bytes([(i - 50) % 256]) * 60
-        room.put(str(i), bytes([i % 256]) * 60)
+        assert buffer.take(str(i - 50)) == bytes([(i - 50) % 256]) * 60
+        buffer.put(str(i), bytes([i % 256]) * 60)
     assert spool.stat().st_size <= 50 * 64
     for i in range(450, 500):
-        room.drop(str(i))
+        buffer.drop(str(i))
     assert spool.stat().st_size == 0
     with pytest.raises(KeyError):
-        room.take("499")
+        buffer.take("499")
 
 
 def test_a_temporary_folder_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    room, limits = SpillBuffer(limit=0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    buffer, limits = SpillBuffer(limit=0), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
     try:
         with pytest.raises(UsageError, match=f"{tmp_path}: found File too large while .* let TMPDIR name"):
-            room.put("a", bytes(6000))
+            buffer.put("a", bytes(6000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 

@@ -39,7 +39,7 @@ def parse_record(record: dict[str, Any]) -> Sequence[TurnRecord]:
     ]
 
 
-def index_of(folder: Path, records: Sequence[tuple[str, list[Any]]], file: str = "told.json") -> TextIndex:
+def index_of(folder: Path, records: Sequence[tuple[str, list[Any]]], file: str = "texts.json") -> TextIndex:
     folder.mkdir(exist_ok=True)
     (folder / file).write_text(json.dumps([{"id": name, "turns": turns} for name, turns in records]))
     return open_index(Corpus.open(str(folder)), [file], RECORD_START, parse_record)
@@ -49,7 +49,7 @@ def cached() -> set[Path]:
     return set((Path(config.HF_DATASETS_CACHE) / "speechrows").glob("*"))
 
 
-def test_every_turn_is_told_as_it_was_read_across_batches(tmp_path: Path) -> None:
+def test_every_turn_comes_back_as_it_was_read_across_batches(tmp_path: Path) -> None:
     records = [
         (f"r{i}", [[f"{i}/{k}.wav", [i % 7, k] if k else None] for k in range(1 + i % 3)])
         for i in range(9000)
@@ -59,11 +59,11 @@ def test_every_turn_is_told_as_it_was_read_across_batches(tmp_path: Path) -> Non
     assert index.num_rows == sum(len(turns) for _, turns in records) > 2 * 8192
     for number in (0, 1, 4095, 4096, 8191, 8999):
         name, turns = records[number]
-        found = index.turns(number)
-        assert [(one.id, one.speech, one.file) for one in found] == [
-            (name, clip, "told.json") for clip, _ in turns
+        described = index.turns(number)
+        assert [(turn.id, turn.speech, turn.file) for turn in described] == [
+            (name, clip, "texts.json") for clip, _ in turns
         ]
-        assert [None if one.codes is None else one.codes.tolist() for one in found] == [
+        assert [None if turn.codes is None else turn.codes.tolist() for turn in described] == [
             codes for _, codes in turns
         ]
     for row in (0, 5000, index.num_rows - 1):
@@ -104,13 +104,13 @@ def test_a_repeated_id_is_a_fault_of_the_later_record(tmp_path: Path) -> None:
 def test_it_is_made_once_and_anew_when_a_file_changes_or_the_cache_is_spoilt(tmp_path: Path) -> None:
     before = cached()
     index_of(tmp_path / "corpus", [("a", [["1.wav", [1]]])])
-    (made,) = cached() - before
-    stamp = made.stat().st_mtime_ns
+    (file,) = cached() - before
+    stamp = file.stat().st_mtime_ns
     corpus = Corpus.open(str(tmp_path / "corpus"))
-    assert open_index(corpus, ["told.json"], RECORD_START, parse_record).turns(0)[0].speech == "1.wav"
-    assert made.stat().st_mtime_ns == stamp
-    made.write_bytes(made.read_bytes()[:-100])  # by a power cut
-    assert open_index(corpus, ["told.json"], RECORD_START, parse_record).turns(0)[0].speech == "1.wav"
+    assert open_index(corpus, ["texts.json"], RECORD_START, parse_record).turns(0)[0].speech == "1.wav"
+    assert file.stat().st_mtime_ns == stamp
+    file.write_bytes(file.read_bytes()[:-100])  # by a power cut
+    assert open_index(corpus, ["texts.json"], RECORD_START, parse_record).turns(0)[0].speech == "1.wav"
     assert index_of(tmp_path / "corpus", [("a", [["other.wav", [1]]])]).turns(0)[0].speech == "other.wav"
     assert len(cached() - before) == 2
     assert not [path for path in cached() if path.suffix == ".tmp"]
@@ -122,7 +122,7 @@ def test_several_files_are_one_index(tmp_path: Path) -> None:
     index = open_index(
         Corpus.open(str(tmp_path / "corpus")), ["first.json", "second.json"], RECORD_START, parse_record
     )
-    assert [(one.id, one.file) for i in range(2) for one in index.turns(i)] == [
+    assert [(turn.id, turn.file) for i in range(2) for turn in index.turns(i)] == [
         ("a", "first.json"),
         ("b", "second.json"),
     ]
