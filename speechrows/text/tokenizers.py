@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import transformers
 from tokenizers import Tokenizer
 from tokenizers import decoders
 from tokenizers import models
@@ -18,6 +19,7 @@ from speechrows.types import AUDIO_TOKEN
 
 BYTE_LEVEL = "byte-level"
 _PAD, _END = "<|pad|>", "<|end|>"
+_GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")  # two names of one class, of transformers 5 and 4
 
 
 def byte_level() -> PreTrainedTokenizerFast:
@@ -55,10 +57,8 @@ def open_tokenizer(name: str | None, extra: Sequence[str] = ()) -> PreTrainedTok
 
 
 def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer  # noqa: PLC0415  # it imports torch, where that is installed
-
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        tokenizer = _open(name)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UsageError(
             f"tokenizer {name}: can not be opened; expected a Hub repository or a folder with "
@@ -70,6 +70,37 @@ def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
             "repository or folder with tokenizer.json"
         )
     return tokenizer
+
+
+def _open(name: str) -> Any:
+    """The tokenizer that AutoTokenizer opens; without it where a folder says which class that is.
+
+    AutoTokenizer imports torch, where that is installed: seconds, to show a row.
+    """
+    named = _named_class(Path(name))
+    if named is not None:
+        return named.from_pretrained(name)
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    return AutoTokenizer.from_pretrained(name)
+
+
+def _named_class(folder: Path) -> type[PreTrainedTokenizerFast] | None:
+    """The fast class that a saved tokenizer names; None where AutoTokenizer has more to look at."""
+    config_file, rules_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    # Beside a model's config.json, the model may decide.
+    if not config_file.is_file() or not rules_file.is_file() or (folder / "config.json").exists():
+        return None
+    config = json.loads(config_file.read_text("utf-8"))
+    name = str(config.get("tokenizer_class"))
+    is_llama = name.removesuffix("Fast") == "LlamaTokenizer"
+    if "auto_map" in config or (is_llama and '"ByteLevel"' in rules_file.read_text("utf-8")):
+        return None  # code of its own; Llama 3, which is no LlamaTokenizer whatever it says
+    if name in _GENERIC:
+        return PreTrainedTokenizerFast
+    named = getattr(transformers, name, None)
+    is_fast = isinstance(named, type) and issubclass(named, PreTrainedTokenizerFast)
+    return named if is_fast else None
 
 
 def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:

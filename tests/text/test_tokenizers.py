@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 from toys import text as toys
+from transformers import AutoTokenizer
 
 from speechrows.errors import UsageError
 from speechrows.rows.tasks import TASKS
@@ -43,11 +44,40 @@ def test_a_saved_tokenizer_opens_the_same(name, tmp_path):
     again = open_tokenizer(str(tmp_path / "tokenizer"))
     assert fingerprint(again) == fingerprint(tokenizer)
     assert len(again) == len(tokenizer)
-    one, two = (compile_chat(made, TASKS["ttt"]) for made in (tokenizer, again))
-    assert one.render("the inn", first=True) == two.render("the inn", first=True)
-    assert [ids.tolist() for ids in one.encode(["the inn 日本"])] == [
-        ids.tolist() for ids in two.encode(["the inn 日本"])
+    before, after = (compile_chat(opened, TASKS["ttt"]) for opened in (tokenizer, again))
+    assert before.render("the inn", first=True) == after.render("the inn", first=True)
+    assert [ids.tolist() for ids in before.encode(["the inn 日本"])] == [
+        ids.tolist() for ids in after.encode(["the inn 日本"])
     ]
+
+
+@pytest.mark.parametrize(
+    ("toy", "named", "beside"),
+    [
+        ("bpe", "TokenizersBackend", {}),
+        ("bpe", "PreTrainedTokenizerFast", {}),
+        ("bpe", "Qwen2Tokenizer", {}),
+        ("bpe", "Qwen2TokenizerFast", {}),
+        ("bpe", "LlamaTokenizer", {}),  # its rules are Llama 3's, which no LlamaTokenizer has
+        ("metaspace_always", "LlamaTokenizerFast", {}),
+        ("bpe", "NoSuchTokenizer", {}),
+        ("bpe", None, {}),
+        ("bpe", "PreTrainedTokenizerFast", {"config.json": '{"model_type": "gpt2"}'}),
+    ],
+)
+def test_a_folder_opens_as_autotokenizer_opens_it(toy, named, beside, tmp_path):
+    save(toys.toy(toy, "chatml"), tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    config = json.loads(file.read_text("utf-8")) | {"tokenizer_class": named}
+    file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}), "utf-8")
+    for name, text in beside.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    expected, opened = AutoTokenizer.from_pretrained(tmp_path), open_tokenizer(str(tmp_path))
+    assert type(opened) is type(expected)
+    assert fingerprint(opened) == fingerprint(expected)
+    assert opened.special_tokens_map == expected.special_tokens_map
+    text = "The inn, isn't it?  日本\n\n<|im_end|> </s> 12"
+    assert opened(text)["input_ids"] == expected(text)["input_ids"]
 
 
 def test_saving_twice_gives_the_same_bytes_and_says_nothing_of_this_machine(tmp_path):
