@@ -15,7 +15,6 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from dataclasses import field
 from dataclasses import fields
 from dataclasses import replace
 from itertools import islice
@@ -32,6 +31,7 @@ import speechrows
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.flags import add_flags
+from speechrows.flags import flag
 from speechrows.loader.loader import Loader
 from speechrows.model.evaluation import open_sets
 from speechrows.model.evaluation import share_exact
@@ -58,11 +58,6 @@ CURRICULUM = (
     Stage(config="stage_4", context=65_536, learning_rate=1e-5),
 )
 CHECKPOINTS = "checkpoint-????????"  # in the output folder, each complete
-
-
-def flag(default: Any, told: str, **more: Any) -> Any:
-    """A field of TrainConfig, and what --help says of it."""
-    return field(default=default, metadata={"help": told, **more})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,23 +1,65 @@
 """Speech corpora in, training rows out. The map is docs/design.md."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 from typing import Any
 
 if TYPE_CHECKING:
+    from speechrows.errors import SpeechRowsError
+    from speechrows.folder.stats import stats
+    from speechrows.loader.batch import Batch
     from speechrows.loader.load import load
+    from speechrows.loader.loader import Loader
+    from speechrows.loader.torch_dataset import RowsDataset
     from speechrows.loader.ttt_samples import ttt_samples
+    from speechrows.validation.validate import validate
 
-__all__ = ["load", "ttt_samples"]
+    __version__: str
+
+__all__ = [
+    "Batch",
+    "Loader",
+    "RowsDataset",
+    "SpeechRowsError",
+    "__version__",
+    "load",
+    "stats",
+    "ttt_samples",
+    "validate",
+]
+
+# Each is imported when it is asked for: some need torch, which building rows never does.
+_MODULES = {
+    "Batch": "speechrows.loader.batch",
+    "Loader": "speechrows.loader.loader",
+    "RowsDataset": "speechrows.loader.torch_dataset",
+    "SpeechRowsError": "speechrows.errors",
+    "load": "speechrows.loader.load",
+    "stats": "speechrows.folder.stats",
+    "ttt_samples": "speechrows.loader.ttt_samples",
+    "validate": "speechrows.validation.validate",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """The doors of loading, opened when asked for: they import torch, which building rows never needs."""
-    if name == "load":
-        from speechrows.loader.load import load  # noqa: PLC0415
-
-        return load
-    if name == "ttt_samples":
-        from speechrows.loader.ttt_samples import ttt_samples  # noqa: PLC0415
-
-        return ttt_samples
+    """Import a public name."""
+    if name == "__version__":
+        return _version()
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    """The version that is installed; of a checkout that is not, 0.0.0."""
+    from importlib.metadata import PackageNotFoundError  # noqa: PLC0415
+    from importlib.metadata import version  # noqa: PLC0415
+
+    try:
+        return version("speechrows")
+    except PackageNotFoundError:
+        return "0.0.0"

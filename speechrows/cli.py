@@ -8,24 +8,33 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import asdict
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-from typing import Any
 
-from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
-from speechrows.flags import add_flags
+from speechrows.interop.exports import EXPORTS
 from speechrows.rows.ledger import MAX_SKIPPED
 
-if TYPE_CHECKING:
-    from speechrows.builds.run import BuildJob
-
 BUILDERS = ("deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks")
-EXPORTS = ("usdm",)
+_MORE_FLAGS = "More flags are a builder's own: see `speechrows build BUILDER --help`."
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its name, its help, its flags, and the function that runs it and returns the exit code.
+
+    The function imports what it needs when it is called, so that --help is fast.
+    """
+
+    name: str
+    help: str
+    add_flags: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    epilog: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,160 +54,75 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="speechrows", description="Speech corpora in, training rows out.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    # The builder's own fields become flags, so it is looked up before the rest is parsed.
-    builder = arguments[1] if len(arguments) > 1 and arguments[0] == "build" else None
-    if builder is not None and builder.startswith("-") and builder not in ("-h", "--help"):
-        raise UsageError(f"speechrows build: found {builder} first, expected BUILDER CONFIG, then flags")
-    about = "More flags are a builder's own: see `speechrows build BUILDER --help`."
-    _add_build(commands.add_parser("build", help="make a corpus' rows", epilog=about), builder)
-    _add_readers(commands)
-    _add_preview(commands)
-    from speechrows.generate.commands import add_generate
-
-    add_generate(commands)
-    export = commands.add_parser("export", help="write a built folder in another tool's format")
-    export.add_argument("format", choices=EXPORTS)
-    export.add_argument("folder", metavar="FOLDER|org/name")
-    export.add_argument("--out", type=Path, required=True, metavar="DIR")
-    export.set_defaults(run=_export)
-    _add_hub(commands)
-    infos = commands.add_parser("infos", help="write dataset_infos.json: features, licence, citation")
-    infos.add_argument("--out", type=Path, default=Path("dataset_infos.json"))
-    infos.set_defaults(run=_infos)
+    parsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        added = parsers.add_parser(command.name, help=command.help, epilog=command.epilog)
+        command.add_flags(added)
+        added.set_defaults(run=command.run)
+    if arguments[:1] == ["build"] and len(arguments) > 1:
+        _add_builder_flags(parsers.choices["build"], arguments[1])
     return parser.parse_args(arguments)
 
 
-def _add_readers(commands: Any) -> None:
-    """The commands that read a built folder."""
-    for name, run, text in (
-        ("validate", _validate, "check every promise, row by row"),
-        ("stats", _stats, "hours, turns, tokens, what each stage holds"),
-        ("show", _show, "print a row with its label mask"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("folder", metavar="FOLDER|org/name")
-        command.set_defaults(run=run)
-        if name == "show":
-            command.add_argument("row_id", nargs="?", metavar="ROW_ID", help="default: the first row")
-        else:
-            command.add_argument("--json", action="store_true", help="print JSON")
-        if name == "stats":
-            command.add_argument(
-                "--context", type=int, metavar="N", help="plan epochs of N tokens: their fill"
-            )
-            command.add_argument("--mode", choices=("lanes", "pack"), default="lanes", help="of --context")
-        if name == "validate":
-            command.add_argument(
-                "--allow",
-                action="append",
-                default=[],
-                choices=("silence", "clipping"),
-                help="tell, but do not fail",
-            )
-
-
-def _add_hub(commands: Any) -> None:
-    """The commands that bring a built folder to the Hub."""
-    publish = commands.add_parser("publish", help="make a Hub dataset of a built folder")
-    publish.add_argument("folder", type=Path, metavar="FOLDER")
-    publish.add_argument("repository", metavar="org/name")
-    publish.add_argument("--private", action="store_true", help="where it is made: for its owners alone")
-    publish.add_argument("--create-pr", action="store_true", help="open a pull request instead")
-    publish.add_argument("--revision", metavar="BRANCH", help="default: main; made where there is none")
-    publish.add_argument("--dry-run", action="store_true", help="list what would be sent and deleted")
-    publish.set_defaults(run=_publish)
-    viewer = commands.add_parser("check-viewer", help="see that the Hub's viewer can show it")
-    viewer.add_argument("folder", metavar="FOLDER|org/name")
-    viewer.set_defaults(run=_check_viewer)
-
-
-def _add_preview(commands: Any) -> None:
-    preview = commands.add_parser("preview", help="listen to rows, and look at them, in a browser")
-    preview.add_argument("folder", metavar="FOLDER|org/name")
-    preview.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
-    preview.add_argument("--no-open", action="store_true", help="print the address, open no browser")
-    preview.set_defaults(run=_preview)
-
-
-def _add_build(command: argparse.ArgumentParser, builder: str | None) -> None:
-    command.set_defaults(run=_build)
-    command.add_argument("builder", metavar="BUILDER", help=f"{', '.join(BUILDERS)}, or a .py file")
-    command.add_argument("config", metavar="CONFIG")
-    command.add_argument("--data-dir", metavar="DIR|hf://…", help="the corpus; default: its Hub repository")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR")
-    command.add_argument("--num-proc", type=int, default=1, metavar="N")
-    command.add_argument(
-        "--max-skipped", type=float, default=MAX_SKIPPED, metavar="F", help="share of faulty items"
-    )
-    command.add_argument("--overwrite", action="store_true", help="replace the task's rows in DIR")
-    if builder is None or builder.startswith("-"):
+def _add_builder_flags(parser: argparse.ArgumentParser, builder: str) -> None:
+    """Add the builder's own flags, which must be known before the rest is parsed."""
+    if builder in ("-h", "--help"):
         return
-    add_flags(command, _flags(builder))
+    if builder.startswith("-"):
+        raise UsageError(f"speechrows build: found {builder} first, expected BUILDER CONFIG, then flags")
+    from speechrows.builder.command import add_builder_flags
+
+    add_builder_flags(parser, builder)
 
 
-def _flags(builder: str) -> list[Any]:
-    from speechrows.builder.builder import load_builder
-    from speechrows.builder.config import flags_of
-
-    config_class = load_builder(builder).BUILDER_CONFIG_CLASS
-    return [field for field in fields(config_class) if field.name in flags_of(config_class)]
+def _build_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("builder", metavar="BUILDER", help=f"{', '.join(BUILDERS)}, or a .py file")
+    parser.add_argument("config", metavar="CONFIG", help="which rows of the builder, such as stage_2")
+    parser.add_argument("--data-dir", metavar="DIR|hf://…", help="the corpus; default: its Hub repository")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to build")
+    parser.add_argument("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument(
+        "--max-skipped",
+        type=float,
+        default=MAX_SKIPPED,
+        metavar="F",
+        help="largest share of faulty items, from 0 to 1 (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the task's rows in DIR")
 
 
 def _build(options: argparse.Namespace) -> int:
-    from speechrows.builder.builder import load_builder
-    from speechrows.folder.layout import CARD
+    from speechrows.builder.command import run
 
-    builder = load_builder(options.builder)
-    configs = [config.name for config in builder.BUILDER_CONFIGS]
-    if options.config not in configs:
-        raise UsageError(
-            f"{options.builder} has no config {options.config!r}; expected one of {', '.join(configs)}"
-        )
-    if options.num_proc < 1 or not 0 <= options.max_skipped <= 1:
-        raise UsageError("expected --num-proc of at least 1 and --max-skipped from 0 to 1")
-    if options.data_dir and options.out.resolve().is_relative_to(Path(options.data_dir).resolve()):
-        raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
-    chosen = {field.name: getattr(options, field.name) for field in _flags(options.builder)}
-    try:
-        made = builder(config_name=options.config, data_dir=options.data_dir, **chosen)
-    except OSError as error:  # datasets makes its cache's folder there
-        raise UsageError(
-            f"the cache can not be written ({error}); set HF_DATASETS_CACHE or HF_HOME"
-        ) from error
-    if made.config.tokenizer is None:
-        print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
-    config = options.config
-    _build_each(made.jobs(), options, options.data_dir or made.config.source or "the Hub")
-    if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
-        config = builder.tasks(config)[0].name
-        why = "one task alone has rows" if builder.UNIONS else "every conversation is longer than its limit"
-        print(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}")
-    print(f'open it with: load_dataset("{options.out}", "{config}")')
-    return 0
+    return run(options)
 
 
-def _build_each(jobs: "Sequence[BuildJob]", options: argparse.Namespace, source: str) -> None:
-    """Build each of a config's tasks; where one falls short, the others are built all the same."""
-    from speechrows.builds.run import build
+def _generate_flags(parser: argparse.ArgumentParser) -> None:
+    from speechrows.generate.command import add_generate_flags
 
-    short: list[ShortfallError] = []
-    for job in jobs:
-        print(f"{source}: {job.found}")
-        try:
-            summary = build(
-                job,
-                options.out,
-                num_proc=options.num_proc,
-                max_skipped=options.max_skipped,
-                overwrite=options.overwrite,
-            )
-        except ShortfallError as error:
-            short.append(error)
-            continue
-        print(f"{options.out}: {job.builder}, {job.task.name} rows\n{summary.describe()}")
-    if short:
-        raise ShortfallError("\n".join(map(str, short)))
+    add_generate_flags(parser)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from speechrows.generate.command import run
+
+    return run(options)
+
+
+def _folder_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER|org/name", help="a built folder, or a dataset on the Hub")
+
+
+def _validate_flags(parser: argparse.ArgumentParser) -> None:
+    _folder_flag(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        choices=("silence", "clipping"),
+        help="report it without failing; repeatable",
+    )
 
 
 def _validate(options: argparse.Namespace) -> int:
@@ -209,20 +133,40 @@ def _validate(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def _stats_flags(parser: argparse.ArgumentParser) -> None:
+    _folder_flag(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--context", type=int, metavar="N", help="print how full sequences of N tokens are")
+    parser.add_argument(
+        "--mode", choices=("lanes", "pack"), default="lanes", help="of --context (default: %(default)s)"
+    )
+
+
 def _stats(options: argparse.Namespace) -> int:
+    if options.context is not None:
+        return _fill(options)
     from speechrows.folder import stats
+
+    sums = stats.stats(options.folder)
+    text = json.dumps(stats.to_json(sums), indent=1) if options.json else stats.to_text(options.folder, sums)
+    print(text)
+    return 0
+
+
+def _fill(options: argparse.Namespace) -> int:
     from speechrows.loader import fill
 
-    if options.context is not None:
-        fills = fill.fills(options.folder, context=options.context, mode=options.mode)
-        lines = json.dumps([asdict(one) for one in fills], indent=1)
-        print(lines if options.json else fill.to_text(fills, options.context, options.mode))
-        return 0
-    found = stats.stats(options.folder)
-    print(
-        json.dumps(stats.to_json(found), indent=1) if options.json else stats.to_text(options.folder, found)
-    )
+    fills = fill.fills(options.folder, context=options.context, mode=options.mode)
+    if options.json:
+        print(json.dumps([asdict(entry) for entry in fills], indent=1))
+    else:
+        print(fill.to_text(fills, options.context, options.mode))
     return 0
+
+
+def _show_flags(parser: argparse.ArgumentParser) -> None:
+    _folder_flag(parser)
+    parser.add_argument("row_id", nargs="?", metavar="ROW_ID", help="default: the first row")
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -232,12 +176,45 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _export(options: argparse.Namespace) -> int:
-    from speechrows.interop.usdm import export_usdm
+def _preview_flags(parser: argparse.ArgumentParser) -> None:
+    _folder_flag(parser)
+    parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
+    parser.add_argument("--no-open", action="store_true", help="print the address, open no browser")
 
-    for name, lines in export_usdm(options.folder, options.out).items():
-        print(f"{options.out / name}: {lines:,} lines")
+
+def _preview(options: argparse.Namespace) -> int:
+    from speechrows.preview.app import launch
+
+    page = launch(
+        options.folder, port=options.port, only_here=True, open_browser=not options.no_open, wait=False
+    )
+    print(f"{options.folder}: {page.local_url} (Ctrl-C ends it)", flush=True)
+    page.block_thread()
     return 0
+
+
+def _export_flags(parser: argparse.ArgumentParser) -> None:
+    formats = "; ".join(f"{name}: {export.help}" for name, export in EXPORTS.items())
+    parser.add_argument("format", choices=EXPORTS, help=formats)
+    _folder_flag(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for new files")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from speechrows.interop.exports import export
+
+    for name, num_lines in export(options.format, options.folder, options.out).items():
+        print(f"{options.out / name}: {num_lines:,} lines")
+    return 0
+
+
+def _publish_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a built folder")
+    parser.add_argument("repository", metavar="org/name", help="the dataset, created where there is none")
+    parser.add_argument("--private", action="store_true", help="create it for its owners alone")
+    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    parser.add_argument("--revision", metavar="BRANCH", help="created where there is none (default: main)")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be uploaded and deleted")
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -265,15 +242,14 @@ def _check_viewer(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def _preview(options: argparse.Namespace) -> int:
-    from speechrows.preview.app import launch
-
-    page = launch(
-        options.folder, port=options.port, only_here=True, open_browser=not options.no_open, wait=False
+def _infos_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("dataset_infos.json"),
+        metavar="FILE",
+        help="default: %(default)s",
     )
-    print(f"{options.folder}: {page.local_url} (Ctrl-C ends it)", flush=True)
-    page.block_thread()
-    return 0
 
 
 def _infos(options: argparse.Namespace) -> int:
@@ -281,6 +257,25 @@ def _infos(options: argparse.Namespace) -> int:
 
     print(f"{options.out}: {write_infos(BUILDERS, options.out)} configs")
     return 0
+
+
+COMMANDS = (
+    Command("build", "build rows from a corpus", _build_flags, _build, _MORE_FLAGS),
+    Command("validate", "check a built folder, row by row", _validate_flags, _validate),
+    Command("stats", "print hours, turns, tokens, and what each stage adds", _stats_flags, _stats),
+    Command("show", "print a row with its label mask", _show_flags, _show),
+    Command("preview", "listen to rows and look at them in a browser", _preview_flags, _preview),
+    Command(
+        "generate",
+        "make answers, codes or units from a corpus' clips, to be joined by build --with",
+        _generate_flags,
+        _generate,
+    ),
+    Command("export", "write a built folder in another tool's format", _export_flags, _export),
+    Command("publish", "upload a built folder as a Hub dataset", _publish_flags, _publish),
+    Command("check-viewer", "check that the Hub's viewer can show a dataset", _folder_flag, _check_viewer),
+    Command("infos", "write dataset_infos.json: features, licence, citation", _infos_flags, _infos),
+)
 
 
 if __name__ == "__main__":

@@ -3,45 +3,56 @@
 import argparse
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import MISSING
 from dataclasses import Field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-_PASSED_ON = ("choices", "metavar", "required")  # from a field's metadata to argparse
+
+def flag(
+    default: Any,
+    text: str,
+    *,
+    name: str | None = None,
+    choices: Sequence[str] | None = None,
+    least: float | None = None,
+    required: bool = False,
+) -> Any:
+    """A field of a dataclass that is a flag, with its help.
+
+    The flag is called `name`, by default as the field; `least` is the smallest number that is accepted.
+    """
+    options = {"help": text, "name": name, "choices": choices, "least": least, "required": required}
+    return field(default=default, metadata=options)
 
 
 def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> None:
-    """Add a flag for each field, of the type of its default.
+    """Add a flag for each field that `flag` made, of the type of its default.
 
-    Its `metadata` may have `help`, `flag` (another name), `metavar`, `choices`, `required` and, of a
-    number, `least`.
     A field that is a tuple may be given repeatedly; one that is true or false has a `--no-…` too.
     """
-    for field in fields:
-        flag = field.metadata.get("flag") or f"--{field.name.replace('_', '-')}"
-        default: Any = None if field.default is MISSING else field.default
-        told: dict[str, Any] = {
-            "dest": field.name,
-            "default": default,
-            "help": field.metadata.get("help", ""),
-        }
-        told |= {name: field.metadata[name] for name in _PASSED_ON if name in field.metadata}
+    for entry in fields:
+        options = entry.metadata
+        default: Any = None if entry.default is MISSING else entry.default
+        kwargs: dict[str, Any] = {"dest": entry.name, "default": default, "help": options.get("help", "")}
+        kwargs |= {key: options[key] for key in ("choices", "required") if options.get(key)}
         if isinstance(default, bool):
-            told["action"] = argparse.BooleanOptionalAction
+            kwargs["action"] = argparse.BooleanOptionalAction
         elif isinstance(default, tuple):
-            told |= {"action": "append", "default": []}
+            kwargs |= {"action": "append", "default": []}
         else:
-            told["type"] = type(default) if isinstance(default, int | float | Path) else str
-            if "least" in field.metadata:
-                told["type"] = partial(_at_least, told["type"], field.metadata["least"])
-            told["help"] += f" (default: {default})"
-        parser.add_argument(flag, **told)
+            kwargs["type"] = type(default) if isinstance(default, int | float | Path) else str
+            if options.get("least") is not None:
+                kwargs["type"] = partial(_at_least, kwargs["type"], options["least"])
+            kwargs["help"] += f" (default: {default})"
+        parser.add_argument(options.get("name") or f"--{entry.name.replace('_', '-')}", **kwargs)
 
 
 def _at_least(kind: Callable[[str], Any], least: float, text: str) -> Any:
-    """The number that a text says, which argparse refuses by the flag's name where it says none or less."""
+    """Parse a number of at least `least`; argparse names the flag of one that is refused."""
     try:
         value = kind(text)
     except ValueError:

@@ -62,7 +62,7 @@ def test_validate_stats_and_show_work_on_what_was_built(
     assert main(["stats", str(built)]) == 0
     assert "stage_2, stage_3, stage_4 add nothing" in capsys.readouterr().out
     assert main(["stats", "--json", str(built)]) == 0
-    by_config = {one["config"]: one for one in json.loads(capsys.readouterr().out)}
+    by_config = {sums["config"]: sums for sums in json.loads(capsys.readouterr().out)}
     assert by_config["stage_1"]["turns"] == by_config["ttt"]["turns"] == 17
     assert by_config["stage_1"]["adds"] == 4
     assert by_config["stage_4"]["adds"] == 0
@@ -130,14 +130,25 @@ def test_a_corpus_with_too_many_faults_exits_with_1_and_the_table(
 
 
 def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
+    heavy = {"torch", "datasets", "transformers", "pyarrow", "huggingface_hub"}
+    assert not heavy & imported_by("--help")
+
+
+@pytest.mark.parametrize("command", ["show", "stats"])
+def test_looking_at_a_built_folder_imports_neither_torch_nor_datasets(command: str, built: Path) -> None:
+    assert not {"torch", "datasets", "speechrows.builder"} & imported_by(command, str(built))
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The modules that a process has imported when a command has run."""
     code = (
-        "import sys; from speechrows.cli import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'datasets', 'transformers', 'pyarrow'} & set(sys.modules)\n"
-        "sys.exit(str(heavy) if heavy else 0)"
+        "import json, sys; from speechrows.cli import main\n"
+        "try: assert main(sys.argv[1:]) == 0\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print(json.dumps([*sys.modules]))"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+    process = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+    return set(json.loads(process.stdout.splitlines()[-1]))
 
 
 def test_a_refused_template_leaves_the_folder_as_it_was(
@@ -155,7 +166,9 @@ def test_a_refused_template_leaves_the_folder_as_it_was(
     assert not (tmp_path / "fresh").exists()
 
 
-def test_flags_before_the_builder_are_told_where_they_belong(capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_before_the_builder_are_refused_with_the_right_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["build", "--data-dir", str(XTTS), "deepdialogue_ttt", "ttt"]) == 2
     assert "expected BUILDER CONFIG, then flags" in capsys.readouterr().err
 

@@ -7,7 +7,6 @@ from speechrows import codec
 from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
 from speechrows.builder.config import SpeechConfig
-from speechrows.builder.config import flag
 from speechrows.card.prose import About
 from speechrows.corpora import columnar
 from speechrows.corpora import json_stream
@@ -30,6 +29,7 @@ from speechrows.corpora.reader import Unit
 from speechrows.corpora.utterances import read_utterances
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
+from speechrows.flags import flag
 from speechrows.rows.curriculum import DIALOGUE_CONFIGS
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.rows.tasks import NUM_UNITS

@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import field
 from dataclasses import fields
 from functools import cached_property
 from typing import Any
@@ -20,18 +19,11 @@ from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import listing_digest
 from speechrows.errors import UsageError
+from speechrows.flags import flag
 from speechrows.text.chat import DEFAULT_DATE
 from speechrows.text.template import TemplateOptions
 
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
-
-
-def flag(default: Any, text: str, name: str | None = None) -> Any:
-    """A field of a config that is a flag of `speechrows build`, with its help.
-
-    The flag has the field's name, or another; a tuple is a flag that may be given several times.
-    """
-    return field(default=default, metadata={"help": text, "flag": name})
 
 
 @dataclass
@@ -44,7 +36,7 @@ class SpeechConfig(datasets.BuilderConfig):
     audio_tokens_per_second: str = flag("12.5", "placeholders a second of audio")
     validation_fraction: float = flag(0.0, "share of train that becomes validation, by a stable hash")
     date: str = flag(DEFAULT_DATE.isoformat(), "the date that chat templates write")
-    generated: Sequence[str] = flag((), "a folder that `speechrows generate` made, to join", "--with")
+    generated: Sequence[str] = flag((), "a folder that `speechrows generate` made, to join", name="--with")
 
     EXTRA_TOKENS: ClassVar[tuple[str, ...]] = ()  # special tokens that this builder's rows are written with
     shard_bytes: ClassVar[int] = SHARD_BYTES  # of corpus files, at most, that one process builds in one go

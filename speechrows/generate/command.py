@@ -2,24 +2,18 @@
 
 import argparse
 import importlib
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from speechrows.rows.tasks import SIFT
 
 
-def add_generate(commands: Any) -> None:
-    """Add the command to an argparse parser's subparsers."""
-    about = "make answers, codes or units from a corpus' clips, to be joined by build --with"
-    kinds = commands.add_parser("generate", help=about).add_subparsers(required=True, metavar="KIND")
+def add_generate_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of each kind of column that can be generated."""
+    kinds = parser.add_subparsers(required=True, dest="kind", metavar="KIND")
     sift = kinds.add_parser("sift", help="answers, written by a language model")
-    sift.set_defaults(run=_run("sift"))
     _add_source(sift)
     _add_sift(sift)
     mimi = kinds.add_parser("mimi", help="Mimi codes: 8 codebooks, 12.5 frames a second")
-    mimi.set_defaults(run=_run("mimi"))
     _add_source(mimi)
     mimi.add_argument(
         "--model", default="kyutai/mimi", help="a Hub repository or a folder (default: %(default)s)"
@@ -29,7 +23,6 @@ def add_generate(commands: Any) -> None:
     )
     _add_encoder(mimi)
     units = kinds.add_parser("units", help="units: a k-means over a layer of HuBERT or XLS-R")
-    units.set_defaults(run=_run("units"))
     _add_source(units)
     units.add_argument(
         "--model", required=True, help="a HuBERT, wav2vec 2.0 or XLS-R: a Hub repository or a folder"
@@ -105,14 +98,10 @@ def _add_encoder(command: argparse.ArgumentParser) -> None:
     add("--batch-seconds", type=float, metavar="S", help="of audio at once (default: what suits the device)")
 
 
-def _run(kind: str) -> Callable[[argparse.Namespace], int]:
-    """What runs a kind: its module's, told what it did at the end."""
-
-    def run(options: argparse.Namespace) -> int:
-        # By name, when it is needed: --help does without datasets, and sift at an endpoint without torch.
-        module = importlib.import_module(f"speechrows.generate.{kind}")
-        report = getattr(module, f"run_{kind}")(options)
-        sys.stdout.write(f"{report}\n")
-        return 1 if report.faults and not report.made else 0
-
-    return run
+def run(options: argparse.Namespace) -> int:
+    """Generate a kind of column and print what became of the clips; the exit code."""
+    # By name, when it is needed: --help does without datasets, and sift at an endpoint without torch.
+    module = importlib.import_module(f"speechrows.generate.{options.kind}")
+    report = getattr(module, f"run_{options.kind}")(options)
+    print(report)
+    return 1 if report.faults and not report.made else 0

@@ -1,0 +1,89 @@
+"""`speechrows build`: a builder's own flags, and its jobs one after another."""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import Field
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from speechrows.builder.builder import load_builder
+from speechrows.builder.config import flags_of
+from speechrows.builds.run import BuildJob
+from speechrows.builds.run import build
+from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
+from speechrows.flags import add_flags
+from speechrows.folder.layout import CARD
+
+
+def add_builder_flags(parser: argparse.ArgumentParser, builder: str) -> None:
+    """Add a flag for each choice that a builder's config has.
+
+    Raises:
+        UsageError: there is no such builder.
+    """
+    add_flags(parser, _choices(builder))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build the rows that the options ask for, print what became of the corpus; the exit code.
+
+    Raises:
+        UsageError: no such builder or config, or options that contradict each other.
+        ShortfallError: the corpus has too many faults.
+    """
+    builder = load_builder(options.builder)
+    configs = [config.name for config in builder.BUILDER_CONFIGS]
+    if options.config not in configs:
+        raise UsageError(
+            f"{options.builder} has no config {options.config!r}; expected one of {', '.join(configs)}"
+        )
+    if options.num_proc < 1 or not 0 <= options.max_skipped <= 1:
+        raise UsageError("expected --num-proc of at least 1 and --max-skipped from 0 to 1")
+    if options.data_dir and options.out.resolve().is_relative_to(Path(options.data_dir).resolve()):
+        raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
+    chosen = {field.name: getattr(options, field.name) for field in _choices(options.builder)}
+    try:
+        speech = builder(config_name=options.config, data_dir=options.data_dir, **chosen)
+    except OSError as error:  # datasets makes its cache's folder there
+        raise UsageError(
+            f"the cache can not be written ({error}); set HF_DATASETS_CACHE or HF_HOME"
+        ) from error
+    if speech.config.tokenizer is None:
+        print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
+    _build_each(speech.jobs(), options, options.data_dir or speech.config.source or "the Hub")
+    config = options.config
+    if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
+        config = builder.tasks(config)[0].name
+        why = "one task alone has rows" if builder.UNIONS else "every conversation is longer than its limit"
+        print(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}")
+    print(f'open it with: load_dataset("{options.out}", "{config}")')
+    return 0
+
+
+def _build_each(jobs: Iterable[BuildJob], options: argparse.Namespace, source: str) -> None:
+    """Build each of a config's tasks; where one falls short, the others are built all the same."""
+    shortfalls: list[ShortfallError] = []
+    for job in jobs:
+        print(f"{source}: {job.found}")
+        try:
+            summary = build(
+                job,
+                options.out,
+                num_proc=options.num_proc,
+                max_skipped=options.max_skipped,
+                overwrite=options.overwrite,
+            )
+        except ShortfallError as error:
+            shortfalls.append(error)
+            continue
+        print(f"{options.out}: {job.builder}, {job.task.name} rows\n{summary.describe()}")
+    if shortfalls:
+        raise ShortfallError("\n".join(map(str, shortfalls)))
+
+
+def _choices(builder: str) -> list[Field[Any]]:
+    """The fields of a builder's config that are flags."""
+    config_class = load_builder(builder).BUILDER_CONFIG_CLASS
+    return [field for field in fields(config_class) if field.name in flags_of(config_class)]
