@@ -228,7 +228,7 @@ def _publish(options: argparse.Namespace) -> int:
         revision=options.revision,
     )
     publisher = Publisher(options.folder, target)
-    print(publisher.plan())
+    print(publisher.changes())
     if not options.dry_run:
         print(publisher.publish())
     return 0

@@ -8,15 +8,15 @@ class SpeechRowsError(Exception):
 
 
 class UsageError(SpeechRowsError):
-    """The call was wrong (exit code 2): a name, an option, a folder."""
+    """A wrong call (exit code 2): a name, an option, a folder."""
 
 
 class ShortfallError(SpeechRowsError):
-    """The data falls short (exit code 1): too many faults, or nothing to build from."""
+    """Data that falls short (exit code 1): too many faults, or nothing to build from."""
 
 
 class StoreError(SpeechRowsError):
-    """A remote store did not answer: nothing is known of the file, so nothing is skipped."""
+    """A remote store that did not answer: nothing is known of the file, so nothing is skipped."""
 
 
 class TemplateError(UsageError):

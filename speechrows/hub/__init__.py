@@ -1,1 +1,1 @@
-"""A built folder on the Hub: publish it, and see that the Hub's viewer can show it."""
+"""A built folder on the Hub: publish it, and check that the Hub's viewer can show it."""

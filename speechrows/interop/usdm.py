@@ -17,7 +17,7 @@ _ROWS_AT_ONCE = 256
 
 
 def export_usdm(folder: str, out: Path) -> dict[str, int]:
-    """Write `<split>.txt` for each split of a folder's usdm rows; returns the lines of each file.
+    """Write `<split>.txt` for each split of a folder's usdm rows; return the lines of each file.
 
     Raises:
         UsageError: the folder has no usdm rows, or a file of that name is there already (the
@@ -26,29 +26,29 @@ def export_usdm(folder: str, out: Path) -> dict[str, int]:
     rows = RowsFolder.open(folder)
     splits = [split for task, split in rows.splits() if task == TASK]
     if not splits:
-        has = ", ".join(sorted({task for task, _ in rows.splits()}))
-        raise UsageError(f"{folder}: has rows of {has}; expected {TASK}. Build them by dailytalk_usdm")
-    there = [str(out / f"{split}.txt") for split in splits if (out / f"{split}.txt").exists()]
-    if there:
+        tasks = ", ".join(sorted({task for task, _ in rows.splits()}))
+        raise UsageError(f"{folder}: has rows of {tasks}; expected {TASK}. Build them by dailytalk_usdm")
+    existing = [str(out / f"{split}.txt") for split in splits if (out / f"{split}.txt").exists()]
+    if existing:
         raise UsageError(
-            f"{', '.join(there)}: there already; expected a folder for new files. Give another --out"
+            f"{', '.join(existing)}: there already; expected a folder for new files. Give another --out"
         )
     out.mkdir(parents=True, exist_ok=True)
     return {f"{split}.txt": _write(rows, split, out / f"{split}.txt") for split in splits}
 
 
 def _write(rows: RowsFolder, split: str, path: Path) -> int:
-    """The lines of a split, under a temporary name until all are written."""
-    part, lines = path.with_name(f".{path.name}.{os.getpid()}"), 0
+    """Write the lines of a split, under a temporary name until all are written; return their number."""
+    unfinished, num_lines = path.with_name(f".{path.name}.{os.getpid()}"), 0
     try:
-        with part.open("x", encoding="ascii", newline="\n") as file:
+        with unfinished.open("x", encoding="ascii", newline="\n") as file:
             for line in _lines(rows, split):
-                file.write(("\n" if lines else "") + line)
-                lines += 1
-        part.replace(path)
+                file.write(("\n" if num_lines else "") + line)
+                num_lines += 1
+        unfinished.replace(path)
     finally:
-        part.unlink(missing_ok=True)
-    return lines
+        unfinished.unlink(missing_ok=True)
+    return num_lines
 
 
 def _lines(rows: RowsFolder, split: str) -> Iterator[str]:
@@ -57,6 +57,6 @@ def _lines(rows: RowsFolder, split: str) -> Iterator[str]:
             for batch in parquet.iter_batches(
                 _ROWS_AT_ONCE, columns=["input_ids", "labels"], use_threads=False
             ):
-                both: Any = [column.to_pylist() for column in batch.columns]
-                for row in zip(*both, strict=True):
+                columns: Any = [column.to_pylist() for column in batch.columns]
+                for row in zip(*columns, strict=True):
                     yield "|".join(" ".join(map(str, numbers)) for numbers in row)

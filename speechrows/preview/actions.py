@@ -1,6 +1,6 @@
-"""What each control does: from the place that is open, to new values of parts of the page.
+"""What each control does: from the open config, split and task, to new values of the page's components.
 
-Every action is given config, split and task first, and gives values by the names of the page's parts.
+Every action takes config, split and task first, and returns values by the names of components.
 """
 
 import random
@@ -28,16 +28,16 @@ Step = Literal["before", "next", "turn_before", "next_turn", "random"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
-    """A search that may go on: where it began, what has the text in its name, what was found so far."""
+    """A search that may go on: the row it began at, rows with the text in their name, results so far."""
 
     text: str
     origin: int
     named: tuple[tuple[int, str], ...]
-    found: find.Hits
+    result: find.Hits
 
 
-def stepped(view: View, row: int, step: Step) -> int:
-    """The row that a step leads to; the same one where there is no further."""
+def step_from(view: View, row: int, step: Step) -> int:
+    """Return the row that a step leads to; the same one where there is no further."""
     number, start, stop = view.conversation(row)
     last = len(view.conversations) - 1
     if step == "random":
@@ -50,17 +50,17 @@ def stepped(view: View, row: int, step: Step) -> int:
 
 
 class Actions:
-    """The actions of a page. They hold nothing of who looks: that is handed in."""
+    """The actions of a page. They keep no state of a visitor: it is passed in."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
 
     def choose_config(self, config: str, split: str | None, _: str | None, tab: str) -> Values:
-        """Another config: all of its tasks, in the same split where it has that."""
+        """Choose another config: all of its tasks, in the same split where it has that."""
         return self.choose(config, split, None, tab)
 
     def choose(self, config: str, split: str | None, task: str | None, tab: str) -> Values:
-        """Another config, split or task: what of the rest still fits, its first row, its numbers."""
+        """Choose another config, split or task; keep the other choices where they fit, open the first row."""
         splits = self._library.splits[config]
         split = split if split in splits else splits[0]
         tasks = self._library.tasks(config, split)
@@ -85,20 +85,20 @@ class Actions:
     def step(self, config: str, split: str, task: str, row: int, *, step: Step) -> Values:
         """Open the row that a step leads to."""
         view = self._view(config, split, task)
-        return self._show(view, stepped(view, row, step))
+        return self._show(view, step_from(view, row, step))
 
     def open_tab(self, config: str, split: str, task: str, reason: str | None, *, tab: str) -> Values:
-        """What stands on a tab, made when it is looked at."""
+        """Render the contents of a tab, when it is opened."""
         view = self._view(config, split, task)
-        chosen = None if reason in (None, ALL) else reason
+        only = None if reason in (None, ALL) else reason
         return {
             "tab": tab,
             "numbers": summary.numbers(self._library, view) if tab == NUMBERS else "",
-            "ledger": summary.ledger(self._library, view, chosen) if tab == LEDGER else "",
+            "ledger": summary.ledger(self._library, view, only) if tab == LEDGER else "",
         }
 
-    def look_for(self, config: str, split: str, task: str, row: int, text: str) -> Values:
-        """Open what is named so; else list what is named like it, and where it is said."""
+    def search(self, config: str, split: str, task: str, row: int, text: str) -> Values:
+        """Open the conversation of that name; else list rows with the text in their name, or said in them."""
         view, text = self._view(config, split, task), text.strip()
         if not text:
             return _NO_HITS
@@ -107,27 +107,27 @@ class Actions:
             return {**self._show(view, rows[0]), **_NO_HITS}
         rows = rows[: find.MAX_HITS]
         named = tuple(zip(rows, view.index.row_ids(rows), strict=True))
-        found = find.by_words(self._library, view, text, row)
-        return self._results(view, Search(text=text, origin=row, named=named, found=found), is_first=True)
+        result = find.by_words(self._library, view, text, row)
+        return self._results(view, Search(text=text, origin=row, named=named, result=result), is_first=True)
 
-    def look_on(self, config: str, split: str, task: str, search: Search) -> Values:
+    def search_on(self, config: str, split: str, task: str, search: Search) -> Values:
         """Go on with a search where it ended."""
-        view, before = self._view(config, split, task), search.found
+        view, before = self._view(config, split, task), search.result
         if before.next_row is None:
             return {}
         more = find.by_words(self._library, view, search.text, before.next_row, stop_row=search.origin)
         hits, searched = before.hits + more.hits, before.searched + more.searched
-        return self._results(view, replace(search, found=replace(more, hits=hits, searched=searched)))
+        return self._results(view, replace(search, result=replace(more, hits=hits, searched=searched)))
 
     def _results(self, view: View, search: Search, *, is_first: bool = False) -> Values:
-        """The results of a search, and, of a new one, the first opened."""
-        found, rows = search.found, [row for row, _ in search.named]
-        rows += [hit.row for hit in found.hits]
+        """Render the results of a search; open the first of a new one."""
+        result, rows = search.result, [row for row, _ in search.named]
+        rows += [hit.row for hit in result.hits]
         total = view.stop - view.start
         return {
             **(self._show(view, rows[0]) if is_first and rows else {}),
-            "hits": html.hits(found, names=search.named, text=search.text, total=total),
-            "more": gr.update(visible=found.next_row is not None),
+            "hits": html.hits(result, names=search.named, text=search.text, total=total),
+            "more": gr.update(visible=result.next_row is not None),
             "search": search,
         }
 
@@ -138,7 +138,7 @@ class Actions:
         return view
 
     def _show(self, view: View, row: int) -> Values:
-        """The conversation of a row, and the row."""
+        """Render the conversation of a row, and the row."""
         row = int(np.clip(row, view.start, view.stop - 1))
         return {
             "chat": html.conversation(self._library, view, row),

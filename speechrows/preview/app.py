@@ -1,4 +1,4 @@
-"""The page itself: Gradio's controls around markup that html.py and summary.py make.
+"""Serve the page of a built folder.
 
 On this machine it is served to loopback alone. As a Space it is the whole of the Space's app.py:
 
@@ -46,13 +46,13 @@ def launch(
     """Serve the page of a built folder or a Hub dataset `org/name`, until interrupted.
 
     `only_here` binds it to loopback. Else GRADIO_SERVER_NAME decides, as a Space sets it; loopback by
-    default. Without `wait` it serves on, and the page is given back: its `close` ends it.
+    default. Without `wait` the page is returned while it is served: its `close` ends it.
 
     Raises:
         UsageError: nothing that speechrows built is there, or the port is taken.
     """
     library = Library(address)
-    threading.Thread(target=lambda: library.tokenizer, daemon=True).start()  # what takes longest
+    threading.Thread(target=lambda: library.tokenizer, daemon=True).start()  # what takes longest to open
     page = make_page(library)
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
     guards = [hosts, Middleware(OnlyFromHere)] if only_here else []
@@ -77,7 +77,7 @@ def launch(
 
 
 def _looks() -> dict[str, Any]:
-    """Gradio's plainest theme, in fonts that every machine has; what makes it the preview."""
+    """Return theme, styles and scripts: Gradio's plainest theme, in fonts that every machine has."""
     sans = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
     mono = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
     return {

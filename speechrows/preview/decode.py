@@ -1,4 +1,4 @@
-"""A row's codes as sound again, where the codec's weights are on this machine already."""
+"""Decode a row's codes to sound, where the codec's weights are on this machine already."""
 
 import io
 import threading
@@ -18,7 +18,7 @@ _LOCK = threading.Lock()  # one clip at a time: a model takes every core as it i
 
 
 def why_not(codec: str) -> str | None:
-    """Why codes of a codec can not be heard here; None where they can."""
+    """Return why codes of a codec can not be decoded here; None where they can."""
     if codec not in MODELS:
         return f"speechrows has no decoder for {codec}"
     if find_spec("torch") is None:
@@ -29,7 +29,7 @@ def why_not(codec: str) -> str | None:
 
 
 def decode(codec: str, codes: Int16) -> bytes:
-    """WAV bytes of codes int16 [K, F]; nothing is fetched. `why_not` says first whether it can be done."""
+    """Decode codes int16 [K, F] to WAV bytes; downloads nothing. Call `why_not` first."""
     import torch  # noqa: PLC0415  # the page works without
 
     with _LOCK, torch.inference_mode():

@@ -1,8 +1,8 @@
-"""Where to look: a row or a conversation by its name, words in what is said, and traits by sampling.
+"""Search rows by name or by what is said, and sample their traits.
 
 Names are a column of the index, read to its end: a quarter of a million takes some tenths of a second.
 Words and traits are columns of the shards, read row group by row group and never longer than
-`seconds`: what was read in that time is told, and the search goes on from there when asked.
+`seconds`: the result says how far it came, and the search goes on from there when asked.
 """
 
 import time
@@ -25,12 +25,12 @@ from speechrows.types import TRAITS
 
 SECONDS = 3.0
 MAX_HITS = 40
-_BEFORE, _AFTER = 60, 140  # characters around what was found
+_BEFORE, _AFTER = 60, 140  # characters around a match
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hit:
-    """A row with the text looked for: what stands before it, itself, and what follows."""
+    """A row that has the text looked for: the match, and the text around it."""
 
     row: int
     row_id: str
@@ -41,7 +41,7 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hits:
-    """What a search found. `next_row` is where it goes on; None where every row was looked at."""
+    """The results of a search: `next_row` is where it goes on, None where every row was searched."""
 
     text: str
     hits: tuple[Hit, ...]
@@ -50,17 +50,17 @@ class Hits:
 
 
 def by_name(library: Library, view: View, name: str) -> list[int]:
-    """Rows by the name of a row, clip or conversation: those of that very name, else all that contain it."""
+    """Find rows by the name of a row, clip or conversation: exact matches, else all that contain it."""
     containing: list[tuple[int, str]] = []
     for first, names in _names(library, view):
-        places = np.flatnonzero(pc.match_substring(names, name).to_numpy(zero_copy_only=False))
-        containing += [(first + place, names[place].as_py()) for place in places.tolist()]
+        offsets = np.flatnonzero(pc.match_substring(names, name).to_numpy(zero_copy_only=False))
+        containing += [(first + offset, names[offset].as_py()) for offset in offsets.tolist()]
     exact = [row for row, row_id in containing if f"/{name.strip('/')}/" in f"/{row_id}/"]
     return exact or [row for row, _ in containing]
 
 
 def _names(library: Library, view: View) -> Iterator[tuple[int, Any]]:
-    """The ids of a view's rows, with the number of the first."""
+    """Yield the ids of a view's rows in batches, each with the number of its first row."""
     shards = view.index.shards
     row, config_shards = 0, pa.array([shard.path for shard in shards])
     for task in view.index.facts:
@@ -75,7 +75,7 @@ def _names(library: Library, view: View) -> Iterator[tuple[int, Any]]:
 
 
 def groups_from(view: View, row: int) -> Int64:
-    """The first rows of a view's row groups, from that of `row` on, and around to the one before it."""
+    """Return the first row of each of a view's row groups, from that of `row` on, wrapping around."""
     groups = view.index.group_starts
     inside = groups[(np.append(groups[1:], len(view.index)) > view.start) & (groups < view.stop)]
     return np.roll(inside, 1 - int(np.searchsorted(inside, row, "right")))
@@ -84,7 +84,7 @@ def groups_from(view: View, row: int) -> Int64:
 def read_groups(
     library: Library, view: View, groups: Int64, columns: Sequence[str]
 ) -> Iterator[tuple[int, pa.Table]]:
-    """Columns of the view's rows in these row groups, with the number of the first row."""
+    """Yield columns of the view's rows in these row groups, each with the number of its first row."""
     index = view.index
     for first in groups.tolist():
         path, group = index.shards[int(index.shard[first])].path, int(index.row_group[first])
@@ -102,7 +102,7 @@ def by_words(
     seconds: float = SECONDS,
     stop_row: int | None = None,
 ) -> Hits:
-    """Rows where `text` is said or answered, in any case of letters, from a row group on and around.
+    """Find rows where `text` is said or answered, in any case, from a row group on, wrapping around.
 
     A search that goes on gives its first row as `stop_row`: where it ends.
     """
@@ -110,34 +110,34 @@ def by_words(
     if stop_row is not None:
         last = np.flatnonzero(groups == groups_from(view, stop_row)[0])
         groups = groups[: int(last[0])] if len(last) and last[0] else groups
-    found: list[Hit] = []
+    hits: list[Hit] = []
     searched, deadline = 0, time.monotonic() + seconds
-    for count, (first, table) in enumerate(read_groups(library, view, groups, _SAID), 1):
-        found += _hits(table, first, text)
+    for count, (first, table) in enumerate(read_groups(library, view, groups, _TEXT_COLUMNS), 1):
+        hits += _hits(table, first, text)
         searched += len(table)
-        if count < len(groups) and (len(found) >= MAX_HITS or time.monotonic() > deadline):
+        if count < len(groups) and (len(hits) >= MAX_HITS or time.monotonic() > deadline):
             next_row = int(groups[count])
-            return Hits(text=text, hits=tuple(found), searched=searched, next_row=next_row)
-    return Hits(text=text, hits=tuple(found), searched=searched, next_row=None)
+            return Hits(text=text, hits=tuple(hits), searched=searched, next_row=next_row)
+    return Hits(text=text, hits=tuple(hits), searched=searched, next_row=None)
 
 
-_SAID = ("row_id", "transcript", "messages")
+_TEXT_COLUMNS = ("row_id", "transcript", "messages")
 
 
 def _hits(table: pa.Table, first: int, text: str) -> Iterator[Hit]:
     contents = pc.struct_field(pc.list_flatten(table["messages"]), "content")
     parents = pc.list_parent_indices(table["messages"])
-    said = pc.match_substring(table["transcript"], text, ignore_case=True).to_numpy()
-    answered = pc.match_substring(contents, text, ignore_case=True).to_numpy()
-    places = np.union1d(np.flatnonzero(said), parents.to_numpy()[answered])
-    for place in places.tolist():
-        row = table.slice(place, 1).to_pylist()[0]
+    in_transcript = pc.match_substring(table["transcript"], text, ignore_case=True).to_numpy()
+    in_message = pc.match_substring(contents, text, ignore_case=True).to_numpy()
+    offsets = np.union1d(np.flatnonzero(in_transcript), parents.to_numpy()[in_message])
+    for offset in offsets.tolist():
+        row = table.slice(offset, 1).to_pylist()[0]
         texts = [row["transcript"], *(message["content"] for message in row["messages"])]
-        whole = next((one for one in texts if text.lower() in one.lower()), texts[0])
+        whole = next((candidate for candidate in texts if text.lower() in candidate.lower()), texts[0])
         at = max(whole.lower().find(text.lower()), 0)
         end = at + len(text)
         yield Hit(
-            row=first + place,
+            row=first + offset,
             row_id=row["row_id"],
             before=("…" if at > _BEFORE else "") + whole[max(at - _BEFORE, 0) : at],
             match=whole[at:end],
@@ -146,28 +146,32 @@ def _hits(table: pa.Table, first: int, text: str) -> Iterator[Hit]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Traits:
-    """How often each trait has which value, with a row of each; None counts as unknown."""
+class TraitCounts:
+    """How often each trait has which value, with an example; None counts as unknown."""
 
-    counts: Mapping[str, list[tuple[str | None, int, int]]]  # value, rows, one of them
+    counts: Mapping[str, list[tuple[str | None, int, int]]]  # value, number of rows, a row that has it
     sampled: int
     total: int
 
 
-def traits(library: Library, view: View, *, seconds: float = SECONDS) -> Traits:
-    """The traits of all rows, or of as many row groups, spread over the files, as can be read in time."""
+def traits(library: Library, view: View, *, seconds: float = SECONDS) -> TraitCounts:
+    """Count the traits of all rows, or of a random sample of row groups that can be read in time."""
     groups = np.random.default_rng(0).permutation(groups_from(view, view.start))
     names = (*TRAITS, "domain")
     counts = {name: Counter[str | None]() for name in names}
-    one = {name: dict[str | None, int]() for name in names}
+    examples = {name: dict[str | None, int]() for name in names}
     sampled, deadline = 0, time.monotonic() + seconds
     for first, table in read_groups(library, view, groups, names):
         sampled += len(table)
         for name in names:
             values = table[name].to_pylist()
             counts[name].update(values)
-            one[name] |= {value: first + place for place, value in reversed(list(enumerate(values)))}
+            rows = enumerate(values, first)
+            examples[name] |= {value: row for row, value in reversed(list(rows))}
         if time.monotonic() > deadline:
             break
-    tables = {name: [(v, n, one[name][v]) for v, n in counts[name].most_common(24)] for name in names}
-    return Traits(counts=tables, sampled=sampled, total=view.stop - view.start)
+    tables = {
+        name: [(value, count, examples[name][value]) for value, count in counts[name].most_common(24)]
+        for name in names
+    }
+    return TraitCounts(counts=tables, sampled=sampled, total=view.stop - view.start)

@@ -1,4 +1,4 @@
-"""A page that can not reach beyond the machine it is served from, whatever it is made to show."""
+"""Response headers by which a page reaches nothing but its own server, whatever it is made to show."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp
@@ -16,7 +16,7 @@ _POLICY = (
 
 
 class OnlyFromHere:
-    """Tells the browser to load from this server alone, and no other page to show this one."""
+    """Middleware: the browser loads from this server alone, and shows this page inside no other."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""A conversation, a turn of it and what a search found as markup.
+"""Markup of a conversation, of a turn and of search results.
 
 Jinja escapes every value that stands in a template: text of a corpus never becomes markup.
 """
@@ -27,9 +27,9 @@ from speechrows.preview.rows import audio_name
 from speechrows.preview.sound import clip_url
 from speechrows.preview.sound import decoded_url
 from speechrows.preview.tokens import KINDS
-from speechrows.preview.tokens import MAX_PIECES
+from speechrows.preview.tokens import MAX_SPANS
 from speechrows.preview.tokens import counts
-from speechrows.preview.tokens import pieces
+from speechrows.preview.tokens import spans
 from speechrows.rows.schema import AUDIO_COLUMNS
 from speechrows.rows.tasks import TASKS
 from speechrows.types import TRAITS
@@ -40,42 +40,44 @@ _MAX_TICKS = 9
 
 
 def duration(seconds: float) -> str:
-    """A length of time in the unit that suits it."""
+    """Write a length of time in the unit that suits it."""
     if seconds < 120:
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["duration"] = duration
-    return made
+    environment.filters["duration"] = duration
+    return environment
 
 
 _TEMPLATES = _environment()
 
 
 def render(template: str, **values: Any) -> str:
-    """A template with its values, each escaped."""
+    """Render a template with its values, each escaped."""
     return _TEMPLATES.get_template(template).render(**values)
 
 
 def trouble(error: Exception) -> str:
-    """What went wrong, in the place of what was asked for."""
+    """Render an error, in the place of what was asked for."""
     return render("trouble.html", message=str(error))
 
 
 def conversation(library: Library, view: View, row: int) -> str:
-    """The conversation of a row as a chat, that row open."""
+    """Render the conversation of a row as a chat, that row open."""
     number, start, stop = view.conversation(row)
     around = view.turns_around(row)
-    turns = [_bubble(view, at, cells) for at, cells in zip(around, library.rows(view, around), strict=True)]
+    turns = [
+        _bubble(view, number, cells) for number, cells in zip(around, library.rows(view, around), strict=True)
+    ]
     return render(
         "conversation.html",
         turns=turns,
@@ -90,7 +92,7 @@ def conversation(library: Library, view: View, row: int) -> str:
 
 
 def _preload(library: Library) -> str:
-    """What a player reads of a clip before it is played: its length, where that costs no request afar."""
+    """Return what a player reads before it plays: a clip's length, but nothing of remote clips."""
     return "metadata" if library.folder.is_local else "none"
 
 
@@ -110,9 +112,9 @@ def _bubble(view: View, row: int, cells: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def turn(library: Library, view: View, row: int) -> str:
-    """A row in full: its sounds as pictures, its tokens, its traits, its columns."""
+    """Render a row in full: its sounds as pictures, its tokens, its traits, its columns."""
     (cells,) = library.rows(view, range(row, row + 1))
-    shown = pieces(cells, library.tokenizer)
+    row_spans = spans(cells, library.tokenizer)
     columns = {name: value for name, value in cells.items() if name not in (*_UNSHOWN, *AUDIO_COLUMNS)}
     return render(
         "turn.html",
@@ -122,9 +124,9 @@ def turn(library: Library, view: View, row: int) -> str:
         preload=_preload(library),
         sounds=[_sound(library, view, row, cells, name) for name in AUDIO_COLUMNS if cells[name]],
         stray=_codes(view, row, cells, None),
-        pieces=shown[:MAX_PIECES],
-        hidden=len(shown) - MAX_PIECES,
-        counts=counts(cells, shown),
+        spans=row_spans[:MAX_SPANS],
+        hidden=len(row_spans) - MAX_SPANS,
+        counts=counts(cells, row_spans),
         kinds=KINDS,
         traits=[(name, cells[name]) for name in (*TRAITS, "domain")],
         columns=columns,
@@ -133,7 +135,7 @@ def turn(library: Library, view: View, row: int) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Codes:
-    """Codes as the page shows them: where they can be heard, or why not."""
+    """Codes as the page shows them: the address to hear them at, or why they can not be heard."""
 
     codec: str
     num_codebooks: int
@@ -146,9 +148,9 @@ class _Codes:
 
 
 def _codes(view: View, row: int, cells: Mapping[str, Any], column: str | None) -> _Codes | None:
-    """The codes that belong to a clip; with no column, those of an answer whose clip is not there."""
-    whose = {"turn": "audio", "answer": "target_audio"}[TASKS[view.task_of(row)].codec_targets or "turn"]
-    if not cells["codec_targets"] or column != (whose if cells[whose] else None):
+    """Return the codes of a clip; with no column, those of an answer without a clip."""
+    owner = {"turn": "audio", "answer": "target_audio"}[TASKS[view.task_of(row)].codec_targets or "turn"]
+    if not cells["codec_targets"] or column != (owner if cells[owner] else None):
         return None
     spec, values = CODECS[cells["codec"]], np.array(cells["codec_targets"], np.int16)
     return _Codes(
@@ -164,7 +166,7 @@ def _codes(view: View, row: int, cells: Mapping[str, Any], column: str | None) -
 
 
 def _sound(library: Library, view: View, row: int, cells: Mapping[str, Any], column: str) -> dict[str, Any]:
-    """A clip and its pictures, on one time axis. The answer's is not drawn from afar: its column is large."""
+    """Return a clip and its pictures, on one time axis; a remote answer is not drawn: its column is large."""
     values: dict[str, Any] = {
         "column": column,
         "name": audio_name(cells, column),
@@ -185,11 +187,11 @@ def _sound(library: Library, view: View, row: int, cells: Mapping[str, Any], col
 
 
 def ticks(seconds: float) -> list[float]:
-    """Times to mark on an axis, from 0 on, a few of them."""
+    """Choose a few times to mark on an axis, from 0 on."""
     step = next((step for step in _STEPS if seconds / step <= _MAX_TICKS), math.ceil(seconds / _MAX_TICKS))
     return [i * step for i in range(int(seconds / step) + 1)]
 
 
-def hits(found: Hits | None, *, names: Sequence[tuple[int, str]], text: str, total: int) -> str:
-    """What a search found: rows by their name, rows by what is said."""
-    return render("hits.html", found=found, names=names, text=text, total=total)
+def hits(result: Hits | None, *, names: Sequence[tuple[int, str]], text: str, total: int) -> str:
+    """Render the results of a search: rows by their name, rows by what is said."""
+    return render("hits.html", result=result, names=names, text=text, total=total)

@@ -26,7 +26,7 @@ _ANCHORS = ((11, 14, 33), (41, 42, 110), (22, 108, 138), (70, 172, 132), (238, 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sound:
+class ClipPictures:
     """A clip's pictures, and how loud it is, in dB below full scale (None: silence)."""
 
     wave: str  # of an SVG path, in a box of `columns` by 2, zero at 1
@@ -38,11 +38,11 @@ class Sound:
     rms_db: float | None
 
 
-def draw(samples: Float32, rate: int) -> Sound:
-    """The pictures of samples [S, channels] in [-1, 1] at `rate` Hz."""
+def draw(samples: Float32, rate: int) -> ClipPictures:
+    """Draw samples [S, channels] in [-1, 1] at `rate` Hz."""
     mono = samples.mean(axis=1, dtype=np.float32)
     wave, columns = waveform(mono)
-    return Sound(
+    return ClipPictures(
         wave=wave,
         columns=columns,
         mel=png(log_mel(mono, rate)),
@@ -58,7 +58,7 @@ def _decibels(value: float) -> float | None:
 
 
 def waveform(mono: Float32) -> tuple[str, int]:
-    """The outline of a clip [S] as an SVG path, as loud as it gets, and how many columns it has."""
+    """Return the outline of a clip [S] as an SVG path, scaled to its peak, and its number of columns."""
     columns = min(_WAVE_COLUMNS, max(len(mono), 1))
     starts = np.arange(columns) * len(mono) // columns
     values = mono if len(mono) else np.zeros(1, np.float32)
@@ -70,7 +70,7 @@ def waveform(mono: Float32) -> tuple[str, int]:
 
 
 def log_mel(mono: Float32, rate: int) -> UInt8:
-    """The log-mel of a clip [S]: brightness [M, columns], low tones below, its loudest at 255."""
+    """Return the log-mel of a clip [S]: brightness [M, columns], low tones below, its loudest at 255."""
     size = 1 << int(np.ceil(np.log2(0.04 * rate)))
     hop = max(rate // 100, -(-len(mono) // _MEL_COLUMNS))
     padded = np.pad(mono, (size // 2, size))
@@ -94,7 +94,7 @@ def _filters(size: int, rate: int) -> npt.NDArray[np.float64]:
 
 
 def code_map(codes: Int16, cardinality: int) -> str:
-    """Codes [K, F] as a PNG of a pixel a frame, the first codebook on top; the page enlarges it."""
+    """Draw codes [K, F] as a PNG of a pixel a frame, the first codebook on top; the page enlarges it."""
     return png((codes.astype(np.int64) * 255 // max(cardinality - 1, 1)).clip(0, 255).astype(np.uint8))
 
 
@@ -106,7 +106,7 @@ def _palette() -> bytes:
 
 
 def png(levels: UInt8) -> str:
-    """Levels [height, width] as a data URI of a PNG."""
+    """Encode levels [height, width] as a data URI of a PNG."""
     image = Image.fromarray(np.ascontiguousarray(levels))
     image.putpalette(_palette())
     out = io.BytesIO()

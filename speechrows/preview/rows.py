@@ -1,4 +1,4 @@
-"""What the page shows: the rows of a config and split, and of their files only what is looked at.
+"""The rows that the page shows; of their files only what is looked at is read.
 
 The index is read once for each config and split. Of a shard, a page needs the small columns of one
 row group, and the bytes of a clip only when it is played or drawn.
@@ -30,12 +30,12 @@ Int64 = npt.NDArray[np.int64]
 SMALL = [name for name in ARROW_SCHEMA.names if name not in AUDIO_COLUMNS]
 _CELLS = [*SMALL, *(f"{name}.path" for name in AUDIO_COLUMNS)]
 _MAX_TURNS = 100  # of a conversation, at once
-# By the first bytes: what a browser is told is what the bytes are, whatever their name says.
+# By the first bytes: a clip's name may say another type than its bytes have.
 _TYPES = {b"RIFF": "audio/wav", b"fLaC": "audio/flac", b"OggS": "audio/ogg"}
 
 
 def media_type(data: bytes) -> str:
-    """The type of a clip for a browser; what is no WAV, FLAC or Ogg is MP3."""
+    """Return the media type of a clip; what is no WAV, FLAC or Ogg is MP3."""
     return _TYPES.get(data[:4], "audio/mpeg")
 
 
@@ -54,19 +54,19 @@ class View:
         numbers = self.index.conversation[self.start : self.stop]
         return np.flatnonzero(np.diff(numbers, prepend=-1)) + self.start
 
-    def place(self, row: int) -> int:
-        """A row's place in its row group."""
+    def offset(self, row: int) -> int:
+        """Return how many rows of its row group stand before a row."""
         starts = self.index.group_starts
         return row - int(starts[np.searchsorted(starts, row, "right") - 1])
 
     def conversation(self, row: int) -> tuple[int, int, int]:
-        """The conversation of a row: which one it is, from 0, and its rows `[start, stop)`."""
+        """Return the number of a row's conversation, from 0, and its rows `[start, stop)`."""
         number = int(np.searchsorted(self.conversations, row, "right")) - 1
         ends = [*self.conversations[number + 1 : number + 2].tolist(), self.stop]
         return number, int(self.conversations[number]), ends[0]
 
     def turns_around(self, row: int) -> range:
-        """The rows of its conversation; of a very long one, those around it."""
+        """Return the rows of a row's conversation; of a very long one, those around the row."""
         _, start, stop = self.conversation(row)
         if stop - start > _MAX_TURNS:
             start = max(start, min(row - _MAX_TURNS // 2, stop - _MAX_TURNS))
@@ -78,7 +78,7 @@ class View:
 
 
 class Library:
-    """A built folder, or a Hub dataset `org/name`, as the page reads it. Safe to share by threads."""
+    """Reads a built folder, or a Hub dataset `org/name`, for the page. Threads may share it."""
 
     def __init__(self, address: str) -> None:
         self.folder = RowsFolder.open(address)
@@ -96,7 +96,7 @@ class Library:
         return tokenizers.open_tokenizer(self.folder.tokenizer_folder())
 
     def tasks(self, config: str, split: str) -> list[str]:
-        """The tasks whose rows a config shows: several for a union."""
+        """Return the tasks whose rows a config shows: several for a union."""
         return list(self.index(config, split).facts)
 
     def _view(self, config: str, split: str, task: str | None = None) -> View:
@@ -104,21 +104,21 @@ class Library:
         index = self.index(config, split)
         start, stop = 0, len(index)
         if task is not None:
-            mine = np.array([shard.task == task for shard in index.shards])[index.shard]
-            found = np.flatnonzero(mine)  # in one run: the index of a task follows that of another
-            start, stop = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+            of_task = np.array([shard.task == task for shard in index.shards])[index.shard]
+            rows = np.flatnonzero(of_task)  # in one run: the index of a task follows that of another
+            start, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
         return View(index=index, task=task, start=start, stop=stop)
 
     def rows(self, view: View, rows: range) -> list[dict[str, Any]]:
-        """Rows of one conversation, without their audio: a clip's cell is its name alone."""
-        found: list[dict[str, Any]] = []
+        """Read rows of one conversation, without their audio: a clip's cell is its name alone."""
+        cells: list[dict[str, Any]] = []
         for row in rows:
-            table, place = self._place(view, row)
-            found += table.slice(place, 1).to_pylist()
-        return found
+            table, offset = self._locate(view, row)
+            cells += table.slice(offset, 1).to_pylist()
+        return cells
 
     def clip(self, view: View, row: int, column: str) -> bytes:
-        """The bytes of a clip, as published; b"" where a row has none."""
+        """Read the bytes of a clip, as published; b"" where a row has none."""
         index = view.index
         if column == "audio":
             shard, start = int(index.shard[row]), int(index.audio_offset[row])
@@ -130,40 +130,40 @@ class Library:
     def _index(self, config: str, split: str) -> Index:
         return Index.open(self.folder, config, split)
 
-    def _place(self, view: View, row: int) -> tuple[pa.Table, int]:
-        """The small columns of the row group of a row, and the row's place in it."""
+    def _locate(self, view: View, row: int) -> tuple[pa.Table, int]:
+        """Return the small columns of a row's row group, and the row's offset in it."""
         index = view.index
         shard, group = int(index.shard[row]), int(index.row_group[row])
         index.check_shard(shard)
         table = self.table(index.shards[shard].path, group)
-        place = view.place(row)
-        if table["turn_number"][place].as_py() != index.turn_number[row]:
+        offset = view.offset(row)
+        if table["turn_number"][offset].as_py() != index.turn_number[row]:
             path = index.shards[shard].path
             raise ShortfallError(
-                f"{self.folder.address}: row {place} of row group {group} of {path} is another turn than the "
-                "index says; build or download the folder again"
+                f"{self.folder.address}: row {offset} of row group {group} of {path} is another turn than "
+                "the index says; build or download the folder again"
             )
-        return table, place
+        return table, offset
 
     def _table(self, path: str, group: int) -> pa.Table:
         return self.read_group(path, group, _CELLS)
 
     def _cell(self, view: View, row: int, column: str) -> bytes:
-        """A clip that the index does not place: its column is read, of one row group."""
-        table, place = self._place(view, row)
-        if table[column][place].as_py() is None:
+        """Read a clip whose bytes the index does not locate: its column, of one row group."""
+        table, offset = self._locate(view, row)
+        if table[column][offset].as_py() is None:
             return b""
         path = view.index.shards[int(view.index.shard[row])].path
         clips = self.read_group(path, int(view.index.row_group[row]), [f"{column}.bytes"])
-        return pc.struct_field(clips[column], "bytes")[place].as_py() or b""
+        return pc.struct_field(clips[column], "bytes")[offset].as_py() or b""
 
     def read_group(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
-        """Some columns of a row group."""
+        """Read some columns of a row group."""
         with self.folder.open_parquet(path) as shard:
             return shard.read_row_group(group, columns=list(columns), use_threads=False)
 
 
 def audio_name(row: Mapping[str, Any], column: str) -> str | None:
-    """The name of a clip of a row; None where it has none."""
+    """Return the name of a row's clip; None where it has none."""
     cell = row[column]
     return None if cell is None else cell["path"]

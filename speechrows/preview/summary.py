@@ -1,4 +1,4 @@
-"""All rows at a glance: what there is, how it is distributed, what became of the corpus' items."""
+"""All rows at a glance: sums, distributions, and what became of the corpus' items."""
 
 import json
 from collections.abc import Iterator
@@ -24,24 +24,24 @@ MAX_LINES = 200  # of skipped.jsonl, at once
 
 
 def seconds_of(view: View) -> npt.NDArray[np.float64]:
-    """The length of each clip of a view, in seconds [R]."""
+    """Return the length of each clip of a view, in seconds [R]."""
     rows = slice(view.start, view.stop)
     return view.index.num_samples[rows] / view.index.sampling_rate[rows]
 
 
 def head(library: Library, view: View) -> str:
-    """The name of the data set, and the numbers to see first."""
+    """Render the name of the dataset, and the numbers to see first."""
     seconds, rows = seconds_of(view), slice(view.start, view.stop)
     tokens, padded = view.index.num_tokens[rows], view.index.padded_tokens[rows]
     ledger = _ledger(view)
     lost, left_out = ledger.skipped.total(), ledger.left_out.total()
     middle = float(np.median(seconds)) if len(seconds) else 0.0
     pads = 1 - int(tokens.sum()) / max(int(padded.sum()), 1)
-    talks = len(view.conversations)
+    conversations = len(view.conversations)
     rules = ", ".join(ledger.left_out).replace("_", " ") or "no rule met"
     items = f"of {ledger.items:,} items" + ("" if lost else ": none is lost")
     facts = [
-        ("rows", f"{len(seconds):,}", f"in {talks:,} conversation{'s' * (talks != 1)}", ""),
+        ("rows", f"{len(seconds):,}", f"in {conversations:,} conversation{'s' * (conversations != 1)}", ""),
         ("sound", duration(float(seconds.sum())), f"{duration(middle)} a clip, as a median", ""),
         ("tokens", f"{int(tokens.sum()):,}", f"{_mean(tokens):,.0f} a row, and {pads:.0%} pads", ""),
         ("skipped by a fault", f"{lost:,}", items, "bad" if lost else "good"),
@@ -59,7 +59,7 @@ def _mean(values: npt.NDArray[Any]) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bar:
-    """A bar of a histogram: how many rows, and one of them."""
+    """A bar of a histogram: the number of rows, and an example."""
 
     count: int
     row: int | None
@@ -67,7 +67,7 @@ class Bar:
 
 
 def histogram(values: npt.NDArray[Any], rows: npt.NDArray[np.int64], unit: str) -> list[Bar]:
-    """The distribution of a value of rows; whole numbers that are few have a bar each."""
+    """Count rows by a value; a few whole numbers have a bar each."""
     if not len(values):
         return []
     low, high = values.min(), values.max()
@@ -75,12 +75,16 @@ def histogram(values: npt.NDArray[Any], rows: npt.NDArray[np.int64], unit: str) 
     num_bars = min(_BARS, int(high - low) + 1) if is_whole else _BARS
     edges = np.linspace(low, high + (1 if is_whole else 1e-9), num_bars + 1)
     edges = np.ceil(edges) if is_whole else edges
-    places = np.clip(np.searchsorted(edges, values, "right") - 1, 0, num_bars - 1)
-    counts = np.bincount(places, minlength=num_bars)
-    found, first = np.unique(places, return_index=True)
-    one = dict(zip(found.tolist(), rows[first].tolist(), strict=True))
+    bars = np.clip(np.searchsorted(edges, values, "right") - 1, 0, num_bars - 1)
+    counts = np.bincount(bars, minlength=num_bars)
+    filled, first = np.unique(bars, return_index=True)
+    examples = dict(zip(filled.tolist(), rows[first].tolist(), strict=True))
     return [
-        Bar(count=count, row=one.get(i), title=f"{_span(edges[i], edges[i + 1], is_whole)} {unit}: {count:,}")
+        Bar(
+            count=count,
+            row=examples.get(i),
+            title=f"{_span(edges[i], edges[i + 1], is_whole)} {unit}: {count:,}",
+        )
         for i, count in enumerate(counts.tolist())
     ]
 
@@ -92,7 +96,7 @@ def _span(low: float, high: float, is_whole: bool) -> str:
 
 
 def numbers(library: Library, view: View) -> str:
-    """Distributions, of which each bar opens a row; the rows at the ends; the traits."""
+    """Render the distributions, each bar of which opens a row; the extremes; the traits."""
     rows = np.arange(view.start, view.stop)
     seconds, starts = seconds_of(view), view.conversations
     turns = np.diff(np.append(starts, view.stop))
@@ -114,7 +118,7 @@ def numbers(library: Library, view: View) -> str:
 
 
 def pace(view: View) -> npt.NDArray[np.float64]:
-    """Tokens that are not audio, to a second of it: too many or too few where text and clip differ."""
+    """Return text tokens to a second of audio, [R]: too many or too few where text and clip differ."""
     rows, index = slice(view.start, view.stop), view.index
     text = index.num_tokens[rows] - Placeholders.of(index).count(rows)
     return text / np.maximum(seconds_of(view), 1e-3)
@@ -127,8 +131,8 @@ def _chart(
     quantiles = np.quantile(values, [0, 0.5, 1]) if len(values) else (0, 0, 0)
     low, middle, high = (f"{_short(value)}" for value in quantiles)
     top = max((bar.count for bar in bars), default=1)
-    told = {"title": title, "unit": unit, "what": what, "low": low, "middle": middle, "high": high}
-    return {**told, "bars": bars, "top": top}
+    captions = {"title": title, "unit": unit, "what": what, "low": low, "middle": middle, "high": high}
+    return {**captions, "bars": bars, "top": top}
 
 
 def _short(value: float) -> str:
@@ -136,31 +140,31 @@ def _short(value: float) -> str:
 
 
 def _extreme(view: View, values: npt.NDArray[Any], sign: int, unit: str) -> list[tuple[int, str, str]]:
-    """The rows with the smallest values (the largest, where `sign` is -1): number, id, value."""
+    """Return the rows with the smallest values (the largest, where `sign` is -1): number, id, value."""
     count = min(_EXTREMES, len(values))
     if not count:
         return []
-    places = np.argpartition(sign * values, count - 1)[:count]
-    places = places[np.argsort(sign * values[places], kind="stable")]
-    rows = (places + view.start).tolist()
+    extremes = np.argpartition(sign * values, count - 1)[:count]
+    extremes = extremes[np.argsort(sign * values[extremes], kind="stable")]
+    rows = (extremes + view.start).tolist()
     ids = view.index.row_ids(rows)
-    told = [f"{_short(value)} {unit}" for value in values[places].tolist()]
-    return list(zip(rows, ids, told, strict=True))
+    texts = [f"{_short(value)} {unit}" for value in values[extremes].tolist()]
+    return list(zip(rows, ids, texts, strict=True))
 
 
 def _ledger(view: View) -> LedgerSummary:
-    """The ledgers of a view's tasks, summed over them; of a task, its splits share one."""
+    """Sum the ledgers of a view's tasks; the splits of a task share one."""
     tasks = [view.task] if view.task else list(view.index.facts)
     return sum((view.index.facts[task].ledger for task in tasks), LedgerSummary())
 
 
 def reasons(view: View) -> list[str]:
-    """The reasons for which items of a view's tasks were skipped, the commonest first."""
+    """Return the reasons for which items of a view's tasks were skipped, the commonest first."""
     return [reason for reason, _ in _ledger(view).skipped.most_common()]
 
 
 def ledger(library: Library, view: View, reason: str | None = None) -> str:
-    """What became of each item: a row, skipped by a fault, or left out by a rule; the faults, listed."""
+    """Render what became of the items: rows, skipped by a fault, left out by a rule; list the faults."""
     tasks = {view.task} if view.task else set(view.index.facts)
     lines = list(islice(_skipped(library, tasks, reason), MAX_LINES + 1))
     sums = _ledger(view)
@@ -175,11 +179,11 @@ def ledger(library: Library, view: View, reason: str | None = None) -> str:
 
 
 def _skipped(library: Library, tasks: set[str], reason: str | None) -> Iterator[dict[str, Any]]:
-    """The lines of skipped.jsonl of some tasks, read no further than they are asked for."""
+    """Yield the entries of skipped.jsonl of some tasks; reads no further than asked."""
     if SKIPPED not in library.folder.glob(SKIPPED):
         return
     with library.folder.open_file(SKIPPED) as file:
         for line in file:
-            found = json.loads(line)
-            if found["task"] in tasks and reason in (None, found["reason"]):
-                yield found
+            entry = json.loads(line)
+            if entry["task"] in tasks and reason in (None, entry["reason"]):
+                yield entry

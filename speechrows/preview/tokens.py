@@ -1,4 +1,4 @@
-"""A row's tokens as pieces to look at: what takes loss, what does not, the audio's places, padding."""
+"""A row's tokens as spans to look at: what takes loss, what does not, audio placeholders, padding."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -20,63 +20,65 @@ KINDS: Mapping[Kind, str] = {
     "padding": "fills the row up",
     "wrong": "its label is another token",
 }
-MAX_PIECES = 6_000  # of a row; a browser slows down beyond
+MAX_SPANS = 6_000  # of a row; a browser slows down beyond
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
-    """A token, or a run of placeholders or pads: its text, and what hovering over it tells."""
+class Span:
+    """A token, or a run of placeholders or pads: its text, and the title that hovering over it shows."""
 
     kind: Kind
     text: str
     title: str
 
 
-def pieces(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast) -> list[Piece]:
-    """The tokens of a row in order; runs of audio placeholders and of pads are one piece each."""
+def spans(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast) -> list[Span]:
+    """Return the tokens of a row in order; runs of audio placeholders and of pads are one span each."""
     ids: Sequence[int] = row["input_ids"]
     audio_id = tokenizer.get_vocab()[AUDIO_TOKEN]
 
-    def kind(place: int) -> Kind:
+    def kind_at(position: int) -> Kind:
         # A label beats all else: what takes loss is shown as that, be it a pad.
-        if (label := row["labels"][place]) != IGNORE_INDEX:
-            return "supervised" if label == ids[place] else "wrong"
-        if place >= row["num_tokens"]:
+        if (label := row["labels"][position]) != IGNORE_INDEX:
+            return "supervised" if label == ids[position] else "wrong"
+        if position >= row["num_tokens"]:
             return "padding"
-        return "audio" if ids[place] == audio_id else "masked"
+        return "audio" if ids[position] == audio_id else "masked"
 
-    found: list[Piece] = []
-    for what, run in groupby(range(len(ids)), kind):
-        places = list(run)
-        if what in ("audio", "padding"):
-            found.append(_run(what, [ids[place] for place in places], tokenizer))
+    row_spans: list[Span] = []
+    for kind, run in groupby(range(len(ids)), kind_at):
+        positions = list(run)
+        if kind in ("audio", "padding"):
+            row_spans.append(_run_span(kind, [ids[position] for position in positions], tokenizer))
         else:
-            found += [_piece(what, ids[place], row["labels"][place], tokenizer) for place in places]
-    return found
+            row_spans += [
+                _token_span(kind, ids[position], row["labels"][position], tokenizer) for position in positions
+            ]
+    return row_spans
 
 
-def counts(row: Mapping[str, Any], shown: Sequence[Piece]) -> dict[Kind, int]:
-    """How many tokens there are of each kind."""
+def counts(row: Mapping[str, Any], row_spans: Sequence[Span]) -> dict[Kind, int]:
+    """Count the tokens of each kind."""
     num_pads = len(row["input_ids"]) - row["num_tokens"]
-    found: dict[Kind, int] = {kind: sum(piece.kind == kind for piece in shown) for kind in KINDS}
-    single = found["supervised"] + found["masked"] + found["wrong"]
-    found["padding"] = num_pads if found["padding"] else 0
-    found["audio"] = len(row["input_ids"]) - single - found["padding"]
-    return found
+    by_kind: dict[Kind, int] = {kind: sum(span.kind == kind for span in row_spans) for kind in KINDS}
+    single = by_kind["supervised"] + by_kind["masked"] + by_kind["wrong"]
+    by_kind["padding"] = num_pads if by_kind["padding"] else 0
+    by_kind["audio"] = len(row["input_ids"]) - single - by_kind["padding"]
+    return by_kind
 
 
-def _run(kind: Kind, ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> Piece:
-    piece = str(tokenizer.convert_ids_to_tokens(ids[0]))
-    names = "pad" if kind == "padding" else piece
-    return Piece(
-        kind=kind, text=f"{names} × {len(ids)}", title=f"id {ids[0]} · {piece} · {len(ids)} in a row, no loss"
+def _run_span(kind: Kind, ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> Span:
+    token = str(tokenizer.convert_ids_to_tokens(ids[0]))
+    name = "pad" if kind == "padding" else token
+    return Span(
+        kind=kind, text=f"{name} × {len(ids)}", title=f"id {ids[0]} · {token} · {len(ids)} in a row, no loss"
     )
 
 
-def _piece(kind: Kind, token: int, label: int, tokenizer: PreTrainedTokenizerFast) -> Piece:
-    piece = str(tokenizer.convert_ids_to_tokens(token))
-    text = str(tokenizer.decode([token]))
-    if not text or "\N{REPLACEMENT CHARACTER}" in text:  # a part of a character
-        text = piece
+def _token_span(kind: Kind, token_id: int, label: int, tokenizer: PreTrainedTokenizerFast) -> Span:
+    token = str(tokenizer.convert_ids_to_tokens(token_id))
+    text = str(tokenizer.decode([token_id]))
+    if not text or "\N{REPLACEMENT CHARACTER}" in text:  # bytes of a character, not all of them
+        text = token
     loss = {"supervised": "takes loss", "wrong": f"its label is {label}"}.get(kind, "no loss")
-    return Piece(kind=kind, text=text, title=f"id {token} · {piece} · {loss}")
+    return Span(kind=kind, text=text, title=f"id {token_id} · {token} · {loss}")

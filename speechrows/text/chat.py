@@ -6,6 +6,7 @@ and without the answer, subtract) fails on templates that think first, trim, or 
 """
 
 import datetime
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import TemplateError
 from speechrows.text.normalise import normalise
+from speechrows.text.tokenizers import pad_id
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Fields
@@ -26,8 +28,8 @@ _AUDIO, _TARGET = "SpeechRowsAudio", "SpeechRowsTarget"  # mixed case: a templat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """A constant piece of every row: its text, and its token ids, int32 [T]."""
+class Constant:
+    """A text that every row has, and its token ids, int32 [T]."""
 
     text: str
     ids: Int32
@@ -46,13 +48,13 @@ class ChatTemplate:
 
     tokenizer: PreTrainedTokenizerFast
     task: Task
-    before_first: Part
-    before_later: Part
-    between: Part
+    before_first: Constant
+    before_later: Constant
+    between: Constant
     lead: str
-    gap: Part
-    end: Part
-    tail: Part
+    gap: Constant
+    end: Constant
+    tail: Constant
     audio_id: int
     pad_id: int
 
@@ -62,17 +64,17 @@ class ChatTemplate:
         return self.task.segments[0].text
 
     def fill(self, fillings: Sequence[Fields]) -> list["RenderedChat | None"]:
-        """Rows to be, in one batch; None where the tokenizer does not give the target back."""
+        """Tokenise the targets in one batch; None where the tokenizer does not give one back."""
         text, lower_case = self.task.segments[1].text, self.task.lower_case
-        texts = [text.format(transcript=one.transcript, answer=one.answer) for one in fillings]
+        texts = [text.format(transcript=fields.transcript, answer=fields.answer) for fields in fillings]
         targets = [normalise(text, lower_case=lower_case) for text in texts]
         return [
-            None if ids is None else RenderedChat(self, target, ids, one.answer_is_cut)
-            for one, target, ids in zip(fillings, targets, self.encode(targets), strict=True)
+            None if ids is None else RenderedChat(self, target, ids, fields.answer_is_cut)
+            for fields, target, ids in zip(fillings, targets, self.encode(targets), strict=True)
         ]
 
     def render(self, target: str, *, first: bool) -> str:
-        """The text of a row, with one `<audio>` before the target."""
+        """Return the text of a row, with one `<audio>` before the target."""
         before = self.before_first if first else self.before_later
         return (
             f"{before.text}{AUDIO_TOKEN}{self.between.text}{self.lead}{target}"
@@ -80,7 +82,7 @@ class ChatTemplate:
         )
 
     def encode(self, targets: Sequence[str]) -> list[Int32 | None]:
-        """Ids of each target, int32 [T]; None where decoding them does not give it back.
+        """Return the ids of each target, int32 [T]; None where decoding them does not give it back.
 
         Corpus text never becomes a special token: a transcript that spells `<|im_end|>` or
         `<audio>` stays text.
@@ -104,15 +106,15 @@ class ChatTemplate:
         ]
 
     def num_tokens(self, num_target_ids: int, num_audio_tokens: int, *, first: bool) -> int:
-        """The length of a row before padding."""
+        """Return the number of tokens of a row before padding."""
         before = self.before_first if first else self.before_later
-        constant = (before, self.between, self.gap, self.end, self.tail)
-        return num_audio_tokens + num_target_ids + sum(len(part.ids) for part in constant)
+        constants = (before, self.between, self.gap, self.end, self.tail)
+        return num_audio_tokens + num_target_ids + sum(len(piece.ids) for piece in constants)
 
     def assemble(
         self, target_ids: Int32, num_audio_tokens: int, *, first: bool, length: int, ends: bool = True
     ) -> tuple[Int32, Int32]:
-        """`input_ids` and `labels` of a row, int32 [length], padded on the right.
+        """Return `input_ids` and `labels` of a row, int32 [length], padded on the right.
 
         Where a target does not end, but was cut, its end token takes no loss.
         """
@@ -140,25 +142,25 @@ class ChatTemplate:
 
 @dataclass(frozen=True, slots=True)
 class RenderedChat:
-    """A target in its chat."""
+    """A target under its chat template."""
 
-    chat: ChatTemplate
+    template: ChatTemplate
     target: str
     ids: Int32
     is_cut: bool
 
     def num_tokens(self, num_audio_tokens: int, *, first: bool) -> int:
-        """The length of the row before padding."""
-        return self.chat.num_tokens(len(self.ids), num_audio_tokens, first=first)
+        """Return the number of tokens of the row before padding."""
+        return self.template.num_tokens(len(self.ids), num_audio_tokens, first=first)
 
     def assemble(self, num_audio_tokens: int, *, first: bool, length: int) -> tuple[Int32, Int32]:
-        """`input_ids` and `labels`, int32 [length], padded on the right."""
+        """Return `input_ids` and `labels`, int32 [length], padded on the right."""
         ends = not self.is_cut
-        return self.chat.assemble(self.ids, num_audio_tokens, first=first, length=length, ends=ends)
+        return self.template.assemble(self.ids, num_audio_tokens, first=first, length=length, ends=ends)
 
     def text(self, *, first: bool) -> str:
-        """The text of the row."""
-        return self.chat.render(self.target, first=first)
+        """Return the text of the row."""
+        return self.template.render(self.target, first=first)
 
 
 def compile_chat(
@@ -172,58 +174,56 @@ def compile_chat(
     user = task.segments[0].text
     if tokenizer.chat_template is None:
         before, after = user.split(AUDIO_TOKEN)
-        bos = _bos(tokenizer)
         pieces = (f"User: {before}", f"User: {before}", f"{after}\nAssistant: ", "")
-        return _assemble_parts(tokenizer, task, pieces, leading=bos)
-    return _assemble_parts(tokenizer, task, _split(tokenizer, user, date), leading=[])
+        return _from_pieces(tokenizer, task, pieces, leading=_bos(tokenizer))
+    return _from_pieces(tokenizer, task, _split(tokenizer, user, date), leading=[])
 
 
 def _bos(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """The BOS that the tokenizer itself puts before a text, if it does."""
+    """Return the BOS that the tokenizer itself puts before a text, if it does."""
     ids: list[int] = tokenizer("")["input_ids"]
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
 
 
-def _assemble_parts(
+def _from_pieces(
     tokenizer: PreTrainedTokenizerFast, task: Task, pieces: tuple[str, str, str, str], leading: list[int]
 ) -> ChatTemplate:
     first, later, between, suffix = pieces
     lead = " " if between.endswith(" ") else ""
     gap, end, tail = _cut_suffix(tokenizer, suffix)
 
-    def part(text: str, before: Sequence[int] = ()) -> Part:
+    def constant(text: str, before: Sequence[int] = ()) -> Constant:
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-        return Part(text=text, ids=np.array([*before, *ids], np.int32))
+        return Constant(text=text, ids=np.array([*before, *ids], np.int32))
 
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    end_id: Any = tokenizer.convert_tokens_to_ids(end) if end else eos
+    end_id: Any = tokenizer.convert_tokens_to_ids(end) if end else tokenizer.eos_token_id
     return ChatTemplate(
         tokenizer=tokenizer,
         task=task,
-        before_first=part(first, leading),
-        before_later=part(later),
-        between=part(between[: len(between) - len(lead)]),
+        before_first=constant(first, leading),
+        before_later=constant(later),
+        between=constant(between[: len(between) - len(lead)]),
         lead=lead,
-        gap=part(gap),
-        end=Part(text=end, ids=np.array([end_id], np.int32)),
-        tail=part(tail),
+        gap=constant(gap),
+        end=Constant(text=end, ids=np.array([end_id], np.int32)),
+        tail=constant(tail),
         audio_id=int(tokenizer.get_vocab()[AUDIO_TOKEN]),
-        pad_id=int(eos if pad is None else pad),  # pyright: ignore[reportArgumentType]
+        pad_id=pad_id(tokenizer),
     )
 
 
 def _cut_suffix(tokenizer: PreTrainedTokenizerFast, suffix: str) -> tuple[str, str, str]:
-    """What follows the target, cut into gap, end token and tail.
+    """Cut what follows the target into gap, end token and tail.
 
     Without an end token, eos is put right after the target: it is supervised, not rendered.
     """
     specials = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    found = [(suffix.find(s), -len(s), s) for s in specials if s in suffix]
-    if not found:
+    matches = [(suffix.find(token), -len(token), token) for token in specials if token in suffix]
+    if not matches:
         if suffix.strip():
             raise _refusal(tokenizer, f"writes {suffix!r} after the target, and no special token")
         return "", "", suffix
-    at, _, end = min(found)
+    at, _, end = min(matches)
     if suffix[:at].strip():
         raise _refusal(tokenizer, f"writes {suffix[:at]!r} between the target and {end}")
     return suffix[:at], end, suffix[at + len(end) :]
@@ -256,7 +256,7 @@ def _render(tokenizer: PreTrainedTokenizerFast, contents: Sequence[str], date: d
 
 
 def _strftime_macro(date: datetime.date) -> str:
-    """Jinja that hides the `strftime_now` of transformers, which says today, behind a fixed date.
+    """Return Jinja that hides the `strftime_now` of transformers, which says today, behind a fixed date.
 
     A macro, because transformers hands plain data to templates: a function becomes its repr.
     """
@@ -268,15 +268,15 @@ def _strftime_macro(date: datetime.date) -> str:
 
 
 def _split(tokenizer: PreTrainedTokenizerFast, user: str, date: datetime.date) -> tuple[str, str, str, str]:
-    """Before the audio (first turn, later turn), between audio and target, after the target."""
+    """Split a rendered chat: before the audio (first and later turn), between it and the target, after."""
     audio, target = (_AUDIO + "ONE", _AUDIO + "TWO"), (_TARGET + "ONE", _TARGET + "TWO")
-    asks = [user.replace(AUDIO_TOKEN, sentinel) for sentinel in audio]
+    questions = [user.replace(AUDIO_TOKEN, sentinel) for sentinel in audio]
     first, between, suffix = _cut(
-        tokenizer, _render(tokenizer, (asks[0], target[0]), date), audio[0], target[0]
+        tokenizer, _render(tokenizer, (questions[0], target[0]), date), audio[0], target[0]
     )
     bos = str(tokenizer.bos_token or "")
     try:
-        both = _render(tokenizer, (asks[0], target[0], asks[1], target[1]), date)
+        both = _render(tokenizer, (questions[0], target[0], questions[1], target[1]), date)
         middle, _, _ = _cut(tokenizer, both.partition(target[0])[2], audio[1], target[1])
     except TemplateError:  # a template for one turn only: a later turn is a first one without BOS
         return first, first.removeprefix(bos), between, suffix
@@ -284,10 +284,7 @@ def _split(tokenizer: PreTrainedTokenizerFast, user: str, date: datetime.date) -
         # What ends a turn only where another follows is the end token that _cut_suffix adds.
         later = middle[len(suffix) :].removeprefix("" if suffix else str(tokenizer.eos_token))
     else:
-        common = 0
-        while common < min(len(first), len(middle)) and first[-1 - common] == middle[-1 - common]:
-            common += 1
-        later = first[len(first) - common :]
+        later = os.path.commonprefix([first[::-1], middle[::-1]])[::-1]
     return first, later.removeprefix(bos), between, suffix
 
 

@@ -4,5 +4,5 @@ import unicodedata
 
 
 def normalise(text: str, *, lower_case: bool = False) -> str:
-    """Stripped, NFC."""
+    """Return a text stripped and in NFC, in lower case where asked."""
     return unicodedata.normalize("NFC", (text.lower() if lower_case else text).strip())

@@ -1,4 +1,4 @@
-r"""Scripts: texts of many segments that no chat template writes, as USDM's, tokenised piece by piece.
+r"""Templates of many segments that no chat template writes, as USDM's script, tokenised piece by piece.
 
 A mask found in the ids of the whole text is right only while a tokenizer keeps segments apart, and
 many merge ".\n" or "\n\n". So each segment is tokenised on its own, as between its neighbours:
@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from speechrows.errors import TemplateError
 from speechrows.errors import UsageError
 from speechrows.text.normalise import normalise
+from speechrows.text.tokenizers import pad_id
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Fields
@@ -34,7 +35,7 @@ _PROBES = ("a", "the", "1", "?")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """What of a segment is tokenised in one go. `ids` int32 [T] are a constant's, None where a row fills it.
+    """A text that is tokenised in one go; `ids` int32 [T] are a constant's, None where a row fills it.
 
     `cue` is written before a text that is tokenised, and its ids taken off again: a line break, where
     the tokenizer writes a space that is not the text's at the start of one, and does not here.
@@ -65,31 +66,34 @@ class PiecesTemplate:
     user: str = field(default=AUDIO_TOKEN, init=False)
 
     def fill(self, fillings: Sequence[Fields]) -> list["RenderedPieces | None"]:
-        """Rows to be, in one batch; None where the tokenizer does not give a text back."""
-        fields = [
+        """Tokenise rows in one batch; None where the tokenizer does not give a text back."""
+        values = [
             {
-                "transcript": self._normalise(one.transcript),
-                "answer": self._normalise(one.answer),
-                "units": one.units,
-                "answer_units": one.answer_units,
+                "transcript": self._normalise(fields.transcript),
+                "answer": self._normalise(fields.answer),
+                "units": fields.units,
+                "answer_units": fields.answer_units,
             }
-            for one in fillings
+            for fields in fillings
         ]
-        texts = [piece for piece in self.pieces if piece.ids is None and not _is_units(piece)]
-        said = [(piece, piece.text.format_map(mine)) for mine in fields for piece in texts]
-        encoded = iter(self._encode(said))
-        filled: list[RenderedPieces | None] = []
-        for one, mine in zip(fillings, fields, strict=True):
-            ids = {piece.text: next(encoded) for piece in texts}
-            ids["{units}"], ids["{answer_units}"] = self._units(one.units), self._units(one.answer_units)
-            parts = [ids[piece.text] if piece.ids is None else piece.ids for piece in self.pieces]
-            there = tuple(part for part in parts if part is not None)
-            row = RenderedPieces(script=self, fields=mine, parts=there) if len(there) == len(parts) else None
-            filled.append(row)
-        return filled
+        text_pieces = [piece for piece in self.pieces if piece.ids is None and not _is_units(piece)]
+        texts = [(piece, piece.text.format_map(row)) for row in values for piece in text_pieces]
+        encoded = iter(self._encode(texts))
+        rendered: list[RenderedPieces | None] = []
+        for fields, row in zip(fillings, values, strict=True):
+            ids_of = {piece.text: next(encoded) for piece in text_pieces}
+            ids_of["{units}"] = self._units(fields.units)
+            ids_of["{answer_units}"] = self._units(fields.answer_units)
+            all_ids = [ids_of[piece.text] if piece.ids is None else piece.ids for piece in self.pieces]
+            piece_ids = tuple(ids for ids in all_ids if ids is not None)
+            complete = len(piece_ids) == len(all_ids)
+            rendered.append(
+                RenderedPieces(template=self, fields=row, piece_ids=piece_ids) if complete else None
+            )
+        return rendered
 
     def _normalise(self, text: str) -> str:
-        """A text as rows of other tasks have it, but on one line: a line break ends a script's part."""
+        """Normalise a text as other tasks do, and to one line: a line break ends a segment."""
         return normalise(_BREAKS.sub(" ", text.strip()), lower_case=self.lower_case)
 
     def _units(self, units: Int16 | None) -> Int32:
@@ -103,61 +107,61 @@ class PiecesTemplate:
             )
         return self.unit_ids[units]
 
-    def _encode(self, said: Sequence[tuple[Piece, str]]) -> list[Int32 | None]:
-        """Ids of each text, int32 [T]; None where decoding them does not give it back.
+    def _encode(self, texts: Sequence[tuple[Piece, str]]) -> list[Int32 | None]:
+        """Return the ids of each text, int32 [T]; None where decoding them does not give it back.
 
         Corpus text never becomes a special token: a transcript that spells `<|correspond|>` or
         `<|unit1|>` stays text.
         """
-        if not said:
+        if not texts:
             return []
-        cues = {cue: _tokens(self.tokenizer, [cue])[0] for cue in {piece.cue for piece, _ in said}}
-        encoded = _tokens(self.tokenizer, [piece.cue + text for piece, text in said], split=True)
-        own = [_after(cues[piece.cue], ids) for (piece, _), ids in zip(said, encoded, strict=True)]
+        cues = {cue: _tokens(self.tokenizer, [cue])[0] for cue in {piece.cue for piece, _ in texts}}
+        encoded = _tokens(self.tokenizer, [piece.cue + text for piece, text in texts], split=True)
+        own = [_after(cues[piece.cue], ids) for (piece, _), ids in zip(texts, encoded, strict=True)]
         decoded = self.tokenizer.batch_decode(
             [ids or [] for ids in own], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return [
             np.array(ids, np.int32) if ids is not None and back in (text, " " + text) else None
-            for ids, back, (_, text) in zip(own, decoded, said, strict=True)
+            for ids, back, (_, text) in zip(own, decoded, texts, strict=True)
         ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RenderedPieces:
-    """A script with a row's texts and units; `parts` are the ids of its pieces."""
+    """A row's texts and units under the template; `piece_ids` are the ids of its pieces."""
 
-    script: PiecesTemplate
+    template: PiecesTemplate
     fields: dict[str, str | Int16 | None]
-    parts: tuple[Int32, ...]
+    piece_ids: tuple[Int32, ...]
 
     @property
     def target(self) -> str:
-        """What the assistant says."""
+        """The text that the assistant says."""
         return str(self.fields["answer"])
 
     def num_tokens(self, num_audio_tokens: int, *, first: bool) -> int:  # noqa: ARG002
-        """The length before padding. Units stand for the audio: there are no placeholders."""
-        return len(self.script.leading) + sum(map(len, self.parts)) + 1
+        """Return the number of tokens before padding. Units stand for audio: there are no placeholders."""
+        return len(self.template.leading) + sum(map(len, self.piece_ids)) + 1
 
     def assemble(self, num_audio_tokens: int, *, first: bool, length: int) -> tuple[Int32, Int32]:  # noqa: ARG002
-        """`input_ids` and `labels`, int32 [length], padded on the right."""
-        input_ids = np.full(length, self.script.pad_id, np.int32)
+        """Return `input_ids` and `labels`, int32 [length], padded on the right."""
+        input_ids = np.full(length, self.template.pad_id, np.int32)
         labels = np.full(length, IGNORE_INDEX, np.int32)
-        at = len(self.script.leading)
-        input_ids[:at] = self.script.leading
-        for piece, ids in zip(self.script.pieces, self.parts, strict=True):
+        at = len(self.template.leading)
+        input_ids[:at] = self.template.leading
+        for piece, ids in zip(self.template.pieces, self.piece_ids, strict=True):
             input_ids[at : at + len(ids)] = ids
             if piece.supervised:
                 labels[at : at + len(ids)] = ids
             at += len(ids)
-        input_ids[at] = labels[at] = self.script.eos_id
-        labels[at + 1 - self.script.num_unsupervised : at + 1] = IGNORE_INDEX
+        input_ids[at] = labels[at] = self.template.eos_id
+        labels[at + 1 - self.template.num_unsupervised : at + 1] = IGNORE_INDEX
         return input_ids, labels
 
     def text(self, *, first: bool) -> str:  # noqa: ARG002
-        """The text, its units spelled, to the end token."""
-        return "".join(map(self._spell, self.script.pieces)) + str(self.script.tokenizer.eos_token)
+        """Return the text, its units spelled, to the end token."""
+        return "".join(map(self._spell, self.template.pieces)) + str(self.template.tokenizer.eos_token)
 
     def _spell(self, piece: Piece) -> str:
         if not _is_units(piece):
@@ -177,7 +181,7 @@ def compile_segments(
     Raises:
         TemplateError: the tokenizer lacks a special token of the script, or can not write its text.
     """
-    specials = {str(one): i for i, one in tokenizer.added_tokens_decoder.items() if one.special}
+    specials = {str(token): i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     unit_ids = _unit_table(tokenizer, specials)
     pieces: list[Piece] = []
     before = ""
@@ -196,7 +200,6 @@ def compile_segments(
                 ids, before = _constant(tokenizer, before, text), text[-1]
             pieces.append(Piece(text=text, supervised=segment.supervised, ids=ids, cue=cue))
     bos: list[int] = tokenizer("")["input_ids"][:1]
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     return PiecesTemplate(
         tokenizer=tokenizer,
         pieces=tuple(pieces),
@@ -204,24 +207,24 @@ def compile_segments(
         num_unsupervised=0 if supervise_eos else 1 + _num_own(tokenizer, pieces[-1]),
         leading=np.array(bos if bos == [tokenizer.bos_token_id] else [], np.int32),
         unit_ids=unit_ids,
-        eos_id=int(eos),  # pyright: ignore[reportArgumentType]
-        pad_id=int(eos if pad is None else pad),  # pyright: ignore[reportArgumentType]
+        eos_id=int(str(tokenizer.eos_token_id)),
+        pad_id=pad_id(tokenizer),
     )
 
 
 def _unit_table(tokenizer: PreTrainedTokenizerFast, specials: dict[str, int]) -> Int32:
-    """The ids of `<|unit0|>`, `<|unit1|>` and on, by number."""
-    found = {int(match[1]): i for name, i in specials.items() if (match := _UNIT.fullmatch(name))}
-    missing = next(i for i in range(len(found) + 1) if i not in found)
-    if missing < max(len(found), 1):
+    """Return the ids of `<|unit0|>`, `<|unit1|>` and on, by number."""
+    ids = {int(match[1]): i for name, i in specials.items() if (match := _UNIT.fullmatch(name))}
+    missing = next(number for number in range(len(ids) + 1) if number not in ids)
+    if missing < max(len(ids), 1):
         raise _refusal(
             tokenizer, f"has no special token <|unit{missing}|>", "add all units as special tokens"
         )
-    return np.array([found[i] for i in range(missing)], np.int32)
+    return np.array([ids[number] for number in range(missing)], np.int32)
 
 
 def _constant(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> Int32:
-    """The ids of a text that every row has, as they are after `before`."""
+    """Return the ids of a text that every row has, as they are after `before`."""
     (cue,), (whole,) = _tokens(tokenizer, [before]), _tokens(tokenizer, [before + text])
     ids = _after(cue, whole)
     if ids is None:  # merged with what is before it
@@ -235,16 +238,16 @@ def _constant(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> Int
 
 
 def _cue(tokenizer: PreTrainedTokenizerFast, before: str) -> str:
-    """What to tokenise a text after, so that its ids are those it has after `before`: probed."""
+    """Probe for what to tokenise a text after, so that its ids are those that it has after `before`."""
     (cue,), (line,) = _tokens(tokenizer, [before]), _tokens(tokenizer, [_BREAK])
-    here = [_after(cue, ids) for ids in _tokens(tokenizer, [before + probe for probe in _PROBES])]
-    going_on = [_after(line, ids) for ids in _tokens(tokenizer, [_BREAK + probe for probe in _PROBES])]
-    starting = _tokens(tokenizer, _PROBES)
-    return _BREAK if here != starting and here == going_on else ""
+    in_place = [_after(cue, ids) for ids in _tokens(tokenizer, [before + probe for probe in _PROBES])]
+    after_break = [_after(line, ids) for ids in _tokens(tokenizer, [_BREAK + probe for probe in _PROBES])]
+    at_start = _tokens(tokenizer, _PROBES)
+    return _BREAK if in_place != at_start and in_place == after_break else ""
 
 
 def _num_own(tokenizer: PreTrainedTokenizerFast, piece: Piece) -> int:
-    """How many of a constant's last ids are its text: all but a space that the tokenizer adds."""
+    """Count the last ids of a constant that are its text: all but a space that the tokenizer adds."""
     ids = [] if piece.ids is None else piece.ids.tolist()
     counts = range(1, len(ids) + 1)
     texts = (tokenizer.decode(ids[-n:], clean_up_tokenization_spaces=False) for n in counts)
@@ -254,7 +257,7 @@ def _num_own(tokenizer: PreTrainedTokenizerFast, piece: Piece) -> int:
 def _tokens(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, split: bool = False
 ) -> list[list[int]]:
-    """Ids of each text alone; with `split`, of special tokens that it spells as of any text."""
+    """Return the ids of each text alone; with `split`, a special token that it spells stays text."""
     return tokenizer(
         list(texts),
         add_special_tokens=False,
@@ -266,7 +269,7 @@ def _tokens(
 
 
 def _after(cue: list[int], ids: list[int]) -> list[int] | None:
-    """The ids that follow those of a cue; None where they do not begin with it."""
+    """Return the ids that follow those of a cue; None where they do not begin with it."""
     return ids[len(cue) :] if ids[: len(cue)] == cue else None
 
 

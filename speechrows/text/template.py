@@ -1,4 +1,4 @@
-"""How a task's rows are written: as a chat under the tokenizer's template, or from segments of its own."""
+"""Compile a task for a tokenizer: under its chat template, or as segments of the task's own."""
 
 import datetime
 from collections.abc import Mapping
@@ -52,5 +52,5 @@ def compile_template(tokenizer: PreTrainedTokenizerFast, task: Task, options: Te
 
 
 def is_chat(task: Task) -> bool:
-    """Whether a task is written as a chat, with `<audio>` in the user's turn."""
+    """True for a task that is written as a chat, with `<audio>` in the user's turn."""
     return task.segments[0].role is not None

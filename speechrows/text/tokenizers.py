@@ -23,7 +23,7 @@ _GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")  # two names of one 
 
 
 def byte_level() -> PreTrainedTokenizerFast:
-    """One token a UTF-8 byte, a pad and an end token, no template: needs no download."""
+    """Make the default tokenizer: one token a UTF-8 byte, a pad and an end token, no template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -32,7 +32,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 def open_tokenizer(name: str | None, extra: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """The tokenizer of a Hub repository or folder, the byte-level one for None, with `<audio>`.
+    """Open the tokenizer of a Hub repository or folder, the byte-level one for None, with `<audio>`.
 
     `extra` are special tokens that it has to have, too; those that it lacks are added.
 
@@ -49,8 +49,8 @@ def open_tokenizer(name: str | None, extra: Sequence[str] = ()) -> PreTrainedTok
     if tokenizer.eos_token_id is None:
         raise UsageError(f"tokenizer {name}: has no eos token; expected one to end a turn with")
     # A tokenizer may hold it as an ordinary token already: a transcript that spells it would say it.
-    there = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-    missing = [token for token in (AUDIO_TOKEN, *extra) if token not in there]
+    specials = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    missing = [token for token in (AUDIO_TOKEN, *extra) if token not in specials]
     if missing:
         tokenizer.add_tokens(missing, special_tokens=True)  # pyright: ignore[reportArgumentType]
     return tokenizer
@@ -73,7 +73,7 @@ def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
 
 
 def _open(name: str) -> Any:
-    """The tokenizer that AutoTokenizer opens; without it where a folder says which class that is.
+    """Open what AutoTokenizer would; do without it where a folder names the class.
 
     AutoTokenizer imports torch, where that is installed: seconds, to show a row.
     """
@@ -86,7 +86,7 @@ def _open(name: str) -> Any:
 
 
 def _named_class(folder: Path) -> type[PreTrainedTokenizerFast] | None:
-    """The fast class that a saved tokenizer names; None where AutoTokenizer has more to look at."""
+    """Return the fast class that a saved tokenizer names; None where AutoTokenizer has to decide."""
     config_file, rules_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
     # Beside a model's config.json, the model may decide.
     if not config_file.is_file() or not rules_file.is_file() or (folder / "config.json").exists():
@@ -104,26 +104,26 @@ def _named_class(folder: Path) -> type[PreTrainedTokenizerFast] | None:
 
 
 def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
-    """What rows are padded with: the pad token, else eos."""
+    """Return the id that rows are padded with: the pad token's, else eos."""
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     return int(str(pad))
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """A digest of everything that decides ids: vocabulary, rules, special tokens, template."""
+    """Return a digest of everything that decides ids: vocabulary, rules, special tokens, template."""
     # Padding and truncation are per call: the first call with them would change the digest.
     core = json.loads(tokenizer.backend_tokenizer.to_str())
     core.update(padding=None, truncation=None)
-    what = [
+    decisive = [
         core,
         tokenizer.chat_template,
-        sorted((k, str(v)) for k, v in tokenizer.special_tokens_map.items()),
+        sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()),
     ]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the tokenizer, without any path of this machine, replacing what is there."""
+    """Write the tokenizer without any path of this machine; replace the folder."""
     shutil.rmtree(folder, ignore_errors=True)
     tokenizer.save_pretrained(folder)
     config_file = folder / "tokenizer_config.json"

@@ -125,9 +125,9 @@ def test_rows_of_another_builder_and_files_of_a_person_are_never_replaced(
     build_rows(SAMPLE_OF["multidialog_ttt"], tmp_path / "other", "ttt", builder="multidialog_ttt")
     hub.log.clear()
     assert main(["publish", str(tmp_path / "other"), REPO]) == 2
-    told = capsys.readouterr().err
-    assert "rows of deepdialogue_ttt" in told
-    assert "those of multidialog_ttt" in told
+    error = capsys.readouterr().err
+    assert "rows of deepdialogue_ttt" in error
+    assert "those of multidialog_ttt" in error
     assert sent(hub) == []
     for path in (
         "data/ttt/train/band_1/00000.parquet",
@@ -144,19 +144,19 @@ def test_rows_of_another_builder_and_files_of_a_person_are_never_replaced(
     assert files_of(hub) == before
     for path in ("assets/mine/logo.png", "data/mine/train/00000.parquet"):
         HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo=path, repo_id=REPO, repo_type="dataset")
-    assert Publisher(folder, Target(repo_id=REPO)).plan().gone == []
+    assert Publisher(folder, Target(repo_id=REPO)).changes().deleted == []
 
 
-def test_rows_of_another_recipe_are_replaced_as_the_plan_tells(
+def test_rows_of_another_recipe_are_replaced_as_the_changes_say(
     hub: MiniHub, folder: Path, tmp_path: Path
 ) -> None:
     publish(folder)
     build_rows(XTTS, folder, "ttt", overwrite=True, swap_roles=True)
-    plan = Publisher(folder, Target(repo_id=REPO)).plan()
-    table = str(plan)
-    assert sorted(plan.replaced) == sorted(plan.new)
-    assert "data/ttt/train/band_1/00000.parquet" in plan.replaced
-    assert table.count("  replace ") == len(plan.new)
+    changes = Publisher(folder, Target(repo_id=REPO)).changes()
+    table = str(changes)
+    assert sorted(changes.replaced) == sorted(changes.new)
+    assert "data/ttt/train/band_1/00000.parquet" in changes.replaced
+    assert table.count("  replace ") == len(changes.new)
     assert "  send " not in table
     publish(folder)
     assert files_of(hub) == expected(folder)
@@ -170,9 +170,9 @@ def test_a_build_of_a_named_revision_of_the_corpus_tells_it(
     HfApi().upload_folder(repo_id=address, repo_type="dataset", folder_path=XTTS)
     build_rows(f"hf://datasets/{address}@main", tmp_path / "told", "response")
     build_rows(f"hf://datasets/{address}", tmp_path / "plain", "response")
-    told, plain_files = published_files(tmp_path / "told"), published_files(tmp_path / "plain")
-    assert {path for path in told if told[path] != plain_files[path]} == {"README.md"}
-    assert b"from revision main of the corpus" in told["README.md"]
+    named, plain_files = published_files(tmp_path / "told"), published_files(tmp_path / "plain")
+    assert {path for path in named if named[path] != plain_files[path]} == {"README.md"}
+    assert b"from revision main of the corpus" in named["README.md"]
     assert b"revision" not in plain_files["README.md"]
     at_pull_request = Corpus(root=f"datasets/{address}@refs%2Fpr%2F1/data", _fs=HfFileSystem())
     assert at_pull_request.revision == "refs/pr/1"
@@ -243,9 +243,9 @@ def test_others_who_write_meanwhile_lose_nothing(hub: MiniHub, folder: Path) -> 
     hub.hub.fault = race
     publish(folder)
     assert len(raced) == 2
-    found = files_of(hub)
-    card = found.pop("README.md").decode()
-    assert found == {k: v for k, v in expected(folder).items() if k != "README.md"}
+    files = files_of(hub)
+    card = files.pop("README.md").decode()
+    assert files == {k: v for k, v in expected(folder).items() if k != "README.md"}
     assert "\nNote 2\n" in card
     assert DatasetCard(card).data.license == "mit"
 
@@ -309,12 +309,12 @@ PUBLISHED = [
 
 def rows_in_files(folder: Path, builder: str, config: str) -> dict[str, list[dict[str, Any]]]:
     """The rows of a config as its files hold them, by split: task by task, file by file."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for task in load_builder(builder).tasks(config):
         for file in sorted((folder / "data" / task.name).rglob("*.parquet")):
             split = file.relative_to(folder / "data" / task.name).parts[0]
-            found.setdefault(split, []).extend(pq.read_table(file, partitioning=None).to_pylist())
-    return found
+            rows.setdefault(split, []).extend(pq.read_table(file, partitioning=None).to_pylist())
+    return rows
 
 
 @pytest.mark.parametrize(("builder", "config", "corpus"), PUBLISHED)
@@ -328,8 +328,8 @@ def test_a_dataset_of_every_corpus_comes_back_equal_and_the_viewer_can_show_it(
     assert rows["train"]
     loaded = load_dataset(address, config, cache_dir=str(tmp_path / "cache"))
     streamed = load_dataset(address, config, streaming=True)
-    for found in (loaded, streamed):
-        assert {split: plain(of_split) for split, of_split in found.items()} == rows
+    for splits in (loaded, streamed):
+        assert {split: plain(of_split) for split, of_split in splits.items()} == rows
     for place in (str(folder), address):
         report = check_viewer(place)
         assert report.ok, str(report)
@@ -363,9 +363,9 @@ def test_keys_and_prose_that_a_person_wrote_survive_a_new_build(hub: MiniHub, fo
     HfApi().upload_file(
         path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=REPO, repo_type="dataset"
     )
-    plan = Publisher(folder, Target(repo_id=REPO)).plan()
-    assert list(plan.kept) == ["license"]
-    assert "card's license stay" in str(plan)
+    changes = Publisher(folder, Target(repo_id=REPO)).changes()
+    assert list(changes.kept) == ["license"]
+    assert "card's license stay" in str(changes)
     (folder / "README.md").write_text((folder / "README.md").read_text().replace("17 |", "18 |"))
     publish(folder)
     after = files_of(hub)["README.md"].decode()
@@ -379,12 +379,12 @@ def test_keys_and_prose_that_a_person_wrote_survive_a_new_build(hub: MiniHub, fo
 
 
 def test_configs_of_other_files_stay_and_the_default_stays_where_it_was() -> None:
-    there = (
+    remote = (
         "---\nconfigs:\n- config_name: mine\n  data_files: extra/*.csv\n  default: true\n"
         "- config_name: old\n  data_files:\n  - split: train\n    path: data/old/train/*.parquet\n"
         "dataset_info:\n- config_name: mine\n  dataset_size: 3\n- config_name: old\n  dataset_size: 4\n---\n"
     )
-    merged = merge("me/x", OURS, there, ["extra/a.csv"])
+    merged = merge("me/x", OURS, remote, ["extra/a.csv"])
     data = DatasetCard(merged.text).data.to_dict()
     assert [config["config_name"] for config in data["configs"]] == ["ttt", "response", "mine"]
     assert [config["config_name"] for config in data["configs"] if config.get("default")] == ["mine"]
@@ -400,8 +400,8 @@ def test_configs_of_other_files_stay_and_the_default_stays_where_it_was() -> Non
 )
 def test_merging_again_changes_nothing(before: str, behind: str, licence: str) -> None:
     section = OURS[OURS.index("<!--") :].rstrip()
-    there = f"---\nlicense: {licence}\nmine: 1\n---\n{before}{section}{behind}"
-    once = merge("me/x", OURS, there, []).text
+    remote = f"---\nlicense: {licence}\nmine: 1\n---\n{before}{section}{behind}"
+    once = merge("me/x", OURS, remote, []).text
     assert merge("me/x", OURS, once, []).text == once
     assert once.startswith("---\nlicense: " + licence)
     text = once.split("\n---\n", 1)[1]

@@ -124,7 +124,7 @@ def test_one_failure_while_rows_are_replaced_is_mended_too(hub: MiniHub, small: 
 def test_a_refusal_at_any_request_is_told_without_the_token_and_leaves_no_card(
     hub: MiniHub, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    count, told = requests_of_a_run(hub, small), 0
+    count, num_refusals = requests_of_a_run(hub, small), 0
     for at, status in every_second(count, (401, 403, 404)):
         forget(hub)
         hub.hub.fault = lambda number, *_, at=at, status=status: (status, TOKEN) if number >= at else None
@@ -132,9 +132,9 @@ def test_a_refusal_at_any_request_is_told_without_the_token_and_leaves_no_card(
         printed = "".join(capsys.readouterr())
         assert TOKEN not in printed
         assert code in (1, 2)
-        told += f"({status})" in printed
+        num_refusals += f"({status})" in printed
         assert ("dataset", REPO) not in hub.repos or "README.md" not in files_of(hub)
-    assert told > count
+    assert num_refusals > count
 
 
 def test_a_ticket_of_the_store_that_has_run_out_is_asked_for_anew(hub: MiniHub, small: Path) -> None:

@@ -85,14 +85,14 @@ def test_rows_on_the_hub_load_stream_and_validate(rows: str, expected: Path, tmp
 def test_a_store_that_does_not_answer_is_asked_again_and_never_taken_for_a_fault(
     hub: MiniHub, corpus: str, expected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = Corpus.open(f"hf://datasets/{corpus}")
-    path = next(entry.path for entry in there.list() if entry.path.endswith(".wav"))
+    corpus_there = Corpus.open(f"hf://datasets/{corpus}")
+    path = next(entry.path for entry in corpus_there.list() if entry.path.endswith(".wav"))
     monkeypatch.setattr("speechrows.storage.retry.PAUSES", (0.0, 0.0))  # seconds, not what is tested
     hub.hub.fail_next = [(403, "busy")] * 2
-    assert there.read(path) == (XTTS / path).read_bytes()
+    assert corpus_there.read(path) == (XTTS / path).read_bytes()
     hub.hub.fail_next = [(403, "busy")] * 50
     with pytest.raises(StoreError, match="the store did not answer"):
-        there.read(path)
+        corpus_there.read(path)
     hub.hub.fail_next = []
     with pytest.raises(FileNotFoundError):
-        there.read("data/nowhere.wav")
+        corpus_there.read("data/nowhere.wav")

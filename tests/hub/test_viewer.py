@@ -68,8 +68,8 @@ def card(folder: Path, change: Callable[[str], str]) -> None:
 def with_path(table: pa.Table, name: str | None) -> pa.Table:
     audio = table["audio"].combine_chunks()
     paths = pa.array([name] * len(table), pa.string())
-    made = pa.StructArray.from_arrays([audio.field("bytes"), paths], ["bytes", "path"])
-    return table.set_column(table.schema.get_field_index("audio"), table.schema.field("audio"), made)
+    clips = pa.StructArray.from_arrays([audio.field("bytes"), paths], ["bytes", "path"])
+    return table.set_column(table.schema.get_field_index("audio"), table.schema.field("audio"), clips)
 
 
 def another_file(folder: Path) -> None:
@@ -240,8 +240,8 @@ def test_a_large_row_group_is_shown_where_its_pages_are_small(
 
     def heavy(table: pa.Table) -> pa.Table:
         clips = [{"bytes": np.random.default_rng(i).bytes(4000), "path": "x.wav"} for i in range(1000)]
-        made = pa.table({"audio": pa.array(clips), "row_id": [str(i) for i in range(1000)]})
-        return declare(made, {})
+        table = pa.table({"audio": pa.array(clips), "row_id": [str(i) for i in range(1000)]})
+        return declare(table, {})
 
     rewrite(folder, heavy, compression="none", use_dictionary=False, **options)
     size = pq.read_metadata(folder / SHARD).row_group(0).total_byte_size
@@ -312,4 +312,4 @@ def test_every_rule_has_its_spoilt_folder() -> None:
         path.read_text() for path in (Path(shards.__file__).parent).glob("*.py") if path.stem != "findings"
     )
     rules = {part.split('"')[1] for part in source.split("report.fail(")[1:]}
-    assert rules == {rule for told, _, _ in SPOILT.values() for rule in told.split(", ")} | {"scan"}
+    assert rules == {rule for spoilt_rules, _, _ in SPOILT.values() for rule in spoilt_rules.split(", ")} | {"scan"}

@@ -60,12 +60,12 @@ def founding_lines(
 def founding_text(
     user: tuple[int, str, str], agent: tuple[int, str, str], units: Mapping[str, list[int]]
 ) -> str:
-    heard, said = ("".join(f"<|unit{unit}|>" for unit in units[name]) for _, name, _ in (user, agent))
+    heard, spoken = ("".join(f"<|unit{unit}|>" for unit in units[name]) for _, name, _ in (user, agent))
     return (
         "Below is a conversation between the user and the agent. Each turn includes the user's speech and "
         "its corresponding transcript, along with the agent's response text and the corresponding speech.\n"
         f"\n### User\n{heard}<|correspond|>{user[2].lower()}"
-        f"\n### Agent\n{agent[2].lower()}<|correspond|>{said}\n</s>"
+        f"\n### Agent\n{agent[2].lower()}<|correspond|>{spoken}\n</s>"
     )
 
 
@@ -80,8 +80,8 @@ def founding_line(ids: list[int], tokenizer: PreTrainedTokenizerFast) -> str:
 
 def save_units(folder: Path, units: Mapping[str, list[int]]) -> str:
     lines = [
-        {"clip_id": f"dailytalk/{name.split('_d')[1]}/{name.split('_')[0]}", "units": mine}
-        for name, mine in units.items()
+        {"clip_id": f"dailytalk/{name.split('_d')[1]}/{name.split('_')[0]}", "units": of_split}
+        for name, of_split in units.items()
     ]
     recipe = {RECIPE: json.dumps({"kind": "units", "codec": "xlsr2_1b_v2_10k"}).encode()}
     folder.mkdir()
@@ -152,11 +152,11 @@ def test_what_is_written_is_what_the_trainer_reads(tmp_path: Path) -> None:
     rows = read_rows(Path(built), "usdm")
     for split in ("train", "test"):
         expected = [(row["input_ids"], row["labels"]) for row in rows if row["row_id"].split("/")[1] == split]
-        found = [
+        read = [
             tuple([int(number) for number in part.split(" ")] for part in line["text"].split("|"))
             for line in read[split]
         ]
-        assert found == expected
+        assert read == expected
 
 
 def test_lines_stand_in_the_order_of_the_rows_however_many_shards(tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_lines_stand_in_the_order_of_the_rows_however_many_shards(tmp_path: Path
         (tmp_path / name).mkdir()
         built = build(SAMPLE, tmp_path / name, None, shard_bytes=shard_bytes)
         export_usdm(built, tmp_path / name / "out")
-    one, many = ((tmp_path / name / "out/train.txt").read_bytes() for name in ("one", "many"))
-    assert one == many
-    assert one.count(b"\n") == 2
+    single, many = ((tmp_path / name / "out/train.txt").read_bytes() for name in ("one", "many"))
+    assert single == many
+    assert single.count(b"\n") == 2
 
 
 def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ from speechrows.preview import pictures
 from speechrows.preview import summary
 from speechrows.preview.actions import ALL
 from speechrows.preview.actions import Actions
-from speechrows.preview.actions import stepped
+from speechrows.preview.actions import step_from
 from speechrows.preview.app import launch
 from speechrows.preview.rows import Library
 from speechrows.preview.rows import View
@@ -56,7 +56,7 @@ from speechrows.preview.sound import clip_url
 from speechrows.preview.sound import decoded_url
 from speechrows.preview.sound import routes
 from speechrows.preview.tokens import counts
-from speechrows.preview.tokens import pieces
+from speechrows.preview.tokens import spans
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 
@@ -132,15 +132,15 @@ class Reader(HTMLParser):
 
 def everything_shown(library: Library) -> list[str]:
     view = library.view("ttt", "train")
-    found = find.by_words(library, view, "onerror", 0)
+    result = find.by_words(library, view, "onerror", 0)
     named = tuple((row, view.index.row_id(row)) for row in find.by_name(library, view, "<img"))
-    assert found.hits
+    assert result.hits
     assert named
     return [
         summary.head(library, view),
         summary.numbers(library, view),
         summary.ledger(library, view),
-        html.hits(found, names=named, text=ATTACK, total=9),
+        html.hits(result, names=named, text=ATTACK, total=9),
         html.trouble(UsageError(ATTACK)),
         *(html.conversation(library, view, row) for row in range(view.stop)),
         *(html.turn(library, view, row) for row in range(view.stop)),
@@ -167,8 +167,8 @@ def test_a_transcript_is_read_as_it_was_said_whatever_it_spells(hostile):
 @MANY
 def test_any_text_comes_back_from_the_markup(text):
     hit = find.Hit(row=0, row_id=text, before=text, match=text, after=text)
-    found = find.Hits(text=text, hits=(hit,), searched=1, next_row=None)
-    read = Reader(html.hits(found, names=[(1, text)], text=text, total=1))
+    result = find.Hits(text=text, hits=(hit,), searched=1, next_row=None)
+    read = Reader(html.hits(result, names=[(1, text)], text=text, total=1))
     assert read.tags <= TAGS
     assert (text * 3 in read.text) or not text
 
@@ -180,10 +180,10 @@ def test_a_conversation_shows_each_turn_with_its_words_and_its_player(library, f
     rows = read_rows(folder)
     view = library.view("ttt", "train")
     first = rows[5]["conversation_id"]
-    mine = [row for row in rows if row["conversation_id"] == first]
+    turns = [row for row in rows if row["conversation_id"] == first]
     read = Reader(html.conversation(library, view, 5))
-    assert all(row["transcript"] in read.text for row in mine)
-    assert len(read.attributes["src"]) == len(mine)
+    assert all(row["transcript"] in read.text for row in turns)
+    assert len(read.attributes["src"]) == len(turns)
     assert sum("is-open" in name for name in read.attributes["class"]) == 1
 
 
@@ -211,18 +211,18 @@ def test_tokens_are_coloured_by_what_takes_loss(library, omni):
     for source, config in ((library, "ttt"), (omni, "omni")):
         view = source.view(config, "train")
         for row in source.rows(view, range(view.stop)):
-            shown = pieces(row, source.tokenizer)
-            told = counts(row, shown)
-            assert told["supervised"] == sum(label != IGNORE_INDEX for label in row["labels"])
-            assert told["padding"] == len(row["input_ids"]) - row["num_tokens"]
-            assert sum(told.values()) == len(row["input_ids"])
-            said = "".join(piece.text for piece in shown if piece.kind == "supervised")
-            assert row["messages"][1]["content"] in said
+            shown = spans(row, source.tokenizer)
+            by_kind = counts(row, shown)
+            assert by_kind["supervised"] == sum(label != IGNORE_INDEX for label in row["labels"])
+            assert by_kind["padding"] == len(row["input_ids"]) - row["num_tokens"]
+            assert sum(by_kind.values()) == len(row["input_ids"])
+            target = "".join(span.text for span in shown if span.kind == "supervised")
+            assert row["messages"][1]["content"] in target
 
 
 def test_hovering_over_a_token_tells_its_id_and_its_piece(library):
     (row,) = library.rows(library.view("ttt", "train"), range(1))
-    shown = [piece for piece in pieces(row, library.tokenizer) if piece.kind == "supervised"]
+    shown = [span for span in spans(row, library.tokenizer) if span.kind == "supervised"]
     ids = [
         token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != IGNORE_INDEX
     ]
@@ -236,27 +236,27 @@ def test_a_label_that_is_another_token_and_a_pad_that_takes_loss_are_seen(librar
     place = next(i for i, label in enumerate(labels) if label != IGNORE_INDEX)
     labels[place] += 1
     labels[last] = row["input_ids"][last]
-    told = counts(row, shown := pieces({**row, "labels": labels}, library.tokenizer))
-    assert told["wrong"] == 1
+    by_kind = counts(row, shown := spans({**row, "labels": labels}, library.tokenizer))
+    assert by_kind["wrong"] == 1
     assert shown[-1].kind == "supervised"
 
 
 def test_a_page_reads_no_file_but_that_of_the_row(folder, tmp_path):
-    mine = Path(shutil.copytree(folder, tmp_path / "rows"))
-    kept, *others = sorted((mine / "data/ttt").rglob("*.parquet"))
+    copy = Path(shutil.copytree(folder, tmp_path / "rows"))
+    kept, *others = sorted((copy / "data/ttt").rglob("*.parquet"))
     assert others
     for other in others:
         other.unlink()
-    library = Library(str(mine))
+    library = Library(str(copy))
     view = library.view("ttt", "train")
-    assert read_rows(mine)[0]["transcript"] in html.conversation(library, view, 0)
+    assert read_rows(copy)[0]["transcript"] in html.conversation(library, view, 0)
     assert html.turn(library, view, 0)
     assert summary.head(library, view)
     with pytest.raises(ShortfallError, match="missing"):
         html.turn(library, view, view.stop - 1)
     kept.write_bytes(kept.read_bytes()[:-9])
     with pytest.raises(ShortfallError, match="is not the file"):
-        html.turn(Library(str(mine)), view, 0)
+        html.turn(Library(str(copy)), view, 0)
 
 
 @given(st.lists(st.integers(1, 250), min_size=1, max_size=4), st.data())
@@ -279,15 +279,15 @@ def test_a_hub_dataset_is_shown_as_its_folder_is(folder, library, hub):
     api.create_repo(name, repo_type="dataset")
     try:
         api.upload_folder(repo_id=name, repo_type="dataset", folder_path=folder, ignore_patterns=".build/**")
-        there, here = Library(name), library
+        remote, local = Library(name), library
         for config in ("ttt", "response"):
-            mine, other = here.view(config, "train"), there.view(config, "train")
-            assert there.clip(other, 5, "audio") == here.clip(mine, 5, "audio")
-            told = html.conversation(there, other, 5)
-            assert told.replace('preload="none"', 'preload="metadata"') == html.conversation(here, mine, 5)
-        assert there.clip(other, 5, "target_audio") == here.clip(mine, 5, "target_audio")
-        assert Reader(summary.head(there, other)).text.count(name) == 1
-        turn = html.turn(there, other, 5)  # the answer's clip is played from afar, and not drawn
+            local_view, remote_view = local.view(config, "train"), remote.view(config, "train")
+            assert remote.clip(remote_view, 5, "audio") == local.clip(local_view, 5, "audio")
+            markup = html.conversation(remote, remote_view, 5)
+            assert markup.replace('preload="none"', 'preload="metadata"') == html.conversation(local, local_view, 5)
+        assert remote.clip(remote_view, 5, "target_audio") == local.clip(local_view, 5, "target_audio")
+        assert Reader(summary.head(remote, remote_view)).text.count(name) == 1
+        turn = html.turn(remote, remote_view, 5)  # the answer's clip is played from afar, and not drawn
         assert (turn.count("<audio"), turn.count('class="lane wave"')) == (2, 1)
     finally:
         api.delete_repo(name, repo_type="dataset")
@@ -474,22 +474,22 @@ def test_a_part_of_a_name_finds_the_rows_of_the_view_that_contain_it(omni, data)
 @pytest.mark.parametrize("from_row", [0, 7, 16])
 def test_a_search_finds_what_is_said_in_any_case_wherever_it_begins(library, folder, from_row):
     view = library.view("ttt", "train")
-    found = find.by_words(library, view, "THAT", from_row)
-    said = [row for row, cells in enumerate(read_rows(folder)) if "that" in cells["transcript"].lower()]
-    assert sorted(hit.row for hit in found.hits) == said
-    assert (found.searched, found.next_row) == (17, None)
-    assert all(hit.match.lower() == "that" for hit in found.hits)
+    result = find.by_words(library, view, "THAT", from_row)
+    expected = [row for row, cells in enumerate(read_rows(folder)) if "that" in cells["transcript"].lower()]
+    assert sorted(hit.row for hit in result.hits) == expected
+    assert (result.searched, result.next_row) == (17, None)
+    assert all(hit.match.lower() == "that" for hit in result.hits)
 
 
 @pytest.mark.parametrize("from_row", [0, 7, 16])
 def test_a_search_out_of_time_says_so_and_goes_on_until_each_row_was_seen_once(library, from_row):
     view = library.view("ttt", "train")
-    found = find.by_words(library, view, "e", from_row, seconds=0)
-    rows, searched, rounds = [hit.row for hit in found.hits], found.searched, 1
-    while found.next_row is not None and rounds < 9:
-        found = find.by_words(library, view, "e", found.next_row, seconds=0, stop_row=from_row)
-        rows += [hit.row for hit in found.hits]
-        searched, rounds = searched + found.searched, rounds + 1
+    result = find.by_words(library, view, "e", from_row, seconds=0)
+    rows, searched, rounds = [hit.row for hit in result.hits], result.searched, 1
+    while result.next_row is not None and rounds < 9:
+        result = find.by_words(library, view, "e", result.next_row, seconds=0, stop_row=from_row)
+        rows += [hit.row for hit in result.hits]
+        searched, rounds = searched + result.searched, rounds + 1
     assert rounds == 4
     assert searched == 17
     assert sorted(rows) == sorted(hit.row for hit in find.by_words(library, view, "e", 0).hits)
@@ -503,10 +503,10 @@ def test_answers_are_searched_too(omni):
 
 def test_traits_are_counted_and_each_opens_a_row_of_its_kind(library, folder):
     rows = read_rows(folder)
-    told = find.traits(library, library.view("ttt", "train"))
-    assert (told.sampled, told.total) == (17, 17)
-    for value, count, row in told.counts["emotion"]:
-        assert count == sum(one["emotion"] == value for one in rows)
+    traits = find.traits(library, library.view("ttt", "train"))
+    assert (traits.sampled, traits.total) == (17, 17)
+    for value, count, row in traits.counts["emotion"]:
+        assert count == sum(cells["emotion"] == value for cells in rows)
         assert rows[row]["emotion"] == value
     few = find.traits(library, library.view("ttt", "train"), seconds=0)
     assert few.sampled < few.total
@@ -559,13 +559,13 @@ def test_the_pace_leaves_out_the_tokens_of_audio_where_there_are_any(library, tm
     units = made_up(tmp_path / "heard", "units", tmp_path / "units")
     build_rows(corpus, tmp_path / "rows", "usdm", builder=builder, generated=(units,))
     unheard = Library(str(tmp_path / "rows"))
-    for there, config in ((library, "ttt"), (unheard, "usdm")):
-        audio_id = there.tokenizer.get_vocab()[AUDIO_TOKEN]
-        view = there.view(config, "train")
-        told = summary.pace(view) * summary.seconds_of(view)
-        texts = [row["input_ids"][: row["num_tokens"]] for row in there.rows(view, range(view.stop))]
+    for source, config in ((library, "ttt"), (unheard, "usdm")):
+        audio_id = source.tokenizer.get_vocab()[AUDIO_TOKEN]
+        view = source.view(config, "train")
+        num_text_tokens = summary.pace(view) * summary.seconds_of(view)
+        texts = [row["input_ids"][: row["num_tokens"]] for row in source.rows(view, range(view.stop))]
         expected = [sum(token != audio_id for token in text) for text in texts]
-        assert told.round(6).tolist() == expected
+        assert num_text_tokens.round(6).tolist() == expected
 
 
 # --- walking --------------------------------------------------------------------------------
@@ -574,43 +574,43 @@ def test_the_pace_leaves_out_the_tokens_of_audio_where_there_are_any(library, tm
 def test_steps_stay_inside_the_view_and_the_conversation(library):
     view = library.view("ttt", "train")
     starts = view.conversations.tolist()
-    assert [stepped(view, row, "next") for row in starts] == [*starts[1:], starts[-1]]
-    assert [stepped(view, row + 1, "before") for row in starts] == [starts[0], *starts[:-1]]
+    assert [step_from(view, row, "next") for row in starts] == [*starts[1:], starts[-1]]
+    assert [step_from(view, row + 1, "before") for row in starts] == [starts[0], *starts[:-1]]
     for row in range(view.stop):
         _, start, stop = view.conversation(row)
-        assert stepped(view, row, "next_turn") == min(row + 1, stop - 1)
-        assert stepped(view, row, "turn_before") == max(row - 1, start)
-        assert view.start <= stepped(view, row, "random") < view.stop
+        assert step_from(view, row, "next_turn") == min(row + 1, stop - 1)
+        assert step_from(view, row, "turn_before") == max(row - 1, start)
+        assert view.start <= step_from(view, row, "random") < view.stop
 
 
 def test_another_config_keeps_what_of_the_choice_still_fits(omni):
     act = Actions(omni)
-    made = act.choose("omni", "validation", "transcription", "listen")
-    assert (made["split"]["value"], made["task"]["value"]) == ("validation", "transcription")
-    made = act.choose("s2s_mimi", "validation", "transcription", "listen")
-    assert (made["split"]["value"], made["task"]["value"]) == ("train", "s2s_mimi")
+    values = act.choose("omni", "validation", "transcription", "listen")
+    assert (values["split"]["value"], values["task"]["value"]) == ("validation", "transcription")
+    values = act.choose("s2s_mimi", "validation", "transcription", "listen")
+    assert (values["split"]["value"], values["task"]["value"]) == ("train", "s2s_mimi")
     assert act.choose("omni", None, None, "listen")["task"]["choices"][0] == (ALL)
 
 
 def test_find_opens_what_has_that_name_and_lists_what_is_said(library):
     act, view = Actions(library), library.view("ttt", "train")
-    assert act.look_for("ttt", "train", ALL, 0, f" {view.index.row_id(9)} ")["at"] == 9
-    made = act.look_for("ttt", "train", ALL, 0, "that")
-    assert made["at"] == made["search"].found.hits[0].row
-    assert "<mark>" in made["hits"]
-    assert act.look_for("ttt", "train", ALL, 0, " ")["hits"] == ""
-    assert "Nothing has this" in act.look_for("ttt", "train", ALL, 3, "zebra")["hits"]
+    assert act.search("ttt", "train", ALL, 0, f" {view.index.row_id(9)} ")["at"] == 9
+    values = act.search("ttt", "train", ALL, 0, "that")
+    assert values["at"] == values["search"].result.hits[0].row
+    assert "<mark>" in values["hits"]
+    assert act.search("ttt", "train", ALL, 0, " ")["hits"] == ""
+    assert "Nothing has this" in act.search("ttt", "train", ALL, 3, "zebra")["hits"]
 
 
 def test_no_answer_changes_the_tab_so_what_is_slow_brings_nobody_back(library):
     act, name = Actions(library), library.view("ttt", "train").index.row_id(9)
-    made = [
-        act.look_for("ttt", "train", ALL, 0, name),
-        act.look_for("ttt", "train", ALL, 0, "that"),
+    all_values = [
+        act.search("ttt", "train", ALL, 0, name),
+        act.search("ttt", "train", ALL, 0, "that"),
         act.select("ttt", "train", ALL, 3),
         act.step("ttt", "train", ALL, 3, step="next"),
     ]
-    assert all("chat" in values and not {"tab", "tabs"} & values.keys() for values in made)
+    assert all("chat" in values and not {"tab", "tabs"} & values.keys() for values in all_values)
 
 
 # --- the server -----------------------------------------------------------------------------

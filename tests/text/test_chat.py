@@ -309,7 +309,7 @@ def test_thinking_is_off_and_the_empty_think_block_takes_no_loss():
     assert chat.between.text.endswith("<think>\n\n</think>\n\n")
     input_ids, labels = row_of(chat, "the inn")
     think = chat.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
-    assert [one for one in input_ids if one in think] == think
+    assert [token_id for token_id in input_ids if token_id in think] == think
     assert not set(labels.tolist()) & set(think)
 
 

@@ -66,13 +66,13 @@ def script(name: str, *, supervise_eos: bool = True) -> PiecesTemplate:
     return compile_segments(with_units(name), USDM, supervise_eos=supervise_eos)
 
 
-def fill(made: PiecesTemplate, filling: Fields) -> RenderedPieces | None:
-    (filled,) = made.fill([filling])
+def fill(template: PiecesTemplate, filling: Fields) -> RenderedPieces | None:
+    (filled,) = template.fill([filling])
     return filled
 
 
-def row(made: PiecesTemplate, filling: Fields) -> tuple[list[int], list[int]]:
-    filled = fill(made, filling)
+def row(template: PiecesTemplate, filling: Fields) -> tuple[list[int], list[int]]:
+    filled = fill(template, filling)
     assert filled is not None
     ids, labels = filled.assemble(99, first=True, length=filled.num_tokens(99, first=True))
     return ids.tolist(), labels.tolist()
@@ -92,13 +92,13 @@ def whole_text(filling: Fields) -> str:
 
 def runs(labels: list[int]) -> list[list[int]]:
     """The runs of supervised ids."""
-    found: list[list[int]] = [[]]
+    found_runs: list[list[int]] = [[]]
     for label in labels:
         if label != -100:
-            found[-1].append(label)
-        elif found[-1]:
-            found.append([])
-    return [run for run in found if run]
+            found_runs[-1].append(label)
+        elif found_runs[-1]:
+            found_runs.append([])
+    return [run for run in found_runs if run]
 
 
 def decoded(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
@@ -126,11 +126,11 @@ HEARD = Fields(
 @given(filling=FILLINGS)
 @MANY
 def test_ids_decode_to_the_text_and_the_mask_is_that_of_the_segments(name: str, filling: Fields) -> None:
-    made, tokenizer = script(name), with_units(name)
-    filled = fill(made, filling)
+    template, tokenizer = script(name), with_units(name)
+    filled = fill(template, filling)
     if filled is None:
         return
-    ids, labels = row(made, filling)
+    ids, labels = row(template, filling)
     assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
     eos = str(tokenizer.eos_token)
     text = filled.text(first=True)
@@ -138,7 +138,7 @@ def test_ids_decode_to_the_text_and_the_mask_is_that_of_the_segments(name: str, 
     assert rest == f"{filled.target}{CORRESPOND}{spelled(filling.answer_units)}\n{eos}"
     assert text.startswith(f"{INSTRUCTION}\n### User\n{spelled(filling.units)}{CORRESPOND}")
     assert "\n" not in transcript + filled.target
-    loose = decoded(tokenizer, ids[len(made.leading) :])
+    loose = decoded(tokenizer, ids[len(template.leading) :])
     assert loose == text.replace(f"{CORRESPOND} ", CORRESPOND)
     heard, agent = runs(labels)
     assert decoded(tokenizer, heard) == f"{transcript}\n"
@@ -186,7 +186,7 @@ def test_a_transcript_that_spells_a_special_token_stays_text(name: str, token: s
         row(script(name), replace(HEARD, transcript=text, answer=text))[0] for text in ("a", f"a {token} b")
     )
     special = set(tokenizer.all_special_ids) | {
-        i for i, one in tokenizer.added_tokens_decoder.items() if one.special
+        i for i, token in tokenizer.added_tokens_decoder.items() if token.special
     }
     assert [i for i in loud if i in special] == [i for i in quiet if i in special]
 
@@ -219,8 +219,8 @@ def test_bos_is_written_where_the_tokenizer_writes_it() -> None:
 
 
 def test_rows_are_padded_on_the_right_and_audio_takes_no_room() -> None:
-    made = script("bpe")
-    filled = fill(made, HEARD)
+    template = script("bpe")
+    filled = fill(template, HEARD)
     assert filled is not None
     length = filled.num_tokens(0, first=True)
     assert filled.num_tokens(5000, first=False) == length
@@ -229,29 +229,29 @@ def test_rows_are_padded_on_the_right_and_audio_takes_no_room() -> None:
     assert ids[length:].tolist() == [with_units("bpe").pad_token_id] * 3
     assert labels[length:].tolist() == [-100] * 3
     assert ids[length - 1] == with_units("bpe").eos_token_id
-    assert made.user == "<audio>"
+    assert template.user == "<audio>"
 
 
 def test_a_text_that_does_not_come_back_costs_its_own_row_alone() -> None:
     good, bad = HEARD, replace(HEARD, transcript="\u2581")
     filled = script("metaspace_first").fill([good, bad, good])
-    assert [one is None for one in filled] == [False, True, False]
+    assert [entry is None for entry in filled] == [False, True, False]
     assert script("metaspace_first").fill([]) == []
     first, _, last = filled
     assert first is not None
     assert last is not None
-    assert first.parts[0].tolist() == last.parts[0].tolist()
-    assert np.array_equal(np.concatenate(first.parts), np.concatenate(last.parts))
+    assert first.piece_ids[0].tolist() == last.piece_ids[0].tolist()
+    assert np.array_equal(np.concatenate(first.piece_ids), np.concatenate(last.piece_ids))
 
 
 def test_a_batch_gives_each_row_its_own_texts_and_units() -> None:
     other = replace(HEARD, transcript="one", answer="two", units=HEARD.answer_units)
-    made = script("bpe").fill([HEARD, other, HEARD])
-    assert [one.target if one else None for one in made] == ["no, it is free.", "two", "no, it is free."]
-    for one, filling in zip(made, [HEARD, other, HEARD], strict=True):
-        assert one is not None
+    rendered = script("bpe").fill([HEARD, other, HEARD])
+    assert [entry.target if entry else None for entry in rendered] == ["no, it is free.", "two", "no, it is free."]
+    for entry, filling in zip(rendered, [HEARD, other, HEARD], strict=True):
+        assert entry is not None
         assert (
-            one.assemble(0, first=True, length=one.num_tokens(0, first=True))[0].tolist()
+            entry.assemble(0, first=True, length=entry.num_tokens(0, first=True))[0].tolist()
             == (row(script("bpe"), filling)[0])
         )
 

@@ -20,12 +20,12 @@ _OURS = re.compile(
 
 
 def is_ours(path: str) -> bool:
-    """Whether a repository's file lies where builds put theirs; the card is a person's too."""
+    """True for a path where builds write their files; not for the card, which is a person's too."""
     return _OURS.fullmatch(path) is not None
 
 
 def published_files(folder: Path) -> dict[str, int]:
-    """Bytes of each file of a built folder that is published, the card last, by its path.
+    """Return path and bytes of each file of a built folder that is published, the card last.
 
     Only what the indexes name is: no state of the build, no script, nothing a person put there.
 
@@ -39,9 +39,9 @@ def published_files(folder: Path) -> dict[str, int]:
     for task, split in rows.splits():
         shards |= {shard.path: shard.size for shard in rows.index_facts(task, split).shards}
     for path, size in shards.items():
-        found = (folder / path).stat().st_size if (folder / path).is_file() else None
-        if found != size:
-            raise UsageError(f"{folder / path}: found {found} bytes, its index says {size}; {_AGAIN}")
+        num_bytes = (folder / path).stat().st_size if (folder / path).is_file() else None
+        if num_bytes != size:
+            raise UsageError(f"{folder / path}: found {num_bytes} bytes, its index says {size}; {_AGAIN}")
     listed = [path for splits in rows.configs().values() for paths in splits.values() for path in paths]
     if {path.rpartition("/")[0] for path in listed} != {path.rpartition("/")[0] for path in shards}:
         raise UsageError(f"{folder / CARD}: does not list what the indexes do; {_AGAIN}")

@@ -1,4 +1,4 @@
-"""A card that is published over one that is there: what a person wrote survives.
+"""The card of a build merged into the one on the Hub: what a person wrote there survives.
 
 What describes the files is the build's: `configs`, `dataset_info`, the size, and the text between
 the marks. Every other key and all other text stay as they stand on the Hub. Configs of other
@@ -19,35 +19,35 @@ from speechrows.card.prose import BEGIN
 from speechrows.card.prose import END
 from speechrows.errors import UsageError
 
-_THE_BUILDS = ("configs", "dataset_info", "size_categories")
+_BUILD_KEYS = ("configs", "dataset_info", "size_categories")
 _PLACEHOLDER = re.compile(r'load_dataset\("org/[^"]+"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Merged:
-    """A card's text, and the keys of it that a person set to something else than the build."""
+class MergedCard:
+    """A card's text, and the keys that a person set to something else than the build."""
 
     text: str
     kept: tuple[str, ...]
 
 
-def merge(repo_id: str, ours: str, there: str | None, others: Collection[str]) -> Merged:
-    """The card to publish: `ours`, over the one that is `there`; `others` are files that stay.
+def merge(repo_id: str, ours: str, remote: str | None, others: Collection[str]) -> MergedCard:
+    """Merge the build's card, `ours`, into the repository's; `others` are files there that stay.
 
     Raises:
-        UsageError: the card that is there has YAML that can not be read.
+        UsageError: the repository's card has YAML that can not be read.
     """
     ours = _PLACEHOLDER.sub(f'load_dataset("{repo_id}"', ours, count=1)
-    if there is None:
-        return Merged(text=ours, kept=())
-    mine, my_text = _parse(ours, repo_id)
-    theirs, their_text = _parse(there, repo_id)
-    kept = [key for key in theirs if key not in _THE_BUILDS]
-    keys = {**mine, **{key: theirs[key] for key in kept}}
-    _join_configs(keys, mine, theirs, others)
+    if remote is None:
+        return MergedCard(text=ours, kept=())
+    our_keys, our_text = _parse(ours, repo_id)
+    their_keys, their_text = _parse(remote, repo_id)
+    kept = [key for key in their_keys if key not in _BUILD_KEYS]
+    keys = {**our_keys, **{key: their_keys[key] for key in kept}}
+    keys |= _join_configs(our_keys, their_keys, others)
     head = CardData(**keys).to_yaml().strip()
-    changed = tuple(key for key in kept if key in mine and mine[key] != theirs[key])
-    return Merged(text=f"---\n{head}\n---\n{_join_text(my_text, their_text)}", kept=changed)
+    changed = tuple(key for key in kept if key in our_keys and our_keys[key] != their_keys[key])
+    return MergedCard(text=f"---\n{head}\n---\n{_join_text(our_text, their_text)}", kept=changed)
 
 
 def _parse(card: str, repo_id: str) -> tuple[dict[str, Any], str]:
@@ -63,38 +63,41 @@ def _parse(card: str, repo_id: str) -> tuple[dict[str, Any], str]:
 
 
 def _join_configs(
-    keys: dict[str, Any], mine: Mapping[str, Any], theirs: Mapping[str, Any], others: Collection[str]
-) -> None:
-    """Ours, then theirs that have files of their own; the default stays where it was."""
-    names = {config["config_name"] for config in mine["configs"]}
-    stay = [
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], others: Collection[str]
+) -> dict[str, Any]:
+    """Return `configs` and `dataset_info`: ours, then theirs that have files of their own.
+
+    The default config stays the one that it was.
+    """
+    our_names = {config["config_name"] for config in ours["configs"]}
+    their_configs: list[dict[str, Any]] = theirs.get("configs") or []
+    kept = [
         config
-        for config in theirs.get("configs") or []
-        if config["config_name"] not in names and _has_files(config, others)
+        for config in their_configs
+        if config["config_name"] not in our_names and _has_files(config, others)
     ]
-    before = next((c["config_name"] for c in theirs.get("configs") or [] if c.get("default")), None)
-    configs = [*mine["configs"], *stay]
-    if before in {config["config_name"] for config in configs}:
+    default = next((config["config_name"] for config in their_configs if config.get("default")), None)
+    configs = [*ours["configs"], *kept]
+    if default in {config["config_name"] for config in configs}:
         plain = [{key: config[key] for key in config if key != "default"} for config in configs]
-        configs = [c | {"default": True} if c["config_name"] == before else c for c in plain]
-    stay_names = {config["config_name"] for config in stay}
-    infos = _infos(mine) + [
-        info for info in _infos(theirs) if info.get("config_name", "default") in stay_names
+        configs = [c | {"default": True} if c["config_name"] == default else c for c in plain]
+    kept_names = {config["config_name"] for config in kept}
+    infos = _infos(ours) + [
+        info for info in _infos(theirs) if info.get("config_name", "default") in kept_names
     ]
-    keys["configs"] = configs
-    keys["dataset_info"] = infos if len(infos) > 1 else infos[0]
+    return {"configs": configs, "dataset_info": infos if len(infos) > 1 else infos[0]}
 
 
 def _infos(keys: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A card's infos: of a single config, they stand there without a list."""
+    """Return a card's dataset_info as a list: of a single config it stands there without one."""
     infos = keys.get("dataset_info") or []
     return infos if isinstance(infos, list) else [infos]
 
 
 def _has_files(config: Mapping[str, Any], files: Collection[str]) -> bool:
     data: Any = config.get("data_files") or f"{config.get('data_dir', '')}/**".lstrip("/")
-    found = [data] if isinstance(data, str | dict) else data
-    paths = [one["path"] if isinstance(one, dict) else one for one in found]
+    entries = [data] if isinstance(data, str | dict) else data
+    paths = [entry["path"] if isinstance(entry, dict) else entry for entry in entries]
     patterns = [pattern for path in paths for pattern in ([path] if isinstance(path, str) else path)]
     return any(fnmatch(file, pattern) for pattern in patterns for file in files)
 

@@ -1,4 +1,4 @@
-"""Whose rows a repository holds: publishing replaces a builder's own, and nobody else's."""
+"""Which builder's rows a repository holds: publishing replaces the same builder's, and no others."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,12 +12,12 @@ from speechrows.storage.parquet_file import parquet_of
 
 
 def first_index(paths: Iterable[str]) -> str | None:
-    """The index, among a folder's or repository's files, that `builder_of` is asked about."""
+    """Return the first index among a folder's or repository's files, to give to `builder_of`."""
     return min((path for path in paths if path.startswith("index/") and is_ours(path)), default=None)
 
 
 def builder_of(index: Any) -> str | None:
-    """The builder whose rows an open index lists: their ids begin with it. None where it is no index."""
+    """Return the builder whose rows an open index lists, as their ids begin; None if it is no index."""
     try:
         with parquet_of(index) as file:
             batch = next(file.iter_batches(1, columns=["row_id"], use_threads=False))
@@ -27,27 +27,27 @@ def builder_of(index: Any) -> str | None:
 
 
 def check_owner(
-    repo_id: str, builder: str | None, there: Iterable[str], folder: Path, files: Iterable[str]
+    repo_id: str, builder: str | None, remote: Iterable[str], folder: Path, files: Iterable[str]
 ) -> None:
-    """Refuse a repository with files where ours would lie, unless they are the same builder's.
+    """Refuse a repository that has files where ours would lie, unless they are the same builder's.
 
-    `builder` is whose rows its first index lists.
+    `remote` are its paths, and `builder` is whose rows its first index lists; `files` are the folder's.
 
     Raises:
         UsageError: what it holds, what was to be published, what to do.
     """
-    theirs = [path for path in there if is_ours(path)]
-    if not theirs:
+    replaced = [path for path in remote if is_ours(path)]
+    if not replaced:
         return
     if builder is None:
         raise UsageError(
-            f"{repo_id}: found {min(theirs)}, and no rows of speechrows: publishing would replace or delete "
-            "such files. Give another repository, or move them away there"
+            f"{repo_id}: found {min(replaced)}, and no rows of speechrows: publishing would replace or "
+            "delete such files. Give another repository, or move them away there"
         )
     with (folder / str(first_index(files))).open("rb") as index:
-        mine = builder_of(index)
-    if builder != mine:
+        local_builder = builder_of(index)
+    if builder != local_builder:
         raise UsageError(
-            f"{repo_id}: holds rows of {builder}, and {folder} those of {mine}: publishing would delete what "
-            "is there. Give another repository"
+            f"{repo_id}: holds rows of {builder}, and {folder} those of {local_builder}: publishing would "
+            "delete what is there. Give another repository"
         )

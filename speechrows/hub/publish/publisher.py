@@ -1,8 +1,8 @@
-"""A built folder as a dataset of the Hub: what is missing goes up, then one commit shows it all.
+"""Publish a built folder as a Hub dataset: missing files are uploaded, then one commit shows them all.
 
-Files are sent first and belong to nothing until the commit, which holds data, deletions and card
-together: whoever looks sees the old dataset or the new one. What was sent by a run that was stopped is
-not sent again: the Hub knows it by its digest. (`upload_large_folder` commits in pieces and is gone from
+Files are uploaded first and belong to nothing until the commit, which holds data, deletions and card
+together: a reader sees the old dataset or the new one. What a run that was stopped has uploaded is
+not uploaded again: the Hub knows it by its digest. (`upload_large_folder` commits in pieces and is gone from
 huggingface_hub 2; `upload_folder` commits without a parent.)
 """
 
@@ -29,20 +29,20 @@ from huggingface_hub.utils import validate_repo_id
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
-from speechrows.hub.publish.answers import MovedError
-from speechrows.hub.publish.answers import SilenceError
-from speechrows.hub.publish.answers import answer
-from speechrows.hub.publish.answers import ask
+from speechrows.hub.publish.calls import MovedError
+from speechrows.hub.publish.calls import NoAnswerError
+from speechrows.hub.publish.calls import call_hub
+from speechrows.hub.publish.calls import call_once
+from speechrows.hub.publish.changes import Changes
 from speechrows.hub.publish.contents import is_ours
 from speechrows.hub.publish.contents import published_files
 from speechrows.hub.publish.merge import merge
 from speechrows.hub.publish.owner import builder_of
 from speechrows.hub.publish.owner import check_owner
 from speechrows.hub.publish.owner import first_index
-from speechrows.hub.publish.plan import Plan
 from speechrows.storage.parquet_file import AHEAD
 
-_BATCH_BYTES = 8 << 30  # that are sent before the Hub is asked for more places
+_BATCH_BYTES = 8 << 30  # uploaded before the Hub is asked for more addresses to upload to
 _MOST_RACES = 5
 _MAIN = "main"
 
@@ -54,13 +54,13 @@ class Target:
     """Where to publish: a dataset, a branch of it, or a pull request."""
 
     repo_id: str
-    private: bool = False  # of a dataset that is made
+    private: bool = False  # of a dataset that publishing creates
     create_pr: bool = False
     revision: str | None = None
 
 
 class Publisher:
-    """A built folder and the dataset that it becomes.
+    """Publishes a built folder as a dataset.
 
     Raises:
         UsageError: the folder is not complete, or the options contradict each other.
@@ -78,17 +78,17 @@ class Publisher:
         self._additions = dict[str, CommitOperationAdd]()
         self._digests = dict[str, str]()
 
-    def plan(self) -> Plan:
-        """What publishing would change; only reads.
+    def changes(self) -> Changes:
+        """Return what publishing would change; only reads.
 
         Raises:
             UsageError: the repository can not be read, is public where a private one is asked for, or
                 holds what publishing would destroy.
             StoreError: the Hub did not answer.
         """
-        info = self._ask(self._info)
+        info = self._call(self._info)
         if info is None:
-            return self._plan(None, {}, None)
+            return self._compare(None, {}, None)
         if self._target.private and not info.private:
             raise UsageError(
                 f"{self._target.repo_id}: is public, found --private. Make it private in its settings, "
@@ -96,67 +96,71 @@ class Publisher:
             )
         base = str(info.sha)
         if self._target.revision not in (None, _MAIN):
-            base = self._ask(self._head) or base
-        there = self._ask(lambda: self._tree(base))
-        theirs = first_index(there)
-        builder = self._ask(lambda: self._builder(base, theirs)) if theirs else None
-        check_owner(self._target.repo_id, builder, there, self._folder, self._files)
-        card = self._ask(lambda: self._read(base, CARD)) if CARD in there else None
-        return self._plan(base, there, card)
+            base = self._call(self._head) or base
+        remote = self._call(lambda: self._list_files(base))
+        index = first_index(remote)
+        builder = self._call(lambda: self._builder(base, index)) if index else None
+        check_owner(self._target.repo_id, builder, remote, self._folder, self._files)
+        card = self._call(lambda: self._read(base, CARD)) if CARD in remote else None
+        return self._compare(base, remote, card)
 
     def publish(self) -> str:
-        """Make the repository equal to the folder; the address of the commit, or of the pull request.
+        """Make the repository equal to the folder; return the address of the commit or pull request.
 
         Raises:
-            UsageError: as plan, or no right to write.
-            StoreError: the Hub did not answer; run again, it goes on where it was.
+            UsageError: as `changes`, or no right to write.
+            StoreError: the Hub did not answer; another run resumes.
         """
         for _ in range(_MOST_RACES):
-            plan = self.plan()
-            if plan.base is None:
-                self._ask(self._create)
+            changes = self.changes()
+            if changes.base is None:
+                self._call(self._create)
                 continue
             if self._target.revision not in (None, _MAIN):
-                self._ask(lambda base=plan.base: self._branch(base))
-            if not plan.new and not plan.gone:
-                return self._address(plan.base)
+                self._call(lambda base=changes.base: self._branch(base))
+            if not changes.new and not changes.deleted:
+                return self._address(changes.base)
             try:
-                return self._change(plan)
+                return self._apply(changes)
             except MovedError:
                 continue
         raise StoreError(f"{self._target.repo_id}: others change it all the time; run the same command again")
 
-    def _change(self, plan: Plan) -> str:
-        for batch in _batches(plan.new, _BATCH_BYTES):
+    def _apply(self, changes: Changes) -> str:
+        for batch in _batches(changes.new, _BATCH_BYTES):
             additions = [self._addition(path) for path in batch if path != CARD]
-            self._ask(lambda sent=additions: self._send(sent))
-        operations: list[Any] = [self._addition(path) for path in plan.new if path != CARD]
-        operations += [CommitOperationDelete(path, is_folder=False) for path in plan.gone]
-        if CARD in plan.new:
-            operations.append(CommitOperationAdd(CARD, plan.card.encode()))
-        if not self._target.create_pr:  # sent twice, it has another parent the second time
-            return self._ask(lambda: self._commit(plan, operations))
+            self._call(lambda additions=additions: self._upload(additions))
+        operations: list[Any] = [self._addition(path) for path in changes.new if path != CARD]
+        operations += [CommitOperationDelete(path, is_folder=False) for path in changes.deleted]
+        if CARD in changes.new:
+            operations.append(CommitOperationAdd(CARD, changes.card.encode()))
+
+        def commit() -> str:
+            return self._commit(operations, changes.base)
+
+        if not self._target.create_pr:  # a commit that is sent twice has another parent the second time
+            return self._call(commit)
         try:
-            return answer(self._api.endpoint, self._target.repo_id, lambda: self._commit(plan, operations))
-        except SilenceError as error:
+            return call_once(self._api.endpoint, self._target.repo_id, commit)
+        except NoAnswerError as error:
             raise StoreError(
                 f"{self._target.repo_id}: the Hub did not answer ({error}). Look whether the pull request is "
                 "there; if not, run the same command again"
             ) from error
 
-    def _commit(self, plan: Plan, operations: Sequence[Any]) -> str:
-        done = self._api.create_commit(
+    def _commit(self, operations: Sequence[Any], parent: str | None) -> str:
+        commit = self._api.create_commit(
             self._target.repo_id,
             operations,
             commit_message="Publish rows with speechrows",
             repo_type="dataset",
             revision=self._target.revision,
             create_pr=self._target.create_pr,
-            parent_commit=plan.base,
+            parent_commit=parent,
         )
-        return done.pr_url or done.commit_url
+        return commit.pr_url or commit.commit_url
 
-    def _send(self, additions: Sequence[CommitOperationAdd]) -> None:
+    def _upload(self, additions: Sequence[CommitOperationAdd]) -> None:
         self._api.preupload_lfs_files(
             self._target.repo_id,
             additions,
@@ -167,29 +171,30 @@ class Publisher:
         )
 
     def _addition(self, path: str) -> CommitOperationAdd:
-        """One a file, whatever happens: it remembers that it was sent."""
+        """Return the operation that adds a file: one for each, for it remembers that it was uploaded."""
         if path not in self._additions:
             self._additions[path] = CommitOperationAdd(path, str(self._folder / path))
         return self._additions[path]
 
-    def _plan(self, base: str | None, there: Mapping[str, RepoFile], card: str | None) -> Plan:
-        others = [path for path in there if not is_ours(path) and path != CARD]
+    def _compare(self, base: str | None, remote: Mapping[str, RepoFile], card: str | None) -> Changes:
+        """Compare the folder with the repository's files and card at commit `base`."""
+        others = [path for path in remote if not is_ours(path) and path != CARD]
         ours = (self._folder / CARD).read_text("utf-8")
         merged = merge(self._target.repo_id, ours, card, others)
         sizes = {**self._files, CARD: len(merged.text.encode())}
         same = {
             path: size
             for path, size in sizes.items()
-            if path != CARD and path in there and self._is_same(path, size, there[path])
+            if path != CARD and path in remote and self._is_same(path, size, remote[path])
         }
         if card == merged.text:
             same[CARD] = sizes[CARD]
-        return Plan(
+        return Changes(
             base=base,
             new={path: size for path, size in sizes.items() if path not in same},
-            replaced={path for path in sizes if path in there and path not in same},
+            replaced={path for path in sizes if path in remote and path not in same},
             same=same,
-            gone=sorted(path for path in there if is_ours(path) and path not in sizes),
+            deleted=sorted(path for path in remote if is_ours(path) and path not in sizes),
             card=merged.text,
             kept=merged.kept,
         )
@@ -198,15 +203,15 @@ class Publisher:
         with self._fs.open(f"datasets/{self._target.repo_id}@{commit}/{index}", block_size=AHEAD) as file:
             return builder_of(file)
 
-    def _is_same(self, path: str, size: int, there: RepoFile) -> bool:
-        """Whether the repository's file has the bytes of the folder's: by size, then by digest."""
-        if there.size != size:
+    def _is_same(self, path: str, size: int, remote: RepoFile) -> bool:
+        """True where the repository's file has the bytes of the folder's: by size, then by digest."""
+        if remote.size != size:
             return False
-        is_git = there.lfs is None
+        is_git = remote.lfs is None
         if path not in self._digests:  # read once, however often others change the repository
             file = self._folder / path
             self._digests[path] = _git_digest(file.read_bytes()) if is_git else _digest(file)
-        return self._digests[path] == (there.blob_id if there.lfs is None else there.lfs.sha256)
+        return self._digests[path] == (remote.blob_id if remote.lfs is None else remote.lfs.sha256)
 
     def _info(self) -> Any:
         try:
@@ -215,7 +220,7 @@ class Publisher:
             return None
 
     def _head(self) -> str | None:
-        """The commit that the revision has; None where there is no such branch yet."""
+        """Return the latest commit of the revision; None where there is no such branch yet."""
         try:
             info = self._api.repo_info(
                 self._target.repo_id, repo_type="dataset", revision=self._target.revision
@@ -239,7 +244,7 @@ class Publisher:
             self._target.repo_id, repo_type="dataset", private=self._target.private, exist_ok=True
         )
 
-    def _tree(self, commit: str) -> dict[str, RepoFile]:
+    def _list_files(self, commit: str) -> dict[str, RepoFile]:
         listed = self._api.list_repo_tree(
             self._target.repo_id, repo_type="dataset", revision=commit, recursive=True
         )
@@ -248,8 +253,8 @@ class Publisher:
     def _read(self, commit: str, path: str) -> str:
         return self._fs.cat_file(f"datasets/{self._target.repo_id}@{commit}/{path}").decode("utf-8")
 
-    def _ask(self, call: Callable[[], T]) -> T:
-        return ask(self._api.endpoint, self._target.repo_id, call)
+    def _call(self, call: Callable[[], T]) -> T:
+        return call_hub(self._api.endpoint, self._target.repo_id, call)
 
     def _address(self, commit: str) -> str:
         return f"{self._api.endpoint}/datasets/{self._target.repo_id}/commit/{commit}"
@@ -270,7 +275,7 @@ def _digest(file: Path) -> str:
 
 
 def _git_digest(data: bytes) -> str:
-    """Git's own name of a small file's content."""
+    """Return the digest by which git names a small file's content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
@@ -278,7 +283,7 @@ def _batches(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
     batch: list[str] = []
     for path in sizes:
         batch.append(path)
-        if sum(sizes[one] for one in batch) >= limit:
+        if sum(sizes[path] for path in batch) >= limit:
             yield batch
             batch = []
     if batch:

@@ -6,24 +6,24 @@ from dataclasses import field
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What the viewer can not show, by which rule, and what to do."""
+    """Something that the viewer can not show: the rule, the place, what was found, what to change."""
 
     rule: str
     where: str
-    found: str
+    problem: str
     change: str
 
     def __str__(self) -> str:
-        return f"  {self.rule}: {self.where}: {self.found}. {self.change}"
+        return f"  {self.rule}: {self.where}: {self.problem}. {self.change}"
 
 
 @dataclass
 class ViewerReport:
-    """What was found; `notes` are told and fail nothing."""
+    """The findings of a check; `notes` are printed and fail nothing."""
 
     address: str
     num_configs: int = 0
-    num_files: int = 0  # of parquet, that some config shows
+    num_files: int = 0  # parquet files that some config shows
     num_bytes: int = 0
     num_bytes_read: int = 0
     findings: list[Finding] = field(default_factory=list[Finding])
@@ -31,25 +31,25 @@ class ViewerReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the viewer can show all of it."""
+        """True where the viewer can show all of it."""
         return not self.findings
 
-    def fail(self, rule: str, where: str, found: str, change: str) -> None:
-        """Note what the viewer can not show, once."""
-        finding = Finding(rule=rule, where=where, found=found, change=change)
+    def fail(self, rule: str, where: str, problem: str, change: str) -> None:
+        """Add a finding, once."""
+        finding = Finding(rule=rule, where=where, problem=problem, change=change)
         if finding not in self.findings:
             self.findings.append(finding)
 
     def note(self, text: str) -> None:
-        """Note what the viewer shows only in part, once."""
+        """Add a note on what the viewer shows only in part, once."""
         if text not in self.notes:
             self.notes.append(text)
 
     def __str__(self) -> str:
-        looked_at = (
+        counts = (
             f"{self.num_configs:,} configs, {self.num_files:,} parquet files; read {self.num_bytes_read:,} "
             f"of {self.num_bytes:,} bytes"
         )
         verdict = "the viewer can show it" if self.ok else "the viewer can not show all of it"
-        head = f"{self.address}: {verdict} ({looked_at})"
+        head = f"{self.address}: {verdict} ({counts})"
         return "\n".join([head, *map(str, self.findings), *(f"  note: {note}" for note in self.notes)])

@@ -1,4 +1,4 @@
-"""The viewer's rules of a card: configs, their splits, and the files that those name."""
+"""The viewer's rules for a card: configs, their splits, and the files that these list."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ MAX_CONFIGS, MAX_SPLITS = 4_000, 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """A split of a config: its files, and its features where the card tells them."""
+class ListedSplit:
+    """A split of a config as the card lists it; `features` are None where the card has none."""
 
     config: str
     split: str
@@ -30,13 +30,13 @@ class Part:
         return f"{self.config}/{self.split}"
 
 
-def parts(there: Repository, report: ViewerReport) -> list[Part]:
-    """Every split of every config; what is wrong with them is told in the report."""
-    if CARD not in there.files:
+def listed_splits(repository: Repository, report: ViewerReport) -> list[ListedSplit]:
+    """Return every split of every config; report what is wrong with the card."""
+    if CARD not in repository.files:
         report.fail("card", CARD, "found none", "Write one whose YAML lists configs and their data_files")
         return []
     try:
-        data: Any = DatasetCard(there.read(CARD).decode("utf-8"), ignore_metadata_errors=True).data
+        data: Any = DatasetCard(repository.read(CARD).decode("utf-8"), ignore_metadata_errors=True).data
         configs: list[dict[str, Any]] = data.to_dict().get("configs") or []
         infos = DatasetInfosDict.from_dataset_card_data(data)
     except Exception as error:  # of yaml, which is hub's dependency, or of datasets
@@ -50,39 +50,45 @@ def parts(there: Repository, report: ViewerReport) -> list[Part]:
     report.num_configs = len(configs)
     if not 0 < len(configs) <= MAX_CONFIGS:
         report.fail("configs", CARD, f"found {len(configs):,} configs", f"List from 1 to {MAX_CONFIGS:,}")
-    found: list[Part] = []
+    splits: list[ListedSplit] = []
     for config in configs:
         name = str(config.get("config_name", "default"))
         features = infos[name].features if name in infos else None
-        found += _parts_of(name, config, features, there, report)
-    return found
+        splits += _splits_of(name, config, features, repository, report)
+    return splits
 
 
-def _parts_of(
-    name: str, config: Mapping[str, Any], features: Features | None, there: Repository, report: ViewerReport
-) -> list[Part]:
+def _splits_of(
+    name: str,
+    config: Mapping[str, Any],
+    features: Features | None,
+    repository: Repository,
+    report: ViewerReport,
+) -> list[ListedSplit]:
     if "data_files" not in config:
         report.fail("configs", name, "it has no data_files", "Name the files of each split")
         return []
-    patterns = sanitize_patterns(config["data_files"])
-    if len(patterns) > MAX_SPLITS:
-        report.fail("splits", name, f"found {len(patterns)} splits", f"Have at most {MAX_SPLITS} in a config")
-    found: list[Part] = []
-    for split, mine in patterns.items():
+    patterns_of = sanitize_patterns(config["data_files"])
+    if len(patterns_of) > MAX_SPLITS:
+        report.fail(
+            "splits", name, f"found {len(patterns_of)} splits", f"Have at most {MAX_SPLITS} in a config"
+        )
+    splits: list[ListedSplit] = []
+    for split, patterns in patterns_of.items():
         files: list[str] = []
-        for pattern in mine:
-            matching = there.matching(str(pattern))
+        for pattern in patterns:
+            matching = repository.matching(str(pattern))
             if not matching:
                 why = "Remove it, or upload the files: load_dataset raises too"
                 report.fail("configs", f"{name}/{split}", f"no file matches {pattern}", why)
             files += matching
-        found.append(Part(config=name, split=split, files=tuple(files), features=features))
-    twice = [path for path, count in Counter(p for part in found for p in part.files).items() if count > 1]
-    for path in sorted(twice):
+        splits.append(ListedSplit(config=name, split=split, files=tuple(files), features=features))
+    counts = Counter(path for split in splits for path in split.files)
+    for path in sorted(path for path, count in counts.items() if count > 1):
         report.fail(
             "configs",
             name,
             f"{path} is matched more than once",
             "Let patterns not overlap: its rows are doubled",
         )
-    return found
+    return splits

@@ -1,4 +1,4 @@
-"""What a parquet reader fetches for a page of rows: from the offset index, which pyarrow does not show.
+"""Count the bytes that a page of rows costs, by the offset index, which pyarrow does not show.
 
 The footer and the index are structs of Thrift's compact protocol; what is read of them here are
 a few numbered fields (parquet.thrift of the format's specification).
@@ -14,17 +14,17 @@ _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9,
 
 
 def scanned(file: BinaryIO, group: int, num_rows: int, rows: int = 100) -> int:
-    """Bytes that the dearest page of `rows` rows costs in a row group of `num_rows`, by its offset index."""
+    """Return the bytes of the largest page of `rows` rows of a row group, which has `num_rows`."""
     file.seek(-8, 2)
     end = file.tell()
     (length,) = struct.unpack("<I", file.read(4))
     file.seek(end - length)
-    chunks = _Reader(file.read(length)).struct()[_ROW_GROUPS][group][_COLUMNS]
+    chunks = _Thrift(file.read(length)).struct()[_ROW_GROUPS][group][_COLUMNS]
     start = min(chunk[_INDEX_OFFSET] for chunk in chunks)
     stop = max(chunk[_INDEX_OFFSET] + chunk[_INDEX_LENGTH] for chunk in chunks)
     file.seek(start)
     data = file.read(stop - start)
-    indexes = [_Reader(data[chunk[_INDEX_OFFSET] - start :]).struct() for chunk in chunks]
+    indexes = [_Thrift(data[chunk[_INDEX_OFFSET] - start :]).struct() for chunk in chunks]
     return max(
         sum(_cost(index[_PAGES], first, first + rows, num_rows) for index in indexes)
         for first in range(0, num_rows, rows)
@@ -32,7 +32,7 @@ def scanned(file: BinaryIO, group: int, num_rows: int, rows: int = 100) -> int:
 
 
 def _cost(pages: list[dict[int, Any]], first: int, stop: int, num_rows: int) -> int:
-    """Bytes of a column's pages that hold rows from `first` to `stop`."""
+    """Sum the bytes of a column's pages that hold rows from `first` to `stop`."""
     ends = [page[_FIRST_ROW] for page in pages[1:]] + [num_rows]
     return sum(
         page[_PAGE_BYTES]
@@ -41,8 +41,8 @@ def _cost(pages: list[dict[int, Any]], first: int, stop: int, num_rows: int) -> 
     )
 
 
-class _Reader:
-    """Thrift's compact protocol: structs as dictionaries of their fields' numbers."""
+class _Thrift:
+    """Parses Thrift's compact protocol: structs become dictionaries by their fields' numbers."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""A dataset as the viewer meets it, on disk or on the Hub: its files, read by ranges that are counted."""
+"""A dataset on disk or on the Hub: its files, read by ranges that are counted."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from speechrows.storage.parquet_file import AHEAD
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A folder or a Hub dataset: bytes of each file by path, and of what was read so far."""
+    """A folder or a Hub dataset: `files` are the bytes of each by path."""
 
     address: str
     root: str
@@ -37,14 +37,14 @@ class Repository:
         try:
             fs, root = locate(address)
             fs.invalidate_cache()  # what was not there may be there now
-            found = fs.find(root, detail=True)
+            entries = fs.find(root, detail=True)
         except Exception as error:
             if not is_refusal(error):
                 raise StoreError(f"{address}: the store did not answer ({error}); try again") from error
             raise UsageError(
                 f"{address}: no such folder, and no such dataset on the Hub. {LOG_IN}"
             ) from error
-        files = {path[len(root) :].strip("/"): int(info["size"] or 0) for path, info in found.items()}
+        files = {path[len(root) :].strip("/"): int(info["size"] or 0) for path, info in entries.items()}
         files = {path: size for path, size in files.items() if not path.startswith(".")}
         if not files:
             raise UsageError(f"{address}: no such folder here, and no such dataset on the Hub. {LOG_IN}")
@@ -52,32 +52,32 @@ class Repository:
 
     @property
     def name(self) -> str:
-        """The last part of its address: what a loading script would be called."""
+        """The last component of its address: what a loading script would be called."""
         return self.root.rpartition("/")[2].partition("@")[0]
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """True for a folder on this machine."""
         return is_local(self.fs)
 
     @property
     def num_bytes(self) -> int:
-        """Of all files."""
+        """The bytes of all files."""
         return sum(self.files.values())
 
     @property
     def num_bytes_read(self) -> int:
-        """Of all that was read, ahead of what was asked for too."""
+        """The bytes read so far, those read ahead included."""
         return sum(self._read)
 
     def read(self, path: str) -> bytes:
-        """The whole of a small file."""
+        """Read a small file whole."""
         data: bytes = self.fs.cat_file(f"{self.root}/{path}")
         self._read.append(len(data))
         return data
 
     def open_file(self, path: str) -> Any:
-        """A file, for reading at any place."""
+        """Open a file for seeking and reading."""
         file = self.fs.open(f"{self.root}/{path}", "rb", block_size=AHEAD)
         cache = getattr(file, "cache", None)
         if cache is None:
@@ -93,7 +93,7 @@ class Repository:
         return file
 
     def matching(self, pattern: str) -> list[str]:
-        """The files that a pattern of the card names, as datasets resolves it, sorted."""
+        """Return the files that a pattern of the card matches, as datasets resolves it, sorted."""
         expression = re.compile(glob_translate(pattern.removeprefix("./")))
         return sorted(path for path in self.files if expression.match(path))
 

@@ -1,4 +1,4 @@
-"""How large the viewer's answer for the first rows is: JSON of rows, cells cut where it is too large.
+"""The size of the viewer's response for the first rows: JSON of rows, cells cut where it is too large.
 
 The numbers are those of dataset-viewer's `create_first_rows_response` in production.
 """
@@ -20,24 +20,24 @@ _ADDRESS = (
 
 
 def first_rows_bytes(features: Features, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Bytes of the answer with the first ten rows, whole and with every cell cut that may be."""
+    """Return the bytes of the response with the first ten rows: whole, and with all cells cut that may be."""
     kinds: dict[str, Any] = dict(features.to_dict())
     columns = [{"feature_idx": i, "name": name, "type": kinds[name]} for i, name in enumerate(kinds)]
-    around = _size({"features": columns, "rows": [], "truncated": True})
-    whole = cut = around
+    envelope = _size({"features": columns, "rows": [], "truncated": True})
+    whole = cut = envelope
     for number, row in enumerate(rows[:MIN_ROWS]):
         item = {"row_idx": number, "truncated_cells": list[str]()}
         cells = {name: _cell(number, name, row.get(name), kind) for name, kind in features.items()}
         whole += _size({**item, "row": cells}) + 1
-        kept = {name for name, kind in features.items() if isinstance(kind, Audio)}
-        shorter = {name: cell if name in kept else _cut(cell) for name, cell in cells.items()}
+        audio = {name for name, kind in features.items() if isinstance(kind, Audio)}
+        shorter = {name: cell if name in audio else _cut(cell) for name, cell in cells.items()}
         long = [name for name, cell in cells.items() if shorter[name] != cell]
         cut += _size({**item, "truncated_cells": long, "row": shorter}) + 1
     return whole, cut
 
 
 def _cell(number: int, column: str, value: Any, kind: Any) -> Any:
-    """A cell as the viewer shows it: audio by the address of its copy."""
+    """Return a cell as the viewer sends it: audio as the address of its copy."""
     if not isinstance(kind, Audio) or value is None:
         return value
     address = _ADDRESS.format(revision="0" * 40, row=number, column=column)

@@ -1,4 +1,4 @@
-"""What the Hub answers, in our errors: a refusal is told, a silence is asked again."""
+"""Calls of the Hub's client: refusals become our errors, calls without an answer are retried."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ class MovedError(SpeechRowsError):
     """The repository has changed since it was read."""
 
 
-class SilenceError(Exception):
-    """Nothing is known of what was asked; asking again may help."""
+class NoAnswerError(Exception):
+    """The Hub, or the line to it, failed; a retry may succeed."""
 
 
 _REFUSALS: dict[int, tuple[type[SpeechRowsError], str]] = {
@@ -37,30 +37,30 @@ _REFUSALS: dict[int, tuple[type[SpeechRowsError], str]] = {
 }
 
 
-def ask(endpoint: str, repo_id: str, call: Callable[[], T]) -> T:
-    """What a call of the Hub's client gives; asked again where the Hub, or the line to it, fails.
+def call_hub(endpoint: str, repo_id: str, call: Callable[[], T]) -> T:
+    """Return what a call of the Hub's client returns; retry it where the Hub, or the line to it, fails.
 
     Raises:
         UsageError: no such repository, or no right to it (401, 403, 404).
         MovedError: it has changed since (409, 412).
-        StoreError: no answer, asked again and again (429, 5xx, a cut connection).
+        StoreError: no answer after all retries (429, 5xx, a cut connection).
         SpeechRowsError: the Hub refuses what was sent.
     """
     try:
-        return retry(lambda: answer(endpoint, repo_id, call))
-    except SilenceError as error:
+        return retry(lambda: call_once(endpoint, repo_id, call))
+    except NoAnswerError as error:
         raise StoreError(
             f"{repo_id}: the Hub did not answer ({error}). Run the same command again: what is up already "
             "is not sent again"
         ) from error
 
 
-def answer(endpoint: str, repo_id: str, call: Callable[[], T]) -> T:
-    """As `ask`, once.
+def call_once(endpoint: str, repo_id: str, call: Callable[[], T]) -> T:
+    """Return what a call of the Hub's client returns, without a retry.
 
     Raises:
-        SilenceError: no answer.
-        SpeechRowsError: as `ask`.
+        NoAnswerError: no answer.
+        SpeechRowsError: as `call_hub`.
     """
     try:
         return call()
@@ -70,17 +70,17 @@ def answer(endpoint: str, repo_id: str, call: Callable[[], T]) -> T:
         response = _response(error)
         # Another host is a store that files are sent to: its tickets run out, which a new request mends.
         if response is None or not str(response.url).startswith(endpoint):
-            raise SilenceError(_words(error)) from error
+            raise NoAnswerError(_describe(error)) from error
         if response.status_code == 429 or response.status_code >= 500:
-            raise SilenceError(_words(error)) from error
+            raise NoAnswerError(_describe(error)) from error
         refusal, words = _REFUSALS.get(
-            response.status_code, (SpeechRowsError, f"the Hub refuses what was sent ({_words(error)})")
+            response.status_code, (SpeechRowsError, f"the Hub refuses what was sent ({_describe(error)})")
         )
         raise refusal(f"{repo_id}: {words}") from error
 
 
 def _response(error: BaseException | None) -> Any:
-    """The Hub's answer behind an error: uploads wrap it."""
+    """Return the HTTP response behind an error: uploads wrap it."""
     while error is not None:
         response = getattr(error, "response", None)
         if response is not None:
@@ -89,10 +89,10 @@ def _response(error: BaseException | None) -> Any:
     return None
 
 
-def _words(error: Exception) -> str:
-    """An error in short, without addresses, which may carry a signature."""
+def _describe(error: Exception) -> str:
+    """Describe an error in short, without addresses, which may carry a signature."""
     response = _response(error)
     if response is not None:
-        said = getattr(error, "server_message", None)
-        return f"{response.status_code}" + (f": {said}" if said else "")
+        message = getattr(error, "server_message", None)
+        return f"{response.status_code}" + (f": {message}" if message else "")
     return type(error).__name__
