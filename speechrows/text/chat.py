@@ -284,7 +284,7 @@ def _split(tokenizer: PreTrainedTokenizerFast, user: str, date: datetime.date) -
         # What ends a turn only where another follows is the end token that _cut_suffix adds.
         later = middle[len(suffix) :].removeprefix("" if suffix else str(tokenizer.eos_token))
     else:
-        later = os.path.commonprefix([first[::-1], middle[::-1]])[::-1]
+        later = os.path.commonprefix([first[::-1], middle[::-1]])[::-1]  # noqa: RUF071  # characters are meant
     return first, later.removeprefix(bos), between, suffix
 
 

@@ -312,4 +312,6 @@ def test_every_rule_has_its_spoilt_folder() -> None:
         path.read_text() for path in (Path(shards.__file__).parent).glob("*.py") if path.stem != "findings"
     )
     rules = {part.split('"')[1] for part in source.split("report.fail(")[1:]}
-    assert rules == {rule for spoilt_rules, _, _ in SPOILT.values() for rule in spoilt_rules.split(", ")} | {"scan"}
+    assert rules == {rule for spoilt_rules, _, _ in SPOILT.values() for rule in spoilt_rules.split(", ")} | {
+        "scan"
+    }

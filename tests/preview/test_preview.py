@@ -284,7 +284,9 @@ def test_a_hub_dataset_is_shown_as_its_folder_is(folder, library, hub):
             local_view, remote_view = local.view(config, "train"), remote.view(config, "train")
             assert remote.clip(remote_view, 5, "audio") == local.clip(local_view, 5, "audio")
             markup = html.conversation(remote, remote_view, 5)
-            assert markup.replace('preload="none"', 'preload="metadata"') == html.conversation(local, local_view, 5)
+            assert markup.replace('preload="none"', 'preload="metadata"') == html.conversation(
+                local, local_view, 5
+            )
         assert remote.clip(remote_view, 5, "target_audio") == local.clip(local_view, 5, "target_audio")
         assert Reader(summary.head(remote, remote_view)).text.count(name) == 1
         turn = html.turn(remote, remote_view, 5)  # the answer's clip is played from afar, and not drawn

@@ -247,7 +247,11 @@ def test_a_text_that_does_not_come_back_costs_its_own_row_alone() -> None:
 def test_a_batch_gives_each_row_its_own_texts_and_units() -> None:
     other = replace(HEARD, transcript="one", answer="two", units=HEARD.answer_units)
     rendered = script("bpe").fill([HEARD, other, HEARD])
-    assert [entry.target if entry else None for entry in rendered] == ["no, it is free.", "two", "no, it is free."]
+    assert [entry.target if entry else None for entry in rendered] == [
+        "no, it is free.",
+        "two",
+        "no, it is free.",
+    ]
     for entry, filling in zip(rendered, [HEARD, other, HEARD], strict=True):
         assert entry is not None
         assert (

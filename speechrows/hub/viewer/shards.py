@@ -152,7 +152,9 @@ def _check_response(
         problem = f"its first {len(rows)} rows are {cut:,} bytes of JSON, even with cells cut"
         report.fail("response", where, problem, f"At most {response.MAX_BYTES:,} fit: have fewer columns")
     elif whole > response.MAX_BYTES:
-        problem = f"the first {len(rows)} rows are {whole:,} bytes of JSON, of which {response.MAX_BYTES:,} fit"
+        problem = (
+            f"the first {len(rows)} rows are {whole:,} bytes of JSON, of which {response.MAX_BYTES:,} fit"
+        )
         report.note(f"{where}: {problem}: long cells are shown cut")
 
 
