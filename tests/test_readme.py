@@ -60,3 +60,17 @@ def test_every_file_it_names_exists() -> None:
         assert (ROOT / name).exists(), name
     for name in re.findall(r"\]\((docs/[\w.]+|benchmarks/[\w.]+)\)", README):
         assert (ROOT / name).exists(), name
+
+
+def test_the_table_of_changes_names_files_and_symbols_that_exist() -> None:
+    design = (ROOT / "docs/design.md").read_text("utf-8")
+    table = design.partition("### To change X, go to Y\n")[2].partition("\n## ")[0]
+    changes = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(changes) == 14
+    for change in changes:
+        places = re.findall(r"[\w/-]+\.(?:py|toml|md)\b", change.replace("](", " "))
+        bases = (ROOT, ROOT / "speechrows", ROOT / "speechrows/hub/viewer", ROOT / "docs")
+        files = [next(base / place for base in bases if (base / place).exists()) for place in places]
+        text = "".join(file.read_text("utf-8") for file in files)
+        for symbol in re.findall(r"`([\w.]+)`", change):
+            assert symbol in places or symbol.rpartition(".")[2] in text, (symbol, change)
