@@ -22,7 +22,7 @@ SLOW = ("founding_script", "audiofolder", "lhotse_shar")  # one round in two
 sys.path.insert(0, str(ROOT / "tests"))
 
 from contenders import CONTENDERS
-from synthetic import write_corpus
+from toys.corpus import write_corpus
 
 
 def corpus(work: Path, dialogues: int) -> tuple[str, int]:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
 from loader_measure import RATE
-from synthetic import wav
+from toys.corpus import wav
 
 TURNS = 6
 TOPICS = "art books cars education fashion food games health music travel".split()  # noqa: SIM905

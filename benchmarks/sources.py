@@ -30,7 +30,7 @@ import soundfile
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from synthetic import wav
+from toys.corpus import wav
 
 SPEECH = ROOT / "samples/deepdialogue-xtts/data"
 TEXT = "we saw the quiet river turn gold and every boat went home before rain came down again"
@@ -46,10 +46,10 @@ def clips(num_bytes: int) -> Iterator[bytes]:
     speech = np.tile(speech, 1 + 10 * RATE // len(speech))
     while num_bytes > 0:
         start, size = rng.integers(len(speech) - 9 * RATE), rng.integers(4 * RATE, 9 * RATE)
-        said = speech[start : start + size] * rng.uniform(8_000, 30_000)
-        made = wav(said.astype("<i2").tobytes(), RATE)
-        num_bytes -= len(made)
-        yield made
+        clip = speech[start : start + size] * rng.uniform(8_000, 30_000)
+        data = wav(clip.astype("<i2").tobytes(), RATE)
+        num_bytes -= len(data)
+        yield data
 
 
 def write_multidialog(folder: Path, num_bytes: int, turns: int = 20) -> None:

@@ -232,6 +232,19 @@ def test_of_clips_of_one_name_each_turn_has_the_one_of_its_folder(tmp_path: Path
         assert [path.removeprefix("en_part_00/") for path in paths] == list(clips)
 
 
+def test_a_clip_that_has_come_is_not_replaced_by_one_that_fits_another_turn_as_well(tmp_path: Path) -> None:
+    records = [record(0), record(1)]
+    for entry, folder in zip(records, ("first", "second"), strict=True):
+        entry["conversation"][0]["speech"] = f"{folder}/same.wav"
+    clips = clips_of(records)
+    clips["elsewhere/same.wav"] = clips.pop("second/same.wav")
+    first, second = dialogues(corpus_of(tmp_path / "corpus", records, clips))
+    for dialogue, name in ((first, "first/same.wav"), (second, "elsewhere/same.wav")):
+        assert [turn.fault for turn in dialogue.turns] == [None, None]
+        assert dialogue.turns[0].audio is not None
+        assert dialogue.turns[0].audio.data == clips[name]
+
+
 # --- packed: runs, restarts, order -----------------------------------------------------------
 
 MANY = [record(i, turns=2 + 2 * (i % 3)) for i in range(60)]
