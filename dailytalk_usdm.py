@@ -90,7 +90,7 @@ class DailyTalkConfig(SpeechConfig):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Record:
+class _TurnRecord:
     """A turn as it is described, unchecked. `fault` says why there is no such turn."""
 
     number: int
@@ -142,7 +142,7 @@ class DailyTalkReader:
         if unit.payload in unit.opened:
             yield from (fault for fault in described.faults if fault.file == unit.payload)
             return
-        spoken = [self._turn(record, unit) for record in _records(unit, described)]
+        spoken = [self._turn(record, unit) for record in _turn_records(unit, described)]
         first = next((turn.speaker for turn in spoken if turn.speaker in GENDERS), None)
         roles = {who: turns.role_of(who, first, swap_roles=self._config.swap_roles) for who in GENDERS}
         metadata = [value for _, value in described.turns.get(unit.payload, []) if isinstance(value, dict)]
@@ -155,7 +155,7 @@ class DailyTalkReader:
             source=unit.file,
         )
 
-    def _turn(self, record: _Record, unit: Unit[str]) -> Turn:
+    def _turn(self, record: _TurnRecord, unit: Unit[str]) -> Turn:
         """A turn, whose role depends on others."""
         metadata: dict[str, Any] = record.metadata if isinstance(record.metadata, dict) else {}
         mood = metadata.get("emotion") or record.line.get("emotion")
@@ -172,7 +172,7 @@ class DailyTalkReader:
             number=record.number, speaker=speaker, role=None, text=text, audio=audio, traits=tone, fault=fault
         )
 
-    def _text(self, record: _Record, metadata: dict[str, Any], unit: Unit[str]) -> Any:
+    def _text(self, record: _TurnRecord, metadata: dict[str, Any], unit: Unit[str]) -> Any:
         """The text by metadata, else by the clip's .txt, else by the list; or by the list alone."""
         if self._config.as_listed:
             if not record.line:
@@ -264,7 +264,7 @@ class _Descriptions:
             yield f"found {len(bad)} bad lines, first {bad[0]}; expected name|speaker|phones|text|emotion"
 
 
-def _records(unit: Unit[str], described: _Descriptions) -> list[_Record]:
+def _turn_records(unit: Unit[str], described: _Descriptions) -> list[_TurnRecord]:
     """The turns of a dialogue in order, by all descriptions; a gap is a fault, so that no pair spans it."""
     clips: dict[int, list[str]] = {}
     for path in unit.files:
@@ -274,25 +274,25 @@ def _records(unit: Unit[str], described: _Descriptions) -> list[_Record]:
     items, lines = described.turns.get(unit.payload, []), described.lines.get(unit.payload, {})
     metadata = [(int(key), value) for key, value in items if _number(key)]
     metadata += [(number, None) for number in {*clips, *lines} - {number for number, _ in metadata}]
-    records: list[_Record] = []
+    records: list[_TurnRecord] = []
     after = 0
     for number, value in sorted(metadata, key=lambda pair: pair[0]):
         if number - after > _MOST_MISSING:
-            records.append(_Record(number=number, fault=f"found turn number {number}, expected {after}"))
+            records.append(_TurnRecord(number=number, fault=f"found turn number {number}, expected {after}"))
             continue
         gap = f"found turn {number}, and nothing of this one; expected turns from 0 without a gap"
-        records += [_Record(number=lacking, fault=gap) for lacking in range(after, number)]
+        records += [_TurnRecord(number=lacking, fault=gap) for lacking in range(after, number)]
         line, paths = lines.get(number, {}), clips.get(number, [])
-        records.append(_Record(number=number, metadata=value, line=line, clips=paths))
+        records.append(_TurnRecord(number=number, metadata=value, line=line, clips=paths))
         after = number + 1
     for key in (key for key, _ in items if not _number(key)):
         number = records[-1].number + 1 if records else 0
         fault = f"found turn number {key!a:.80}, expected a whole number from 0"
-        records.append(_Record(number=number, fault=fault))
+        records.append(_TurnRecord(number=number, fault=fault))
     return records
 
 
-def _speaker(record: _Record, metadata: dict[str, Any]) -> str:
+def _speaker(record: _TurnRecord, metadata: dict[str, Any]) -> str:
     """Who speaks, by metadata, file name and list, which have to agree."""
     if record.fault is not None:
         raise BadClipError(Reason.BAD_NUMBER, record.fault)
@@ -312,7 +312,7 @@ def _speaker(record: _Record, metadata: dict[str, Any]) -> str:
     return speaker
 
 
-def _clip(record: _Record, unit: Unit[str]) -> str:
+def _clip(record: _TurnRecord, unit: Unit[str]) -> str:
     """The one clip of a turn."""
     number, names = unit.payload, ", ".join(map(basename, record.clips))
     if len(record.clips) == 1:

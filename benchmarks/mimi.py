@@ -25,15 +25,15 @@ import torch
 from transformers import MimiConfig
 from transformers import MimiModel
 
+from speechrows.generate.clip import InputClip
 from speechrows.generate.clip import LazyAudio
-from speechrows.generate.clip import SourceClip
 from speechrows.generate.encode import run
 from speechrows.generate.mimi import BATCH_SECONDS
 from speechrows.generate.mimi import SPEC
 from speechrows.generate.mimi import MimiEncoder
 from speechrows.generate.mimi import pick_device
-from speechrows.generate.store import Store
 from speechrows.generate.waves import batches
+from speechrows.generate.writer import SidecarWriter
 from speechrows.types import AudioRef
 
 HERE = Path(__file__).parent
@@ -82,7 +82,7 @@ def as_files(waves, form):
         else:
             soundfile.write(out, wave, RATE, format="WAV")
         audio = LazyAudio(ref=AudioRef(path=f"{number}", data=out.getvalue()))
-        yield SourceClip(clip_id=str(number), text="", audio=audio)
+        yield InputClip(clip_id=str(number), text="", audio=audio)
 
 
 def bare(model, waves, device, groups):
@@ -123,10 +123,10 @@ def contender(name, waves, device, more):
     def generate():
         with (
             tempfile.TemporaryDirectory() as out,
-            Store.open(Path(out), {"kind": "mimi", "codec": "mimi"}) as store,
+            SidecarWriter.open(Path(out), {"kind": "mimi", "codec": "mimi"}) as writer,
         ):
             verify = len(clips) if name == "verify" else 0
-            report = run(clips, store, encoder, batch_seconds=seconds, num_threads=2, verify=verify)
+            report = run(clips, writer, encoder, batch_seconds=seconds, num_threads=2, verify=verify)
             more.append(report)
 
     return generate
@@ -155,7 +155,9 @@ def one(name, minutes, threads, device):
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     report = more[0] if more else None
-    waited, codes, differing = (report.waited_s, report.codes, report.differing) if report else (0, 0, 0)
+    waited, codes, differing = (
+        (report.waited_s, report.num_verified, report.num_differing) if report else (0, 0, 0)
+    )
     print(seconds, peak / 1024, waited, codes, differing)
 
 

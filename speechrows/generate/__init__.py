@@ -1,1 +1,1 @@
-"""Values made from a corpus' clips by models: answers, codes, units. Joined to rows by `build --with`."""
+"""Generates sidecars: values made from clips by models (answers, codes, units), joined by `build --with`."""

@@ -1,4 +1,4 @@
-"""What is asked of a language model, and which of its answers are kept."""
+"""Prompts for a language model, and which of its replies are kept as answers."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from speechrows.corpora import traits
-from speechrows.generate.clip import SourceClip
+from speechrows.generate.clip import InputClip
 
-TIMES_AGAIN = 3  # that an answer which can not be kept is asked for again
+TIMES_AGAIN = 3  # that a prompt is asked again whose answer can not be kept
 BEGINNING = "Sounds like"  # of every description
 REFUSED = "the endpoint refused the prompt"
 
@@ -29,7 +29,7 @@ SYSTEM = {  # the founding prompts, to the letter
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """What a model is told."""
+    """A system prompt and the user's message."""
 
     system: str
     user: str
@@ -37,7 +37,7 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How a model chooses its words. Temperature 0 takes the likeliest."""
+    """How a model samples its tokens. Temperature 0 takes the likeliest."""
 
     temperature: float
     top_p: float
@@ -47,7 +47,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What a model said. `is_cut` where its end never came within max_new_tokens."""
+    """What a model wrote; `is_cut` where its end did not come within max_new_tokens."""
 
     text: str
     is_cut: bool
@@ -56,7 +56,7 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What becomes of a prompt: a text, or the reason why there is none."""
+    """The outcome of a prompt: a text, or the reason why there is none."""
 
     text: str | None = None
     is_cut: bool = False
@@ -64,50 +64,50 @@ class Answer:
 
 
 class ChatModel(Protocol):
-    """Something that answers. Whoever asks it, asks while it works."""
+    """A language model that answers prompts while more of them are read."""
 
     @property
     def num_tokens(self) -> int:
-        """How many it wrote so far."""
+        """Tokens that it wrote so far."""
         ...
 
     @property
     def num_asked(self) -> int:
-        """How often it was asked."""
+        """Requests that it answered so far."""
         ...
 
     @property
     def busy_s(self) -> float:
-        """Seconds in which it had all that it can do at once."""
+        """Seconds in which it had as much to do as it can do at once."""
         ...
 
     def answers(self, prompts: Iterable[Prompt | None], judge: Callable[[Reply], Answer]) -> Iterator[Answer]:
-        """An answer to each prompt, in order; None says: answer what you hold.
+        """Yield an answer to each prompt, in order; a prompt None asks for all answers that are pending.
 
-        What `judge` gives no text for is asked TIMES_AGAIN times more.
+        A prompt whose reply gets no text from `judge` is asked up to TIMES_AGAIN times more.
         """
         ...
 
 
-def prompt_of(mode: str, clip: SourceClip) -> Prompt:
-    """The prompt of a clip: its text alone, or what is heard of it too."""
-    said = clip.text.strip() if mode == "sift_s" else traits.context(clip.traits, clip.text)
-    return Prompt(system=SYSTEM[mode], user=said)
+def prompt_of(mode: str, clip: InputClip) -> Prompt:
+    """The prompt of a clip: of its text alone, or with its traits."""
+    user = clip.text.strip() if mode == "sift_s" else traits.context(clip.traits, clip.text)
+    return Prompt(system=SYSTEM[mode], user=user)
 
 
 def judge_of(mode: str) -> Callable[[Reply], Answer]:
-    """Keeps a reply's answer, or says what is wrong with it."""
+    """The function that makes an answer of a mode's reply, or says what is wrong with it."""
     return judge_description if mode == "sit_ssp" else judge
 
 
 def judge(reply: Reply) -> Answer:
-    """An answer is what stands outside of <think>, if anything does."""
+    """The answer of a reply: its text outside of <think>, if there is any."""
     text = without_thoughts(reply.text)
     return Answer(text=text, is_cut=reply.is_cut) if text else Answer(reason="the answer was empty")
 
 
 def judge_description(reply: Reply) -> Answer:
-    """A description begins as its prompt says."""
+    """The answer of a reply that has to begin as its prompt says."""
     answer = judge(reply)
     if answer.text is not None and not answer.text.startswith(BEGINNING):
         return Answer(reason=f'the answer did not begin with "{BEGINNING}"')
@@ -115,7 +115,7 @@ def judge_description(reply: Reply) -> Answer:
 
 
 def without_thoughts(text: str) -> str:
-    """A reply without its <think>…</think>; one that is still thinking at its end says nothing after it."""
+    """A reply without its <think>…</think>, or without what follows a <think> that is not closed."""
     thought, closed, rest = text.partition("</think>")
     if closed and "<think>" not in thought:
         text = rest  # the template opened it, in the prompt

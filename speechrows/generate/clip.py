@@ -1,4 +1,4 @@
-"""A clip to make a value for, and its audio, not yet read."""
+"""A clip to make a value for, with its audio, which is read later."""
 
 from dataclasses import dataclass
 from dataclasses import field
@@ -13,17 +13,16 @@ from speechrows.types import Traits
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LazyAudio:
-    """A clip's audio file, read when it is asked for. Any thread may ask."""
+    """A clip's audio file, read by `load`, in any thread."""
 
     ref: AudioRef
     corpus: Corpus | None = None
 
     def load(self) -> bytes | memoryview:
-        """The bytes of a file that libsndfile reads; from a corpus, whole and checked.
+        """Read the bytes of an audio file; of a corpus, with the checks of a build.
 
         Raises:
-            BadClipError: there is no such file, or it is empty, truncated, or no audio: a build skips
-                such a clip for the same reason.
+            BadClipError: there is no such file, or it is empty, truncated, or no audio.
         """
         if self.corpus is None:
             if not self.ref.data:
@@ -35,13 +34,13 @@ class LazyAudio:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SourceClip:
-    """A clip to make a value for. `share`, if known, is how much of the source lies before its end."""
+class InputClip:
+    """A clip to make a value for; `share` is how much of all clips lies before its end, if that is known."""
 
     clip_id: str
     text: str
     traits: Traits = field(default_factory=Traits)
     audio: LazyAudio | None = None  # None where no audio was asked for, or there is none
-    sampling_rate: int | None = None  # known only where the source is a built folder
+    sampling_rate: int | None = None  # of a built folder alone, num_samples too
     num_samples: int | None = None
     share: float | None = None

@@ -1,4 +1,4 @@
-"""Clips out of a corpus, as its builder reads it: their clip_ids are those of the rows to come."""
+"""Reads clips from a corpus by its builder: their clip_ids are those of the rows that it builds."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from speechrows.builds.pipeline import fetched
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.reader import read_unit
 from speechrows.errors import UsageError
+from speechrows.generate.clip import InputClip
 from speechrows.generate.clip import LazyAudio
-from speechrows.generate.clip import SourceClip
 from speechrows.types import Dialogue
 
 
 def open_builder(
     address: str, config: str | None, data_dir: str | None, settings: Sequence[str]
 ) -> SpeechBuilder:
-    """A builder by name or file, with the flags that decide its clip_ids.
+    """Open a builder by name or file, with the flags that decide its clip_ids.
 
     Raises:
         UsageError: there is no such builder, config or flag.
     """
     builder = load_builder(address)
-    names = [one.name for one in builder.BUILDER_CONFIGS]
+    names = [named.name for named in builder.BUILDER_CONFIGS]
     name = config or builder.DEFAULT_CONFIG_NAME or names[0]
     if name not in names:
         raise UsageError(f"{address} has no config {name!r}; expected one of {', '.join(names)}")
@@ -37,8 +37,8 @@ def open_builder(
         flag, equals, value = setting.partition("=")
         flag = flag.strip("-").replace("-", "_")
         if not equals or flag not in defaults:
-            known = ", ".join(name.replace("_", "-") for name in defaults)
-            raise UsageError(f"--set {setting}: expected NAME=VALUE, with a NAME of {known}")
+            flags = ", ".join(name.replace("_", "-") for name in defaults)
+            raise UsageError(f"--set {setting}: expected NAME=VALUE, with a NAME of {flags}")
         chosen[flag] = _value(setting, value, defaults[flag])
     return builder(config_name=name, data_dir=data_dir, **chosen)
 
@@ -52,8 +52,8 @@ def _value(setting: str, value: str, default: Any) -> Any:
         raise UsageError(f"--set {setting}: expected a number, as {default} is") from None
 
 
-def corpus_clips(builder: SpeechBuilder, split: str | None, *, audio: bool) -> Iterator[SourceClip]:
-    """The clips of a corpus' dialogues, in order.
+def corpus_clips(builder: SpeechBuilder, split: str | None, *, audio: bool) -> Iterator[InputClip]:
+    """Yield the clips of a corpus' dialogues, in order.
 
     Raises:
         UsageError: the folder holds nothing that the builder reads.
@@ -69,10 +69,10 @@ def corpus_clips(builder: SpeechBuilder, split: str | None, *, audio: bool) -> I
                     yield from _turns(dialogue, corpus, share, audio)
 
 
-def _turns(dialogue: Dialogue, corpus: Corpus, share: float | None, audio: bool) -> Iterator[SourceClip]:
+def _turns(dialogue: Dialogue, corpus: Corpus, share: float | None, audio: bool) -> Iterator[InputClip]:
     for turn in dialogue.turns:
         if turn.fault is None and turn.left_out is None and turn.audio is not None:
-            yield SourceClip(
+            yield InputClip(
                 clip_id=dialogue.clip_id(turn),
                 text=turn.text,
                 traits=turn.traits,

@@ -24,7 +24,7 @@ from speechrows.generate.asking import Prompt
 from speechrows.generate.asking import Reply
 from speechrows.generate.asking import Sampling
 
-_AHEAD = 8  # times as many prompts wait as are asked at once, so that a slow one holds nobody up
+_PENDING = 8  # times as many prompts are pending as are asked at once, so that a slow one holds nobody up
 _TRIES = 10  # of one request, about four minutes of them
 _LONGEST_PAUSE_S = 60.0
 _TIMEOUT_S = 600.0  # of one request
@@ -39,7 +39,7 @@ class _RefusedError(Exception):
 
 
 class Endpoint:
-    """Asks over HTTP. See asking.ChatModel."""
+    """A ChatModel that is asked over HTTP."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Endpoint:
         api_key_env: str = "OPENAI_API_KEY",
         first_pause_s: float = 0.5,
     ) -> None:
-        """Nothing is asked yet."""
+        """Take the settings; ask nothing yet."""
         self.num_tokens = self.num_asked = 0
         self._url, self._model, self._sampling, self._concurrency = url, model, sampling, concurrency
         self._first_pause_s = first_pause_s
@@ -60,8 +60,8 @@ class Endpoint:
         key = os.environ.get(api_key_env) or "none"
         self._client = InferenceClient(base_url=url, api_key=key, timeout=_TIMEOUT_S)
         self._lock = threading.Lock()
-        self._turns = _Turns(requests_per_second)
-        self._meter = _Meter(concurrency)
+        self._rate_limit = _RateLimit(requests_per_second)
+        self._clock = _BusyClock(concurrency)
         self._stop = threading.Event()
         self._was_answered = self._knows_extra = False
         self._extra: dict[str, Any] | None = {"chat_template_kwargs": {"enable_thinking": False}}
@@ -69,23 +69,23 @@ class Endpoint:
     @property
     def busy_s(self) -> float:
         """Seconds in which `concurrency` requests were on their way, or no more were to be had."""
-        return self._meter.busy_s
+        return self._clock.busy_s
 
     def answers(self, prompts: Iterable[Prompt | None], judge: Callable[[Reply], Answer]) -> Iterator[Answer]:
         """An answer to each prompt, in order."""
-        ahead: deque[Future[Answer]] = deque()
+        pending: deque[Future[Answer]] = deque()
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="ask")
         try:
             for prompt in prompts:
                 if prompt is not None:
-                    self._meter.add(1)
-                    ahead.append(pool.submit(self._answer, prompt, judge))
-                room = 0 if prompt is None else self._concurrency * _AHEAD
-                while ahead and (ahead[0].done() or len(ahead) > room):
-                    yield ahead.popleft().result()
-            self._meter.no_more()
-            while ahead:
-                yield ahead.popleft().result()
+                    self._clock.add(1)
+                    pending.append(pool.submit(self._answer, prompt, judge))
+                room = 0 if prompt is None else self._concurrency * _PENDING
+                while pending and (pending[0].done() or len(pending) > room):
+                    yield pending.popleft().result()
+            self._clock.no_more()
+            while pending:
+                yield pending.popleft().result()
         finally:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
@@ -101,30 +101,30 @@ class Endpoint:
         except _RefusedError:
             return Answer(reason=REFUSED)
         finally:
-            self._meter.add(-1)
+            self._clock.add(-1)
 
     def _reply(self, prompt: Prompt, number: int) -> Reply:
-        """A reply, asked for until one comes. `number` counts the times that this prompt was asked."""
-        found = ""
+        """Ask, with retries, for a reply. `number` counts the times that this prompt was asked."""
+        failure = ""
         for i in range(_TRIES):
             pause = min(self._first_pause_s * 2**i, _LONGEST_PAUSE_S)
             extra = self._extra
             if self._stop.is_set():
                 break
-            self._turns.wait(self._stop)
+            self._rate_limit.wait(self._stop)
             try:
                 reply = _read(self._request(prompt, number, extra))
             except HfHubHTTPError as error:
-                found = _told(error)
+                failure = _describe(error)
                 status = error.response.status_code
                 if status < 500 and status not in _BUSY:
                     if status in _OF_THE_PROMPT and extra and not self._knows_extra:
                         self._extra = None  # it knows no chat_template_kwargs
                         continue
-                    self._refuse(status, found)
-                self._turns.hold(_retry_after(error.response.headers.get("retry-after")), status)
+                    self._refuse(status, failure)
+                self._rate_limit.pause(_retry_after(error.response.headers.get("retry-after")), status)
             except (_HTTP_ERROR, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-                found = f"{type(error).__name__}: {error}"  # no answer, or none that can be read
+                failure = f"{type(error).__name__}: {error}"  # no answer, or none that can be read
             else:
                 with self._lock:
                     self._was_answered = True
@@ -134,7 +134,7 @@ class Endpoint:
                 return reply
             self._stop.wait(pause)
         raise StoreError(
-            f"{self._url}: did not answer, asked {_TRIES} times; found {found:.300}. Run the same command "
+            f"{self._url}: did not answer, asked {_TRIES} times; found {failure:.300}. Run the same command "
             "again: the answers that were given are kept"
         )
 
@@ -150,18 +150,18 @@ class Endpoint:
             extra_body=extra,
         )
 
-    def _refuse(self, status: int, found: str) -> None:
-        """Stop where the call is wrong; go on without this prompt where the endpoint has taken others."""
+    def _refuse(self, status: int, failure: str) -> None:
+        """Raise UsageError where the call is wrong, _RefusedError where other prompts were answered."""
         if status in _OF_THE_PROMPT and self._was_answered:
             raise _RefusedError
         raise UsageError(
-            f"{self._url}: refused the call with {found:.500}; look at --endpoint, --model, the key in "
+            f"{self._url}: refused the call with {failure:.500}; look at --endpoint, --model, the key in "
             "--api-key-env, and the sampling"
         )
 
 
-class _Turns:
-    """When the next request may go: so many a second, and none while the endpoint wants a pause."""
+class _RateLimit:
+    """Spaces requests in time: so many a second, and none while the endpoint asks for a pause."""
 
     def __init__(self, per_second: float | None) -> None:
         self._step_s = 1 / per_second if per_second else 0.0
@@ -174,15 +174,15 @@ class _Turns:
             self._next = at + self._step_s
         stop.wait(max(0.0, at - time.monotonic()))
 
-    def hold(self, seconds: float | None, status: int) -> None:
-        """Nobody asks for so long, where the endpoint says how long it is too busy."""
+    def pause(self, seconds: float | None, status: int) -> None:
+        """Let no request go for so long, where the endpoint says how long it is too busy."""
         if seconds is not None and status in (429, 503):
             with self._lock:
                 self._next = max(self._next, time.monotonic() + min(seconds, _LONGEST_PAUSE_S * 5))
 
 
-class _Meter:
-    """Seconds in which the endpoint had all that it may have at once."""
+class _BusyClock:
+    """Counts the seconds in which the endpoint had as many requests as it may have at once."""
 
     def __init__(self, concurrency: int) -> None:
         self._full, self._num, self._is_all = concurrency, 0, False
@@ -212,27 +212,27 @@ class _Meter:
         self._at = now
 
 
-def _read(said: Any) -> Reply:
-    choice = said.choices[0]
-    used = said.usage.completion_tokens if said.usage else 0
+def _read(completion: Any) -> Reply:
+    choice = completion.choices[0]
+    used = completion.usage.completion_tokens if completion.usage else 0
     return Reply(
         text=choice.message.content or "", is_cut=choice.finish_reason == "length", num_tokens=used or 0
     )
 
 
-def _told(error: HfHubHTTPError) -> str:
+def _describe(error: HfHubHTTPError) -> str:
     return f"{error.response.status_code}: {error.response.text.strip() or error}"
 
 
-def _retry_after(told: str | None) -> float | None:
-    """Seconds, of a header that holds them or a date."""
-    if not told:
+def _retry_after(header: str | None) -> float | None:
+    """Seconds to wait, of a Retry-After header: a number of them, or a date."""
+    if not header:
         return None
     try:
-        return max(0.0, float(told))
+        return max(0.0, float(header))
     except ValueError:
         pass
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(told).timestamp() - time.time())
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
     except ValueError:
         return None

@@ -27,12 +27,12 @@ _NEXT_TURN_TOKENS = 12  # that hold the longest of them: a token is a letter or 
 
 
 class LocalModel:
-    """A causal language model of the Hub, a folder, or a .gguf file. See asking.ChatModel."""
+    """A ChatModel in this process: a causal language model of the Hub, a folder, or a .gguf file."""
 
     def __init__(
         self, model: str, sampling: Sampling, *, device: str = "auto", batch_size: int | None = None
     ) -> None:
-        """Load it.
+        """Load the model.
 
         Raises:
             UsageError: there is no such model or device, or no torch.
@@ -57,19 +57,18 @@ class LocalModel:
 
     def _answer_window(self, texts: Sequence[str], judge: Callable[[Reply], Answer]) -> list[Answer]:
         answers = [Answer()] * len(texts)
-        open_ones = sorted(
-            range(len(texts)), key=lambda i: (-len(texts[i]), i)
-        )  # the longest first: it fits or not
+        # The longest first: it fits the device or not.
+        pending = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
         for _ in range(1 + TIMES_AGAIN if self._sampling.temperature else 1):
-            for at in range(0, len(open_ones), self._batch_size):
-                batch = open_ones[at : at + self._batch_size]
+            for at in range(0, len(pending), self._batch_size):
+                batch = pending[at : at + self._batch_size]
                 for i, reply in zip(batch, self._reply([texts[i] for i in batch]), strict=True):
                     answers[i] = judge(reply)
-            open_ones = [i for i in open_ones if answers[i].text is None]
+            pending = [i for i in pending if answers[i].text is None]
         return answers
 
     def _reply(self, texts: Sequence[str]) -> list[Reply]:
-        """Replies to one batch; halves of it where it does not fit the device."""
+        """Replies to a batch, which is split into halves where it does not fit the device."""
         import torch  # noqa: PLC0415  # builds do without it
 
         tokens = self._tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
@@ -91,18 +90,18 @@ class LocalModel:
 
     def _generate(self, tokens: Any) -> list[list[int]]:
         """The ids that were written, a row a prompt."""
-        sampling, more = self._sampling, dict[str, Any]()
+        sampling, kwargs = self._sampling, dict[str, Any]()
         if sampling.temperature:
-            more |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+            kwargs |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         if self._tokenizer.chat_template is None:
-            more |= {"stopping_criteria": [_at_next_turn(self._tokenizer, tokens["input_ids"].shape[1])]}
+            kwargs |= {"stopping_criteria": [_at_next_turn(self._tokenizer, tokens["input_ids"].shape[1])]}
         out = self._model.generate(
             **tokens,
             do_sample=sampling.temperature > 0,
             max_new_tokens=sampling.max_new_tokens,
             eos_token_id=sorted(self._ends),
             pad_token_id=self._tokenizer.pad_token_id,
-            **more,
+            **kwargs,
         )
         return out[:, tokens["input_ids"].shape[1] :].tolist()
 
@@ -118,10 +117,10 @@ class LocalModel:
 
 
 def render(tokenizer: Any, prompt: Prompt) -> str:
-    """A prompt in the model's own form, up to where the answer begins, with thinking off.
+    """Render a prompt by the model's chat template, up to where the answer begins, with thinking off.
 
-    A template that refuses a system message gets it above the user's; without a template the form
-    is the founding documents' own.
+    A template that refuses a system message gets it above the user's; a model without a template gets
+    the founding documents' "System: … User: … Assistant:".
     """
     if tokenizer.chat_template is None:
         bos = tokenizer.bos_token or ""
@@ -140,9 +139,10 @@ def _render(tokenizer: Any, messages: Sequence[dict[str, str]]) -> str:
 
 
 def _at_next_turn(tokenizer: Any, prompt_length: int) -> Callable[..., Any]:
-    """Stops a row that goes on with the next turn: `stop_strings` takes minutes for a large vocabulary."""
+    """Make the criterion that stops a row which begins another turn."""
     import torch  # noqa: PLC0415  # builds do without it
 
+    # Not by `stop_strings`, which takes minutes for a large vocabulary.
     def stop(ids: Any, *_: Any, **__: Any) -> Any:
         last = tokenizer.batch_decode(ids[:, max(prompt_length, ids.shape[1] - _NEXT_TURN_TOKENS) :])
         return torch.tensor([_NEXT_TURN.search(text) is not None for text in last], device=ids.device)
@@ -166,10 +166,10 @@ def _load(model: str, device: str) -> tuple[Any, Any]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     file = Path(model)
     is_gguf = file.suffix == ".gguf" and file.exists()
-    where, more = (str(file.parent), {"gguf_file": file.name}) if is_gguf else (model, {})
+    address, kwargs = (str(file.parent), {"gguf_file": file.name}) if is_gguf else (model, {})
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(where, padding_side="left", **more)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(where, dtype="auto", **more)
+        tokenizer: Any = AutoTokenizer.from_pretrained(address, padding_side="left", **kwargs)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(address, dtype="auto", **kwargs)
         return _with_pad(tokenizer), loaded.to(device).eval()
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise UsageError(
@@ -186,6 +186,6 @@ def _with_pad(tokenizer: Any) -> Any:
 
 def _ends(tokenizer: Any, model: Any) -> set[int]:
     """The ids that end an answer: the tokenizer's, and all that the model's own settings name."""
-    told = model.generation_config.eos_token_id
-    ids = [tokenizer.eos_token_id, *(told if isinstance(told, list) else [told])]
+    eos = model.generation_config.eos_token_id
+    ids = [tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])]
     return {token for token in ids if token is not None}

@@ -18,12 +18,12 @@ import numpy as np
 from speechrows.codec import CODECS
 from speechrows.codec import num_frames
 from speechrows.errors import UsageError
-from speechrows.generate.encode import Report
+from speechrows.generate.encode import EncodeReport
 from speechrows.generate.encode import run
-from speechrows.generate.source import Source
-from speechrows.generate.store import Store
+from speechrows.generate.selection import ClipSelection
 from speechrows.generate.waves import RESAMPLER
 from speechrows.generate.waves import Float32
+from speechrows.generate.writer import SidecarWriter
 from speechrows.types import Int16
 from speechrows.types import Samples
 
@@ -51,7 +51,7 @@ class MimiEncoder:
         self._model.to(device)
 
     def digest(self) -> str:
-        """Names the weights, wherever they came from."""
+        """16 hex digits of the weights, wherever they came from."""
         return digest(self._model)
 
     def encode(self, waves: Sequence[Float32]) -> list[Int16]:
@@ -62,24 +62,24 @@ class MimiEncoder:
             batch[row, 0, : len(wave)] = torch.from_numpy(wave)
         with torch.inference_mode(), exact_floats():
             codes = self._codes(batch.to(self._device))
-        return [made[:, :length] for made, length in zip(codes, frames, strict=True)]
+        return [padded[:, :length] for padded, length in zip(codes, frames, strict=True)]
 
     def _codes(self, batch: torch.Tensor) -> Int16:
         """Int16 [N, 8, F] of float32 [N, 1, F * 1920], in steps."""
         step = max(1, self._step_frames // len(batch)) * SPEC.frame_size
         is_stream = batch.shape[-1] > step
         memory: dict[str, Any] = {}
-        made: list[torch.Tensor] = []
-        for part in batch.split(step, dim=-1):
+        steps: list[torch.Tensor] = []
+        for samples in batch.split(step, dim=-1):
             out: Any = self._model.encode(
-                part, num_quantizers=SPEC.num_codebooks, use_streaming=is_stream, **memory
+                samples, num_quantizers=SPEC.num_codebooks, use_streaming=is_stream, **memory
             )
-            made.append(out.audio_codes.to(torch.int16))
+            steps.append(out.audio_codes.to(torch.int16))
             memory = {
                 "encoder_past_key_values": out.encoder_past_key_values,
                 "padding_cache": out.padding_cache,
             }
-        return torch.cat(made, dim=-1).cpu().numpy()
+        return torch.cat(steps, dim=-1).cpu().numpy()
 
 
 def load_model(model: str) -> MimiModel:
@@ -93,24 +93,24 @@ def load_model(model: str) -> MimiModel:
         config: Any = AutoConfig.from_pretrained(model)
         if config.model_type != "mimi":
             raise UsageError(f"{expected}; found a model of type {config.model_type!r}")
-        found = (config.sampling_rate, config.frame_size, config.codebook_size)
+        shape = (config.sampling_rate, config.frame_size, config.codebook_size)
         wanted = (SPEC.sampling_rate, SPEC.frame_size, SPEC.cardinality)
-        if found != wanted or config.num_quantizers < SPEC.num_codebooks:
+        if shape != wanted or config.num_quantizers < SPEC.num_codebooks:
             raise UsageError(
                 f"{expected}: (rate, samples a frame, codes) of {wanted} and {SPEC.num_codebooks} "
-                f"codebooks or more; found {found} and {config.num_quantizers}"
+                f"codebooks or more; found {shape} and {config.num_quantizers}"
             )
-        found_model: Any = MimiModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+        pair: Any = MimiModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise UsageError(f"{expected}; found: {str(error).splitlines()[0]}") from error
-    loaded, info = found_model
+    loaded, info = pair
     if info["missing_keys"]:
         raise UsageError(f"{expected}; its weights lack {sorted(info['missing_keys'])[:3]} and maybe more")
     return loaded.eval()
 
 
 def digest(model: torch.nn.Module, *more: torch.Tensor) -> str:
-    """16 hex digits of a model's weights, and what else it works with."""
+    """16 hex digits of SHA-256 over a model's weights and `more`."""
     hashed = hashlib.sha256()
     weights = model.state_dict()
     for weight in (*(weights[name] for name in sorted(weights)), *more):
@@ -122,7 +122,7 @@ def pick_device(name: str) -> torch.device:
     """The device of `--device`: cpu, cuda (or cuda:1), or auto, a GPU where there is one.
 
     Raises:
-        UsageError: it is not at hand.
+        UsageError: there is none of that name here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -142,8 +142,8 @@ def exact_floats() -> Any:
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
-def run_mimi(options: argparse.Namespace) -> Report:
-    """`speechrows generate mimi`: the codes of every clip of a source."""
+def run_mimi(options: argparse.Namespace) -> EncodeReport:
+    """Run `speechrows generate mimi`: the codes of every clip that --source names."""
     device = pick_device(options.device)
     batch_seconds = options.batch_seconds
     if batch_seconds is None:
@@ -156,10 +156,10 @@ def run_mimi(options: argparse.Namespace) -> Report:
         "weights": encoder.digest(),
         "resampled": RESAMPLER,
     }
-    with Store.open(options.out, recipe, overwrite=options.overwrite) as store:
+    with SidecarWriter.open(options.out, recipe, overwrite=options.overwrite) as writer:
         return run(
-            Source.of(options).clips(audio=True),
-            store,
+            ClipSelection.of(options).clips(audio=True),
+            writer,
             encoder,
             batch_seconds=batch_seconds,
             num_threads=min(16, os.cpu_count() or 1),

@@ -1,4 +1,4 @@
-"""Clips out of parquet: a folder that `speechrows build` wrote, or anybody's, here or on the Hub."""
+"""Reads clips from parquet: a folder that `speechrows build` wrote, or any other, here or on the Hub."""
 
 import os
 import re
@@ -17,8 +17,8 @@ from speechrows.corpora.parquet import BrokenFileError
 from speechrows.corpora.parquet import open_table
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
+from speechrows.generate.clip import InputClip
 from speechrows.generate.clip import LazyAudio
-from speechrows.generate.clip import SourceClip
 from speechrows.types import TRAITS
 from speechrows.types import AudioRef
 from speechrows.types import Traits
@@ -29,8 +29,8 @@ _BATCH_WITH_AUDIO = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tables:
-    """The parquet files of a folder, and what their columns are called."""
+class ClipTables:
+    """The parquet files of a folder, with the names of their columns."""
 
     corpus: Corpus
     files: Sequence[str]
@@ -41,11 +41,11 @@ class Tables:
 
     @property
     def ids_in(self) -> str | None:
-        """Where ids stand of which none may come twice; None where rows of several tasks share clips."""
+        """The column whose ids have to differ; None of a built folder, where tasks share clips."""
         return None if self.is_built else f"{self.corpus.root}: column {self.id_column}"
 
-    def clips(self, *, audio: bool) -> Iterator[SourceClip]:
-        """Every row of every file."""
+    def clips(self, *, audio: bool) -> Iterator[InputClip]:
+        """Yield the clip of every row of every file."""
         for number, path in enumerate(self.files):
             try:
                 with open_table(self.corpus, path) as table:
@@ -53,26 +53,26 @@ class Tables:
             except BrokenFileError as error:
                 raise UsageError(f"{path}: {error}") from error
 
-    def _clips(self, path: str, table: pq.ParquetFile, number: int, audio: bool) -> Iterator[SourceClip]:
+    def _clips(self, path: str, table: pq.ParquetFile, number: int, audio: bool) -> Iterator[InputClip]:
         names = self._columns(path, table.schema_arrow, audio)
-        done = 0
+        num_read = 0
         size = _BATCH_WITH_AUDIO if audio else _BATCH
         for batch in table.iter_batches(size, columns=names, use_threads=False):
             cells = {name: batch[name].to_pylist() for name in names if name != self.audio_column}
-            heard = list(self._audio(path, done, batch[self.audio_column])) if audio else []
+            audios = list(self._audio(path, num_read, batch[self.audio_column])) if audio else []
             for i in range(len(batch)):
-                done += 1
-                yield SourceClip(
-                    clip_id=self._id(path, done, cells[self.id_column][i]),
+                num_read += 1
+                yield InputClip(
+                    clip_id=self._id(path, num_read, cells[self.id_column][i]),
                     text=cells[self.text_column][i] or "",
                     traits=self._traits({name: cells[name][i] for name in TRAITS if name in cells}),
-                    audio=heard[i] if audio else None,
-                    share=(number + done / table.metadata.num_rows) / len(self.files),
+                    audio=audios[i] if audio else None,
+                    share=(number + num_read / table.metadata.num_rows) / len(self.files),
                     **{name: cells[name][i] for name in _SIZES if self.is_built},
                 )
 
     def _columns(self, path: str, schema: pa.Schema, audio: bool) -> list[str]:
-        """The columns to read. Refuses a table that lacks one, or has another type there."""
+        """The columns to read. Raises UsageError where one is missing or of another type."""
         wanted = [("--id-column", self.id_column), ("--text-column", self.text_column)]
         wanted += [("--audio-column", self.audio_column)] if audio else []
         for flag, name in wanted:
@@ -91,46 +91,46 @@ class Tables:
                 f"{path}: found {kind} in column {self.audio_column}, expected bytes, or bytes and path as "
                 "datasets' Audio writes them"
             )
-        more = [*TRAITS, *_SIZES] if self.is_built else TRAITS
-        there = [name for name in more if schema.names.count(name) == 1]
-        return list(dict.fromkeys([name for _, name in wanted] + there))
+        optional = [*TRAITS, *_SIZES] if self.is_built else TRAITS
+        present = [name for name in optional if schema.names.count(name) == 1]
+        return list(dict.fromkeys([name for _, name in wanted] + present))
 
-    def _id(self, path: str, row: int, found: Any) -> str:
-        if found is None or found == "":
+    def _id(self, path: str, row: int, value: Any) -> str:
+        if value is None or value == "":
             raise UsageError(f"{path}: row {row}: found no id in column {self.id_column}; expected one")
-        return str(found)
+        return str(value)
 
-    def _traits(self, told: Mapping[str, Any]) -> Traits:
+    def _traits(self, cells: Mapping[str, Any]) -> Traits:
         if self.is_built:
-            return Traits(**told)
+            return Traits(**cells)
         renamed = {"volume": "relative_db", "pace": "speaking_rate"}
-        return traits.normalise(**{renamed.get(name, name): value for name, value in told.items()})
+        return traits.normalise(**{renamed.get(name, name): value for name, value in cells.items()})
 
-    def _audio(self, path: str, done: int, cells: Any) -> Iterator[LazyAudio]:
-        """A clip's bytes where the table holds them, else the file that it names."""
+    def _audio(self, path: str, num_read: int, cells: Any) -> Iterator[LazyAudio]:
+        """The audio of cells: bytes where the table holds them, else the file that it names."""
         is_pair = pa.types.is_struct(cells.type)
         data = cells.field("bytes") if is_pair else cells
         has_names = is_pair and cells.type.get_field_index("path") >= 0
         names = cells.field("path") if has_names else [None] * len(data)
         for i, (cell, name) in enumerate(zip(data, names, strict=True)):
-            told = None if name is None else name.as_py()
-            here = f"{path}/{told or done + i}"
-            if cell.is_valid or not told:
+            file = None if name is None else name.as_py()
+            inside = f"{path}/{file or num_read + i}"
+            if cell.is_valid or not file:
                 content = memoryview(cell.as_buffer()) if cell.is_valid else None
-                yield LazyAudio(ref=AudioRef(path=here, data=content))
+                yield LazyAudio(ref=AudioRef(path=inside, data=content))
                 continue
             try:
-                beside = self.corpus.resolve(path.rpartition("/")[0], told)
+                beside = self.corpus.resolve(path.rpartition("/")[0], file)
             except BadClipError:
-                yield LazyAudio(ref=AudioRef(path=here))  # it leads out of the folder: no clip is there
+                yield LazyAudio(ref=AudioRef(path=inside))  # it leads out of the folder: no clip is there
             else:
                 yield LazyAudio(ref=AudioRef(path=beside), corpus=self.corpus)
 
 
 def open_tables(
     address: str, *, split: str | None, columns: tuple[str | None, str | None, str | None]
-) -> Tables:
-    """The parquet at a folder, an fsspec address, or a Hub dataset `org/name`.
+) -> ClipTables:
+    """Open the parquet of a folder, an fsspec address, or a Hub dataset `org/name`.
 
     Of any parquet, `split` is looked for as a word in the files' paths, as the Hub does.
 
@@ -156,7 +156,7 @@ def open_tables(
             f"--source {address}: found no parquet" + (f" of split {split}" if split else "") + " there"
         )
     ids, text, audio = columns
-    return Tables(
+    return ClipTables(
         corpus=corpus,
         files=files,
         is_built=is_built,

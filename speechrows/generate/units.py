@@ -21,15 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from speechrows.errors import UsageError
-from speechrows.generate.encode import Report
+from speechrows.generate.encode import EncodeReport
 from speechrows.generate.encode import run
 from speechrows.generate.mimi import digest
 from speechrows.generate.mimi import exact_floats
 from speechrows.generate.mimi import pick_device
-from speechrows.generate.source import Source
-from speechrows.generate.store import Store
+from speechrows.generate.selection import ClipSelection
 from speechrows.generate.waves import RESAMPLER
 from speechrows.generate.waves import Float32
+from speechrows.generate.writer import SidecarWriter
 from speechrows.types import Int32
 
 try:
@@ -45,7 +45,7 @@ _FRAMES_AT_ONCE = 2048  # against all centroids: 80 MB of distances for ten thou
 
 
 class UnitExtractor(Protocol):
-    """What turns speech at 16 kHz into units."""
+    """Turns speech at 16 kHz into units."""
 
     @property
     def name(self) -> str:
@@ -93,24 +93,24 @@ class KMeansUnits:
         self.name = f"{model.rstrip('/').rpartition('/')[2]}_{short}"
 
     def digest(self) -> str:
-        """Names the weights, centroids among them, wherever they came from."""
+        """16 hex digits of the weights, centroids among them, wherever they came from."""
         return digest(self._model, self._centroids)
 
     def units(self, waves: Sequence[Float32]) -> list[Int32]:
         """See UnitExtractor."""
         lengths = torch.tensor([len(wave) for wave in waves])
         frames: list[int] = self._num_frames(lengths).tolist()
-        made = [np.zeros(0, np.int32) for _ in waves]
+        units = [np.zeros(0, np.int32) for _ in waves]
         batches: dict[int, list[int]] = {}
-        for place, wave in enumerate(waves):
-            if frames[place] > 0:
-                batches.setdefault(0 if self._may_pad else len(wave), []).append(place)
+        for i, wave in enumerate(waves):
+            if frames[i] > 0:
+                batches.setdefault(0 if self._may_pad else len(wave), []).append(i)
         with torch.inference_mode(), exact_floats():
-            for places in batches.values():
-                nearest = self._nearest(self._hidden([waves[place] for place in places]))
-                for place, units in zip(places, nearest, strict=True):
-                    made[place] = units[: frames[place]]
-        return made
+            for batch in batches.values():
+                nearest = self._nearest(self._hidden([waves[i] for i in batch]))
+                for i, padded in zip(batch, nearest, strict=True):
+                    units[i] = padded[: frames[i]]
+        return units
 
     def _hidden(self, waves: Sequence[Float32]) -> torch.Tensor:
         """The layer's output, float32 [N, F, dim], padded on the right."""
@@ -131,12 +131,12 @@ class KMeansUnits:
 
     def _nearest(self, hidden: torch.Tensor) -> Int32:
         """The nearest centroid of each frame, int32 [N, F], by distance in float32."""
-        made: list[torch.Tensor] = []
+        nearest: list[torch.Tensor] = []
         for frames in hidden.flatten(0, 1).split(_FRAMES_AT_ONCE):
             # |x - c|^2 less |x|^2, which is the same for every centroid
             distances = torch.addmm(self._norms, frames, self._centroids.T, alpha=-2)
-            made.append(distances.argmin(dim=1).to(torch.int32))
-        return torch.cat(made).view(hidden.shape[:2]).cpu().numpy()
+            nearest.append(distances.argmin(dim=1).to(torch.int32))
+        return torch.cat(nearest).view(hidden.shape[:2]).cpu().numpy()
 
 
 def load_centroids(path: Path) -> npt.NDArray[np.float32]:
@@ -147,25 +147,26 @@ def load_centroids(path: Path) -> npt.NDArray[np.float32]:
     """
     expected = "expected an .npy file of floats, [number of units, width of the layer]"
     try:
-        found = np.load(path, allow_pickle=False)
+        centroids = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"--kmeans {path}: found {error}; {expected}") from error
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or not found.size:
-        what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+    is_array = isinstance(centroids, np.ndarray)
+    if not is_array or centroids.ndim != 2 or centroids.dtype.kind != "f" or not centroids.size:
+        what = f"{centroids.dtype} {centroids.shape}" if is_array else type(centroids).__name__
         raise UsageError(f"--kmeans {path}: found {what}; {expected}")
-    if not np.isfinite(found).all():
+    if not np.isfinite(centroids).all():
         raise UsageError(f"--kmeans {path}: found centroids that are no numbers (NaN); {expected}")
-    return np.ascontiguousarray(found, np.float32)
+    return np.ascontiguousarray(centroids, np.float32)
 
 
 def _load_model(model: str, layer: int, width: int) -> Any:
-    """The model up to the layer, in eval mode."""
+    """The model up to the layer, in eval mode; its hidden states are `width` wide."""
     expected = f"--model {model}: expected a folder or a Hub repository with a HuBERT, XLS-R or wav2vec 2.0"
     try:
-        found: Any = AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+        pair: Any = AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise UsageError(f"{expected}; found: {str(error).splitlines()[0]}") from error
-    loaded, info = found
+    loaded, info = pair
     if not hasattr(loaded, "_get_feat_extract_output_lengths") or not hasattr(
         loaded.config, "feat_extract_norm"
     ):
@@ -187,17 +188,18 @@ def _load_model(model: str, layer: int, width: int) -> Any:
 
 def _load_preprocessor(model: str) -> Any:
     try:
-        found: Any = Wav2Vec2FeatureExtractor.from_pretrained(model)
-    except OSError:  # there is none beside the weights
+        preprocessor: Any = Wav2Vec2FeatureExtractor.from_pretrained(model)
+    except OSError:  # none lies beside the weights
         return Wav2Vec2FeatureExtractor(do_normalize=True)
-    if found.sampling_rate != SAMPLING_RATE:
-        raise UsageError(f"--model {model}: hears {found.sampling_rate} Hz; expected {SAMPLING_RATE} Hz")
-    return found
+    rate = preprocessor.sampling_rate
+    if rate != SAMPLING_RATE:
+        raise UsageError(f"--model {model}: hears {rate} Hz; expected {SAMPLING_RATE} Hz")
+    return preprocessor
 
 
 @dataclass(frozen=True)
 class UnitEncoder:
-    """A UnitExtractor, as encode.run takes it."""
+    """A UnitExtractor as an encode.Encoder."""
 
     extractor: UnitExtractor
     sampling_rate: int = SAMPLING_RATE
@@ -207,8 +209,8 @@ class UnitEncoder:
         return self.extractor.units(waves)
 
 
-def run_units(options: argparse.Namespace) -> Report:
-    """`speechrows generate units`: the units of every clip of a source."""
+def run_units(options: argparse.Namespace) -> EncodeReport:
+    """Run `speechrows generate units`: the units of every clip that --source names."""
     device = pick_device(options.device)
     batch_seconds = options.batch_seconds
     if batch_seconds is None:
@@ -224,10 +226,10 @@ def run_units(options: argparse.Namespace) -> Report:
         "weights": extractor.digest(),
         "resampled": RESAMPLER,
     }
-    with Store.open(options.out, recipe, overwrite=options.overwrite) as store:
+    with SidecarWriter.open(options.out, recipe, overwrite=options.overwrite) as writer:
         return run(
-            Source.of(options).clips(audio=True),
-            store,
+            ClipSelection.of(options).clips(audio=True),
+            writer,
             UnitEncoder(extractor),
             batch_seconds=batch_seconds,
             num_threads=min(16, os.cpu_count() or 1),

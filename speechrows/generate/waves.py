@@ -1,4 +1,4 @@
-"""Clips as a model hears them: decoded, mixed to one channel, resampled, ready before they are needed.
+"""Clips as a model hears them: decoded, mixed to one channel, resampled, prefetched by threads.
 
 Threads decode and resample ahead of the model, as far as a budget of samples allows. Clips of
 like length are put into a batch, so that padding stays small.
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from speechrows import audio
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
-from speechrows.generate.clip import SourceClip
+from speechrows.generate.clip import InputClip
 from speechrows.types import Reason
 
 try:
@@ -30,7 +30,7 @@ except ImportError as error:
 
 Float32 = npt.NDArray[np.float32]
 RESAMPLER = "soxr HQ"  # part of a recipe: another one gives other values
-_MOST_CLIPS = 2048  # of a window, however short they are
+_MAX_CLIPS = 2048  # of a window, however short they are
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +43,8 @@ class Wave:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Unheard:
-    """A clip that is faulty: it gets no value."""
+class FaultyClip:
+    """A clip that can not be decoded: it gets no value."""
 
     clip_id: str
     reason: Reason
@@ -52,16 +52,16 @@ class Unheard:
     share: float | None = None
 
 
-def load(clip: SourceClip, sampling_rate: int) -> Wave | Unheard:
-    """Decode a clip at `sampling_rate`. A clip of n samples has the exact length, rounded up."""
+def load(clip: InputClip, sampling_rate: int) -> Wave | FaultyClip:
+    """Decode a clip at `sampling_rate` Hz, float32 [S]; S is the exact length, rounded up."""
     try:
         samples = _samples(clip, sampling_rate)
     except BadClipError as error:
-        return Unheard(clip_id=clip.clip_id, reason=error.reason, detail=error.detail, share=clip.share)
+        return FaultyClip(clip_id=clip.clip_id, reason=error.reason, detail=error.detail, share=clip.share)
     return Wave(clip_id=clip.clip_id, samples=samples, share=clip.share)
 
 
-def _samples(clip: SourceClip, sampling_rate: int) -> Float32:
+def _samples(clip: InputClip, sampling_rate: int) -> Float32:
     if clip.audio is None:
         raise BadClipError(Reason.MISSING, "the source has no audio for this clip")
     data = clip.audio.load()
@@ -76,44 +76,44 @@ def _samples(clip: SourceClip, sampling_rate: int) -> Float32:
 
 
 def resample(samples: Float32, rate: int, wanted: int) -> Float32:
-    """Float32 [S, channels] at `rate` Hz to float32 [ceil(S * wanted / rate)], the channels averaged."""
+    """Resample float32 [S, channels] at `rate` Hz to float32 [ceil(S * wanted / rate)], channels averaged."""
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if rate == wanted:
         return mono
     length = -(-len(mono) * wanted // rate)
-    made = soxr.resample(mono, rate, wanted, quality="HQ")
+    resampled = soxr.resample(mono, rate, wanted, quality="HQ")
     # soxr rounds to the nearest; every count of frames here is a ceiling of the exact length.
-    return made[:length] if len(made) >= length else np.pad(made, (0, length - len(made)))
+    return resampled[:length] if len(resampled) >= length else np.pad(resampled, (0, length - len(resampled)))
 
 
-class Ahead:
-    """Clips in order, decoded by threads ahead of who iterates. `waited_s` is how long he had to wait.
+class Prefetch:
+    """Clips in order, decoded by threads ahead of their use. Iterate once.
 
-    At most `num_samples` wait to be taken (and what the threads are just decoding), so memory
-    does not grow with the number of clips. Iterate once.
+    At most `num_samples` are ready at a time (besides what the threads are just decoding), so memory
+    does not grow with the number of clips. `waited_s` counts the seconds that the consumer waited.
     """
 
     def __init__(
-        self, clips: Iterable[SourceClip], sampling_rate: int, *, num_samples: int, num_threads: int
+        self, clips: Iterable[InputClip], sampling_rate: int, *, num_samples: int, num_threads: int
     ) -> None:
         self.waited_s = 0.0
         self._clips = clips
         self._sampling_rate = sampling_rate
         self._num_samples = num_samples
         self._num_threads = num_threads
-        self._ready: queue.Queue[Future[Wave | Unheard] | BaseException | None] = queue.Queue()
+        self._ready: queue.Queue[Future[Wave | FaultyClip] | BaseException | None] = queue.Queue()
         self._room = threading.Condition()
-        self._held = 0  # samples that wait to be taken
+        self._num_ready = 0  # samples that wait to be taken
         self._loading = 0  # clips that are being decoded, or wait for a thread
         self._stopped = False
 
-    def __iter__(self) -> Iterator[Wave | Unheard]:
+    def __iter__(self) -> Iterator[Wave | FaultyClip]:
         with ThreadPoolExecutor(self._num_threads) as pool:
             feeder = threading.Thread(target=self._feed, args=(pool,), daemon=True)
             feeder.start()
             try:
-                while (heard := self._take()) is not None:
-                    yield heard
+                while (decoded := self._take()) is not None:
+                    yield decoded
             finally:
                 with self._room:
                     self._stopped = True
@@ -121,21 +121,21 @@ class Ahead:
                 feeder.join()
                 pool.shutdown(cancel_futures=True)
 
-    def _take(self) -> Wave | Unheard | None:
+    def _take(self) -> Wave | FaultyClip | None:
         started = time.monotonic()
-        found = self._ready.get()
-        heard = found.result() if isinstance(found, Future) else found
+        entry = self._ready.get()
+        decoded = entry.result() if isinstance(entry, Future) else entry
         self.waited_s += time.monotonic() - started
-        if isinstance(heard, BaseException):
-            raise heard
-        if isinstance(heard, Wave):
+        if isinstance(decoded, BaseException):
+            raise decoded
+        if isinstance(decoded, Wave):
             with self._room:
-                self._held -= len(heard.samples)
+                self._num_ready -= len(decoded.samples)
                 self._room.notify_all()
-        return heard
+        return decoded
 
     def _feed(self, pool: ThreadPoolExecutor) -> None:
-        """Keep the threads busy; what the source raises is raised again where its clips are taken."""
+        """Keep the threads busy; what iterating over the clips raises is raised again by `_take`."""
         try:
             for clip in self._clips:
                 with self._room:
@@ -149,45 +149,45 @@ class Ahead:
             self._ready.put(error)
 
     def _may_go_on(self) -> bool:
-        has_room = self._held < self._num_samples and self._loading < 2 * self._num_threads
+        has_room = self._num_ready < self._num_samples and self._loading < 2 * self._num_threads
         return self._stopped or has_room
 
-    def _load(self, clip: SourceClip) -> Wave | Unheard:
-        heard: Wave | Unheard | None = None
+    def _load(self, clip: InputClip) -> Wave | FaultyClip:
+        decoded: Wave | FaultyClip | None = None
         try:
-            heard = load(clip, self._sampling_rate)
-            return heard
+            decoded = load(clip, self._sampling_rate)
+            return decoded
         finally:
             with self._room:
                 self._loading -= 1
-                self._held += len(heard.samples) if isinstance(heard, Wave) else 0
+                self._num_ready += len(decoded.samples) if isinstance(decoded, Wave) else 0
                 self._room.notify_all()
 
 
-def windows(heard: Iterable[Wave | Unheard], num_samples: int) -> Iterator[list[Wave | Unheard]]:
-    """Runs of clips of about `num_samples` in all: what is sorted by length at once."""
-    window: list[Wave | Unheard] = []
-    held = 0
-    for clip in heard:
+def windows(clips: Iterable[Wave | FaultyClip], num_samples: int) -> Iterator[list[Wave | FaultyClip]]:
+    """Runs of clips of about `num_samples` in all, within which clips are sorted by length."""
+    window: list[Wave | FaultyClip] = []
+    total = 0
+    for clip in clips:
         window.append(clip)
-        held += len(clip.samples) if isinstance(clip, Wave) else 0
-        if held >= num_samples or len(window) == _MOST_CLIPS:
+        total += len(clip.samples) if isinstance(clip, Wave) else 0
+        if total >= num_samples or len(window) == _MAX_CLIPS:
             yield window
-            window, held = [], 0
+            window, total = [], 0
     if window:
         yield window
 
 
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Places of `lengths`, longest first, in batches that hold at most `budget` with their padding.
+    """Indices of `lengths`, longest first, in batches of at most `budget` with their padding.
 
     What is longer than the budget is a batch of its own.
     """
-    made: list[list[int]] = []
+    batched: list[list[int]] = []
     longest = 0
-    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        if not made or (len(made[-1]) + 1) * longest > budget:
-            made.append([])
-            longest = lengths[place]
-        made[-1].append(place)
-    return made
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not batched or (len(batched[-1]) + 1) * longest > budget:
+            batched.append([])
+            longest = lengths[i]
+        batched[-1].append(i)
+    return batched

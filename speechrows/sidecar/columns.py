@@ -1,4 +1,4 @@
-"""What files of generated columns are: their columns, the recipe that each carries, which task needs which.
+"""The format of a sidecar (a folder of generated columns): columns, recipe, and which task needs which kind.
 
 A value is `answer` string with `is_cut` bool, `codes` list of list of int16, or `units` list of
 int32; null where a clip got none, and then `reason` says why.
@@ -15,7 +15,8 @@ from speechrows.errors import UsageError
 from speechrows.rows.tasks import SIFT
 from speechrows.types import Task
 
-RECIPE = b"speechrows_generated"  # the key of the recipe in a part's parquet metadata
+RECIPE = b"speechrows_generated"  # the key of the recipe in a file's parquet metadata
+# The column of each kind of generated columns.
 COLUMN_OF = {**dict.fromkeys(SIFT, "answer"), "mimi": "codes", "units": "units"}
 _ANSWER = [("answer", pa.string()), ("is_cut", pa.bool_())]
 VALUES: Mapping[str, Sequence[tuple[str, Any]]] = {
@@ -26,33 +27,33 @@ VALUES: Mapping[str, Sequence[tuple[str, Any]]] = {
 
 
 def schema_of(kind: str) -> pa.Schema:
-    """The columns of a folder of generated columns."""
+    """The Arrow schema of a sidecar of this kind."""
     return pa.schema([("clip_id", pa.string()), *VALUES[COLUMN_OF[kind]], ("reason", pa.string())])
 
 
 def read_recipe(path: str, schema: pa.Schema) -> dict[str, Any]:
-    """How the values of a part were made.
+    """Return the recipe of a sidecar's file: how its values were made.
 
     Raises:
-        UsageError: `generate` did not write it, or its columns are not those of its kind.
+        UsageError: `generate` did not write the file, or its columns are not those of its kind.
     """
-    told = (schema.metadata or {}).get(RECIPE)
-    has = ", ".join(schema.names) or "none"
-    if told is None:
+    metadata = (schema.metadata or {}).get(RECIPE)
+    if metadata is None:
+        names = ", ".join(schema.names) or "none"
         raise UsageError(
-            f"{path}: has the columns {has}, and no recipe in its metadata; expected a part of generated "
+            f"{path}: has the columns {names}, and no recipe in its metadata; expected a part of generated "
             "columns, which `speechrows generate` writes"
         )
-    recipe = json.loads(told)
+    recipe = json.loads(metadata)
     if recipe.get("kind") not in COLUMN_OF:
         raise UsageError(
             f"{path}: holds {recipe.get('kind')!r}; expected one of {', '.join(COLUMN_OF)}. A newer "
             "speechrows wrote it, perhaps"
         )
-    for needed in schema_of(recipe["kind"]):
-        if schema.names.count(needed.name) != 1 or schema.field(needed.name).type != needed.type:
+    for field in schema_of(recipe["kind"]):
+        if schema.names.count(field.name) != 1 or schema.field(field.name).type != field.type:
             raise UsageError(
-                f"{path}: has the columns {_columns(schema)}; expected {needed.name} of {needed.type}, as "
+                f"{path}: has the columns {_columns(schema)}; expected {field.name} of {field.type}, as "
                 f"`speechrows generate` writes {recipe['kind']}"
             )
     if COLUMN_OF[recipe["kind"]] != "answer" and not isinstance(recipe.get("codec"), str):
@@ -65,12 +66,12 @@ def _columns(schema: pa.Schema) -> str:
 
 
 def satisfies(task: Task, kinds: frozenset[str]) -> bool:
-    """Whether generated columns of these kinds bring what a task needs of each clip."""
+    """Whether sidecars of these kinds bring what a task needs of each clip."""
     return task.needs is None or not kinds.isdisjoint(kinds_for(task))
 
 
 def how_to_make(task: Task, builder: str) -> str:
-    """What to do where a task's need is not met: the command that makes it."""
+    """Say that a task lacks what it needs of each clip, with the command that makes it."""
     kind, words, flags, out = {
         "codes": ("mimi", "codes", "mimi", "codes/mimi"),
         "units": ("units", "units", "units --model MODEL --layer N --kmeans FILE.npy", "units"),
@@ -87,7 +88,7 @@ def how_to_make(task: Task, builder: str) -> str:
 
 
 def kinds_for(task: Task) -> tuple[str, ...]:
-    """The kinds that bring what a task needs, or may use; the first that is there counts."""
+    """The kinds that bring what a task needs or may use; of those at hand, the first is joined."""
     if task.needs == "answer":
         return (task.name,)
     if task.needs is not None:

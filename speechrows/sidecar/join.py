@@ -1,7 +1,7 @@
-"""Generated columns: what `speechrows generate` made of a corpus' clips, joined to its turns by clip_id.
+"""Joins sidecars (what `speechrows generate` made of a corpus' clips) to turns by clip_id.
 
-Nothing but the clip_ids is held in memory, as hashes: a build meets clips in nearly the order in
-which `generate` wrote them, so a few row groups at a time suffice.
+In memory are only hashes of the clip_ids, and a few decoded row groups: a build meets clips in nearly
+the order in which `generate` wrote them.
 """
 
 import bisect
@@ -36,11 +36,11 @@ from speechrows.types import Turn
 
 __all__ = ["GeneratedColumns", "how_to_make", "kinds_for", "satisfies"]
 
-_HELD_BYTES = 64 << 20  # of decoded row groups
+_CACHE_BYTES = 64 << 20  # of decoded row groups
 
 
-class _Part(NamedTuple):
-    """A parquet file of generated columns, and the hashes of its clip_ids."""
+class _File(NamedTuple):
+    """A parquet file of a sidecar, and the hashes of its clip_ids, int64 [rows]."""
 
     fs: Any
     path: str
@@ -49,95 +49,95 @@ class _Part(NamedTuple):
     hashes: npt.NDArray[np.int64]
 
 
-class _Place(NamedTuple):
-    """Where a clip's value stands."""
+class _Cell(NamedTuple):
+    """Where a clip's value is: file, row group, row of the group."""
 
-    part: _Part
+    file: _File
     group: int
     row: int
 
 
-class _Column:
-    """All parts of one kind: where each clip_id stands in them."""
+class _Lookup:
+    """From clip_id to cell, over all files of one kind."""
 
-    def __init__(self, parts: Sequence[_Part]) -> None:
-        self._parts = [part._replace(hashes=np.empty(0, np.int64)) for part in parts]
-        hashes = np.concatenate([part.hashes for part in parts])
+    def __init__(self, files: Sequence[_File]) -> None:
+        self._files = [file._replace(hashes=np.empty(0, np.int64)) for file in files]
+        hashes = np.concatenate([file.hashes for file in files])
         order = np.argsort(hashes, kind="stable")
         self._hashes = hashes[order]
         self._rows = order.astype(np.uint32) if len(order) < 1 << 32 else order
-        self._starts = np.cumsum([0, *(len(part.hashes) for part in parts)])
+        self._starts = np.cumsum([0, *(len(file.hashes) for file in files)])
 
-    def places(self, clip_id: str) -> Iterator[_Place]:
-        """Where a clip may stand: in one place as a rule, for its hash may be another's too."""
+    def candidates(self, clip_id: str) -> Iterator[_Cell]:
+        """Cells whose clip_id has the hash of this one: one as a rule, but hashes may collide."""
         key = hash(clip_id)
         at = int(np.searchsorted(self._hashes, key))
         while at < len(self._hashes) and self._hashes[at] == key:
-            yield self._place(at)
+            yield self._cell(at)
             at += 1
 
-    def twins(self) -> Iterator[tuple[_Place, _Place]]:
-        """Pairs of places with one hash: the same clip twice, as good as always."""
+    def twins(self) -> Iterator[tuple[_Cell, _Cell]]:
+        """Pairs of cells with one hash: the same clip twice, as good as always."""
         for at in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]).tolist():
-            yield self._place(at), self._place(at + 1)
+            yield self._cell(at), self._cell(at + 1)
 
-    def _place(self, at: int) -> _Place:
+    def _cell(self, at: int) -> _Cell:
         row = int(self._rows[at])
         number = int(np.searchsorted(self._starts, row, "right")) - 1
-        part, row = self._parts[number], row - int(self._starts[number])
-        group = bisect.bisect_right(part.group_starts, row) - 1
-        return _Place(part, group, row - part.group_starts[group])
+        file, row = self._files[number], row - int(self._starts[number])
+        group = bisect.bisect_right(file.group_starts, row) - 1
+        return _Cell(file, group, row - file.group_starts[group])
 
 
 class GeneratedColumns:
-    """Generated columns of any kinds, open for joining.
+    """Sidecars of any kinds, open for joining.
 
-    Pickled, it is a list of folders that another process opens anew: hashes of strings are a
-    process' own.
+    Pickled, it is a list of folders that another process opens anew: hashes of strings differ from
+    process to process.
     """
 
     def __init__(self, addresses: Sequence[str]) -> None:
         """Use `GeneratedColumns.open`."""
         self._addresses = tuple(map(str, addresses))
-        self._parts = [part for address in self._addresses for part in _open_parts(address)]
-        self._held: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
-        self._held_bytes = 0
-        kinds = {part.recipe["kind"] for part in self._parts}
-        self._columns = {
-            kind: _Column([part for part in self._parts if part.recipe["kind"] == kind]) for kind in kinds
+        self._files = [file for address in self._addresses for file in _open_files(address)]
+        self._cache: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
+        self._cache_bytes = 0
+        kinds = {file.recipe["kind"] for file in self._files}
+        self._lookups = {
+            kind: _Lookup([file for file in self._files if file.recipe["kind"] == kind]) for kind in kinds
         }
-        for column in self._columns.values():
-            self._refuse_twins(column)
+        for lookup in self._lookups.values():
+            self._refuse_twins(lookup)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return GeneratedColumns, (self._addresses,)
 
     @staticmethod
     def open(dirs: Sequence[str]) -> "GeneratedColumns":
-        """Open folders, here, at fsspec addresses, or Hub datasets `org/name`. No folders are fine too.
+        """Open local folders, fsspec addresses, or Hub datasets `org/name`; none at all is fine.
 
         Raises:
-            UsageError: a folder that `generate` did not write, or that is broken, or a clip that
-                has two values of one kind.
+            UsageError: `generate` did not write a folder, a file is broken, or a clip has two values of
+                one kind.
         """
         return GeneratedColumns(dirs)
 
     @property
     def kinds(self) -> frozenset[str]:
-        """What is there: keys of COLUMN_OF."""
-        return frozenset(self._columns)
+        """The kinds that are open: keys of COLUMN_OF."""
+        return frozenset(self._lookups)
 
     def digest(self) -> str:
-        """A digest of all that may be joined: of the files' bytes, wherever they lie."""
-        digests = [hashlib.sha256(part.fs.cat_file(part.path)).hexdigest() for part in self._parts]
+        """SHA-256 of the files' bytes, wherever they lie."""
+        digests = [hashlib.sha256(file.fs.cat_file(file.path)).hexdigest() for file in self._files]
         return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
     def attach(self, dialogue: Dialogue, task: Task) -> Dialogue:
-        """The dialogue with what was generated for its turns, as far as a task uses it.
+        """Return the dialogue with the values of its turns that a task uses.
 
-        What a turn has of its own stays. A clip that got no value gets none here.
+        What a turn has of its own stays; a clip without a value gets none.
         """
-        kind = next((kind for kind in kinds_for(task) if kind in self._columns), None)
+        kind = next((kind for kind in kinds_for(task) if kind in self._lookups), None)
         if kind is None:
             return dialogue
         join = self._with_answer if COLUMN_OF[kind] == "answer" else self._with_codes
@@ -145,80 +145,83 @@ class GeneratedColumns:
         return replace(dialogue, turns=turns)
 
     def answer(self, kind: str, clip_id: str) -> tuple[str | None, bool]:
-        """The answer to a clip, and whether it is cut; None where there is none."""
-        place = self._find(kind, clip_id)
-        if place is None:
+        """The answer to a clip, or None, and whether it is cut."""
+        cell = self._find(kind, clip_id)
+        if cell is None:
             return None, False
-        cells = self._group(place)
-        return cells["answer"][place.row].as_py(), bool(cells["is_cut"][place.row].as_py())
+        group = self._group(cell)
+        return group["answer"][cell.row].as_py(), bool(group["is_cut"][cell.row].as_py())
 
     def _with_answer(self, turn: Turn, kind: str, clip_id: str) -> Turn:
         answer, is_cut = self.answer(kind, clip_id) if turn.answer is None else (None, False)
         return turn if answer is None else replace(turn, answer=answer, answer_is_cut=is_cut)
 
     def _with_codes(self, turn: Turn, kind: str, clip_id: str) -> Turn:
-        place = self._find(kind, clip_id) if turn.codes is None else None
-        cell = None if place is None else self._group(place)[COLUMN_OF[kind]][place.row]
-        if place is None or cell is None or not cell.is_valid:
+        cell = self._find(kind, clip_id) if turn.codes is None else None
+        scalar = None if cell is None else self._group(cell)[COLUMN_OF[kind]][cell.row]
+        if cell is None or scalar is None or not scalar.is_valid:
             return turn
-        values = _values(cell.values)
+        values = _values(scalar.values)
         if values is None:
             raise UsageError(
-                f"{place.part.path}: {clip_id}: found {COLUMN_OF[kind]} that are no table of whole numbers "
+                f"{cell.file.path}: {clip_id}: found {COLUMN_OF[kind]} that are no table of whole numbers "
                 "under 32 768; make them anew with `speechrows generate --overwrite`"
             )
-        return replace(turn, codes=Codes(codec=place.part.recipe["codec"], values=values))
+        return replace(turn, codes=Codes(codec=cell.file.recipe["codec"], values=values))
 
-    def _find(self, kind: str, clip_id: str) -> _Place | None:
-        for place in self._columns[kind].places(clip_id):
-            if self._group(place)["clip_id"][place.row].as_py() == clip_id:
-                return place
+    def _find(self, kind: str, clip_id: str) -> _Cell | None:
+        for cell in self._lookups[kind].candidates(clip_id):
+            if self._clip_id(cell) == clip_id:
+                return cell
         return None
 
-    def _group(self, place: _Place) -> pa.Table:
-        """A decoded row group: those that were used last are kept."""
-        part, key = place.part, (place.part.path, place.group)
-        if key not in self._held:
-            names = ["clip_id", *(name for name, _ in VALUES[COLUMN_OF[part.recipe["kind"]]])]
-            try:
-                with open_parquet(part.fs, part.path) as table:
-                    self._held[key] = table.read_row_group(place.group, names, use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise _broken(part.path, error) from error
-            self._held_bytes += self._held[key].nbytes
-        while self._held_bytes > _HELD_BYTES and len(self._held) > 1:
-            self._held_bytes -= self._held.popitem(last=False)[1].nbytes
-        self._held.move_to_end(key)
-        return self._held[key]
+    def _clip_id(self, cell: _Cell) -> str:
+        return self._group(cell)["clip_id"][cell.row].as_py()
 
-    def _refuse_twins(self, column: _Column) -> None:
-        for one, other in column.twins():
-            clip_id, theirs = (self._group(place)["clip_id"][place.row].as_py() for place in (one, other))
-            if clip_id == theirs:
+    def _group(self, cell: _Cell) -> pa.Table:
+        """The decoded row group of a cell; those used last are cached."""
+        file, key = cell.file, (cell.file.path, cell.group)
+        if key not in self._cache:
+            names = ["clip_id", *(name for name, _ in VALUES[COLUMN_OF[file.recipe["kind"]]])]
+            try:
+                with open_parquet(file.fs, file.path) as table:
+                    self._cache[key] = table.read_row_group(cell.group, names, use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise _broken(file.path, error) from error
+            self._cache_bytes += self._cache[key].nbytes
+        while self._cache_bytes > _CACHE_BYTES and len(self._cache) > 1:
+            self._cache_bytes -= self._cache.popitem(last=False)[1].nbytes
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    def _refuse_twins(self, lookup: _Lookup) -> None:
+        for first, second in lookup.twins():
+            clip_id = self._clip_id(first)
+            if clip_id == self._clip_id(second):
                 raise UsageError(
-                    f"{clip_id}: found a value of {one.part.recipe['kind']} in {one.part.path} and in "
-                    f"{other.part.path}; expected one. Leave one of their folders out"
+                    f"{clip_id}: found a value of {first.file.recipe['kind']} in {first.file.path} and in "
+                    f"{second.file.path}; expected one. Leave one of their folders out"
                 )
 
 
-def _values(cell: "pa.Array[Any]") -> Int16 | None:
-    """Codes or units as int16 [K, F]; None where they are none."""
+def _values(array: "pa.Array[Any]") -> Int16 | None:
+    """Codes or units as int16 [K, F]; None where they are no table of int16."""
     num_codebooks = 1
-    if isinstance(cell, pa.ListArray):
-        num_codebooks = len(cell)
-        if cell.null_count or len(set(cell.value_lengths().to_pylist())) > 1:
+    if isinstance(array, pa.ListArray):
+        num_codebooks = len(array)
+        if array.null_count or len(set(array.value_lengths().to_pylist())) > 1:
             return None
-        cell = cell.flatten()
-    if cell.null_count:
+        array = array.flatten()
+    if array.null_count:
         return None
-    flat = cell.to_numpy(zero_copy_only=False)
+    flat = array.to_numpy(zero_copy_only=False)
     if len(flat) and not -(1 << 15) <= flat.min() <= flat.max() < 1 << 15:
         return None
     return flat.astype(np.int16).reshape(num_codebooks, -1)
 
 
-def _open_parts(address: str) -> Iterator[_Part]:
-    """The parts of a folder, in order."""
+def _open_files(address: str) -> Iterator[_File]:
+    """The parquet files of a sidecar, in order."""
     fs, root = locate(address)
     try:
         paths = sorted(path for path in fs.find(root) if path.endswith(".parquet"))
@@ -237,7 +240,7 @@ def _open_parts(address: str) -> Iterator[_Part]:
         except (pa.ArrowException, OSError) as error:
             raise _broken(path, error) from error
         hashes = np.fromiter(map(hash, ids), np.int64, len(ids))
-        yield _Part(fs, path, recipe, [0, *itertools.accumulate(counts[:-1])], hashes)
+        yield _File(fs, path, recipe, [0, *itertools.accumulate(counts[:-1])], hashes)
 
 
 def _broken(path: str, error: Exception) -> UsageError:

@@ -21,21 +21,21 @@ from speechrows.codec import CODECS
 from speechrows.codec import check
 from speechrows.codec import num_frames
 from speechrows.errors import UsageError
+from speechrows.generate.clip import InputClip
 from speechrows.generate.clip import LazyAudio
-from speechrows.generate.clip import SourceClip
 from speechrows.generate.encode import run
 from speechrows.generate.mimi import MimiEncoder
 from speechrows.generate.mimi import load_model
 from speechrows.generate.mimi import pick_device
 from speechrows.generate.mimi import run_mimi
-from speechrows.generate.source import Source
-from speechrows.generate.store import Store
-from speechrows.generate.waves import Ahead
-from speechrows.generate.waves import Unheard
+from speechrows.generate.selection import ClipSelection
+from speechrows.generate.waves import FaultyClip
+from speechrows.generate.waves import Prefetch
 from speechrows.generate.waves import Wave
 from speechrows.generate.waves import batches
 from speechrows.generate.waves import load
 from speechrows.generate.waves import windows
+from speechrows.generate.writer import SidecarWriter
 from speechrows.types import AudioRef
 
 MIMI = CODECS["mimi"]
@@ -90,7 +90,7 @@ def encoder(model):
 
 
 def options(out, model, **more):
-    source = {field.name: field.default for field in dataclasses.fields(Source)}
+    source = {field.name: field.default for field in dataclasses.fields(ClipSelection)}
     named = {"source": "deepdialogue_ttt", "data_dir": str(XTTS), "out": out, "model": model, "device": "cpu",
              "batch_seconds": 4.0, "overwrite": False, "verify": 0}  # fmt: skip
     return argparse.Namespace(**{**source, **named, **more})
@@ -108,7 +108,7 @@ def noise(num_samples, seed=0, channels=1):
 
 
 def clip(name, data):
-    return SourceClip(clip_id=name, text="", audio=LazyAudio(ref=AudioRef(path=f"{name}.wav", data=data)))
+    return InputClip(clip_id=name, text="", audio=LazyAudio(ref=AudioRef(path=f"{name}.wav", data=data)))
 
 
 def speech():
@@ -237,7 +237,7 @@ FAULTS = {
 def test_a_faulty_clip_is_heard_as_what_is_wrong_with_it(name):
     data, reason = FAULTS[name]
     heard = load(clip(name, data), 24_000)
-    assert isinstance(heard, Unheard)
+    assert isinstance(heard, FaultyClip)
     assert heard.reason == reason
     assert heard.detail
 
@@ -251,7 +251,7 @@ def test_clips_come_in_order_and_few_of_them_wait():
             counted.append(number)
             yield clip(str(number), data)
 
-    ahead = Ahead(clips(), 24_000, num_samples=3 * 24_000, num_threads=2)
+    ahead = Prefetch(clips(), 24_000, num_samples=3 * 24_000, num_threads=2)
     for number, heard in enumerate(ahead):
         assert heard.clip_id == str(number)
         assert len(counted) - number <= 3 + 2 * 2 + 2, "held, being decoded, in hand"
@@ -261,7 +261,7 @@ def test_clips_come_in_order_and_few_of_them_wait():
 
 def test_who_stops_listening_stops_the_threads_and_what_the_source_raises_arrives():
     data = wav(noise(24_000))
-    ahead = iter(Ahead((clip(str(n), data) for n in range(10**9)), 24_000, num_samples=100, num_threads=2))
+    ahead = iter(Prefetch((clip(str(n), data) for n in range(10**9)), 24_000, num_samples=100, num_threads=2))
     assert next(ahead).clip_id == "0"
     ahead.close()
 
@@ -270,7 +270,7 @@ def test_who_stops_listening_stops_the_threads_and_what_the_source_raises_arrive
         raise UsageError("column gone")
 
     with pytest.raises(UsageError, match="column gone"):
-        list(Ahead(broken(), 24_000, num_samples=100, num_threads=1))
+        list(Prefetch(broken(), 24_000, num_samples=100, num_threads=1))
 
 
 def test_batches_hold_every_clip_once_within_the_budget_with_little_padding():
@@ -286,7 +286,7 @@ def test_batches_hold_every_clip_once_within_the_budget_with_little_padding():
 
 def test_windows_end_at_a_number_of_samples_and_hold_faulty_clips_in_their_place():
     waves = [Wave(clip_id=str(n), samples=np.zeros(10, np.float32)) for n in range(7)]
-    heard = [*waves[:2], Unheard(clip_id="x", reason="empty", detail="nothing"), *waves[2:]]
+    heard = [*waves[:2], FaultyClip(clip_id="x", reason="empty", detail="nothing"), *waves[2:]]
     made = list(windows(heard, 30))
     assert [[clip.clip_id for clip in window] for window in made] == [list("01x2"), list("345"), ["6"]]
 
@@ -297,18 +297,18 @@ def test_windows_end_at_a_number_of_samples_and_hold_faulty_clips_in_their_place
 def test_every_clip_of_a_corpus_gets_its_codes_in_the_order_of_the_source(tmp_path, model, encoder):
     report = run_mimi(options(tmp_path / "codes", model, verify=3))
     found = stored(tmp_path / "codes")
-    expected = {name.clip_id: name for name in Source.of(options(None, model)).clips(audio=True)}
+    expected = {name.clip_id: name for name in ClipSelection.of(options(None, model)).clips(audio=True)}
     assert list(found) == list(expected)
-    assert len(found) == 17 == report.made
+    assert len(found) == 17 == report.num_made
     for name, row in found.items():
         wave = load(expected[name], 24_000).samples
         alone = encoder.encode([wave])[0]
         assert row["reason"] is None
         assert np.array(row["codes"]).shape == alone.shape
         assert (np.array(row["codes"]) != alone).sum() <= 8
-    assert report.codes > 100
-    assert report.differing / report.codes < 1 / 10_000
-    assert 0 <= report.loader_share <= 1
+    assert report.num_verified > 100
+    assert report.num_differing / report.num_verified < 1 / 10_000
+    assert 0 <= report.waiting_share <= 1
     assert "17 clips made, 0 without a value" in str(report)
     assert "codes differ when their clip is encoded alone" in str(report)
 
@@ -329,8 +329,8 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends_alike(tmp_path, model,
                         raise KeyboardInterrupt
                 return encoder.encode(waves)
 
-        with Store.open(out, recipe) as store:
-            return run(clips, store, Failing(), batch_seconds=0.2, num_threads=2, window_seconds=1)
+        with SidecarWriter.open(out, recipe) as writer:
+            return run(clips, writer, Failing(), batch_seconds=0.2, num_threads=2, window_seconds=1)
 
     def clips():
         return (clip(name, value) for name, value in data.items())
@@ -341,7 +341,7 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends_alike(tmp_path, model,
     there = len(stored(tmp_path / "broken"))
     assert 0 < there < 40
     report = encode(clips(), tmp_path / "broken")
-    assert (report.there, report.made) == (there, 40 - there)
+    assert (report.num_earlier, report.num_made) == (there, 40 - there)
     assert stored(tmp_path / "broken") == stored(tmp_path / "whole")
     assert list(stored(tmp_path / "broken")) == list(data)
 
@@ -350,11 +350,11 @@ def test_run_again_a_finished_folder_is_left_as_it_is_and_other_weights_are_refu
     first = run_mimi(options(tmp_path / "codes", model))
     files = {path: path.read_bytes() for path in (tmp_path / "codes").iterdir()}
     again = run_mimi(options(tmp_path / "codes", model))
-    assert (first.made, again.made, again.there) == (17, 0, 17)
+    assert (first.num_made, again.num_made, again.num_earlier) == (17, 0, 17)
     assert {path: path.read_bytes() for path in (tmp_path / "codes").iterdir()} == files
     moved = tmp_path / "elsewhere" / "tiny-mimi"
     shutil.copytree(model, moved)
-    assert run_mimi(options(tmp_path / "codes", str(moved))).there == 17, "the same weights, elsewhere"
+    assert run_mimi(options(tmp_path / "codes", str(moved))).num_earlier == 17, "the same weights, elsewhere"
     other = MimiModel.from_pretrained(model)
     with torch.no_grad():
         next(other.parameters()).add_(1)
@@ -372,9 +372,9 @@ def test_mixed_rates_and_broken_clips_are_counted_told_and_spoil_nobody_elses_co
     }
     clips = [clip(name, data) for name, (data, _) in FAULTS.items()]
     clips[2:2] = [clip(name, data) for name, (data, _, _) in good.items()]
-    clips.append(SourceClip(clip_id="silent", text=""))
-    with Store.open(tmp_path / "codes", {"kind": "mimi", "codec": "mimi"}) as store:
-        report = run(clips, store, encoder, batch_seconds=3, num_threads=2)
+    clips.append(InputClip(clip_id="silent", text=""))
+    with SidecarWriter.open(tmp_path / "codes", {"kind": "mimi", "codec": "mimi"}) as writer:
+        report = run(clips, writer, encoder, batch_seconds=3, num_threads=2)
     found = stored(tmp_path / "codes")
     assert list(found) == [one.clip_id for one in clips]
     for name, (_, num_samples, rate) in good.items():
@@ -384,17 +384,17 @@ def test_mixed_rates_and_broken_clips_are_counted_told_and_spoil_nobody_elses_co
         assert found[name]["codes"] is None
         assert found[name]["reason"].startswith(f"{reason}: ")
     assert report.faults == {"empty": 1, "undecodable": 2, "truncated": 2, "zero_samples": 1, "missing": 1}
-    assert (report.made, report.faults.total()) == (4, 7)
+    assert (report.num_made, report.faults.total()) == (4, 7)
     assert "empty: 1" in str(report)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_a_batch_of_no_length_is_refused(tmp_path, encoder, seconds):
     with (
-        Store.open(tmp_path / "codes", {"kind": "mimi", "codec": "mimi"}) as store,
+        SidecarWriter.open(tmp_path / "codes", {"kind": "mimi", "codec": "mimi"}) as writer,
         pytest.raises(UsageError, match=r"--batch-seconds: found .*, expected a number above 0"),
     ):
-        run([], store, encoder, batch_seconds=seconds, num_threads=1)
+        run([], writer, encoder, batch_seconds=seconds, num_threads=1)
 
 
 def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
@@ -409,8 +409,8 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
     def peak(number):
         clips = (clip(str(n), data) for n in range(number))
         tracemalloc.start()
-        with Store.open(tmp_path / str(number), {"kind": "mimi", "codec": "mimi"}) as store:
-            run(clips, store, Silent(), batch_seconds=2, num_threads=2)
+        with SidecarWriter.open(tmp_path / str(number), {"kind": "mimi", "codec": "mimi"}) as writer:
+            run(clips, writer, Silent(), batch_seconds=2, num_threads=2)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

@@ -35,14 +35,14 @@ from speechrows.generate.asking import judge
 from speechrows.generate.asking import judge_description
 from speechrows.generate.asking import prompt_of
 from speechrows.generate.asking import without_thoughts
-from speechrows.generate.clip import SourceClip
+from speechrows.generate.clip import InputClip
 from speechrows.generate.endpoint import Endpoint
 from speechrows.generate.local_model import LocalModel
 from speechrows.generate.local_model import render
-from speechrows.generate.sift import Report
+from speechrows.generate.sift import SiftReport
 from speechrows.generate.sift import make
 from speechrows.generate.sift import recipe_of
-from speechrows.generate.store import Store
+from speechrows.generate.writer import SidecarWriter
 from speechrows.types import Traits
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.92, max_new_tokens=24, seed=None)
@@ -53,8 +53,8 @@ CHATML = (
 )
 
 
-def clips(texts: Iterable[str]) -> list[SourceClip]:
-    return [SourceClip(clip_id=f"c/{i}", text=text) for i, text in enumerate(texts)]
+def clips(texts: Iterable[str]) -> list[InputClip]:
+    return [InputClip(clip_id=f"c/{i}", text=text) for i, text in enumerate(texts)]
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -63,10 +63,10 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def sift(
     folder: Path, server: ToyEndpoint, texts: Iterable[str], mode: str = "sift_s", **options: Any
-) -> Report:
+) -> SiftReport:
     model = Endpoint(server.url, "toy", SAMPLING, first_pause_s=0.001, **options)
-    with Store.open(folder, recipe_of(mode, "toy", SAMPLING)) as store:
-        return make(clips(texts), store, mode, model)
+    with SidecarWriter.open(folder, recipe_of(mode, "toy", SAMPLING)) as writer:
+        return make(clips(texts), writer, mode, model)
 
 
 def echo(user: str, _: int) -> Said:
@@ -77,7 +77,7 @@ def echo(user: str, _: int) -> Said:
 
 
 def test_the_three_prompts_are_the_founding_ones_to_the_letter() -> None:
-    lost = SourceClip(clip_id="a", text="I lost my keys again.", traits=Traits(gender="male", emotion="sad"))
+    lost = InputClip(clip_id="a", text="I lost my keys again.", traits=Traits(gender="male", emotion="sad"))
     assert prompt_of("sift_s", lost) == Prompt(
         system="You are the user's friend. Respond warmly and briefly to what they tell you.",
         user="I lost my keys again.",
@@ -87,7 +87,7 @@ def test_the_three_prompts_are_the_founding_ones_to_the_letter() -> None:
         "tone and emotion. Don't describe the audio - just respond to it naturally.",
         user="<audio><meta>gender: male, emotion: sad</meta><text>i lost my keys again.</text></audio>",
     )
-    alone = SourceClip(
+    alone = InputClip(
         clip_id="b", text="leave me alone", traits=Traits(age="young adult", gender="male", emotion="angry")
     )
     assert prompt_of("sit_ssp", alone) == Prompt(
@@ -146,7 +146,7 @@ def test_answers_come_in_the_order_of_the_clips_however_long_each_takes(tmp_path
     assert [(row["clip_id"], row["answer"]) for row in rows(tmp_path)] == [
         (f"c/{i}", f"You say {text}") for i, text in enumerate(texts)
     ]
-    assert (report.made, report.asked, report.tokens) == (120, 120, 840)
+    assert (report.num_made, report.num_asked, report.num_tokens) == (120, 120, 840)
     assert all(
         body["messages"][0]["content"].startswith("You are the user's friend") for body in server.requests
     )
@@ -227,7 +227,7 @@ def test_an_endpoint_that_knows_no_template_settings_is_asked_without(tmp_path: 
 
         server.answer = strict
         report = sift(tmp_path, server, [f"text {i}" for i in range(9)], concurrency=1)
-    assert (report.made, len(server.requests)) == (9, 10)
+    assert (report.num_made, len(server.requests)) == (9, 10)
     with ToyEndpoint(echo) as server:
         sift(tmp_path / "other", server, ["a"])
     assert server.requests[0]["chat_template_kwargs"] == {"enable_thinking": False}
@@ -277,7 +277,7 @@ def test_answers_that_are_cut_are_marked_and_thoughts_alone_are_asked_for_again(
         "hesitates": 3,
         "null": 2,
     }
-    assert (report.made, report.cut, report.faults) == (4, 1, {"the answer was empty": 1})
+    assert (report.num_made, report.num_cut, report.faults) == (4, 1, {"the answer was empty": 1})
 
 
 def test_descriptions_begin_as_asked_or_are_asked_for_again_then_skipped_with_a_reason(
@@ -302,10 +302,10 @@ def test_a_prompt_is_asked_once_in_a_run_and_in_later_ones(tmp_path: Path) -> No
     with ToyEndpoint(lambda user, times: Said(f"{user} {times}"), pause_s=0.02) as server:
         report = sift(tmp_path, server, texts[:100])
         assert server.asked == {"yes": 1, "no": 1}
-        assert (report.made, report.shared) == (72, 70)
+        assert (report.num_made, report.num_shared) == (72, 70)
         report = sift(tmp_path, server, [*texts, "new"])
-        assert server.asked == {"yes": 1, "no": 1, "new": 1}, "earlier parts of the store are asked first"
-        assert report.there == 100
+        assert server.asked == {"yes": 1, "no": 1, "new": 1}, "what an earlier run wrote is looked up first"
+        assert report.num_earlier == 100
     found = {row["clip_id"]: (row["answer"], row["reason"]) for row in rows(tmp_path)}
     wanted = {"yes": ("yes 0", None), "no": ("no 0", None)}
     empty = (None, "the clip has no text")
@@ -320,26 +320,26 @@ def test_clips_that_wait_for_one_answer_do_not_pile_up(
     monkeypatch.setattr("speechrows.generate.sift._WAITING", 10)
     with ToyEndpoint(echo, pause_s=0.01) as server:
         report = sift(tmp_path, server, ["yes"] * 1000 + ["no"])
-    assert (report.made, report.asked) == (1001, 2)
+    assert (report.num_made, report.num_asked) == (1001, 2)
 
 
 def test_the_model_is_kept_busy(tmp_path: Path) -> None:
     with ToyEndpoint(echo, pause_s=0.02) as server:
         report = sift(tmp_path / "1", server, [f"text {i}" for i in range(200)], concurrency=4)
-    assert report.loader_share < 0.05
+    assert report.waiting_share < 0.05
     assert "the model waited" in str(report)
 
-    def lazy() -> Iterator[SourceClip]:
+    def lazy() -> Iterator[InputClip]:
         for clip in clips(f"text {i}" for i in range(10)):
             time.sleep(0.05)
             yield clip
 
     with (
         ToyEndpoint(echo) as server,
-        Store.open(tmp_path / "2", recipe_of("sift_s", "toy", SAMPLING)) as store,
+        SidecarWriter.open(tmp_path / "2", recipe_of("sift_s", "toy", SAMPLING)) as writer,
     ):
-        report = make(lazy(), store, "sift_s", Endpoint(server.url, "toy", SAMPLING, concurrency=4))
-    assert report.loader_share > 0.8, "a slow source is seen"
+        report = make(lazy(), writer, "sift_s", Endpoint(server.url, "toy", SAMPLING, concurrency=4))
+    assert report.waiting_share > 0.8, "a slow source is seen"
 
 
 # --- the command ----------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_the_command_answers_every_clip_and_tells_what_it_did(
 
 
 def test_a_run_that_is_killed_goes_on_and_asks_nothing_twice_that_was_kept(tmp_path: Path) -> None:
-    code = "import sys; from speechrows.generate import store; store.SECONDS = 0.0; "
+    code = "import sys; from speechrows.generate import writer; writer.SECONDS = 0.0; "
     code += "from speechrows.cli import main; sys.exit(main(sys.argv[1:]))"
     with ToyEndpoint(echo, pause_s=0.3) as server:
         arguments = command(server, tmp_path / "torn", "--concurrency", "1")
@@ -482,11 +482,11 @@ def test_a_window_is_answered_before_the_next_is_read(taught: Path) -> None:
 def test_what_a_model_here_will_not_say_is_asked_again_then_given_up(taught: Path, tmp_path: Path) -> None:
     sampling = Sampling(temperature=1.5, top_p=1.0, max_new_tokens=4, seed=3)
     model = LocalModel(str(taught), sampling, device="cpu", batch_size=4)
-    with Store.open(tmp_path, recipe_of("sit_ssp", str(taught), sampling)) as store:
-        report = make(clips(["one", "two"]), store, "sit_ssp", model)
+    with SidecarWriter.open(tmp_path, recipe_of("sit_ssp", str(taught), sampling)) as writer:
+        report = make(clips(["one", "two"]), writer, "sit_ssp", model)
     assert model.num_asked == 2 * (1 + TIMES_AGAIN)
     assert report.faults == {'the answer did not begin with "Sounds like"': 2}
-    assert 0 <= report.loader_share < 1
+    assert 0 <= report.waiting_share < 1
 
 
 def test_the_same_seed_gives_the_same_answers_in_this_process(taught: Path) -> None:
@@ -589,6 +589,6 @@ GGUF = next((path for path in (REAL or "").split(",") if path.endswith(".gguf"))
 def test_a_real_small_model_answers(tmp_path: Path) -> None:
     sampling = Sampling(temperature=0.8, top_p=0.92, max_new_tokens=32, seed=0)
     model = LocalModel(GGUF, sampling, device="cpu", batch_size=3)
-    with Store.open(tmp_path, recipe_of("sift_s", GGUF, sampling)) as store:
-        report = make(clips(["i got the job!", "i lost my keys again.", "hello"]), store, "sift_s", model)
-    assert report.made == 3, rows(tmp_path)
+    with SidecarWriter.open(tmp_path, recipe_of("sift_s", GGUF, sampling)) as writer:
+        report = make(clips(["i got the job!", "i lost my keys again.", "hello"]), writer, "sift_s", model)
+    assert report.num_made == 3, rows(tmp_path)

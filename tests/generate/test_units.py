@@ -21,16 +21,16 @@ from transformers import Wav2Vec2FeatureExtractor
 from transformers import Wav2Vec2Model
 
 from speechrows.errors import UsageError
+from speechrows.generate.clip import InputClip
 from speechrows.generate.clip import LazyAudio
-from speechrows.generate.clip import SourceClip
 from speechrows.generate.encode import run
-from speechrows.generate.source import Source
-from speechrows.generate.store import Store
+from speechrows.generate.selection import ClipSelection
 from speechrows.generate.units import KMeansUnits
 from speechrows.generate.units import UnitEncoder
 from speechrows.generate.units import load_centroids
 from speechrows.generate.units import run_units
 from speechrows.generate.waves import load
+from speechrows.generate.writer import SidecarWriter
 from speechrows.types import AudioRef
 
 CPU = torch.device("cpu")
@@ -84,7 +84,7 @@ def speech():
 
 
 def clip(name, data):
-    return SourceClip(clip_id=name, text="", audio=LazyAudio(ref=AudioRef(path=f"{name}.wav", data=data)))
+    return InputClip(clip_id=name, text="", audio=LazyAudio(ref=AudioRef(path=f"{name}.wav", data=data)))
 
 
 def wav(samples, rate=16_000):
@@ -221,17 +221,17 @@ def test_files_that_hold_no_centroids_are_refused_with_what_they_hold(tmp_path):
 
 def test_every_clip_of_a_corpus_gets_its_units(tmp_path, models, centroids):
     np.save(tmp_path / "kmeans.npy", centroids)
-    source = {field.name: field.default for field in dataclasses.fields(Source)}
+    source = {field.name: field.default for field in dataclasses.fields(ClipSelection)}
     named = {"source": "deepdialogue_ttt", "data_dir": str(XTTS), "out": tmp_path / "units", "device": "cpu",
              "model": models["layer"], "layer": LAYER, "kmeans": tmp_path / "kmeans.npy",
              "batch_seconds": None, "overwrite": False}  # fmt: skip
     options = argparse.Namespace(**{**source, **named})
     report = run_units(options)
     found = stored(tmp_path / "units")
-    assert (report.made, report.faults.total(), len(found)) == (17, 0, 17)
+    assert (report.num_made, report.faults.total(), len(found)) == (17, 0, 17)
     health = "deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0"
     assert len(found[health]["units"]) == (28_050 - 400) // 320 + 1  # 42 075 samples at 24 kHz
-    assert run_units(options).there == 17
+    assert run_units(options).num_earlier == 17
     other = argparse.Namespace(**{**vars(options), "layer": 0})
     with pytest.raises(UsageError, match="layer"):
         run_units(other)
@@ -240,8 +240,8 @@ def test_every_clip_of_a_corpus_gets_its_units(tmp_path, models, centroids):
 def test_any_extractor_will_do_and_its_units_stand_where_their_sound_is(tmp_path):
     loud = np.repeat(np.array([0.1, 0.9, 0.5], np.float32), 320)
     clips = [clip("loud", wav(loud)), clip("short", wav(loud[:5])), clip("broken", b"?")]
-    with Store.open(tmp_path / "units", {"kind": "units", "codec": ToyUnits.name}) as store:
-        report = run(clips, store, UnitEncoder(ToyUnits()), batch_seconds=1, num_threads=1)
+    with SidecarWriter.open(tmp_path / "units", {"kind": "units", "codec": ToyUnits.name}) as writer:
+        report = run(clips, writer, UnitEncoder(ToyUnits()), batch_seconds=1, num_threads=1)
     found = stored(tmp_path / "units")
     assert found["loud"]["units"] == [10, 90, 50]
     assert found["short"]["units"] is None

@@ -22,8 +22,8 @@ from toys.text import turn
 
 from speechrows.cli import main
 from speechrows.errors import UsageError
-from speechrows.generate.source import Source
-from speechrows.generate.store import Store
+from speechrows.generate.selection import ClipSelection
+from speechrows.generate.writer import SidecarWriter
 from speechrows.rows.tasks import TASKS
 from speechrows.sidecar import join as join_module
 from speechrows.sidecar.columns import how_to_make
@@ -37,17 +37,17 @@ CODES = np.arange(24, dtype=np.int16).reshape(8, 3)
 
 def answers(folder: Path, told: dict[str, str | None], kind: str = "sift_s", **recipe: Any) -> str:
     """A folder of answers by clip_id; None stands for a clip that got none."""
-    with Store.open(folder, {"kind": kind, "model": "toy", **recipe}) as store:
+    with SidecarWriter.open(folder, {"kind": kind, "model": "toy", **recipe}) as writer:
         for clip_id, answer in told.items():
             reason = "the answer was empty" if answer is None else None
-            store.add(clip_id, answer, is_cut=answer is not None and answer.endswith("…"), reason=reason)
+            writer.add(clip_id, answer, is_cut=answer is not None and answer.endswith("…"), reason=reason)
     return str(folder)
 
 
 def codes(folder: Path, told: dict[str, Any], kind: str = "mimi", codec: str = "mimi") -> str:
-    with Store.open(folder, {"kind": kind, "codec": codec}) as store:
+    with SidecarWriter.open(folder, {"kind": kind, "codec": codec}) as writer:
         for clip_id, value in told.items():
-            store.add(clip_id, value)
+            writer.add(clip_id, value)
     return str(folder)
 
 
@@ -108,9 +108,9 @@ def test_values_are_found_in_any_order_with_one_row_group_in_memory(
     rng = random.Random(seed)
     folder = tmp_path_factory.mktemp("answers")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("speechrows.generate.store.ROWS_PER_PART", 7)
-        patch.setattr("speechrows.generate.store.ROWS_PER_GROUP", 3)
-        patch.setattr(join_module, "_HELD_BYTES", 1)
+        patch.setattr("speechrows.generate.writer.ROWS_PER_FILE", 7)
+        patch.setattr("speechrows.generate.writer.ROWS_PER_GROUP", 3)
+        patch.setattr(join_module, "_CACHE_BYTES", 1)
         numbers = rng.sample(range(1000), 40)
         opened = GeneratedColumns.open([answers(folder, {f"c{i}/0": f"answer {i}" for i in numbers})])
         for i in rng.sample(range(1000), 200):
@@ -252,7 +252,7 @@ def sifted(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_build_joins_answers_to_the_clips_they_were_made_for(tmp_path: Path, sifted: str) -> None:
-    clips = list(Source(address=sifted, data_dir=str(XTTS)).clips(audio=False))
+    clips = list(ClipSelection(address=sifted, data_dir=str(XTTS)).clips(audio=False))
     told = {clip.clip_id: f"You say: {clip.text}" for clip in clips}
     told[clips[0].clip_id] = None
     folder = answers(tmp_path / "answers", dict(reversed(told.items())))
@@ -268,7 +268,7 @@ def test_a_build_joins_answers_to_the_clips_they_were_made_for(tmp_path: Path, s
 
 
 def test_a_build_joins_codes_too(tmp_path: Path, sifted: str) -> None:
-    clips = list(Source(address=sifted, data_dir=str(XTTS)).clips(audio=False))
+    clips = list(ClipSelection(address=sifted, data_dir=str(XTTS)).clips(audio=False))
     told = {clip.clip_id: np.full((8, 2), i, np.int16) for i, clip in enumerate(clips)}
     folder = codes(tmp_path / "codes", told)
     build_rows(XTTS, tmp_path / "rows", "s2s_mimi", builder=sifted, generated=(folder,))

@@ -17,7 +17,7 @@ from speechrows.codec import CODECS
 from speechrows.codec import num_frames
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Reader
-from speechrows.generate.store import Store
+from speechrows.generate.writer import SidecarWriter
 from speechrows.rows.curriculum import task_of
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.types import Dialogue
@@ -66,15 +66,15 @@ def read_corpus(
 def made_up(rows: Path, kind: str, folder: Path) -> str:
     """Generated columns with a made-up value for every transcription row of a built folder."""
     codec = {"mimi": "mimi", "units": "xlsr2_1b_v2_10k"}.get(kind)
-    with Store.open(folder, {"kind": kind, **({"codec": codec} if codec else {})}) as store:
+    with SidecarWriter.open(folder, {"kind": kind, **({"codec": codec} if codec else {})}) as writer:
         for i, row in enumerate(read_rows(rows, "transcription")):
             if codec is None:
-                store.add(row["clip_id"], f"Sounds like clip {i}.", is_cut=bool(i % 2))
+                writer.add(row["clip_id"], f"Sounds like clip {i}.", is_cut=bool(i % 2))
                 continue
             spec = CODECS[codec]
             shape = (spec.num_codebooks, num_frames(row["num_samples"], row["sampling_rate"], spec))
             codes = np.random.default_rng(i).integers(spec.cardinality, size=shape)
-            store.add(row["clip_id"], codes.astype(np.int16) if kind == "mimi" else codes[0])
+            writer.add(row["clip_id"], codes.astype(np.int16) if kind == "mimi" else codes[0])
     return str(folder)
 
 

@@ -1,10 +1,9 @@
-"""A folder of generated columns that grows: parts of parquet, each written whole or not at all.
+"""Writes a sidecar: numbered parquet files, each written whole or not at all; an unfinished one resumes.
 
-A part holds ROWS_PER_PART clips in the order in which they were added; the last may hold fewer,
-and is written anew, under its own name, until it is full. So a run that was killed loses what it
-made in the last SECONDS, and runs that were interrupted anywhere end in the same files as one
-that was not. The recipe stands in the metadata of every part (generated.py); the folder holds
-nothing else.
+A file holds ROWS_PER_FILE clips in the order in which they were added; the last may hold fewer, and
+is written anew, under its own name, until it is full. So a run that was killed loses what it made in
+the last SECONDS, and runs that were interrupted anywhere end in the same files as one that was not.
+The recipe stands in the metadata of every file (sidecar/columns.py); the folder holds nothing else.
 """
 
 import contextlib
@@ -12,9 +11,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,40 +28,41 @@ from speechrows.sidecar.columns import schema_of
 from speechrows.types import Int16
 from speechrows.types import Int32
 
-ROWS_PER_PART = 4096
+ROWS_PER_FILE = 4096
 ROWS_PER_GROUP = 1024  # what a build decodes at once
-SECONDS = 30.0  # of work, that a killed run may lose
+SECONDS = 30.0  # of work that a killed run may lose
 
 
-class Store:
-    """A folder of generated columns, open for adding. One process at a time; use it in a `with`.
+class SidecarWriter:
+    """A sidecar open for writing, by one process at a time; use it in a `with`.
 
-    >>> with Store.open(Path("codes"), {"kind": "mimi", "codec": "mimi", "model": "kyutai/mimi"}) as store:
-    ...     for clip in source.clips(audio=True):
-    ...         if clip.clip_id not in store:
-    ...             store.add(clip.clip_id, encode(clip.audio.load()))
+    >>> recipe = {"kind": "mimi", "codec": "mimi", "model": "kyutai/mimi"}
+    >>> with SidecarWriter.open(Path("codes"), recipe) as writer:
+    ...     for clip in selection.clips(audio=True):
+    ...         if clip.clip_id not in writer:
+    ...             writer.add(clip.clip_id, encode(clip.audio.load()))
 
-    Add in the order of the source: the order of the files is that of `add`.
+    Add in the order of the clips: the order of the files is that of `add`.
     """
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any], lock: int) -> None:
-        """Use `Store.open`."""
+        """Use `SidecarWriter.open`."""
         self.folder = folder
         self.recipe: dict[str, Any] = json.loads(_json(recipe))  # as it is read back: tuples are lists
         self._schema = schema_of(recipe["kind"]).with_metadata({RECIPE: _json(recipe)})
         self._value = COLUMN_OF[recipe["kind"]]
         self._lock = lock
-        self._there: set[int] = set()
-        self._rows: list[tuple[Any, ...]] = []  # of the part that is not full
-        self._number = 0  # of that part
+        self._hashes: set[int] = set()  # of the clip_ids
+        self._rows: list[tuple[Any, ...]] = []  # of the file that is not full
+        self._number = 0  # of that file
         self._written = 0  # rows of it that are on disk
         self._written_at = time.monotonic()
 
     @staticmethod
-    def open(folder: Path, recipe: Mapping[str, Any], *, overwrite: bool = False) -> "Store":
-        """The folder, new or with what an earlier run of the same recipe left in it.
+    def open(folder: Path, recipe: Mapping[str, Any], *, overwrite: bool = False) -> "SidecarWriter":
+        """Open a folder, new or with what an earlier run of the same recipe wrote.
 
-        `recipe` is JSON: "kind" (a key of generated.COLUMN_OF), "codec" for codes and units, and all
+        `recipe` is JSON: "kind" (a key of columns.COLUMN_OF), "codec" for codes and units, and all
         else that decides the values: model, prompts, sampling. Nothing of host, time, or paths.
 
         Raises:
@@ -81,24 +79,24 @@ class Store:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{folder}: another run is writing here; wait for it to end") from None
-            store = Store(folder, recipe, lock)
-            store._take_up(overwrite=overwrite)
+            writer = SidecarWriter(folder, recipe, lock)
+            writer._take_up(overwrite=overwrite)
         except BaseException:
             os.close(lock)
             raise
-        return store
+        return writer
 
     def __contains__(self, clip_id: str) -> bool:
-        """Whether the clip was there when the store was opened, or was added since.
+        """Whether the sidecar has the clip, with a value or without.
 
-        Clips are known by 64-bit hashes: among ten million, the odds that a new one is taken for
+        Clips are told apart by 64-bit hashes: among ten million, the odds that a new one is taken for
         another are one in two million.
         """
-        return hash(clip_id) in self._there
+        return hash(clip_id) in self._hashes
 
     def __len__(self) -> int:
-        """How many clips are there, those that got no value among them."""
-        return len(self._there)
+        """The number of clips, with a value or without."""
+        return len(self._hashes)
 
     def add(
         self,
@@ -110,28 +108,28 @@ class Store:
     ) -> None:
         """Add a clip's value: text, codes int16 [K, F] or units int32 [F]; None and a `reason` for none.
 
-        It is on disk when the part is full, SECONDS later, or when the store is closed.
+        It is on disk when the file is full, SECONDS later, or when the writer is closed.
         """
         assert (value is None) == (reason is not None), "a reason for exactly what has no value"
-        self._there.add(hash(clip_id))
+        self._hashes.add(hash(clip_id))
         if self._value == "codes" and value is not None:
             value = list(value)  # pyright: ignore[reportAssignmentType]  # Arrow takes lists of 1-D arrays
         self._rows.append(
             (clip_id, value, is_cut, reason) if self._value == "answer" else (clip_id, value, reason)
         )
-        if len(self._rows) == ROWS_PER_PART:
+        if len(self._rows) == ROWS_PER_FILE:
             self.flush()
             self._rows, self._number, self._written = [], self._number + 1, 0
         elif time.monotonic() - self._written_at > SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Bring what was added to disk."""
+        """Write what was added to disk."""
         if len(self._rows) > self._written:
             self._write()
 
     def close(self) -> None:
-        """Bring what was added to disk, and let go of the folder. One without clips has an empty part."""
+        """Write what was added to disk, and release the folder. One without clips gets an empty file."""
         if self._lock < 0:
             return
         self.flush()
@@ -140,46 +138,41 @@ class Store:
         os.close(self._lock)
         self._lock = -1
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> "SidecarWriter":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and not self._there:  # a wrong source leaves nothing behind
+        if kind is not None and not self._hashes:  # a wrong --source leaves nothing behind
             os.close(self._lock)
             self._lock = -1
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
         self.close()
 
-    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """What is on disk, part by part."""
-        for path in _parts(self.folder):
-            yield pq.read_table(path, columns=list(columns), use_threads=False)
-
     def _take_up(self, *, overwrite: bool) -> None:
-        for left in self.folder.glob(".*.tmp"):  # by a run that was killed
-            left.unlink()
-        parts = _parts(self.folder)
-        strangers = sorted(p.name for p in self.folder.iterdir() if p not in parts and p.name[0] != ".")
+        for temporary in self.folder.glob(".*.tmp"):  # of a run that was killed
+            temporary.unlink()
+        paths = sorted(self.folder.glob("part-*.parquet"))
+        strangers = sorted(p.name for p in self.folder.iterdir() if p not in paths and p.name[0] != ".")
         if strangers:
             raise UsageError(
                 f"{self.folder}: holds {', '.join(strangers[:3])}, which `generate` did not write; "
                 "give an empty folder"
             )
         if overwrite:
-            for path in parts:
+            for path in paths:
                 with contextlib.suppress(pa.ArrowException):  # what is broken can not say whose it is
                     read_recipe(str(path), pq.read_schema(path))
-            for path in parts:
+            for path in paths:
                 path.unlink()
             return
-        for number, path in enumerate(parts):
-            self._take(number, path)
+        for number, path in enumerate(paths):
+            self._take_up_file(number, path)
 
-    def _take(self, number: int, path: Path) -> None:
-        """Take up a part; the last one, where it is not full, is what is added to."""
+    def _take_up_file(self, number: int, path: Path) -> None:
+        """Take up a file; the last one, where it is not full, is what is added to."""
         theirs = read_recipe(str(path), _schema(path))
         if theirs != self.recipe:
             raise UsageError(
@@ -187,23 +180,26 @@ class Store:
                 "or --overwrite, which makes all of it anew"
             )
         table = pq.read_table(path, use_threads=False)
-        self._there |= set(map(hash, table["clip_id"].to_pylist()))
-        if len(table) == ROWS_PER_PART and path == _part(self.folder, number):
+        self._hashes |= set(map(hash, table["clip_id"].to_pylist()))
+        if len(table) == ROWS_PER_FILE and path == self._path(number):
             self._number = number + 1
             return
-        if path != _part(self.folder, number) or _part(self.folder, number + 1).exists():
+        if path != self._path(number) or self._path(number + 1).exists():
             raise UsageError(
                 f"{path}: found {len(table)} clips and a part that is missing or short; expected parts of "
-                f"{ROWS_PER_PART} numbered from 0. Mend the folder, or give --overwrite"
+                f"{ROWS_PER_FILE} numbered from 0. Mend the folder, or give --overwrite"
             )
         self._number, self._written = number, len(table)
         self._rows = list(zip(*(table[name].to_pylist() for name in self._schema.names), strict=True))
 
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:05d}.parquet"
+
     def _write(self) -> None:
         columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
         arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
-        place = _part(self.folder, self._number)
-        temporary = self.folder / f".{place.name}.tmp"
+        path = self._path(self._number)
+        temporary = self.folder / f".{path.name}.tmp"
         try:
             with temporary.open("wb") as file:
                 pq.write_table(
@@ -215,22 +211,14 @@ class Store:
                 )
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(place)
+            temporary.replace(path)
             os.fsync(self._lock)  # the folder's own file descriptor: the new name too is on disk
         except OSError as error:
             raise ShortfallError(
-                f"{place}: can not be written ({error.strerror or error}). Make room, and run the same "
+                f"{path}: can not be written ({error.strerror or error}). Make room, and run the same "
                 "command again: what is there is kept"
             ) from error
         self._written, self._written_at = len(self._rows), time.monotonic()
-
-
-def _part(folder: Path, number: int) -> Path:
-    return folder / f"part-{number:05d}.parquet"
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
 
 
 def _schema(path: Path) -> pa.Schema:
@@ -248,7 +236,7 @@ def _json(recipe: Mapping[str, Any]) -> bytes:
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """Two recipes where they differ, in words."""
+    """Where two recipes differ, in words."""
     names = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
-    told = "; ".join(f"{name} {theirs.get(name)!r:.120}, not {ours.get(name)!r:.120}" for name in names)
-    return f"was made with {told}"
+    pairs = "; ".join(f"{name} {theirs.get(name)!r:.120}, not {ours.get(name)!r:.120}" for name in names)
+    return f"was made with {pairs}"

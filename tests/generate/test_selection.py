@@ -19,13 +19,13 @@ from toys.samples import XTTS
 from speechrows.cli import main
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
-from speechrows.generate.clip import SourceClip
-from speechrows.generate.source import Source
+from speechrows.generate.clip import InputClip
+from speechrows.generate.selection import ClipSelection
 
 BYTES = wav(bytes(3200), 16000)
 
 
-def told(found: list[SourceClip]) -> dict[str, tuple[Any, ...]]:
+def told(found: list[InputClip]) -> dict[str, tuple[Any, ...]]:
     """What a source says of each clip, but for what only rows know."""
     assert len({clip.clip_id for clip in found}) == len(found)
     return {
@@ -49,8 +49,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_corpus_and_the_rows_built_of_it_give_the_same_clips(built: Path) -> None:
-    corpus = told(list(Source(address="deepdialogue_ttt", data_dir=str(XTTS)).clips(audio=True)))
-    rows = told(list(Source(address=str(built)).clips(audio=True)))
+    corpus = told(list(ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS)).clips(audio=True)))
+    rows = told(list(ClipSelection(address=str(built)).clips(audio=True)))
     assert rows == corpus
     assert len(corpus) == 17, "rows of two tasks share their clips"
     text, traits, data = corpus["deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0"]
@@ -59,7 +59,7 @@ def test_a_corpus_and_the_rows_built_of_it_give_the_same_clips(built: Path) -> N
 
 
 def test_rows_know_the_length_of_their_clips(built: Path) -> None:
-    for clip in Source(address=str(built)).clips(audio=True):
+    for clip in ClipSelection(address=str(built)).clips(audio=True):
         assert clip.audio is not None
         with soundfile.SoundFile(io.BytesIO(bytes(clip.audio.load()))) as file:
             assert (clip.num_samples, clip.sampling_rate) == (file.frames, file.samplerate)
@@ -69,26 +69,29 @@ def test_without_audio_no_audio_is_read(built: Path, tmp_path: Path) -> None:
     corpus = shutil.copytree(XTTS, tmp_path / "corpus")
     for clip in corpus.rglob("*.wav"):
         clip.write_bytes(b"")
-    found = list(Source(address="deepdialogue_ttt", data_dir=str(corpus)).clips(audio=False))
+    found = list(ClipSelection(address="deepdialogue_ttt", data_dir=str(corpus)).clips(audio=False))
     assert len(found) == 17
     assert all(clip.audio is None for clip in found)
-    assert all(clip.audio is None for clip in Source(address=str(built)).clips(audio=False))
+    assert all(clip.audio is None for clip in ClipSelection(address=str(built)).clips(audio=False))
 
 
 def test_a_split_is_that_split_alone(built: Path) -> None:
     parts = [
-        {c.clip_id for c in Source(address=str(built), split=s).clips(audio=False)}
+        {c.clip_id for c in ClipSelection(address=str(built), split=s).clips(audio=False)}
         for s in ("train", "validation")
     ]
     assert all(parts)
     assert not parts[0] & parts[1]
     assert len(parts[0] | parts[1]) == 17
     with pytest.raises(UsageError, match="no parquet of split test"):
-        list(Source(address=str(built), split="test").clips(audio=False))
+        list(ClipSelection(address=str(built), split="test").clips(audio=False))
 
 
 def test_the_share_of_the_source_grows_to_its_end(built: Path) -> None:
-    for source in (Source(address=str(built)), Source(address="deepdialogue_ttt", data_dir=str(XTTS))):
+    for source in (
+        ClipSelection(address=str(built)),
+        ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS)),
+    ):
         shares = [clip.share for clip in source.clips(audio=False)]
         known = [share for share in shares if share is not None]
         assert known == sorted(known)
@@ -101,7 +104,7 @@ def test_faulty_turns_are_not_among_the_clips_and_bad_audio_says_why(tmp_path: P
     missing, short, *_ = sorted(folder.glob("*.wav"))
     missing.unlink()
     short.write_bytes(short.read_bytes()[:2000])
-    found = list(Source(address="deepdialogue_ttt", data_dir=str(corpus)).clips(audio=True))
+    found = list(ClipSelection(address="deepdialogue_ttt", data_dir=str(corpus)).clips(audio=True))
     assert len(found) == 16
     with pytest.raises(BadClipError, match="truncated"):
         found[0].audio.load()  # pyright: ignore[reportOptionalMemberAccess]
@@ -121,7 +124,7 @@ def test_any_parquet_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None
         emotion=["Anger", "confused", None],
         gender=["m", "F", ""],
     )
-    source = Source(address=str(tmp_path), id_column="key", text_column="said", audio_column="sound")
+    source = ClipSelection(address=str(tmp_path), id_column="key", text_column="said", audio_column="sound")
     first, second, third = source.clips(audio=True)
     assert (first.clip_id, first.text, first.traits.emotion, first.traits.gender) == (
         "x",
@@ -143,7 +146,7 @@ def test_a_path_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> 
     folder = table(
         tmp_path / "in", clip_id=["x"], text=["a"], audio=[{"bytes": None, "path": "../secret.wav"}]
     )
-    (clip,) = Source(address=str(folder)).clips(audio=True)
+    (clip,) = ClipSelection(address=str(folder)).clips(audio=True)
     assert clip.audio is not None
     with pytest.raises(BadClipError):
         clip.audio.load()
@@ -173,7 +176,7 @@ def test_a_path_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> 
 def test_columns_that_are_not_there_or_no_good_are_named(tmp_path: Path, columns: Any, said: str) -> None:
     table(tmp_path, **columns)
     with pytest.raises(UsageError, match=said):
-        list(Source(address=str(tmp_path)).clips(audio=True))
+        list(ClipSelection(address=str(tmp_path)).clips(audio=True))
 
 
 def test_parquet_that_breaks_off_is_refused_by_name(tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_parquet_that_breaks_off_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(path.read_bytes()[:80])
     with pytest.raises(UsageError, match=r"a\.parquet: found .*expected parquet"):
-        list(Source(address=str(tmp_path)).clips(audio=False))
+        list(ClipSelection(address=str(tmp_path)).clips(audio=False))
 
 
 def test_a_data_set_of_the_hub_is_read_like_a_folder(hub: MiniHub, built: Path) -> None:
@@ -191,21 +194,23 @@ def test_a_data_set_of_the_hub_is_read_like_a_folder(hub: MiniHub, built: Path) 
     HfApi().upload_folder(
         repo_id="org/rows_for_generate", repo_type="dataset", folder_path=built, ignore_patterns=[".build/*"]
     )
-    found = told(list(Source(address="org/rows_for_generate").clips(audio=True)))
-    assert found == told(list(Source(address=str(built)).clips(audio=True)))
+    found = told(list(ClipSelection(address="org/rows_for_generate").clips(audio=True)))
+    assert found == told(list(ClipSelection(address=str(built)).clips(audio=True)))
 
 
 def test_a_builders_flags_are_settings(tmp_path: Path) -> None:
-    source = Source(address="deepdialogue_ttt", data_dir=str(XTTS), settings=("swap-roles=true",))
+    source = ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS), settings=("swap-roles=true",))
     assert len(list(source.clips(audio=False))) == 17
     for settings, said in [
         (("swap=1",), "NAME of .*swap-roles"),
         (("swap-roles",), "expected NAME=VALUE"),
     ]:
         with pytest.raises(UsageError, match=said):
-            Source(address="deepdialogue_ttt", data_dir=str(XTTS), settings=settings).clips(audio=False)
+            ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS), settings=settings).clips(
+                audio=False
+            )
     with pytest.raises(UsageError, match=r"has no config 'poems'"):
-        Source(address="deepdialogue_ttt", data_dir=str(XTTS), config="poems").clips(audio=False)
+        ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS), config="poems").clips(audio=False)
 
 
 def test_a_source_that_is_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +220,7 @@ def test_a_source_that_is_nothing_is_refused(tmp_path: Path, capsys: pytest.Capt
         assert f"--source {address}: no such folder, builder, or Hub dataset" in capsys.readouterr().err
     assert not (tmp_path / "out").exists(), "nothing is left behind"
     with pytest.raises(UsageError, match="expected DeepDialogue as it is published"):
-        list(Source(address="deepdialogue_ttt", data_dir=str(tmp_path)).clips(audio=False))
+        list(ClipSelection(address="deepdialogue_ttt", data_dir=str(tmp_path)).clips(audio=False))
 
 
 def test_archives_of_a_remote_corpus_are_streamed_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +231,9 @@ def test_archives_of_a_remote_corpus_are_streamed_not_fetched(monkeypatch: pytes
     monkeypatch.setattr(type(memory), "cat_file", lambda _, path, **__: held.append(path) or b"")
     try:
         clips = list(
-            Source(address="omni_tasks", data_dir="memory://streamed", config="sift_s").clips(audio=True)
+            ClipSelection(address="omni_tasks", data_dir="memory://streamed", config="sift_s").clips(
+                audio=True
+            )
         )
         assert clips
         assert all(clip.audio is not None and len(clip.audio.load()) > 44 for clip in clips)

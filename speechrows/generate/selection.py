@@ -1,11 +1,11 @@
-"""The clips that `generate` makes values for: of a built folder, of a corpus, or of any parquet.
+"""Selects the clips that `generate` makes values for: of a built folder, of a corpus, or of any parquet.
 
-Three kinds of source, told apart by what is there:
+--source is one of three, told apart by what is there:
   a built folder    rows/deepdialogue_ttt, or org/name on the Hub: its own clip_ids
   a corpus          a BUILDER (a module or a .py) with --data-dir: clip_ids as its rows will have
   any parquet       a folder or org/name, with --id-column, --text-column, --audio-column
-Each clip comes once, in an order that follows from the source alone. Its text comes with it; its
-audio only when asked for, and its column is not even read where nobody will ask.
+Each clip comes once, in an order that follows from --source alone. Its text comes with it; its audio
+only when asked for: without, its column is not read.
 """
 
 import argparse
@@ -17,18 +17,15 @@ from dataclasses import fields
 from typing import Any
 
 from speechrows.errors import UsageError
-from speechrows.generate.clip import LazyAudio
-from speechrows.generate.clip import SourceClip
+from speechrows.generate.clip import InputClip
 from speechrows.generate.corpora import corpus_clips
 from speechrows.generate.corpora import open_builder
 from speechrows.generate.tables import open_tables
 
-__all__ = ["LazyAudio", "Source", "SourceClip"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """Where clips come from, as the command line says it."""
+class ClipSelection:
+    """Which clips to make values for, as the flags of `generate` name them."""
 
     address: str
     data_dir: str | None = None
@@ -40,18 +37,18 @@ class Source:
     audio_column: str | None = None
 
     @staticmethod
-    def of(options: argparse.Namespace) -> "Source":
-        """The source that the flags of `generate` name."""
-        names = [field.name for field in fields(Source) if field.name != "address"]
-        told: dict[str, Any] = {name: getattr(options, name) for name in names}
-        told["settings"] = tuple(options.settings)
-        return Source(address=options.source, **told)
+    def of(options: argparse.Namespace) -> "ClipSelection":
+        """The selection of parsed flags."""
+        names = [field.name for field in fields(ClipSelection) if field.name != "address"]
+        kwargs: dict[str, Any] = {name: getattr(options, name) for name in names}
+        kwargs["settings"] = tuple(options.settings)
+        return ClipSelection(address=options.source, **kwargs)
 
-    def clips(self, *, audio: bool) -> Iterator[SourceClip]:
-        """Every clip once, with its audio where `audio`. Faulty turns are not among them.
+    def clips(self, *, audio: bool) -> Iterator[InputClip]:
+        """Yield every clip once, with its audio where `audio`; faulty turns are left out.
 
         Raises:
-            UsageError: nothing to read is there, or columns are missing, or ids are no ids.
+            UsageError: there is nothing to read, a column is missing, or a clip has no id or that of another.
         """
         if self._is_corpus():
             builder = open_builder(self.address, self.config, self.data_dir, self.settings)
@@ -70,10 +67,10 @@ class Source:
             return False
         return importlib.util.find_spec(self.address.partition(".")[0]) is not None
 
-    def _once(self, found: Iterator[SourceClip], ids_in: str | None) -> Iterator[SourceClip]:
-        """Each clip once: rows of several tasks share theirs, but a column of ids must have none twice."""
-        seen: set[int] = set()  # hashes: their odds stand at Store.__contains__
-        for clip in found:
+    def _once(self, clips: Iterator[InputClip], ids_in: str | None) -> Iterator[InputClip]:
+        """Drop repeated clips: tasks share theirs, but in a column of ids (`ids_in`) each must differ."""
+        seen: set[int] = set()  # hashes: their odds stand at SidecarWriter.__contains__
+        for clip in clips:
             key = hash(clip.clip_id)
             if key not in seen:
                 seen.add(key)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from toys.text import FEW
 
 from speechrows.errors import UsageError
-from speechrows.generate import store as store_module
-from speechrows.generate.store import Store
+from speechrows.generate import writer as writer_module
+from speechrows.generate.writer import SidecarWriter
 
 ANSWERS = {"kind": "sift_s", "model": "toy", "temperature": 0.8}
 CODES = {"kind": "mimi", "codec": "mimi", "model": "toy"}
@@ -27,17 +27,17 @@ UNITS = {"kind": "units", "codec": "toy_units"}
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "ROWS_PER_PART", 5)
-    monkeypatch.setattr(store_module, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(writer_module, "ROWS_PER_FILE", 5)
+    monkeypatch.setattr(writer_module, "ROWS_PER_GROUP", 2)
 
 
 def fill(folder: Path, clips: range, recipe: dict[str, Any] = ANSWERS) -> list[str]:
     """Add what is missing of these clips, as a run would; what it made."""
     made: list[str] = []
-    with Store.open(folder, recipe) as store:
+    with SidecarWriter.open(folder, recipe) as writer:
         for i in clips:
-            if f"clip/{i}" not in store:
-                store.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
+            if f"clip/{i}" not in writer:
+                writer.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
                 made.append(f"clip/{i}")
     return made
 
@@ -75,11 +75,12 @@ def test_a_killed_run_loses_nothing_that_was_brought_to_disk(tmp_path: Path) -> 
     code = """
         import os, signal, sys
         from pathlib import Path
-        from speechrows.generate import store
-        store.ROWS_PER_PART, store.ROWS_PER_GROUP = 5, 2
-        held = store.Store.open(Path(sys.argv[1]), {"kind": "sift_s", "model": "toy", "temperature": 0.8})
+        from speechrows.generate import writer
+        writer.ROWS_PER_FILE, writer.ROWS_PER_GROUP = 5, 2
+        recipe = {"kind": "sift_s", "model": "toy", "temperature": 0.8}
+        opened = writer.SidecarWriter.open(Path(sys.argv[1]), recipe)
         for i in range(13):
-            held.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
+            opened.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
         (held.folder / ".part-00002.parquet.tmp").write_bytes(b"half of a part")
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -95,20 +96,20 @@ def test_a_killed_run_loses_nothing_that_was_brought_to_disk(tmp_path: Path) -> 
 def test_what_is_added_is_on_disk_after_so_many_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "SECONDS", 0.0)
-    with Store.open(tmp_path, ANSWERS) as store:
+    monkeypatch.setattr(writer_module, "SECONDS", 0.0)
+    with SidecarWriter.open(tmp_path, ANSWERS) as writer:
         for i in range(3):
-            store.add(f"clip/{i}", "yes")
+            writer.add(f"clip/{i}", "yes")
             assert len(rows(tmp_path)) == i + 1
 
 
 def test_codes_and_units_keep_their_shape_and_type(tmp_path: Path) -> None:
     codes = np.arange(24, dtype=np.int16).reshape(8, 3)
-    with Store.open(tmp_path / "codes", CODES) as store:
-        store.add("a/0", codes)
-        store.add("a/1", None, reason="truncated: half a file")
-    with Store.open(tmp_path / "units", UNITS) as store:
-        store.add("a/0", np.array([7, 7, 9], np.int32))
+    with SidecarWriter.open(tmp_path / "codes", CODES) as writer:
+        writer.add("a/0", codes)
+        writer.add("a/1", None, reason="truncated: half a file")
+    with SidecarWriter.open(tmp_path / "units", UNITS) as writer:
+        writer.add("a/0", np.array([7, 7, 9], np.int32))
     schema = pq.read_schema(tmp_path / "codes" / "part-00000.parquet")
     assert schema.field("codes").type == pa.list_(pa.list_(pa.int16()))
     assert rows(tmp_path / "codes") == [
@@ -116,8 +117,8 @@ def test_codes_and_units_keep_their_shape_and_type(tmp_path: Path) -> None:
         {"clip_id": "a/1", "codes": None, "reason": "truncated: half a file"},
     ]
     assert rows(tmp_path / "units") == [{"clip_id": "a/0", "units": [7, 7, 9], "reason": None}]
-    with Store.open(tmp_path / "codes", CODES) as store:  # the part that is not full is taken up
-        store.add("a/2", codes)
+    with SidecarWriter.open(tmp_path / "codes", CODES) as writer:  # the part that is not full is taken up
+        writer.add("a/2", codes)
     assert [row["codes"] for row in rows(tmp_path / "codes")] == [codes.tolist(), None, codes.tolist()]
 
 
@@ -131,33 +132,36 @@ def test_a_run_without_a_clip_leaves_a_part_that_says_what_it_was(tmp_path: Path
 def test_a_folder_made_with_another_recipe_is_refused_and_both_are_named(tmp_path: Path) -> None:
     fill(tmp_path, range(7))
     with pytest.raises(UsageError, match=r"made with temperature 0\.8, not 0\.5") as refused:
-        Store.open(tmp_path, {**ANSWERS, "temperature": 0.5})
+        SidecarWriter.open(tmp_path, {**ANSWERS, "temperature": 0.5})
     assert "--overwrite" in str(refused.value)
     assert len(rows(tmp_path)) == 7
-    with Store.open(tmp_path, {**ANSWERS, "temperature": 0.5}, overwrite=True) as store:
-        store.add("clip/0", "another answer")
+    with SidecarWriter.open(tmp_path, {**ANSWERS, "temperature": 0.5}, overwrite=True) as writer:
+        writer.add("clip/0", "another answer")
     assert [row["answer"] for row in rows(tmp_path)] == ["another answer"]
 
 
 def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
-    with Store.open(tmp_path, ANSWERS), pytest.raises(UsageError, match="another run is writing here"):
-        Store.open(tmp_path, ANSWERS)
-    Store.open(tmp_path, ANSWERS).close()
+    with (
+        SidecarWriter.open(tmp_path, ANSWERS),
+        pytest.raises(UsageError, match="another run is writing here"),
+    ):
+        SidecarWriter.open(tmp_path, ANSWERS)
+    SidecarWriter.open(tmp_path, ANSWERS).close()
 
 
 def test_what_generate_did_not_write_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     for overwrite in (False, True):
         with pytest.raises(UsageError, match=r"holds thesis\.txt"):
-            Store.open(tmp_path, ANSWERS, overwrite=overwrite)
+            SidecarWriter.open(tmp_path, ANSWERS, overwrite=overwrite)
     (tmp_path / "thesis.txt").rename(tmp_path / "part-00000.parquet")
     pq.write_table(pa.table({"clip_id": ["a"], "answer": ["b"]}), tmp_path / "part-00000.parquet")
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="has the columns clip_id, answer, and no recipe"):
-            Store.open(tmp_path, ANSWERS, overwrite=overwrite)
+            SidecarWriter.open(tmp_path, ANSWERS, overwrite=overwrite)
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="can not be made"):
-        Store.open(tmp_path / "file", ANSWERS)
+        SidecarWriter.open(tmp_path / "file", ANSWERS)
 
 
 @pytest.mark.parametrize("spoil", ["truncate", "lose"])
@@ -169,7 +173,7 @@ def test_a_broken_part_is_refused_by_name_and_says_what_to_do(tmp_path: Path, sp
     else:
         part.unlink()
     with pytest.raises(UsageError, match=r"part-0000[12]\.parquet: found .* expected (a )?part"):
-        Store.open(tmp_path, ANSWERS)
+        SidecarWriter.open(tmp_path, ANSWERS)
     for path in tmp_path.glob("part-0000[12].parquet"):  # as the message says
         path.unlink()
     assert len(fill(tmp_path, range(13))) == 8
@@ -180,11 +184,11 @@ def test_a_full_disk_says_so_and_keeps_what_is_there(tmp_path: Path) -> None:
         import resource, sys
         from pathlib import Path
         from speechrows.errors import ShortfallError
-        from speechrows.generate import store
-        store.ROWS_PER_PART = 5
+        from speechrows.generate import writer
+        writer.ROWS_PER_FILE = 5
         try:
             recipe = {"kind": "sift_s", "model": "toy", "temperature": 0.8}
-            with store.Store.open(Path(sys.argv[1]), recipe) as held:
+            with writer.SidecarWriter.open(Path(sys.argv[1]), recipe) as held:
                 for i in range(7):
                     held.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
                     if i == 5:
