@@ -98,10 +98,7 @@ def run(
     """Encode every clip that the sidecar lacks; encode the first `verify` once more, each alone.
 
     Clips are sorted by length within a window of `window_seconds` of audio (or 8 batches). A run that is
-    killed loses its window, besides what the writer had not written.
-
-    Raises:
-        UsageError: `batch_seconds` is no number above 0.
+    killed loses its window, besides what was not yet on disk. Raises UsageError for bad `batch_seconds`.
     """
     if not 0 < batch_seconds < math.inf:
         raise UsageError(f"--batch-seconds: found {batch_seconds}, expected a number above 0")

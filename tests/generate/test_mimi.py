@@ -103,8 +103,8 @@ def wav(samples, rate=24_000, **how):
 
 
 def noise(num_samples, seed=0, channels=1):
-    found = np.random.default_rng(seed).normal(0, 0.1, (num_samples, channels))
-    return found.astype(np.float32)
+    samples = np.random.default_rng(seed).normal(0, 0.1, (num_samples, channels))
+    return samples.astype(np.float32)
 
 
 def clip(name, data):
@@ -162,9 +162,9 @@ def test_a_long_clip_goes_in_steps_and_has_the_same_codes(model, encoder, batch_
     wave = np.concatenate(list(speech().values()))[: 24_000 * 12 + 7]
     stepped = MimiEncoder(load_model(model), CPU, batch_seconds=batch_seconds)
     for waves in ([wave], [wave, wave[:50_000]]):
-        for made, expected in zip(stepped.encode(waves), encoder.encode(waves), strict=True):
-            assert made.shape == expected.shape
-            assert (made != expected).sum() <= expected.size / 10_000
+        for codes, expected in zip(stepped.encode(waves), encoder.encode(waves), strict=True):
+            assert codes.shape == expected.shape
+            assert (codes != expected).sum() <= expected.size / 10_000
 
 
 # --- what is no Mimi ------------------------------------------------------------------------
@@ -236,10 +236,10 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_faulty_clip_is_heard_as_what_is_wrong_with_it(name):
     data, reason = FAULTS[name]
-    heard = load(clip(name, data), 24_000)
-    assert isinstance(heard, FaultyClip)
-    assert heard.reason == reason
-    assert heard.detail
+    faulty = load(clip(name, data), 24_000)
+    assert isinstance(faulty, FaultyClip)
+    assert faulty.reason == reason
+    assert faulty.detail
 
 
 def test_clips_come_in_order_and_few_of_them_wait():
@@ -251,12 +251,12 @@ def test_clips_come_in_order_and_few_of_them_wait():
             counted.append(number)
             yield clip(str(number), data)
 
-    ahead = Prefetch(clips(), 24_000, num_samples=3 * 24_000, num_threads=2)
-    for number, heard in enumerate(ahead):
-        assert heard.clip_id == str(number)
+    prefetch = Prefetch(clips(), 24_000, num_samples=3 * 24_000, num_threads=2)
+    for number, wave in enumerate(prefetch):
+        assert wave.clip_id == str(number)
         assert len(counted) - number <= 3 + 2 * 2 + 2, "held, being decoded, in hand"
     assert number == 59
-    assert ahead.waited_s > 0
+    assert prefetch.waited_s > 0
 
 
 def test_who_stops_listening_stops_the_threads_and_what_the_source_raises_arrives():
@@ -275,10 +275,10 @@ def test_who_stops_listening_stops_the_threads_and_what_the_source_raises_arrive
 
 def test_batches_hold_every_clip_once_within_the_budget_with_little_padding():
     lengths = [int(n) for n in np.random.default_rng(0).integers(1, 1000, 200)] + [5000]
-    made = batches(lengths, 2000)
-    assert sorted(place for batch in made for place in batch) == list(range(201))
-    assert made[0] == [200], "what is longer than the budget is alone"
-    padded = [len(batch) * max(lengths[place] for place in batch) for batch in made]
+    batched = batches(lengths, 2000)
+    assert sorted(i for batch in batched for i in batch) == list(range(201))
+    assert batched[0] == [200], "what is longer than the budget is alone"
+    padded = [len(batch) * max(lengths[i] for i in batch) for batch in batched]
     assert max(padded[1:]) <= 2000
     assert sum(padded) < 1.1 * sum(lengths)
     assert batches([], 10) == []
@@ -286,9 +286,9 @@ def test_batches_hold_every_clip_once_within_the_budget_with_little_padding():
 
 def test_windows_end_at_a_number_of_samples_and_hold_faulty_clips_in_their_place():
     waves = [Wave(clip_id=str(n), samples=np.zeros(10, np.float32)) for n in range(7)]
-    heard = [*waves[:2], FaultyClip(clip_id="x", reason="empty", detail="nothing"), *waves[2:]]
-    made = list(windows(heard, 30))
-    assert [[clip.clip_id for clip in window] for window in made] == [list("01x2"), list("345"), ["6"]]
+    decoded = [*waves[:2], FaultyClip(clip_id="x", reason="empty", detail="nothing"), *waves[2:]]
+    cut = list(windows(decoded, 30))
+    assert [[clip.clip_id for clip in window] for window in cut] == [list("01x2"), list("345"), ["6"]]
 
 
 # --- the whole command ----------------------------------------------------------------------
@@ -296,11 +296,11 @@ def test_windows_end_at_a_number_of_samples_and_hold_faulty_clips_in_their_place
 
 def test_every_clip_of_a_corpus_gets_its_codes_in_the_order_of_the_source(tmp_path, model, encoder):
     report = run_mimi(options(tmp_path / "codes", model, verify=3))
-    found = stored(tmp_path / "codes")
+    rows = stored(tmp_path / "codes")
     expected = {name.clip_id: name for name in ClipSelection.of(options(None, model)).clips(audio=True)}
-    assert list(found) == list(expected)
-    assert len(found) == 17 == report.num_made
-    for name, row in found.items():
+    assert list(rows) == list(expected)
+    assert len(rows) == 17 == report.num_made
+    for name, row in rows.items():
         wave = load(expected[name], 24_000).samples
         alone = encoder.encode([wave])[0]
         assert row["reason"] is None
@@ -338,10 +338,10 @@ def test_an_interrupted_run_goes_on_where_it_was_and_ends_alike(tmp_path, model,
     encode(clips(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         encode(clips(), tmp_path / "broken", fails_after=20)
-    there = len(stored(tmp_path / "broken"))
-    assert 0 < there < 40
+    num_kept = len(stored(tmp_path / "broken"))
+    assert 0 < num_kept < 40
     report = encode(clips(), tmp_path / "broken")
-    assert (report.num_earlier, report.num_made) == (there, 40 - there)
+    assert (report.num_earlier, report.num_made) == (num_kept, 40 - num_kept)
     assert stored(tmp_path / "broken") == stored(tmp_path / "whole")
     assert list(stored(tmp_path / "broken")) == list(data)
 
@@ -375,14 +375,14 @@ def test_mixed_rates_and_broken_clips_are_counted_told_and_spoil_nobody_elses_co
     clips.append(InputClip(clip_id="silent", text=""))
     with SidecarWriter.open(tmp_path / "codes", {"kind": "mimi", "codec": "mimi"}) as writer:
         report = run(clips, writer, encoder, batch_seconds=3, num_threads=2)
-    found = stored(tmp_path / "codes")
-    assert list(found) == [one.clip_id for one in clips]
+    rows = stored(tmp_path / "codes")
+    assert list(rows) == [clip.clip_id for clip in clips]
     for name, (_, num_samples, rate) in good.items():
-        assert check(found[name]["codes"], MIMI) is None
-        assert len(found[name]["codes"][0]) == num_frames(num_samples, rate, MIMI)
+        assert check(rows[name]["codes"], MIMI) is None
+        assert len(rows[name]["codes"][0]) == num_frames(num_samples, rate, MIMI)
     for name, (_, reason) in FAULTS.items():
-        assert found[name]["codes"] is None
-        assert found[name]["reason"].startswith(f"{reason}: ")
+        assert rows[name]["codes"] is None
+        assert rows[name]["reason"].startswith(f"{reason}: ")
     assert report.faults == {"empty": 1, "undecodable": 2, "truncated": 2, "zero_samples": 1, "missing": 1}
     assert (report.num_made, report.faults.total()) == (4, 7)
     assert "empty: 1" in str(report)
@@ -411,9 +411,9 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
         tracemalloc.start()
         with SidecarWriter.open(tmp_path / str(number), {"kind": "mimi", "codec": "mimi"}) as writer:
             run(clips, writer, Silent(), batch_seconds=2, num_threads=2)
-        found = tracemalloc.get_traced_memory()[1]
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return peak
 
     few, many = peak(150), peak(900)
     assert many < few + (8 << 20), "900 clips are 86 MB of samples"

@@ -25,12 +25,12 @@ from speechrows.generate.selection import ClipSelection
 BYTES = wav(bytes(3200), 16000)
 
 
-def told(found: list[InputClip]) -> dict[str, tuple[Any, ...]]:
+def facts(clips: list[InputClip]) -> dict[str, tuple[Any, ...]]:
     """What a source says of each clip, but for what only rows know."""
-    assert len({clip.clip_id for clip in found}) == len(found)
+    assert len({clip.clip_id for clip in clips}) == len(clips)
     return {
         clip.clip_id: (clip.text, clip.traits, bytes(clip.audio.load()) if clip.audio else None)
-        for clip in found
+        for clip in clips
     }
 
 
@@ -49,8 +49,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_corpus_and_the_rows_built_of_it_give_the_same_clips(built: Path) -> None:
-    corpus = told(list(ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS)).clips(audio=True)))
-    rows = told(list(ClipSelection(address=str(built)).clips(audio=True)))
+    corpus = facts(list(ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS)).clips(audio=True)))
+    rows = facts(list(ClipSelection(address=str(built)).clips(audio=True)))
     assert rows == corpus
     assert len(corpus) == 17, "rows of two tasks share their clips"
     text, traits, data = corpus["deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0"]
@@ -69,9 +69,9 @@ def test_without_audio_no_audio_is_read(built: Path, tmp_path: Path) -> None:
     corpus = shutil.copytree(XTTS, tmp_path / "corpus")
     for clip in corpus.rglob("*.wav"):
         clip.write_bytes(b"")
-    found = list(ClipSelection(address="deepdialogue_ttt", data_dir=str(corpus)).clips(audio=False))
-    assert len(found) == 17
-    assert all(clip.audio is None for clip in found)
+    clips = list(ClipSelection(address="deepdialogue_ttt", data_dir=str(corpus)).clips(audio=False))
+    assert len(clips) == 17
+    assert all(clip.audio is None for clip in clips)
     assert all(clip.audio is None for clip in ClipSelection(address=str(built)).clips(audio=False))
 
 
@@ -93,9 +93,9 @@ def test_the_share_of_the_source_grows_to_its_end(built: Path) -> None:
         ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS)),
     ):
         shares = [clip.share for clip in source.clips(audio=False)]
-        known = [share for share in shares if share is not None]
-        assert known == sorted(known)
-        assert 0 < known[0] < known[-1] <= 1
+        positive = [share for share in shares if share is not None]
+        assert positive == sorted(positive)
+        assert 0 < positive[0] < positive[-1] <= 1
 
 
 def test_faulty_turns_are_not_among_the_clips_and_bad_audio_says_why(tmp_path: Path) -> None:
@@ -104,10 +104,10 @@ def test_faulty_turns_are_not_among_the_clips_and_bad_audio_says_why(tmp_path: P
     missing, short, *_ = sorted(folder.glob("*.wav"))
     missing.unlink()
     short.write_bytes(short.read_bytes()[:2000])
-    found = list(ClipSelection(address="deepdialogue_ttt", data_dir=str(corpus)).clips(audio=True))
-    assert len(found) == 16
+    clips = list(ClipSelection(address="deepdialogue_ttt", data_dir=str(corpus)).clips(audio=True))
+    assert len(clips) == 16
     with pytest.raises(BadClipError, match="truncated"):
-        found[0].audio.load()  # pyright: ignore[reportOptionalMemberAccess]
+        clips[0].audio.load()  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_any_parquet_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
@@ -124,8 +124,10 @@ def test_any_parquet_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None
         emotion=["Anger", "confused", None],
         gender=["m", "F", ""],
     )
-    source = ClipSelection(address=str(tmp_path), id_column="key", text_column="said", audio_column="sound")
-    first, second, third = source.clips(audio=True)
+    selection = ClipSelection(
+        address=str(tmp_path), id_column="key", text_column="said", audio_column="sound"
+    )
+    first, second, third = selection.clips(audio=True)
     assert (first.clip_id, first.text, first.traits.emotion, first.traits.gender) == (
         "x",
         "Hello",
@@ -153,7 +155,7 @@ def test_a_path_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "words"),
     [
         (
             {"id": ["x"], "text": ["a"]},
@@ -173,9 +175,9 @@ def test_a_path_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> 
         ),
     ],
 )
-def test_columns_that_are_not_there_or_no_good_are_named(tmp_path: Path, columns: Any, said: str) -> None:
+def test_columns_that_are_not_there_or_no_good_are_named(tmp_path: Path, columns: Any, words: str) -> None:
     table(tmp_path, **columns)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=words):
         list(ClipSelection(address=str(tmp_path)).clips(audio=True))
 
 
@@ -194,18 +196,18 @@ def test_a_data_set_of_the_hub_is_read_like_a_folder(hub: MiniHub, built: Path) 
     HfApi().upload_folder(
         repo_id="org/rows_for_generate", repo_type="dataset", folder_path=built, ignore_patterns=[".build/*"]
     )
-    found = told(list(ClipSelection(address="org/rows_for_generate").clips(audio=True)))
-    assert found == told(list(ClipSelection(address=str(built)).clips(audio=True)))
+    clips = facts(list(ClipSelection(address="org/rows_for_generate").clips(audio=True)))
+    assert clips == facts(list(ClipSelection(address=str(built)).clips(audio=True)))
 
 
 def test_a_builders_flags_are_settings(tmp_path: Path) -> None:
-    source = ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS), settings=("swap-roles=true",))
-    assert len(list(source.clips(audio=False))) == 17
-    for settings, said in [
+    selection = ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS), settings=("swap-roles=true",))
+    assert len(list(selection.clips(audio=False))) == 17
+    for settings, words in [
         (("swap=1",), "NAME of .*swap-roles"),
         (("swap-roles",), "expected NAME=VALUE"),
     ]:
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=words):
             ClipSelection(address="deepdialogue_ttt", data_dir=str(XTTS), settings=settings).clips(
                 audio=False
             )
@@ -227,8 +229,8 @@ def test_archives_of_a_remote_corpus_are_streamed_not_fetched(monkeypatch: pytes
     """`generate` reads a corpus as `build` does: what a unit says it opens itself is never held whole."""
     memory = fsspec.filesystem("memory")
     memory.put(str(SAMPLE_OF["omni_tasks"]), "/streamed", recursive=True)
-    held: list[str] = []
-    monkeypatch.setattr(type(memory), "cat_file", lambda _, path, **__: held.append(path) or b"")
+    fetched: list[str] = []
+    monkeypatch.setattr(type(memory), "cat_file", lambda _, path, **__: fetched.append(path) or b"")
     try:
         clips = list(
             ClipSelection(address="omni_tasks", data_dir="memory://streamed", config="sift_s").clips(
@@ -239,4 +241,4 @@ def test_archives_of_a_remote_corpus_are_streamed_not_fetched(monkeypatch: pytes
         assert all(clip.audio is not None and len(clip.audio.load()) > 44 for clip in clips)
     finally:
         memory.rm("/streamed", recursive=True)
-    assert held == []
+    assert fetched == []

@@ -100,7 +100,7 @@ def test_the_three_prompts_are_the_founding_ones_to_the_letter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("reply", "kept"),
     [
         ("Hello.", "Hello."),
         ("<think>\nThe user greets.\n</think>\n\nHello.", "Hello."),
@@ -112,15 +112,15 @@ def test_the_three_prompts_are_the_founding_ones_to_the_letter() -> None:
         ("one \ud800 two", "one  two"),
     ],
 )
-def test_thoughts_are_no_part_of_an_answer(said: str, kept: str) -> None:
-    assert without_thoughts(said) == kept
-    assert judge(Reply(text=said, is_cut=True, num_tokens=1)).text == (kept or None)
+def test_thoughts_are_no_part_of_an_answer(reply: str, kept: str) -> None:
+    assert without_thoughts(reply) == kept
+    assert judge(Reply(text=reply, is_cut=True, num_tokens=1)).text == (kept or None)
 
 
 @MANY
 @given(st.lists(st.sampled_from(["<think>", "</think>", "Hello", " ", "\n", "<thi", "nk>"])).map("".join))
-def test_no_thought_is_left_whatever_the_nesting(said: str) -> None:
-    kept = without_thoughts(said)
+def test_no_thought_is_left_whatever_the_nesting(reply: str) -> None:
+    kept = without_thoughts(reply)
     assert kept == kept.strip()
     assert "<think>" not in kept
 
@@ -176,8 +176,8 @@ def test_an_endpoint_that_fails_now_and_then_costs_no_answer(tmp_path: Path) -> 
 def test_nobody_asks_while_the_endpoint_wants_a_pause(tmp_path: Path, as_date: bool) -> None:
     def busy(user: str, times: int) -> Said:
         if user == "text 0" and times == 0:
-            told = formatdate(time.time() + 2, usegmt=True) if as_date else "0.6"
-            return Said(status=429, retry_after=told)
+            header = formatdate(time.time() + 2, usegmt=True) if as_date else "0.6"
+            return Said(status=429, retry_after=header)
         return Said("yes")
 
     with ToyEndpoint(busy) as server:
@@ -252,7 +252,7 @@ def test_the_hubs_token_is_never_sent_to_an_endpoint(tmp_path: Path, monkeypatch
 
 
 def test_answers_that_are_cut_are_marked_and_thoughts_alone_are_asked_for_again(tmp_path: Path) -> None:
-    def said(user: str, times: int) -> Said:
+    def answer(user: str, times: int) -> Said:
         return {
             "cut": Said("It went on and", ended=False),
             "thinks": Said("<think>Well…</think>Hello!"),
@@ -261,7 +261,7 @@ def test_answers_that_are_cut_are_marked_and_thoughts_alone_are_asked_for_again(
             "null": Said(None if times < 1 else "Hello!"),
         }[user]
 
-    with ToyEndpoint(said) as server:
+    with ToyEndpoint(answer) as server:
         report = sift(tmp_path, server, ["cut", "thinks", "thinks too long", "hesitates", "null"])
     assert [(row["answer"], row["is_cut"], row["reason"]) for row in rows(tmp_path)] == [
         ("It went on and", True, None),
@@ -283,12 +283,12 @@ def test_answers_that_are_cut_are_marked_and_thoughts_alone_are_asked_for_again(
 def test_descriptions_begin_as_asked_or_are_asked_for_again_then_skipped_with_a_reason(
     tmp_path: Path,
 ) -> None:
-    def said(user: str, times: int) -> Said:
+    def answer(user: str, times: int) -> Said:
         if "stubborn" in user:
             return Said("The speaker is a man.")
         return Said("Sounds like a man." if times == 2 else "A man.")
 
-    with ToyEndpoint(said) as server:
+    with ToyEndpoint(answer) as server:
         sift(tmp_path, server, ["stubborn", "slow"], "sit_ssp")
         assert sorted(server.asked.values()) == [3, 1 + TIMES_AGAIN]
     assert [(row["answer"], row["reason"]) for row in rows(tmp_path)] == [
@@ -306,10 +306,10 @@ def test_a_prompt_is_asked_once_in_a_run_and_in_later_ones(tmp_path: Path) -> No
         report = sift(tmp_path, server, [*texts, "new"])
         assert server.asked == {"yes": 1, "no": 1, "new": 1}, "what an earlier run wrote is looked up first"
         assert report.num_earlier == 100
-    found = {row["clip_id"]: (row["answer"], row["reason"]) for row in rows(tmp_path)}
+    answers = {row["clip_id"]: (row["answer"], row["reason"]) for row in rows(tmp_path)}
     wanted = {"yes": ("yes 0", None), "no": ("no 0", None)}
     empty = (None, "the clip has no text")
-    assert found == {f"c/{i}": wanted.get(text, empty) for i, text in enumerate(texts)} | {
+    assert answers == {f"c/{i}": wanted.get(text, empty) for i, text in enumerate(texts)} | {
         f"c/{len(texts)}": ("new 0", None)
     }
 
@@ -317,7 +317,7 @@ def test_a_prompt_is_asked_once_in_a_run_and_in_later_ones(tmp_path: Path) -> No
 def test_clips_that_wait_for_one_answer_do_not_pile_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("speechrows.generate.sift._WAITING", 10)
+    monkeypatch.setattr("speechrows.generate.sift._MAX_PENDING", 10)
     with ToyEndpoint(echo, pause_s=0.01) as server:
         report = sift(tmp_path, server, ["yes"] * 1000 + ["no"])
     assert (report.num_made, report.num_asked) == (1001, 2)
@@ -355,17 +355,17 @@ def test_the_command_answers_every_clip_and_tells_what_it_did(
 ) -> None:
     with ToyEndpoint(echo) as server:
         assert main(command(server, tmp_path / "a")) == 0
-        told = capsys.readouterr()
-        assert "17 answers" in told.out
-        assert told.err == "", "no progress bar where nobody looks"
+        output = capsys.readouterr()
+        assert "17 answers" in output.out
+        assert output.err == "", "no progress bar where nobody looks"
         assert main(command(server, tmp_path / "a", "--temperature", "0.1")) == 2
         assert "made with temperature 0.8, not 0.1" in capsys.readouterr().err
         assert main(command(server, tmp_path / "a", "--concurrency", "0")) == 2
         assert main(command(server, tmp_path / "a", "--split", "test")) == 2
         assert "found no clip of split test" in capsys.readouterr().err
-    found = rows(tmp_path / "a")
-    assert found[0]["clip_id"] == "deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0"
-    assert found[0]["answer"] == "You say I have not slept well for a week."
+    answers = rows(tmp_path / "a")
+    assert answers[0]["clip_id"] == "deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0"
+    assert answers[0]["answer"] == "You say I have not slept well for a week."
 
 
 def test_a_run_that_is_killed_goes_on_and_asks_nothing_twice_that_was_kept(tmp_path: Path) -> None:
@@ -490,13 +490,13 @@ def test_what_a_model_here_will_not_say_is_asked_again_then_given_up(taught: Pat
 
 
 def test_the_same_seed_gives_the_same_answers_in_this_process(taught: Path) -> None:
-    def said(seed: int) -> list[str | None]:
+    def answers(seed: int) -> list[str | None]:
         sampling = Sampling(temperature=1.5, top_p=0.99, max_new_tokens=12, seed=seed)
         model = LocalModel(str(taught), sampling, device="cpu", batch_size=2)
         return [answer.text for answer in model.answers(kind(["hi", "you", "there"]), judge)]
 
-    assert said(1) == said(1)
-    assert said(1) != said(2)
+    assert answers(1) == answers(1)
+    assert answers(1) != answers(2)
 
 
 def test_templates_and_base_models_are_asked_in_their_own_form() -> None:
@@ -570,8 +570,8 @@ def test_transformers_serve_answers(taught: Path, tmp_path: Path) -> None:
                 time.sleep(0.5)
         url = f"http://127.0.0.1:{port}/v1"
         model = Endpoint(url, str(taught), GREEDY, concurrency=2)
-        found = list(model.answers(kind(TAUGHT), judge))
-        assert [answer.text for answer in found] == list(TAUGHT.values())
+        answers = list(model.answers(kind(TAUGHT), judge))
+        assert [answer.text for answer in answers] == list(TAUGHT.values())
         out = ["--out", str(tmp_path / "answers"), "--model", str(taught), "--max-new-tokens", "12"]
         source = ["--source", "deepdialogue_ttt", "--data-dir", str(XTTS), "--endpoint", url]
         assert main(["generate", "sift", "--mode", "sift_s", *source, *out, "--concurrency", "2"]) == 0

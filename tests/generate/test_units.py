@@ -167,8 +167,8 @@ def test_units_repeat_where_the_sound_does(models, centroids):
 def test_what_a_clip_is_too_short_for_gets_no_unit_and_spoils_nothing(extractor):
     wave = speech()[0]
     short = [np.zeros(n, np.float32) for n in (1, 9, 10, 399)]
-    made = extractor.units([short[0], wave, *short[1:]])
-    assert [len(units) for units in made] == [0, (len(wave) - 400) // 320 + 1, 0, 0, 0]
+    lists = extractor.units([short[0], wave, *short[1:]])
+    assert [len(units) for units in lists] == [0, (len(wave) - 400) // 320 + 1, 0, 0, 0]
     assert [len(units) for units in extractor.units(short)] == [0, 0, 0, 0]
 
 
@@ -203,14 +203,14 @@ def test_files_that_hold_no_centroids_are_refused_with_what_they_hold(tmp_path):
     path.write_bytes(b"junk")
     with pytest.raises(UsageError, match="expected an"):
         load_centroids(path)
-    for wrong, told in (
+    for wrong, words in (
         (np.zeros(5, np.float32), "float32"),
         (np.zeros((3, 4), np.int64), "int64"),
         (np.full((3, 4), np.nan), "NaN"),
         (np.array([None]), "expected an"),
     ):
         np.save(path, wrong, allow_pickle=True)
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=words):
             load_centroids(path)
     np.save(path, np.ones((3, 4)))
     assert load_centroids(path).dtype == np.float32
@@ -227,10 +227,10 @@ def test_every_clip_of_a_corpus_gets_its_units(tmp_path, models, centroids):
              "batch_seconds": None, "overwrite": False}  # fmt: skip
     options = argparse.Namespace(**{**source, **named})
     report = run_units(options)
-    found = stored(tmp_path / "units")
-    assert (report.num_made, report.faults.total(), len(found)) == (17, 0, 17)
+    rows = stored(tmp_path / "units")
+    assert (report.num_made, report.faults.total(), len(rows)) == (17, 0, 17)
     health = "deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0"
-    assert len(found[health]["units"]) == (28_050 - 400) // 320 + 1  # 42 075 samples at 24 kHz
+    assert len(rows[health]["units"]) == (28_050 - 400) // 320 + 1  # 42 075 samples at 24 kHz
     assert run_units(options).num_earlier == 17
     other = argparse.Namespace(**{**vars(options), "layer": 0})
     with pytest.raises(UsageError, match="layer"):
@@ -242,9 +242,9 @@ def test_any_extractor_will_do_and_its_units_stand_where_their_sound_is(tmp_path
     clips = [clip("loud", wav(loud)), clip("short", wav(loud[:5])), clip("broken", b"?")]
     with SidecarWriter.open(tmp_path / "units", {"kind": "units", "codec": ToyUnits.name}) as writer:
         report = run(clips, writer, UnitEncoder(ToyUnits()), batch_seconds=1, num_threads=1)
-    found = stored(tmp_path / "units")
-    assert found["loud"]["units"] == [10, 90, 50]
-    assert found["short"]["units"] is None
-    assert found["short"]["reason"] == "empty: 5 samples are too short for a frame"
-    assert found["broken"]["reason"].startswith("undecodable: ")
+    rows = stored(tmp_path / "units")
+    assert rows["loud"]["units"] == [10, 90, 50]
+    assert rows["short"]["units"] is None
+    assert rows["short"]["reason"] == "empty: 5 samples are too short for a frame"
+    assert rows["broken"]["reason"].startswith("undecodable: ")
     assert report.faults == {"empty": 1, "undecodable": 1}

@@ -33,13 +33,13 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fill(folder: Path, clips: range, recipe: dict[str, Any] = ANSWERS) -> list[str]:
     """Add what is missing of these clips, as a run would; what it made."""
-    made: list[str] = []
+    added: list[str] = []
     with SidecarWriter.open(folder, recipe) as writer:
         for i in clips:
             if f"clip/{i}" not in writer:
                 writer.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
-                made.append(f"clip/{i}")
-    return made
+                added.append(f"clip/{i}")
+    return added
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -55,8 +55,8 @@ def test_what_was_added_is_there_in_its_order_with_its_recipe(tmp_path: Path) ->
     assert [row["clip_id"] for row in rows(tmp_path)] == [f"clip/{i}" for i in range(12)]
     assert rows(tmp_path)[3] == {"clip_id": "clip/3", "answer": "answer 3", "is_cut": True, "reason": None}
     assert sorted(files(tmp_path)) == [f"part-{i:05d}.parquet" for i in range(3)]
-    told = (pq.read_schema(tmp_path / "part-00001.parquet").metadata or {})[b"speechrows_generated"]
-    assert told == b'{"kind": "sift_s", "model": "toy", "temperature": 0.8}'
+    metadata = (pq.read_schema(tmp_path / "part-00001.parquet").metadata or {})[b"speechrows_generated"]
+    assert metadata == b'{"kind": "sift_s", "model": "toy", "temperature": 0.8}'
 
 
 @FEW
@@ -66,8 +66,8 @@ def test_runs_that_stopped_anywhere_end_in_the_files_of_one_that_did_not(
 ) -> None:
     whole, torn = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("torn")
     fill(whole, range(23))
-    made = [clip for stop in [*stops, 23] for clip in fill(torn, range(stop))]
-    assert sorted(made) == sorted({f"clip/{i}" for i in range(23)}), "nothing is made twice"
+    added = [clip for stop in [*stops, 23] for clip in fill(torn, range(stop))]
+    assert sorted(added) == sorted({f"clip/{i}" for i in range(23)}), "nothing is made twice"
     assert files(torn) == files(whole)
 
 
@@ -81,7 +81,7 @@ def test_a_killed_run_loses_nothing_that_was_brought_to_disk(tmp_path: Path) -> 
         opened = writer.SidecarWriter.open(Path(sys.argv[1]), recipe)
         for i in range(13):
             opened.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
-        (held.folder / ".part-00002.parquet.tmp").write_bytes(b"half of a part")
+        (opened.folder / ".part-00002.parquet.tmp").write_bytes(b"half of a part")
         os.kill(os.getpid(), signal.SIGKILL)
     """
     torn, whole = tmp_path / "torn", tmp_path / "whole"
@@ -188,9 +188,9 @@ def test_a_full_disk_says_so_and_keeps_what_is_there(tmp_path: Path) -> None:
         writer.ROWS_PER_FILE = 5
         try:
             recipe = {"kind": "sift_s", "model": "toy", "temperature": 0.8}
-            with writer.SidecarWriter.open(Path(sys.argv[1]), recipe) as held:
+            with writer.SidecarWriter.open(Path(sys.argv[1]), recipe) as opened:
                 for i in range(7):
-                    held.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
+                    opened.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
                     if i == 5:
                         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
         except ShortfallError as error:

@@ -35,31 +35,31 @@ from speechrows.types import Dialogue
 CODES = np.arange(24, dtype=np.int16).reshape(8, 3)
 
 
-def answers(folder: Path, told: dict[str, str | None], kind: str = "sift_s", **recipe: Any) -> str:
+def answers(folder: Path, values: dict[str, str | None], kind: str = "sift_s", **recipe: Any) -> str:
     """A folder of answers by clip_id; None stands for a clip that got none."""
     with SidecarWriter.open(folder, {"kind": kind, "model": "toy", **recipe}) as writer:
-        for clip_id, answer in told.items():
+        for clip_id, answer in values.items():
             reason = "the answer was empty" if answer is None else None
             writer.add(clip_id, answer, is_cut=answer is not None and answer.endswith("…"), reason=reason)
     return str(folder)
 
 
-def codes(folder: Path, told: dict[str, Any], kind: str = "mimi", codec: str = "mimi") -> str:
+def codes(folder: Path, values: dict[str, Any], kind: str = "mimi", codec: str = "mimi") -> str:
     with SidecarWriter.open(folder, {"kind": kind, "codec": codec}) as writer:
-        for clip_id, value in told.items():
+        for clip_id, value in values.items():
             writer.add(clip_id, value)
     return str(folder)
 
 
-def joined(folder: str | list[str], found: Dialogue, task: str) -> Dialogue:
+def joined(folder: str | list[str], plain: Dialogue, task: str) -> Dialogue:
     folders = [folder] if isinstance(folder, str) else folder
-    return GeneratedColumns.open(folders).attach(found, TASKS[task])
+    return GeneratedColumns.open(folders).attach(plain, TASKS[task])
 
 
 def test_a_clips_answer_joins_its_turn_and_no_other(tmp_path: Path) -> None:
-    told = {"c/one/0": "Hello!", "c/one/1": "And then it went on and…", "c/two/0": "other", "c/one/2": None}
-    one = joined(answers(tmp_path, told), dialogue(*map(turn, range(4)), name="c/one"), "sift_s")
-    assert [(t.answer, t.answer_is_cut) for t in one.turns] == [
+    values = {"c/one/0": "Hello!", "c/one/1": "And then it went on and…", "c/two/0": "other", "c/one/2": None}
+    first = joined(answers(tmp_path, values), dialogue(*map(turn, range(4)), name="c/one"), "sift_s")
+    assert [(t.answer, t.answer_is_cut) for t in first.turns] == [
         ("Hello!", False),
         ("And then it went on and…", True),
         (None, False),
@@ -74,10 +74,10 @@ def test_what_a_turn_has_of_its_own_stays(tmp_path: Path) -> None:
     from dataclasses import replace  # noqa: PLC0415
 
     own = replace(turn(0), answer="the corpus' own", codes=Codes(codec="cosyvoice2", values=CODES[:1]))
-    found = dialogue(own, turn(1), name="c")
+    plain = dialogue(own, turn(1), name="c")
     folders = [answers(tmp_path / "a", {"c/0": "made", "c/1": "made"}), codes(tmp_path / "m", {"c/0": CODES})]
-    assert [t.answer for t in joined(folders, found, "sift_s").turns] == ["the corpus' own", "made"]
-    kept = joined(folders, found, "s2s_mimi").turns[0].codes
+    assert [t.answer for t in joined(folders, plain, "sift_s").turns] == ["the corpus' own", "made"]
+    kept = joined(folders, plain, "s2s_mimi").turns[0].codes
     assert kept is not None
     assert kept.codec == "cosyvoice2"
 
@@ -85,14 +85,14 @@ def test_what_a_turn_has_of_its_own_stays(tmp_path: Path) -> None:
 def test_codes_are_tables_of_int16_and_units_one_line_of_them(tmp_path: Path) -> None:
     mimi = codes(tmp_path / "mimi", {"c/0": CODES})
     units = codes(tmp_path / "units", {"c/0": np.array([9999, 0], np.int32)}, "units", "hubert_l9_k10000")
-    found = dialogue(turn(0), turn(1), name="c")
+    plain = dialogue(turn(0), turn(1), name="c")
     for folders, task, codec, values in [
         ([mimi, units], "s2s_mimi", "mimi", CODES),
         ([mimi, units], "usdm", "hubert_l9_k10000", np.array([[9999, 0]], np.int16)),
         ([mimi, units], "response", "mimi", CODES),
         ([units], "response", "hubert_l9_k10000", np.array([[9999, 0]], np.int16)),
     ]:
-        first, second = joined(folders, found, task).turns
+        first, second = joined(folders, plain, task).turns
         assert first.codes is not None
         assert first.codes.codec == codec
         assert first.codes.values.dtype == np.int16
@@ -114,8 +114,8 @@ def test_values_are_found_in_any_order_with_one_row_group_in_memory(
         numbers = rng.sample(range(1000), 40)
         opened = GeneratedColumns.open([answers(folder, {f"c{i}/0": f"answer {i}" for i in numbers})])
         for i in rng.sample(range(1000), 200):
-            (found,) = opened.attach(dialogue(turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
-            assert found.answer == (f"answer {i}" if i in numbers else None)
+            (joined_turn,) = opened.attach(dialogue(turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
+            assert joined_turn.answer == (f"answer {i}" if i in numbers else None)
 
 
 def test_clips_whose_hashes_are_equal_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,20 +123,20 @@ def test_clips_whose_hashes_are_equal_are_told_apart(tmp_path: Path, monkeypatch
     monkeypatch.setattr(join_module, "hash", lambda _: 7, raising=False)
     opened = GeneratedColumns.open([folder])
     for i in (19, 0, 7):
-        (found,) = opened.attach(dialogue(turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
-        assert found.answer == f"answer {i}"
+        (joined_turn,) = opened.attach(dialogue(turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
+        assert joined_turn.answer == f"answer {i}"
     assert opened.answer("sift_s", "c20/0") == (None, False)
 
 
 def test_the_digest_is_of_what_is_joined_and_of_no_path(tmp_path: Path) -> None:
-    one, two = answers(tmp_path / "1", {"a/0": "x"}), answers(tmp_path / "2", {"b/0": "y"})
-    copied = str(shutil.copytree(one, tmp_path / "elsewhere"))
-    assert GeneratedColumns.open([one, two]).digest() == GeneratedColumns.open([two, copied]).digest()
-    assert GeneratedColumns.open([one]).digest() != GeneratedColumns.open([one, two]).digest()
+    first, second = answers(tmp_path / "1", {"a/0": "x"}), answers(tmp_path / "2", {"b/0": "y"})
+    copied = str(shutil.copytree(first, tmp_path / "elsewhere"))
+    assert GeneratedColumns.open([first, second]).digest() == GeneratedColumns.open([second, copied]).digest()
+    assert GeneratedColumns.open([first]).digest() != GeneratedColumns.open([first, second]).digest()
     other = answers(tmp_path / "3", {"a/0": "z"})
-    assert GeneratedColumns.open([one]).digest() != GeneratedColumns.open([other]).digest()
+    assert GeneratedColumns.open([first]).digest() != GeneratedColumns.open([other]).digest()
     same = answers(tmp_path / "4", {"a/0": "x"}, temperature=0.1)
-    assert GeneratedColumns.open([one]).digest() != GeneratedColumns.open([same]).digest()
+    assert GeneratedColumns.open([first]).digest() != GeneratedColumns.open([same]).digest()
 
 
 def test_another_process_gets_the_same_columns(tmp_path: Path) -> None:
@@ -147,12 +147,12 @@ def test_another_process_gets_the_same_columns(tmp_path: Path) -> None:
 
 
 def test_a_clip_with_two_values_is_refused_and_both_places_are_named(tmp_path: Path) -> None:
-    one = answers(tmp_path / "one", {"a/0": "x", "b/0": "y"})
-    two = answers(tmp_path / "two", {"b/0": "z"}, temperature=0.1)
+    first = answers(tmp_path / "one", {"a/0": "x", "b/0": "y"})
+    second = answers(tmp_path / "two", {"b/0": "z"}, temperature=0.1)
     with pytest.raises(UsageError, match=r"b/0: found a value of sift_s in .*/one/part.* and in .*/two/part"):
-        GeneratedColumns.open([one, two])
+        GeneratedColumns.open([first, second])
     other = answers(tmp_path / "three", {"b/0": "z"}, "sift_ssp")
-    assert GeneratedColumns.open([one, other]).kinds == {"sift_s", "sift_ssp"}
+    assert GeneratedColumns.open([first, other]).kinds == {"sift_s", "sift_ssp"}
 
 
 def _rewrite(folder: str, change: Any) -> None:
@@ -168,7 +168,7 @@ def _renamed(table: pa.Table, **names: str) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "words"),
     [
         (
             lambda t: _renamed(t, clip_id="id"),
@@ -181,10 +181,10 @@ def _renamed(table: pa.Table, **names: str) -> pa.Table:
         (lambda t: t.replace_schema_metadata({"speechrows_generated": '{"kind": "poems"}'}), "holds 'poems'"),
     ],
 )
-def test_columns_that_are_missing_or_renamed_are_named(tmp_path: Path, change: Any, said: str) -> None:
+def test_columns_that_are_missing_or_renamed_are_named(tmp_path: Path, change: Any, words: str) -> None:
     folder = answers(tmp_path, {"a/0": "x"})
     _rewrite(folder, change)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=words):
         GeneratedColumns.open([folder])
 
 
@@ -253,29 +253,29 @@ def sifted(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_build_joins_answers_to_the_clips_they_were_made_for(tmp_path: Path, sifted: str) -> None:
     clips = list(ClipSelection(address=sifted, data_dir=str(XTTS)).clips(audio=False))
-    told = {clip.clip_id: f"You say: {clip.text}" for clip in clips}
-    told[clips[0].clip_id] = None
-    folder = answers(tmp_path / "answers", dict(reversed(told.items())))
+    values = {clip.clip_id: f"You say: {clip.text}" for clip in clips}
+    values[clips[0].clip_id] = None
+    folder = answers(tmp_path / "answers", dict(reversed(values.items())))
     build_rows(XTTS, tmp_path / "rows", "sift_s", builder=sifted, generated=(folder,))
     rows = read_rows(tmp_path / "rows", "sift_s")
     assert {row["clip_id"]: row["messages"][1]["content"] for row in rows} == {
-        clip_id: answer for clip_id, answer in told.items() if answer is not None
+        clip_id: answer for clip_id, answer in values.items() if answer is not None
     }
     assert all(row["messages"][1]["content"] == f"You say: {row['transcript']}" for row in rows)
     again = build_rows(XTTS, tmp_path / "twice", "sift_s", builder=sifted, generated=(folder,), num_proc=2)
-    assert again["left_out"] == {"no_answer": 1}
+    assert again.left_out == {"no_answer": 1}
     assert read_rows(tmp_path / "twice", "sift_s") == rows
 
 
 def test_a_build_joins_codes_too(tmp_path: Path, sifted: str) -> None:
     clips = list(ClipSelection(address=sifted, data_dir=str(XTTS)).clips(audio=False))
-    told = {clip.clip_id: np.full((8, 2), i, np.int16) for i, clip in enumerate(clips)}
-    folder = codes(tmp_path / "codes", told)
+    values = {clip.clip_id: np.full((8, 2), i, np.int16) for i, clip in enumerate(clips)}
+    folder = codes(tmp_path / "codes", values)
     build_rows(XTTS, tmp_path / "rows", "s2s_mimi", builder=sifted, generated=(folder,))
     rows = read_rows(tmp_path / "rows", "s2s_mimi")
     assert len(rows) == len(clips)
     assert all(row["codec"] == "mimi" for row in rows)
-    assert all(row["codec_targets"] == told[row["clip_id"]].tolist() for row in rows)
+    assert all(row["codec_targets"] == values[row["clip_id"]].tolist() for row in rows)
 
 
 def test_a_build_without_what_it_needs_stops_with_the_command(
