@@ -6,7 +6,6 @@ and without the answer, subtract) fails on templates that think first, trim, or 
 """
 
 import datetime
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -284,7 +283,7 @@ def _split(tokenizer: PreTrainedTokenizerFast, user: str, date: datetime.date) -
         # What ends a turn only where another follows is the end token that _cut_suffix adds.
         later = middle[len(suffix) :].removeprefix("" if suffix else str(tokenizer.eos_token))
     else:
-        later = os.path.commonprefix([first[::-1], middle[::-1]])[::-1]  # noqa: RUF071  # characters are meant
+        later = next(first[at:] for at in range(len(first) + 1) if middle.endswith(first[at:]))
     return first, later.removeprefix(bos), between, suffix
 
 
