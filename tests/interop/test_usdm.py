@@ -152,11 +152,11 @@ def test_what_is_written_is_what_the_trainer_reads(tmp_path: Path) -> None:
     rows = read_rows(Path(built), "usdm")
     for split in ("train", "test"):
         expected = [(row["input_ids"], row["labels"]) for row in rows if row["row_id"].split("/")[1] == split]
-        read = [
+        exported = [
             tuple([int(number) for number in part.split(" ")] for part in line["text"].split("|"))
             for line in read[split]
         ]
-        assert read == expected
+        assert exported == expected
 
 
 def test_lines_stand_in_the_order_of_the_rows_however_many_shards(tmp_path: Path) -> None:

@@ -103,10 +103,14 @@ def runs(labels: list[int]) -> list[list[int]]:
 
 def decoded(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
     """The text of ids, without the spaces that sentencepiece writes after special tokens."""
-    text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return closed_up(tokenizer, tokenizer.decode(ids, clean_up_tokenization_spaces=False)).removeprefix(" ")
+
+
+def closed_up(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
+    """A text without spaces after special tokens, those that it spells too."""
     for token in (CORRESPOND, tokenizer.bos_token or CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))):
         text = text.replace(f"{token} ", token)
-    return text.removeprefix(" ")
+    return text
 
 
 def said(text: str) -> str:
@@ -138,11 +142,10 @@ def test_ids_decode_to_the_text_and_the_mask_is_that_of_the_segments(name: str, 
     assert rest == f"{filled.target}{CORRESPOND}{spelled(filling.answer_units)}\n{eos}"
     assert text.startswith(f"{INSTRUCTION}\n### User\n{spelled(filling.units)}{CORRESPOND}")
     assert "\n" not in transcript + filled.target
-    loose = decoded(tokenizer, ids[len(template.leading) :])
-    assert loose == text.replace(f"{CORRESPOND} ", CORRESPOND)
+    assert decoded(tokenizer, ids[len(template.leading) :]) == closed_up(tokenizer, text)
     heard, agent = runs(labels)
-    assert decoded(tokenizer, heard) == f"{transcript}\n"
-    assert decoded(tokenizer, agent) == rest
+    assert decoded(tokenizer, heard) == closed_up(tokenizer, f"{transcript}\n")
+    assert decoded(tokenizer, agent) == closed_up(tokenizer, rest)
     # What is masked is all the rest, BOS among it.
     assert len(heard) + len(agent) + labels.count(-100) == len(ids)
 

@@ -1,1 +1,1 @@
-"""Whether the Hub's dataset viewer can show a folder."""
+"""Check whether the Hub's viewer can show a dataset."""
