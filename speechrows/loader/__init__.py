@@ -1,1 +1,1 @@
-"""From rows on disk or on the Hub to batches: what there is (index), in which order (plan), the reading."""
+"""From rows on disk or on the Hub to batches: plan an epoch, read its rows, collate them on a device."""

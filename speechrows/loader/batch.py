@@ -1,4 +1,4 @@
-"""A batch on the device: what a model's forward pass takes."""
+"""A batch on the device, the input of a model's forward pass."""
 
 from dataclasses import dataclass
 from dataclasses import fields
@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-# These stay on the CPU: they say how to go through the others, and a device would have to be waited for.
+# These stay on the CPU: they say how to index the others, and reading them from a device would wait for it.
 ON_HOST = frozenset({"num_audio_tokens", "clip_row", "codec_lengths", "codec_row", "row_spans"})
 
 
@@ -16,14 +16,14 @@ class Batch:
     """B sequences of T slots, N clips, N_c clips with codes, R rows (shapes as in types.py).
 
     Segments (in `bucket` rows, in `pack` and `lanes` conversations, or rows of tasks that are not
-    whole) are numbered from 0 through the batch, sequence by sequence; clips stand in the order of
-    their placeholders, so all placeholders of `input_ids`, row-major, are the clips' frames in a row.
-    A batch that an idle rank gets has B = 0 sequences and `number` None: it weighs nothing.
+    whole) are numbered from 0 through the batch, sequence by sequence. Clips stand in the order of
+    their placeholders, so all placeholders of `input_ids`, row-major, are the clips' frames in order.
+    The batch of an idle rank has B = 0 sequences and `number` None: it adds nothing to a loss.
 
-    Pads between two rows of a segment (where turns are closed) are the segment's, and its positions
-    go on through them; those after its last row are no segment's. S is the most that the clips'
-    placeholders stand for, in samples rounded up: each clip is followed by zeros. Of `features`, a
-    clip's own are those of its placeholders' samples // 160; after them they are what silence is there.
+    Pads between two rows of a segment (where turns are closed) belong to the segment, and its positions
+    go on through them; pads after its last row belong to none. S is the longest clip's placeholders in
+    samples, rounded up; zeros follow each clip. A clip has `features` for the samples of its
+    placeholders // 160 frames; the frames after them hold what silence is in that clip.
     """
 
     input_ids: Tensor  # int64 [B, T], pads are the tokenizer's pad
@@ -32,10 +32,10 @@ class Batch:
     segment_ids: Tensor  # int32 [B, T], -1 at pads outside a segment
     position_ids: Tensor  # int64 [B, T], from 0 in each segment; a lane's go on from step to step
     reset: Tensor  # bool [B, T], the first slot of each segment that begins here
-    cu_seqlens: Tensor  # int32 [segments + 1], where each begins among the slots where attention_mask is True
+    cu_seqlens: Tensor  # int32 [segments + 1], where each segment begins, counting the slots that are no pads
     lanes: Tensor  # int64 [B], the lane of each sequence, the same in every step
 
-    speech: Tensor | None  # float32 [N, S] in [-1, 1] at `sampling_rate`; None where features are asked for
+    speech: Tensor | None  # float32 [N, S] in [-1, 1] at `sampling_rate`; None if there are features
     features: Tensor | None  # float32 [N, M, F], log-mel, 160 samples a frame
     speech_lengths: Tensor  # int64 [N], samples at `sampling_rate`, pads not counted
     num_audio_tokens: Tensor  # int64 [N] on the CPU, placeholders of each clip
@@ -60,8 +60,18 @@ class Batch:
     step: int
     number: int | None  # of the micro-batch in its step; None for an idle rank's
 
+    def __repr__(self) -> str:
+        names = ("input_ids", "speech", "features", "codec_targets")
+        tensors = {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
+        shapes = ", ".join(f"{name}={[*tensor.shape]}" for name, tensor in tensors.items())
+        return (
+            f"Batch({shapes}, rows={len(self)}, clips={len(self.speech_lengths)}, "
+            f"num_supervised={self.num_supervised}, epoch={self.epoch}, step={self.step}, "
+            f"number={self.number}, device={str(self.input_ids.device)!r})"
+        )
+
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch with every tensor but those of ON_HOST on a device."""
+        """Move every tensor but those of ON_HOST to a device."""
         moved = {
             field.name: value.to(device, non_blocking=True)
             for field in fields(self)

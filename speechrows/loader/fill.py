@@ -1,4 +1,4 @@
-"""What share of a context the tokens of a built folder fill, by planning an epoch of each config."""
+"""The share of a context that the tokens of a built folder fill: an epoch of each config is planned."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,13 +12,13 @@ from speechrows.loader.plan_rows import plan_rows
 
 @dataclass(frozen=True, kw_only=True)
 class Fill:
-    """An epoch of a config and split: `fill` is the share of its slots that hold no pad."""
+    """The fill of a config and split: the share of an epoch's slots that hold no pad."""
 
     config: str
     split: str
     steps: int
     fill: float
-    dropped: int  # rows of what is longer than the context
+    dropped: int  # rows of segments longer than the context
 
 
 def fills(address: str, *, context: int, mode: Literal["pack", "lanes"]) -> list[Fill]:
@@ -29,22 +29,22 @@ def fills(address: str, *, context: int, mode: Literal["pack", "lanes"]) -> list
     """
     folder = RowsFolder.open(address)
     options = PlanOptions(mode=mode, context=context, too_long="drop")
-    found: list[Fill] = []
+    table: list[Fill] = []
     for config, splits in folder.configs().items():
         for split in splits:
             plan = plan_epoch(plan_rows(Index.open(folder, config, split)), options)
-            found.append(
+            table.append(
                 Fill(config=config, split=split, steps=len(plan), fill=plan.fill, dropped=plan.num_dropped)
             )
-    return found
+    return table
 
 
-def to_text(found: list[Fill], context: int, mode: str) -> str:
-    """A table, one line a config and split."""
+def to_text(table: list[Fill], context: int, mode: str) -> str:
+    """The fills as text, a line for each config and split."""
     lines = [f"fill of {context} tokens, mode {mode}:"]
     lines.append(f"{'config':<18} {'split':<12} {'steps':>9} {'fill':>7} {'too long':>9}")
     lines += [
-        f"{one.config:<18} {one.split:<12} {one.steps:>9,} {one.fill:>7.1%} {one.dropped:>9,}"
-        for one in found
+        f"{row.config:<18} {row.split:<12} {row.steps:>9,} {row.fill:>7.1%} {row.dropped:>9,}"
+        for row in table
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""`speechrows.load`: the door from a built folder, or a Hub dataset, to batches.
+"""`speechrows.load`: from a built folder, or a Hub dataset, to batches.
 
-The function is longer than 40 lines: every option of loading is told in its one place.
+The function is longer than 40 lines: every option of loading is described in this one place.
 """
 
 from fractions import Fraction
@@ -18,14 +18,14 @@ from speechrows.loader.plan.values import CloseOn
 from speechrows.loader.plan.values import Mode
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import TooLong
+from speechrows.loader.read.clips import open_clips
 from speechrows.loader.read.remote import WINDOW_BYTES
-from speechrows.loader.read.row_store import RowTexts
+from speechrows.loader.read.row_store import RowStore
 from speechrows.loader.read.rowgroup import read_row_group
-from speechrows.loader.read.sources import open_clips
 from speechrows.loader.read.stream import Stream
 from speechrows.loader.read.stream import pageable
-from speechrows.loader.retokenize import Rendering
-from speechrows.loader.retokenize import rendered
+from speechrows.loader.retokenize import Retokenizer
+from speechrows.loader.retokenize import retokenized
 from speechrows.text import tokenizers
 from speechrows.text.tokenizers import fingerprint
 from speechrows.types import AUDIO_TOKEN
@@ -58,51 +58,51 @@ def load(  # noqa: PLR0913
     prefetch: int = 4,
     window_bytes: int | None = None,
 ) -> Loader:
-    """Batches of a config and split of a built folder, or of a Hub dataset `org/name`.
+    """Load batches of a config and split of a built folder, or of a Hub dataset `org/name`.
 
     Budgets, `context` and `batch_size` hold for one micro-batch; an optimiser step is `micro_batches` of
-    them (default: `world_size`), shared out among the ranks: the same steps whatever the ranks.
+    them (default: `world_size`), divided among the ranks: steps are the same on any number of ranks.
 
     Args:
         path: the folder, or `org/name`.
         config: a config of its card: `ttt`, `stage_2`, `transcription`…
         split: a split of that config.
         mode: `bucket` (rows of like length, under a budget), `pack` (sequences of `context` tokens filled
-            with conversations) or `lanes` (lane b of a step goes on in lane b of the next).
-        budget_seconds: mode `bucket`: seconds of audio a micro-batch holds, padding counted.
+            with conversations) or `lanes` (lane b of a step continues in lane b of the next).
+        budget_seconds: mode `bucket`: seconds of audio in a micro-batch, padding counted.
         budget_tokens: the same, in tokens.
         context: modes `pack` and `lanes`: slots of a sequence.
         batch_size: sequences of a micro-batch; in `bucket`, the most there may be.
         micro_batches: micro-batches of a step; 24 divide among 1, 2, 3, 4, 6 and 8 ranks.
-        close_on: what ends on a multiple of the task's padding: whole conversations, or each turn.
+        close_on: what is padded to a multiple of the task's padding: whole conversations, or each turn.
         too_long: what to do with a row over the budget: "error", or "drop" and count it.
         seed: of the order, and of augmentation.
-        rank: this process' number.
-        world_size: how many processes share a step.
-        device: where batches are put together.
+        rank: the number of this process.
+        world_size: the number of processes that share a step.
+        device: where batches are made.
         sampling_rate: of `speech`, in Hz; clips of another rate are resampled.
         mel: bins of log-mel `features`, 80 or 128; None for `speech`.
-        augment: what is done to the audio of training rows.
-        tokenizer: another one than the rows were built with: ids and labels are made anew.
+        augment: options of augmentation, for training rows.
+        tokenizer: another one than the rows were built with: rows are retokenised.
         audio_tokens_per_second: another rate of placeholders than the rows were built with.
-        num_threads: that read and decode.
+        num_threads: threads that read and decode.
         prefetch: micro-batches read ahead.
-        window_bytes: shuffle among so many bytes of audio at a time, so that what is read lies together;
-            default: everything, or 512 MiB where the rows are on the Hub.
+        window_bytes: shuffle inside windows of so many bytes of audio, so that what is read lies together;
+            default: the whole epoch, or 512 MiB where the rows are on the Hub.
 
     Raises:
         UsageError: no such rows, or options that contradict each other.
     """
-    device = _usable(device)
+    device = _checked_device(device)
     index = Index.open(path, config, split)
     built_with = opened = tokenizers.open_tokenizer(index.folder.tokenizer_folder())
     if tokenizer is not None:
         opened = tokenizers.open_tokenizer(tokenizer)
-    rendering = None
+    retokenizer = None
     is_other = opened is not built_with and fingerprint(opened) != fingerprint(built_with)
-    if is_other or _is_another(audio_tokens_per_second, index):
-        rendering = Rendering.make(index, built_with, opened, audio_tokens_per_second)
-        index = rendered(index, rendering)
+    if is_other or _is_other_rate(audio_tokens_per_second, index):
+        retokenizer = Retokenizer.of(index, built_with, opened, audio_tokens_per_second)
+        index = retokenized(index, retokenizer)
     if window_bytes is None and not index.folder.is_local:
         window_bytes = WINDOW_BYTES
     options = PlanOptions(
@@ -130,11 +130,11 @@ def load(  # noqa: PLR0913
     )
 
     def open_stream() -> Stream:
-        read = rendering.read_row_group if rendering else read_row_group
+        read = retokenizer.read_row_group if retokenizer else read_row_group
         return Stream(
             index,
-            open_source=partial(open_clips, window_bytes=window_bytes or WINDOW_BYTES),
-            texts=RowTexts(index, read_row_group=read, audio_id=opened.get_vocab()[AUDIO_TOKEN]),
+            open_clips=partial(open_clips, window_bytes=window_bytes or WINDOW_BYTES),
+            store=RowStore(index, read_row_group=read, audio_id=opened.get_vocab()[AUDIO_TOKEN]),
             num_threads=num_threads,
             prefetch=prefetch,
             allocate=_pinned if device.type == "cuda" else pageable,
@@ -156,30 +156,34 @@ def _pinned(num_samples: int) -> Int16:
     return torch.empty(num_samples, dtype=torch.int16, pin_memory=True).numpy()
 
 
-def _usable(name: torch.device | str) -> torch.device:
+def _checked_device(name: torch.device | str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"device: found {name!r}, expected cpu, cuda, cuda:1…") from error
-    if device.type == "cuda" and (device.index or 0) >= (there := torch.cuda.device_count()):
+    if device.type == "cuda" and (device.index or 0) >= (num_devices := torch.cuda.device_count()):
         raise UsageError(
-            f"device: found {name!r}, expected cpu or one of the {there} CUDA devices that are here"
+            f"device: found {name!r}, expected cpu or one of the {num_devices} CUDA devices that are here"
         )
     return device
 
 
-def _is_another(rate: str | float | None, index: Index) -> bool:
-    """Whether rows have to be rendered anew for a rate of audio tokens."""
+def _is_other_rate(rate: str | float | None, index: Index) -> bool:
+    """Whether a rate of audio tokens is given that is not that of all rows."""
     return rate is not None and {*index.audio_tokens_per_second.values()} != {parse_rate(rate)}
 
 
 def _rate(index: Index) -> Fraction:
-    """The audio tokens a second of all rows."""
+    """The audio tokens a second of all rows.
+
+    Raises:
+        UsageError: tasks have different rates.
+    """
     rates = index.audio_tokens_per_second
     if len({*rates.values()}) > 1:
-        told = ", ".join(f"{task} {float(rate):g}" for task, rate in rates.items())
+        by_task = ", ".join(f"{task} {float(rate):g}" for task, rate in rates.items())
         raise UsageError(
-            f"{index.folder.address}: tasks of {index.config} have different audio tokens a second: {told}. "
-            "Give audio_tokens_per_second=…, or load them one by one"
+            f"{index.folder.address}: tasks of {index.config} have different audio tokens a second: "
+            f"{by_task}. Give audio_tokens_per_second=…, or load them one by one"
         )
     return next(iter(rates.values()))

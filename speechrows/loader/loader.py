@@ -1,4 +1,4 @@
-"""An iterable of batches that stops anywhere and goes on exactly, on any number of ranks."""
+"""An iterable of batches that resumes exactly where it stopped, on any number of ranks."""
 
 import os
 from collections.abc import Callable
@@ -37,9 +37,9 @@ _STATE = (
 class Loader:
     """An iterable of `Batch`: the epochs of a rank, one after another.
 
-    Iterating goes on from where the state is, to the end of the epoch; the next iteration is the next
-    epoch, unless `set_epoch` says another. The state moves when a batch is handed out, with the last of
-    an epoch to the next one: what was only read ahead is read again.
+    An iteration starts at the state's position and ends with the epoch; the next iteration is the next
+    epoch, unless `set_epoch` chooses another. The state moves when a batch is yielded, with the last one
+    of an epoch to the next epoch; what was only read ahead is read again after a resume.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Loader:
         self.options = options
         self.tokenizer = tokenizer
         self._open_stream = open_stream
-        self._streams: dict[int, Stream] = {}  # by process: what a fork took along is not its own
+        self._streams: dict[int, Stream] = {}  # by process: a fork must not read its parent's
         self._collator = collator
         self._rank = rank
         self._world_size = world_size
@@ -70,47 +70,56 @@ class Loader:
 
     @property
     def plan(self) -> Plan:
-        """The epoch's plan, made when it is first asked for."""
+        """The epoch's plan, made at first use."""
         if self._plan is None or self._plan.epoch != self._epoch:
-            self._plan = self._planned(self.options, self._epoch)
+            self._plan = self._make_plan(self.options, self._epoch)
         return self._plan
 
-    def _planned(self, options: PlanOptions, epoch: int) -> Plan:
+    def _make_plan(self, options: PlanOptions, epoch: int) -> Plan:
         rows = plan_rows(self.index, windowed=options.window_bytes is not None)
         return plan_epoch(rows, options, epoch=epoch, name=self.index.row_id)
 
     @property
     def epoch(self) -> int:
-        """The epoch that is being read, or comes next."""
+        """The epoch that is being read, or the next one."""
         return self._epoch
+
+    def __repr__(self) -> str:
+        index = self.index
+        hours = float((index.num_samples / index.sampling_rate).sum()) / 3600
+        return (
+            f"Loader({index.folder.address!r}, config={index.config!r}, split={index.split!r}, "
+            f"mode={self.options.mode!r}, rows={len(index)}, hours={hours:.4g}, rank={self._rank}, "
+            f"world_size={self._world_size}, epoch={self._epoch}, step={self._step})"
+        )
 
     def __len__(self) -> int:
         """Batches of a whole epoch, for this rank."""
         return len(self.plan) * self.plan.num_rounds(self._world_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch; where it is the one under way, stay where the state is."""
+        """Go to the beginning of an epoch; in the current epoch, keep the position."""
         if epoch != self._epoch:
             self._epoch, self._step, self._done = epoch, 0, 0
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self._epoch
-        with closing(self.ragged()) as found:
-            for ragged in found:
+        with closing(self.ragged()) as batches:
+            for ragged in batches:
                 yield self._collator(ragged, epoch)
 
     def ragged(self) -> Generator[Ragged]:
-        """The same as read, on the host and not yet padded; each is to be released."""
-        left = self.plan.for_rank(self._rank, self._world_size, self._step, self._done)
+        """Read the batches without collating them: on the host, not padded; the caller releases each."""
+        remaining = self.plan.for_rank(self._rank, self._world_size, self._step, self._done)
         if self._step >= len(self.plan):  # there is no row
             self._epoch, self._step, self._done = self._epoch + 1, 0, 0
-        with closing(self._read(left)) as found:
-            for ragged in found:
+        with closing(self._read(remaining)) as batches:
+            for ragged in batches:
                 self._advance()
                 yield ragged
 
     def endless(self) -> Iterator[Batch]:
-        """Epoch after epoch, from where the state is.
+        """Iterate over epoch after epoch, from the state's position.
 
         Raises:
             UsageError: there is no row, or none that fits.
@@ -123,9 +132,9 @@ class Loader:
         )
 
     def codec(self) -> str | None:
-        """The codec of rows' targets, by the first row group of each task; None where they have none.
+        """The codec of the rows' targets, found in the first row group of each task; None without targets.
 
-        Units are not such: where a task needs them, its text spells them.
+        Units are no targets: where a task needs them, they are spelt in its text.
         """
         shards = self.index.shards
         firsts = {shards[number].task: number for number in reversed(range(len(shards)))}
@@ -135,18 +144,18 @@ class Loader:
         return next((name for group in groups for name in group["codec"].to_pylist() if name), None)
 
     def share(self, number: int, count: int) -> Iterator[Batch]:
-        """Of this rank's batches every `count`th from `number` on, to the epoch's end; moves no state."""
-        left = self.plan.for_rank(self._rank, self._world_size, self._step, self._done)
-        return self.batches(islice(left, number, None, count))
+        """Every `count`th batch of this rank from the `number`th on, to the epoch's end; moves no state."""
+        remaining = self.plan.for_rank(self._rank, self._world_size, self._step, self._done)
+        return self.batches(islice(remaining, number, None, count))
 
     def batches(self, micro_batches: Iterable[MicroBatch]) -> Iterator[Batch]:
-        """The batches of any micro-batches, as they are asked for; moves no state."""
-        with closing(self._read(micro_batches)) as found:
-            for ragged in found:
+        """The batches of any micro-batches, in their order; moves no state."""
+        with closing(self._read(micro_batches)) as batches:
+            for ragged in batches:
                 yield self._collator(ragged, self._epoch)
 
     def in_file_order(self, count: int | None = None) -> Iterator[MicroBatch]:
-        """The first `count` rows, or all, each alone, as micro-batches for `batches`."""
+        """Micro-batches of one row each, of the first `count` rows or all; for `batches`."""
         zero = np.zeros(1, np.int32)
         for row in range(len(self.index) if count is None else min(count, len(self.index))):
             rows = np.array([row], np.int32)
@@ -167,9 +176,9 @@ class Loader:
             self._epoch, self._step = self._epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the state is, as plain values: to be loaded on any number of ranks.
+        """The position and what it depends on, as plain values; loads on any number of ranks.
 
-        It is the same on every rank that has taken as many batches.
+        It is the same on every rank that has yielded as many batches.
         """
         return {
             "path": self.index.folder.address,
@@ -185,11 +194,11 @@ class Loader:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to where a state was taken: the steps that were left then follow, exactly.
+        """Go to the position of a state: exactly the steps that remained then follow.
 
         Raises:
-            UsageError: the state is of other rows or of another plan; says in what they differ. This
-                loader then stays where it is.
+            UsageError: the state is of other rows or of another plan; the message says in what they
+                differ. This loader then keeps its position.
         """
         missing = [name for name in _STATE if name not in state]
         if missing:
@@ -198,27 +207,27 @@ class Loader:
             )
         options = self.options
         if self._any_micro_batches:
-            asked = state["options"].get("micro_batches", options.micro_batches)
-            options = replace(options, micro_batches=asked)
-        here = {"config": self.index.config, "split": self.index.split, **asdict(options)}
-        there = {"config": state["config"], "split": state["split"], **state["options"]}
-        differ = [
-            f"{name} {there.get(name)!r}, here {mine!r}"
-            for name, mine in here.items()
-            if mine != there.get(name)
+            micro_batches = state["options"].get("micro_batches", options.micro_batches)
+            options = replace(options, micro_batches=micro_batches)
+        ours = {"config": self.index.config, "split": self.index.split, **asdict(options)}
+        theirs = {"config": state["config"], "split": state["split"], **state["options"]}
+        differences = [
+            f"{name} {theirs.get(name)!r}, here {value!r}"
+            for name, value in ours.items()
+            if value != theirs.get(name)
         ]
-        if differ:
+        if differences:
             raise UsageError(
-                f"the loader's state is of another plan: {'; '.join(differ)}. Load it with those"
+                f"the loader's state is of another plan: {'; '.join(differences)}. Load it with those"
             )
-        plan = self._planned(options, state["epoch"])
+        plan = self._make_plan(options, state["epoch"])
         if (self.index.digest, plan.digest) != (state["rows"], state["digest"]):
-            there = state["path"]
+            address = state["path"]
             if state["revision"]:
-                there = f"{there.partition('@')[0]}@{state['revision']}"
+                address = f"{address.partition('@')[0]}@{state['revision']}"
             raise UsageError(
                 f"{self.index.folder.address}: its rows are not those of the loader's state, which was taken "
-                f"of {there}; load that, or begin anew"
+                f"of {address}; load that, or begin anew"
             )
         self.options, self._plan = options, plan
         self._epoch, self._step, self._done = state["epoch"], state["step"], state["micro_batch"]

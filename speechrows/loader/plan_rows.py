@@ -1,4 +1,4 @@
-"""An index as a plan sees it: lengths, conversations, row groups."""
+"""The columns of an index that a plan needs: lengths, conversations, row groups."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from speechrows.loader.plan.values import PlanRows
 
 
 def plan_rows(index: Index, *, windowed: bool = False) -> PlanRows:
-    """What a plan needs to know of the rows; where it is `windowed`, of row groups and bytes too."""
+    """The rows of an index as a plan takes them; with row groups and bytes if the plan is `windowed`."""
     ticks = index.num_samples * -TICKS_PER_SECOND
     ticks //= index.sampling_rate
     row_groups = None

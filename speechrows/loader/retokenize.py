@@ -1,7 +1,7 @@
-"""Rows under another tokenizer, or with other audio tokens a second: ids and labels made from their messages.
+"""Retokenised rows: ids and labels of another tokenizer or rate of audio tokens, from the rows' messages.
 
-A plan is made of lengths, so all rows are rendered once, and their lengths kept in datasets' cache;
-the ids themselves are made again where rows are read.
+A plan is made of lengths, so all rows are retokenised once and their lengths kept in datasets' cache;
+the ids themselves are made again whenever rows are read.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from speechrows.codec import parse_rate
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.folder.index import Index
-from speechrows.loader.read.records import Texts
+from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.rowgroup import read_row_group
 from speechrows.rows.tasks import TASKS
@@ -36,39 +36,39 @@ from speechrows.types import Fields
 from speechrows.types import Int32
 from speechrows.types import Template
 
-_VERSION = "1"  # of how rows are rendered anew; raised where lengths in the cache would be wrong
+_VERSION = "1"  # of retokenising; raised when lengths in the cache would be wrong
 COLUMNS = ("row_id", "turn_number", "num_samples", "sampling_rate", "messages", "labels")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Rendering:
-    """How rows are written under a tokenizer and a rate, and what is known of them as they were built."""
+class Retokenizer:
+    """Makes ids and labels of an index' rows under a tokenizer and a rate of audio tokens."""
 
     tokens_per_second: Mapping[str, Fraction]  # of each task
-    templates: Mapping[str, Template]
+    templates: Mapping[str, Template]  # of each task
     end_ids: frozenset[int]  # special ids of the tokenizer that the rows were built with
     digest: str
 
     @staticmethod
-    def make(
+    def of(
         index: Index,
         built_with: PreTrainedTokenizerFast,
         tokenizer: PreTrainedTokenizerFast,
         audio_tokens_per_second: str | float | None,
-    ) -> "Rendering":
-        """How to render an index' rows; where the rate is None, it stays as the rows have it.
+    ) -> "Retokenizer":
+        """The retokenizer of an index' rows; a rate of None is the rate of each task as it was built.
 
         Raises:
-            UsageError: there are rows of a task that is no chat.
+            UsageError: rows are of a task that is no chat.
         """
-        scripts = [task for task in index.facts if not is_chat(TASKS[task])]
-        if scripts:
+        others = [task for task in index.facts if not is_chat(TASKS[task])]
+        if others:
             raise UsageError(
-                f"{index.folder.address}: rows of {', '.join(scripts)} are not rendered anew: their "
+                f"{index.folder.address}: rows of {', '.join(others)} are not rendered anew: their "
                 "units are tokens of the tokenizer that they were built with; build them with another"
             )
-        asked = None if audio_tokens_per_second is None else parse_rate(audio_tokens_per_second)
-        rates = {task: asked or rate for task, rate in index.audio_tokens_per_second.items()}
+        new_rate = None if audio_tokens_per_second is None else parse_rate(audio_tokens_per_second)
+        rates = {task: new_rate or rate for task, rate in index.audio_tokens_per_second.items()}
         options = {task: facts.template_options for task, facts in index.facts.items()}
         recipe = [
             _VERSION,
@@ -76,7 +76,7 @@ class Rendering:
             sorted((task, str(rate), options[task].to_json()) for task, rate in rates.items()),
             index.digest,
         ]
-        return Rendering(
+        return Retokenizer(
             tokens_per_second=rates,
             templates={task: compile_template(tokenizer, TASKS[task], options[task]) for task in rates},
             end_ids=frozenset(i for i, token in built_with.added_tokens_decoder.items() if token.special),
@@ -84,15 +84,15 @@ class Rendering:
         )
 
     def rows(self, task: str, table: pa.Table) -> Iterator[tuple[Int32, Int32]]:
-        """Ids and labels of rows of a task, without padding; `table` has COLUMNS.
+        """Ids and labels of a task's rows, without padding; `table` has COLUMNS.
 
         Raises:
             ShortfallError: the tokenizer does not give an assistant's words back.
         """
         whole, rate = TASKS[task].whole, self.tokens_per_second[task]
-        found = table.to_pylist()
-        filled = self.templates[task].fill([self._filling(row) for row in found])
-        for row, text in zip(found, filled, strict=True):
+        rows = table.to_pylist()
+        rendered = self.templates[task].fill([self._fields(row) for row in rows])
+        for row, text in zip(rows, rendered, strict=True):
             if text is None:
                 raise ShortfallError(
                     f"{row['row_id']}: the tokenizer does not give {row['messages'][1]['content']!r:.80} "
@@ -102,47 +102,47 @@ class Rendering:
             audio = num_audio_tokens(row["num_samples"], row["sampling_rate"], rate)
             yield text.assemble(audio, first=first, length=text.num_tokens(audio, first=first))
 
-    def read_row_group(self, index: Index, shard: int, row_group: int) -> Texts:
-        """The texts of a row group, as RowTexts takes them.
+    def read_row_group(self, index: Index, shard: int, row_group: int) -> RowTokens:
+        """Read the retokenised rows of a row group; codes as they are stored.
 
         Raises:
             ShortfallError: see rows; or it can not be read.
         """
         stored = read_row_group(index, shard, row_group)
         table = read_columns(index, shard, row_group, COLUMNS)
-        made = [*self.rows(index.shards[shard].task, table)]
+        rows = [*self.rows(index.shards[shard].task, table)]
         return replace(
             stored,
-            num_tokens=np.array([len(ids) for ids, _ in made], np.int32),
-            input_ids=np.concatenate([ids for ids, _ in made]),
-            labels=np.concatenate([labels for _, labels in made]),
+            num_tokens=np.array([len(ids) for ids, _ in rows], np.int32),
+            input_ids=np.concatenate([ids for ids, _ in rows]),
+            labels=np.concatenate([labels for _, labels in rows]),
         )
 
-    def _filling(self, row: Mapping[str, Any]) -> Fields:
-        said = row["messages"][1]["content"]
+    def _fields(self, row: Mapping[str, Any]) -> Fields:
+        answer = row["messages"][1]["content"]
         supervised = [label for label in row["labels"] if label >= 0]
         is_cut = not supervised or supervised[-1] not in self.end_ids  # an answer that was cut has no end
-        return Fields(transcript=said, answer=said, answer_is_cut=is_cut)
+        return Fields(transcript=answer, answer=answer, answer_is_cut=is_cut)
 
 
-def rendered(index: Index, rendering: Rendering) -> Index:
-    """The index with the lengths that its rows have when rendered so."""
+def retokenized(index: Index, retokenizer: Retokenizer) -> Index:
+    """The index with the lengths that its rows have when they are retokenised."""
 
     def write(path: Path) -> None:
         with path.open("wb") as file:
-            np.save(file, _lengths(index, rendering))
+            np.save(file, _lengths(index, retokenizer))
 
-    lengths: Int32 = cached(f"lengths-{rendering.digest}.npy", np.load, write)
+    lengths: Int32 = cached(f"lengths-{retokenizer.digest}.npy", np.load, write)
     multiples = np.array([TASKS[shard.task].pad_to_multiple_of for shard in index.shards])[index.shard]
     facts = {
-        task: replace(task_facts, audio_tokens_per_second=rendering.tokens_per_second[task])
+        task: replace(task_facts, audio_tokens_per_second=retokenizer.tokens_per_second[task])
         for task, task_facts in index.facts.items()
     }
     padded = np.asarray(-(-lengths // multiples) * multiples, np.int32)
     return replace(index, facts=facts, num_tokens=lengths, padded_tokens=padded)
 
 
-def _lengths(index: Index, rendering: Rendering) -> Int32:
+def _lengths(index: Index, retokenizer: Retokenizer) -> Int32:
     lengths: list[int] = []
     with tqdm(total=len(index), desc="tokens", unit="row", disable=None) as bar:
         for number, shard in enumerate(index.shards):
@@ -150,6 +150,6 @@ def _lengths(index: Index, rendering: Rendering) -> Int32:
             with index.open_shard(number) as parquet:
                 for batch in parquet.iter_batches(2048, columns=[*COLUMNS], use_threads=False):
                     table = pa.Table.from_batches([batch])
-                    lengths += [len(ids) for ids, _ in rendering.rows(shard.task, table)]
+                    lengths += [len(ids) for ids, _ in retokenizer.rows(shard.task, table)]
                     bar.update(len(batch))
     return np.array(lengths, np.int32)

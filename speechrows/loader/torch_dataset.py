@@ -14,15 +14,15 @@ from speechrows.loader.loader import Loader
 class RowsDataset(IterableDataset[dict[str, Any]]):
     """The loader's batches as dicts of Batch's fields; give it to a DataLoader with `batch_size=None`.
 
-    Fields that are None are left out: `Batch(**{one.name: told.get(one.name) for one in fields(Batch)})`
+    Fields that are None are left out: `Batch(**{name: values.get(name) for name in Batch.__slots__})`
     makes a batch of a dict.
 
-    Each rank makes its own, with its own `rank` and `world_size`: it must not be shared out again.
-    Workers of a DataLoader share the batches so that they come in the loader's order. In processes of
-    their own they do not move the loader's state: to save it take `num_workers=0`, else call
-    `set_epoch` before each epoch, or all of them are the same.
+    Each rank makes its own, with its own `rank` and `world_size`: do not shard it again. Workers of a
+    DataLoader share the batches so that they come in the loader's order. As processes of their own they
+    do not move the loader's state: to save it take `num_workers=0`; otherwise call `set_epoch` before
+    each epoch, or all epochs are the same.
 
-    transformers' Trainer batches and shares out what it is given. Override its get_train_dataloader to
+    transformers' Trainer batches and shards what it is given. Override its get_train_dataloader to
     return `DataLoader(self.train_dataset, batch_size=None)`, and say `remove_unused_columns=False`. The
     model takes the fields, and `num_items_in_batch` to divide its loss by. Trainer does not save the
     loader's state: keep `state_dict()` beside its checkpoints, and resume with `ignore_data_skip=True`.
@@ -35,8 +35,8 @@ class RowsDataset(IterableDataset[dict[str, Any]]):
         worker = get_worker_info()
         batches = self.loader if worker is None else self.loader.share(worker.id, worker.num_workers)
         for batch in batches:
-            told = {field.name: getattr(batch, field.name) for field in fields(batch)}
-            yield {name: value for name, value in told.items() if value is not None}
+            values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+            yield {name: value for name, value in values.items() if value is not None}
 
     def __len__(self) -> int:
         return len(self.loader)

@@ -1,7 +1,7 @@
-"""What is done to the audio of training rows, anew in every epoch, on the device.
+"""Augmentation of the audio of training rows: drawn anew in every epoch, computed on the device.
 
-What a row gets follows from the seed, its name and the epoch: it is the same in any batch, on any
-rank, in any order.
+What is drawn for a row follows from the seed, its row_id and the epoch: it is the same in any batch, on
+any rank, in any order.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from speechrows.errors import UsageError
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-_NOISE = 1 << 20  # samples of noise made once; each clip's begins somewhere in them
+_NOISE = 1 << 20  # samples of noise, drawn once; each clip's noise begins somewhere in them
 _DRAWN = ("speed", "gain", "snr", "noise")  # columns of the numbers drawn; those of masks follow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augment:
-    """What is drawn for each clip; the defaults change nothing.
+    """Options of augmentation; the defaults change nothing.
 
     `speed_percent` are at least 100: a row's placeholders are fixed, so its clip may become shorter,
     the rest of its room being padding, and never longer. The masks of SpecAugment lie inside a clip's
@@ -41,7 +41,7 @@ class Augment:
     frequency_mask_bins: int = 10  # the most that one mask covers
 
     def __post_init__(self) -> None:
-        if not self.speed_percent or not all(100 <= one <= 200 for one in self.speed_percent):
+        if not self.speed_percent or not all(100 <= percent <= 200 for percent in self.speed_percent):
             raise UsageError(
                 f"speed_percent: found {self.speed_percent}, expected whole numbers from 100 to 200: a "
                 "slower clip would not fit into its row's placeholders"
@@ -58,11 +58,11 @@ class Augment:
 
     @property
     def masks(self) -> bool:
-        """Whether it masks features."""
+        """Whether features are masked."""
         return self.time_masks + self.frequency_masks > 0
 
     def draw(self, row_ids: Sequence[str], seed: int, epoch: int) -> Float64:
-        """Numbers in [0, 1), those of each row's own: [N, 4 + 2 masks]."""
+        """Draw numbers in [0, 1) for each row: [N, 4 + 2 masks]."""
         count = len(_DRAWN) + 2 * (self.time_masks + self.frequency_masks)
         digests = [
             hashlib.shake_256(f"{seed} {epoch} {row_id}".encode()).digest(8 * count) for row_id in row_ids
@@ -71,11 +71,11 @@ class Augment:
         return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def speeds(self, drawn: Float64) -> Int64:
-        """Each clip's speed in percent, [N]."""
+        """The speed of each clip in percent, [N]."""
         return np.array(self.speed_percent)[(drawn[:, 0] * len(self.speed_percent)).astype(np.int64)]
 
     def change_speech(self, speech: Tensor, num_samples: Tensor, drawn: Tensor) -> Tensor:
-        """Gain, then noise: [N, S] in [-1, 1], of [N, S], [N] samples without pads, and the numbers drawn."""
+        """Apply gain, then noise, to speech [N, S]; `num_samples` [N] precede its pads: [N, S] in [-1, 1]."""
         _, gain, snr, noise = drawn[:, : len(_DRAWN), None].unbind(1)
         speech = speech * 10 ** (_between(self.gain_db, gain) / 20)
         if self.snr_db is not None and speech.shape[1]:
@@ -83,7 +83,7 @@ class Augment:
             level = (power * 10 ** (-_between(self.snr_db, snr) / 10)).sqrt()
             num_slots = speech.shape[1]
             begin = (noise[:, 0] * _NOISE).long()
-            # Rows of a view in which each begins a sample later: far faster on a CPU than index by index.
+            # Rows of a view in which each row begins a sample later: far faster on a CPU than indices.
             noises = _noise(speech.device, 1 + -(-num_slots // _NOISE)).unfold(0, num_slots, 1)
             added = noises.index_select(0, begin)
             pads = torch.arange(num_slots, device=speech.device) >= num_samples[:, None]
@@ -91,7 +91,7 @@ class Augment:
         return speech.clamp_(-1, 1)
 
     def change_features(self, features: Tensor, num_frames: Tensor, drawn: Tensor) -> Tensor:
-        """Masks: [N, M, F], of [N, M, F], [N] frames of speech, and the numbers drawn."""
+        """Mask features [N, M, F], of which `num_frames` [N] are speech."""
         spans = drawn[:, len(_DRAWN) :].unflatten(1, (-1, 2))
         frames = torch.arange(features.shape[2], device=features.device)
         bins = torch.arange(features.shape[1], device=features.device)
@@ -109,7 +109,7 @@ def _between(bounds: tuple[float, float], drawn: Tensor) -> Tensor:
 
 
 def _covered(places: Tensor, spans: Tensor, widest: Tensor | float, room: Tensor | int) -> Tensor:
-    """Which of the places [P] a clip's masks [N, masks, 2] cover, [N, P], each inside `room` [N, 1]."""
+    """The places [P] that a clip's masks [N, masks, 2] cover, bool [N, P], each inside `room` [N, 1]."""
     widths = (spans[..., 0] * (widest + 1)).floor().clamp(max=widest)
     begins = (spans[..., 1] * (room - widths + 1)).floor().clamp(max=room - widths)
     apart = places - begins[..., None]
@@ -118,5 +118,5 @@ def _covered(places: Tensor, spans: Tensor, widest: Tensor | float, room: Tensor
 
 @cache
 def _noise(device: torch.device, times: int) -> Tensor:
-    """White noise of power 1, so many times over; made on the CPU: the same on every device."""
+    """White noise of power 1, repeated; drawn on the CPU, so that it is the same on every device."""
     return torch.randn(_NOISE, generator=torch.Generator().manual_seed(0)).repeat(times).to(device)

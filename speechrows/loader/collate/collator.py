@@ -1,7 +1,8 @@
 """Collation: a ragged micro-batch on the host becomes a padded batch on the device.
 
-The samples go there as they are stored, int16, in one copy, everything else in another; what follows
-(float32, another rate, padding, augmentation, log-mel) is done there. The same code runs on a CPU.
+The samples are copied as they are stored, int16, in one copy, everything else in another; the rest
+(float32, resampling, padding, augmentation, log-mel) is computed on the device. The same code runs on a
+CPU.
 """
 
 from collections.abc import Mapping
@@ -24,15 +25,15 @@ from speechrows.loader.collate.mel import log_mel
 from speechrows.loader.collate.slots import filled
 from speechrows.loader.collate.slots import lay_out
 from speechrows.loader.collate.slots import ranges
-from speechrows.loader.collate.speech import Clips
-from speechrows.loader.collate.speech import clips_of
+from speechrows.loader.collate.speech import ClipLengths
+from speechrows.loader.collate.speech import clip_lengths
 from speechrows.loader.collate.speech import padded_speech
 from speechrows.loader.plan.order import Int64
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.ragged import Ragged
 from speechrows.types import IGNORE_INDEX
 
-_DTYPES = {  # on the device; all else stays as it is sent
+_DTYPES = {  # on the device; the others stay int64
     "attention_mask": torch.bool,
     "segment_ids": torch.int32,
     "reset": torch.bool,
@@ -77,7 +78,7 @@ class Collator:
             )
 
     def __call__(self, ragged: Ragged, epoch: int) -> Batch:
-        """The batch; the ragged one's buffer is released.
+        """The batch of a micro-batch, whose buffer is released.
 
         Raises:
             ShortfallError: a clip is longer than its placeholders.
@@ -85,11 +86,11 @@ class Collator:
         row_ids = [ragged.row_ids[row] for row in ragged.clip_rows.tolist()]
         drawn = None if self.augment is None else self.augment.draw(row_ids, self.seed, epoch)
         speeds = None if self.augment is None or drawn is None else self.augment.speeds(drawn)
-        clips = clips_of(ragged, speeds, self.sampling_rate, self.audio_tokens_per_second)
+        clips = clip_lengths(ragged, speeds, self.sampling_rate, self.audio_tokens_per_second)
         samples, copied = self._copied(torch.from_numpy(ragged.samples))
         codec_targets = self._codec_targets(ragged)
         fields = self._fields(ragged, clips)
-        kept = {name: torch.from_numpy(fields.pop(name)) for name in ON_HOST}
+        on_host = {name: torch.from_numpy(fields.pop(name)) for name in ON_HOST}
         sent = self._sent({**fields, "rooms": clips.rooms, "places": clips.places, "sorted": clips.sorted})
         num_supervised = int(np.count_nonzero(fields["labels"] != IGNORE_INDEX))
         with torch.autocast(torch.device(self.device).type, enabled=False):
@@ -97,10 +98,10 @@ class Collator:
         if copied is not None:
             copied.synchronize()
         ragged.release()
-        placed = ragged.micro_batch
+        micro_batch = ragged.micro_batch
         return Batch(
             **{name: sent[name] for name in fields},
-            **kept,
+            **on_host,
             speech=speech,
             features=features,
             sampling_rate=self.sampling_rate,
@@ -113,15 +114,16 @@ class Collator:
             num_supervised=num_supervised,
             audio_seconds=float((clips.num_samples / clips.rates).sum()),
             epoch=epoch,
-            step=placed.step,
-            number=placed.number,
+            step=micro_batch.step,
+            number=micro_batch.number,
         )
 
-    def _fields(self, ragged: Ragged, clips: Clips) -> dict[str, Int64]:
-        """The fields of a batch that are numbers alone."""
+    def _fields(self, ragged: Ragged, clips: ClipLengths) -> dict[str, Int64]:
+        """The fields of a batch that are arrays of whole numbers."""
         slots = lay_out(ragged, self.plan_options, self.pad_id)
-        placed = ragged.micro_batch
-        spans = np.stack([placed.sequence, placed.start, placed.start + ragged.num_tokens], axis=1)
+        micro_batch = ragged.micro_batch
+        ends = micro_batch.start + ragged.num_tokens
+        spans = np.stack([micro_batch.sequence, micro_batch.start, ends], axis=1)
         return {
             "input_ids": slots.input_ids,
             "labels": slots.labels,
@@ -130,7 +132,7 @@ class Collator:
             "position_ids": slots.position_ids,
             "reset": slots.reset,
             "cu_seqlens": slots.cu_seqlens,
-            "lanes": placed.first_lane + np.arange(placed.num_sequences),
+            "lanes": micro_batch.first_lane + np.arange(micro_batch.num_sequences),
             "speech_lengths": clips.lengths,
             "num_audio_tokens": ragged.num_audio_tokens.astype(np.int64),
             "clip_segment": slots.row_segments[ragged.clip_rows],
@@ -142,20 +144,22 @@ class Collator:
         }
 
     def _sent(self, arrays: Mapping[str, Int64]) -> dict[str, Tensor]:
-        """Arrays on the device, all of them in one copy."""
-        moved = self._moved(torch.from_numpy(np.concatenate([one.ravel() for one in arrays.values()])))
-        parts = moved.split([one.size for one in arrays.values()])
-        made = {name: part.view(one.shape) for (name, one), part in zip(arrays.items(), parts, strict=True)}
-        return {name: part.to(_DTYPES.get(name, torch.int64)) for name, part in made.items()}
+        """Copy arrays to the device, all of them at once."""
+        flat = torch.from_numpy(np.concatenate([array.ravel() for array in arrays.values()]))
+        pieces = self._moved(flat).split([array.size for array in arrays.values()])
+        tensors = {
+            name: piece.view(array.shape) for (name, array), piece in zip(arrays.items(), pieces, strict=True)
+        }
+        return {name: tensor.to(_DTYPES.get(name, torch.int64)) for name, tensor in tensors.items()}
 
     def _moved(self, values: Tensor) -> Tensor:
-        """Values of the host's on the device; torch keeps the pinned ones until they are there."""
+        """Copy values from the host to the device; torch keeps the pinned ones until they have arrived."""
         if self._stream is None:
             return values.to(self.device)
         return values.pin_memory().to(self.device, non_blocking=True)
 
     def _codec_targets(self, ragged: Ragged) -> Tensor | None:
-        """Codes as [N_c, K, F], padded."""
+        """Codes as int64 [N_c, K, F], padded with -100."""
         if ragged.codec is None:
             return None
         num_codebooks = CODECS[ragged.codec].num_codebooks
@@ -166,26 +170,26 @@ class Collator:
 
     @cached_property
     def _stream(self) -> torch.cuda.Stream | None:
-        """Where samples are copied while the device is at work; None where there is nothing to copy to."""
+        """A CUDA stream on which samples are copied while the device computes; None on a CPU."""
         device = torch.device(self.device)
         return torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def _copied(self, samples: Tensor) -> tuple[Tensor, torch.Event | None]:
-        """Samples on the device, and what to wait for before theirs on the host may change."""
+        """Copy samples to the device; also the event after which those on the host may be overwritten."""
         if self._stream is None:
             return samples.to(self.device), None
         with torch.cuda.stream(self._stream):
             moved = samples.to(self.device, non_blocking=samples.is_pinned())
             copied = self._stream.record_event()
-        working = torch.cuda.current_stream(self._stream.device)
-        working.wait_event(copied)
-        moved.record_stream(working)  # its memory is not to be used anew before that is done
+        computing = torch.cuda.current_stream(self._stream.device)
+        computing.wait_event(copied)
+        moved.record_stream(computing)  # its memory must not be reused before that stream is done
         return moved, copied
 
     def _audio(
-        self, samples: Tensor, clips: Clips, sent: Mapping[str, Tensor], drawn: Float64 | None
+        self, samples: Tensor, clips: ClipLengths, sent: Mapping[str, Tensor], drawn: Float64 | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Speech or features."""
+        """Speech, or features where `mel` is given."""
         speech = padded_speech(samples, clips, sent["sorted"], sent["places"], self.sampling_rate)
         lengths = sent["speech_lengths"]
         if self.augment is None or drawn is None:
@@ -200,5 +204,5 @@ class Collator:
 
 
 def _conversation_id(row_id: str) -> str:
-    """Of `builder/split/conversation_id/turn/task`, where the third may hold slashes of its own."""
+    """The third part of `builder/split/conversation_id/turn/task`; it may hold slashes of its own."""
     return row_id.split("/", 2)[2].rsplit("/", 2)[0]

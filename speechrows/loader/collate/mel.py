@@ -15,10 +15,10 @@ _RANGE = 8.0  # below the loudest of the clip
 
 
 def log_mel(speech: Tensor, num_samples: Tensor, num_mels: int) -> Tensor:
-    """What the extractor gives for each clip alone, padded with zeros to its `num_samples`.
+    """The features that the extractor gives each clip alone, padded with zeros to its `num_samples`.
 
-    A clip has num_samples // 160 frames. Those after them are filled with what silence is in that
-    clip: its least value.
+    A clip has num_samples // 160 frames. The frames after them hold what silence is in that clip: its
+    least value.
 
     Args:
         speech: float32 [N, S] at 16 kHz, zeros after each clip.

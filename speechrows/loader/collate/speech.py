@@ -1,4 +1,4 @@
-"""Clips of any rates and lengths, one after another in a buffer, become padded speech at one rate."""
+"""Padded speech at one sampling rate, from clips of any rates and lengths that lie in one buffer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ _SCALE = 2.0**-15  # of int16, to [-1, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Clips:
-    """What is known on the host of N clips and of the speech they become; arrays are int64 [N].
+class ClipLengths:
+    """The lengths of N clips on their way to speech, known on the host; arrays are int64 [N].
 
-    A group are clips of one rate and speed, at most 32; `order` are their places, group after group.
+    A group is at most 32 clips of one rate and speed; `order` are the clips, group after group.
     """
 
     num_samples: Int64
     rates: Int64
     speeds: Int64  # percent
-    resampled: Int64  # samples at the rate wanted
-    lengths: Int64  # the same, with their speed
-    rooms: Int64  # the same, padded to a whole number of audio tokens
+    resampled: Int64  # samples at the target rate
+    lengths: Int64  # the same, at their speed
+    rooms: Int64  # samples that their placeholders stand for
     order: Int64
 
     @property
@@ -40,12 +40,12 @@ class Clips:
         return int(self.rooms.max(initial=0))
 
     def are_changed(self, sampling_rate: int) -> bool:
-        """Whether any has another rate or speed."""
+        """Whether any clip has another rate or another speed."""
         return bool((self.rates != sampling_rate).any() or (self.speeds != _USUAL).any())
 
     @property
     def groups(self) -> list[Int64]:
-        """The places of each group's clips."""
+        """The clips of each group."""
         kinds = np.stack([self.rates, self.speeds])[:, self.order]
         changes = np.flatnonzero((np.diff(kinds) != 0).any(0)) + 1
         edges = np.union1d(changes, np.arange(_TOGETHER, len(self.order), _TOGETHER))
@@ -63,12 +63,14 @@ class Clips:
 
     @property
     def in_order(self) -> bool:
-        """Whether `order` is that in which they stand anyway."""
+        """Whether `order` is 0..N-1."""
         return bool((np.diff(self.order) == 1).all())
 
 
-def clips_of(ragged: Ragged, speeds: Int64 | None, sampling_rate: int, tokens_per_second: Fraction) -> Clips:
-    """What the clips of a micro-batch become at a rate and at their speeds.
+def clip_lengths(
+    ragged: Ragged, speeds: Int64 | None, sampling_rate: int, tokens_per_second: Fraction
+) -> ClipLengths:
+    """The lengths of a micro-batch's clips at a sampling rate and at their speeds, [N] in percent.
 
     Raises:
         ShortfallError: a clip is longer than its placeholders.
@@ -87,7 +89,7 @@ def clips_of(ragged: Ragged, speeds: Int64 | None, sampling_rate: int, tokens_pe
         )
     if speeds is None:
         speeds = np.full(len(num_samples), _USUAL)
-    return Clips(
+    return ClipLengths(
         num_samples=num_samples,
         rates=rates,
         speeds=speeds,
@@ -99,13 +101,13 @@ def clips_of(ragged: Ragged, speeds: Int64 | None, sampling_rate: int, tokens_pe
 
 
 def padded_speech(
-    samples: Tensor, clips: Clips, lengths: Tensor, places: Tensor, sampling_rate: int
+    samples: Tensor, clips: ClipLengths, lengths: Tensor, places: Tensor, sampling_rate: int
 ) -> Tensor:
-    """The speech, zeros after each clip.
+    """Convert clips to speech, zeros after each clip.
 
     Args:
         samples: int16 [sum of num_samples], on the device.
-        clips: what they are.
+        clips: their lengths, rates and speeds.
         lengths: `clips.sorted`, on the device.
         places: `clips.places`, on the device.
         sampling_rate: of the speech, in Hz.
@@ -119,38 +121,38 @@ def padded_speech(
     speech = _empty(len(waves), clips.width, samples.device)
     end = 0
     for group in clips.groups:
-        here = slice(end, end := end + len(group))
+        span = slice(end, end := end + len(group))
         longest = int(clips.num_samples[group].max())
         padded = _padded([waves[i] for i in group.tolist()], longest, samples.device)
         padded = resampled(padded, int(clips.rates[group[0]]), sampling_rate)
         if (speed := int(clips.speeds[group[0]])) != _USUAL:
-            padded = resampled(_ended(padded, lengths[0, here]), speed, _USUAL)
-        speech[here, : padded.shape[1]] = padded
+            padded = resampled(_ended(padded, lengths[0, span]), speed, _USUAL)
+        speech[span, : padded.shape[1]] = padded
     _ended(speech, lengths[1]).clamp_(-1, 1)
     return speech if clips.in_order else speech[places]
 
 
 def _padded(waves: Sequence[Tensor], width: int, device: torch.device) -> Tensor:
-    """Clips of int16 as float32 [N, width] in [-1, 1), zeros after each."""
+    """Int16 clips as float32 [N, width] in [-1, 1), zeros after each."""
     speech = _empty(len(waves), width, device)
     sizes = [wave.numel() for wave in waves]
-    parts = speech.view(-1).split([part for size in sizes for part in (size, width - size)])
+    pieces = speech.view(-1).split([piece for size in sizes for piece in (size, width - size)])
     # A copy a clip; a gather or masked scatter over all samples is five to twenty times slower on a CPU.
-    for part, wave in zip(parts[::2], waves, strict=True):
-        part.copy_(wave)
-    for part in parts[1::2]:
-        part.zero_()
+    for piece, wave in zip(pieces[::2], waves, strict=True):
+        piece.copy_(wave)
+    for piece in pieces[1::2]:
+        piece.zero_()
     return speech.mul_(_SCALE)
 
 
 def _empty(num_clips: int, width: int, device: torch.device) -> Tensor:
     if device.type != "cpu":
         return torch.empty(num_clips, width, device=device)
-    # Of numpy's large arrays Linux makes huge pages, of torch's pages of 4 KB: to get those takes longer
+    # numpy's large arrays lie in huge pages on Linux, torch's in pages of 4 KB: to map those takes longer
     # than to fill them.
     return torch.from_numpy(np.empty((num_clips, width), np.float32))
 
 
 def _ended(waves: Tensor, lengths: Tensor) -> Tensor:
-    """Clips [N, S] with what a filter left after their ends, [N], set to zero, in place."""
+    """Set what a filter left after the ends, [N], of clips [N, S] to zero, in place."""
     return waves.masked_fill_(torch.arange(waves.shape[1], device=waves.device) >= lengths[:, None], 0)

@@ -21,52 +21,52 @@ from speechrows.types import Int32
 
 
 def bucket(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan:
-    """Random order, sorted by length, cut into batches, the batches shuffled; each window by itself."""
+    """Shuffle rows, sort them by length, cut them into batches, shuffle the batches; window by window."""
     lengths = rows.num_tokens if options.budget_tokens is not None else rows.ticks
     lengths = np.maximum(lengths, 1)
-    placed = without_too_long(rows, lengths, options, name)
-    placed = placed[shuffled(len(placed), options.seed, epoch, OF_ROWS)]
-    keys = lengths[placed]
+    numbers = without_too_long(rows, lengths, options, name)
+    numbers = numbers[shuffled(len(numbers), options.seed, epoch, OF_ROWS)]
+    keys = lengths[numbers]
     np.subtract(keys.max(initial=0), keys, out=keys)
-    placed = placed[stable_argsort(keys)]  # longest first, else in random order
+    numbers = numbers[stable_argsort(keys)]  # longest first, else in random order
     del keys  # large, where there are many rows
     window_of = windows(rows, options, epoch)
-    edges = np.array([0, len(placed)])
+    edges = np.array([0, len(numbers)])
     if window_of is not None:
-        placed = by_window(placed, window_of[placed])
-        edges = np.append(edges, np.flatnonzero(np.diff(window_of[placed])) + 1)
+        numbers = by_window(numbers, window_of[numbers])
+        edges = np.append(edges, np.flatnonzero(np.diff(window_of[numbers])) + 1)
         edges.sort()
-    sizes = lengths[placed]
+    sizes = lengths[numbers]
     begins = np.concatenate([_cut(sizes[at:end], options) + at for at, end in pairwise(edges.tolist())])
-    ends = np.append(begins[1:], len(placed)) if len(begins) else begins
+    ends = np.append(begins[1:], len(numbers)) if len(begins) else begins
     order = shuffled(len(begins), options.seed, epoch, OF_GROUPS)
     if window_of is not None:
-        order = by_window(order, window_of[placed[begins[order]]])
-    nothing = np.broadcast_to(np.int32(0), placed.shape)  # every row stands alone, from slot 0 on
+        order = by_window(order, window_of[numbers[begins[order]]])
+    zeros = np.broadcast_to(np.int32(0), numbers.shape)  # every row stands alone, from slot 0 on
     return Plan(
         options=options,
         epoch=epoch,
-        rows=placed,
-        starts=nothing,
-        positions=nothing,
+        rows=numbers,
+        starts=zeros,
+        positions=zeros,
         begins=begins[order].astype(np.int32)[:, None],
         ends=ends[order].astype(np.int32)[:, None],
-        num_dropped=len(rows) - len(placed),
+        num_dropped=len(rows) - len(numbers),
         num_real=int(sizes.sum(dtype=np.int64)),
         num_total=int(((ends - begins) * sizes[begins]).sum()),
     )
 
 
 def _cut(sizes: Int32, options: PlanOptions) -> Int64:
-    """Where batches begin, in rows sorted longest first: each has budget // longest rows.
+    """Where batches begin, in rows sorted longest first: a batch has budget // (its longest) rows.
 
     Batches that begin with rows of one length are equally large, so the loop is over lengths.
     """
     edges = [*(np.flatnonzero(np.diff(sizes)) + 1).tolist(), len(sizes)]
-    at, parts = 0, [np.empty(0, np.int64)]
+    at, firsts = 0, [np.empty(0, np.int64)]
     while at < len(sizes):
         size = options.budget // int(sizes[at])
         size = min(size, options.batch_size or size)
-        parts.append(np.arange(at, edges[bisect_right(edges, at)], size))
-        at = int(parts[-1][-1]) + size
-    return np.concatenate(parts)
+        firsts.append(np.arange(at, edges[bisect_right(edges, at)], size))
+        at = int(firsts[-1][-1]) + size
+    return np.concatenate(firsts)

@@ -1,7 +1,7 @@
-"""An epoch planned before it is read: lengths and a seed -> the steps, as a value.
+"""An epoch planned before it is read: from lengths and a seed to the steps, as a value.
 
-Pure: numpy alone, no files, no clock. So the same steps come whatever the number of ranks,
-threads or restarts, and going on is `plan[step:]`.
+Pure: numpy alone, no files, no clock. So the steps are the same whatever the number of ranks,
+threads or restarts, and a run resumes with `plan[step:]`.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,7 @@ def _number(row: int) -> str:
 def plan_epoch(
     rows: PlanRows, options: PlanOptions, *, epoch: int = 0, name: Callable[[int], str] = _number
 ) -> Plan:
-    """The plan of an epoch: every row once, or counted as dropped.
-
-    `name` gives a row's name for errors.
+    """Plan an epoch: every row is in it once, or counted as dropped. `name` names a row in errors.
 
     Raises:
         UsageError: a row, or a conversation, is too long for the budget and `too_long` is "error".
@@ -45,9 +43,9 @@ def plan_epoch(
 
 
 def _empty(options: PlanOptions, epoch: int) -> Plan:
-    none = np.empty(0, np.int32)
+    no_rows = np.empty(0, np.int32)
     no_ranges = np.empty((0, 1 if options.mode == "bucket" else options.num_sequences), np.int32)
     return Plan(
-        options=options, epoch=epoch, rows=none, starts=none, positions=none, begins=no_ranges,
+        options=options, epoch=epoch, rows=no_rows, starts=no_rows, positions=no_rows, begins=no_ranges,
         ends=no_ranges, num_dropped=0, num_real=0, num_total=0,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Mode `lanes`: conversations follow one another in each lane, so that a state can go from step to step.
+"""Mode `lanes`: conversations follow one another in each lane, so that a state is carried from step to step.
 
 Where a lane's step ends inside a conversation, it does so between two turns, wherever in a
 mini-batch of the model: the carried state holds the unfinished one. Pads close each conversation on
@@ -9,10 +9,10 @@ Pads past the context are left out: the step ends there, and the next begins wit
 import numpy as np
 
 from speechrows.loader.plan.order import Int64
+from speechrows.loader.plan.segments import ConcatenatedRows
 from speechrows.loader.plan.segments import Name
-from speechrows.loader.plan.segments import Stream
+from speechrows.loader.plan.segments import concatenate
 from speechrows.loader.plan.segments import draw
-from speechrows.loader.plan.segments import stream
 from speechrows.loader.plan.values import Plan
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import PlanRows
@@ -20,45 +20,46 @@ from speechrows.types import Int32
 
 
 def lanes(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan:
-    """One random stream of units, cut into lanes of equal length, each taken in steps of `context`."""
-    units = draw(rows, options, epoch, name, undivided=False)
-    placed = stream(rows, units.firsts, units.counts, options)
+    """Segments in random order, cut into lanes of equal length, each read in steps of `context` slots."""
+    segments = draw(rows, options, epoch, name, undivided=False)
+    concatenated = concatenate(rows, segments.firsts, segments.counts, options)
     num_lanes = options.micro_batches * options.num_sequences
-    cuts = _cuts(placed, num_lanes)
-    firsts = _steps(placed, rows.num_tokens, cuts, options.num_slots)  # [steps + 1, lanes]
+    cuts = _cuts(concatenated, num_lanes)
+    firsts = _steps(concatenated, rows.num_tokens, cuts, options.num_slots)  # [steps + 1, lanes]
     by_lane = firsts[:-1].T.ravel(), firsts[1:].T.ravel()  # in this order they follow one another
     shape = (-1, options.num_sequences)
     return Plan(
         options=options,
         epoch=epoch,
-        rows=placed.rows,
-        starts=placed.starts(*by_lane),
-        positions=placed.positions(),
+        rows=concatenated.rows,
+        starts=concatenated.starts(*by_lane),
+        positions=concatenated.positions(),
         begins=firsts[:-1].astype(np.int32).reshape(shape),
         ends=firsts[1:].astype(np.int32).reshape(shape),
-        num_dropped=units.num_dropped,
-        num_real=placed.num_tokens,
+        num_dropped=segments.num_dropped,
+        num_real=concatenated.num_tokens,
         num_total=(len(firsts) - 1) * num_lanes * options.num_slots,
     )
 
 
-def _cuts(placed: Stream, num_lanes: int) -> Int64:
-    """The first row of each lane, and the last one's end: where units end, nearest to equal parts."""
-    if len(placed.edges) == 1:
+def _cuts(concatenated: ConcatenatedRows, num_lanes: int) -> Int64:
+    """The first row of each lane, and the last one's end: where segments end, nearest to equal parts."""
+    if len(concatenated.edges) == 1:
         return np.zeros(num_lanes + 1, np.int64)
-    slots = placed.before[placed.edges]
+    slots = concatenated.before[concatenated.edges]
     targets = np.arange(num_lanes + 1) * slots[-1] // num_lanes
     after = np.searchsorted(slots, targets).clip(1)
     nearest = after - (targets - slots[after - 1] < slots[after] - targets)
-    return placed.edges[nearest].astype(np.int64)
+    return concatenated.edges[nearest].astype(np.int64)
 
 
-def _steps(placed: Stream, num_tokens: Int32, cuts: Int64, num_slots: int) -> Int64:
-    """The row at which each lane begins each step."""
-    real_ends = placed.before[:-1] + num_tokens[placed.rows]  # pads need no room: they may be cut off
+def _steps(concatenated: ConcatenatedRows, num_tokens: Int32, cuts: Int64, num_slots: int) -> Int64:
+    """The place in `rows` at which each lane begins each step: [steps + 1, lanes]."""
+    # Pads need no room: they may be cut off.
+    real_ends = concatenated.before[:-1] + num_tokens[concatenated.rows]
     at, ends = cuts[:-1], cuts[1:]
     steps = [at]
     while (at < ends).any():
-        at = np.minimum(np.searchsorted(real_ends, placed.before[at] + num_slots, side="right"), ends)
+        at = np.minimum(np.searchsorted(real_ends, concatenated.before[at] + num_slots, side="right"), ends)
         steps.append(at)
     return np.stack(steps)

@@ -7,18 +7,18 @@ from speechrows.types import Int32
 
 Int64 = npt.NDArray[np.int64]
 
-# What a shuffle is for: each has random numbers of its own.
+# What is shuffled: each has random numbers of its own.
 OF_ROWS = 0
 OF_GROUPS = 1  # micro-batches, sequences
 OF_ROW_GROUPS = 2
 
 
 def shuffled(count: int, seed: int, epoch: int, purpose: int) -> Int32:
-    """0..count-1 in random order.
+    """Return 0..count-1 in random order.
 
     numpy promises the bits of Philox for ever, but not what `permutation` makes of them. So the
-    order is that of the raw numbers, each with its place in the low bits: no two are equal, and any
-    sort gives the same.
+    order is that of the raw numbers, each with its place in its low bits: no two are equal, so every
+    sort gives the same order.
     """
     key = np.array([seed % 2**64, epoch], np.uint64)
     numbers = np.random.Philox(key=key, counter=[0, 0, 0, purpose]).random_raw(count)
@@ -31,7 +31,7 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int) -> Int32:
 
 
 def stable_argsort(keys: npt.NDArray[np.integer]) -> Int64:
-    """The order of whole numbers from 0 on, equal ones as they stand: radix sort, 16 bits at a time."""
+    """The stable argsort of whole numbers from 0 on: radix sort, 16 bits at a time."""
     order = np.argsort(keys.astype(np.uint16), kind="stable")  # the low 16 bits; linear for this type alone
     bits = 16
     while keys.max(initial=0) >> bits:

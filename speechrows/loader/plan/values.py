@@ -1,4 +1,4 @@
-"""What a plan is made of, and what it is: the epoch as arrays of row numbers."""
+"""What a plan is made of, and the plan: an epoch as arrays of row numbers."""
 
 import hashlib
 import json
@@ -26,12 +26,12 @@ TooLong = Literal["error", "drop"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanRows:
-    """What a plan needs to know of the rows, an entry each, in file order.
+    """What a plan needs to know of the rows, in file order: arrays with an entry a row.
 
     `num_tokens` are those before padding; `ticks` the audio's length in 10 ms, rounded up.
     `conversations` are numbers that change where a conversation begins. `whole` says whether the
-    row's task promises whole conversations: elsewhere a row is one alone. Windows need `row_groups`,
-    numbers that change where a row group begins, and `num_bytes`, what is read for a row.
+    row's task promises whole conversations: in other tasks each row is a segment. Windows need
+    `row_groups`, numbers that change where a row group begins, and `num_bytes`, what is read for a row.
     """
 
     num_tokens: Int32
@@ -71,10 +71,10 @@ class PlanOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, words in (("mode", ("bucket", "pack", "lanes")), ("close_on", ("conversation", "turn")),
+        for name, choices in (("mode", ("bucket", "pack", "lanes")), ("close_on", ("conversation", "turn")),
                             ("too_long", ("error", "drop"))):  # fmt: skip
-            if getattr(self, name) not in words:
-                raise UsageError(f"{name}: found {getattr(self, name)!r}, expected {' or '.join(words)}")
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{name}: found {getattr(self, name)!r}, expected {' or '.join(choices)}")
         positive = (
             "budget_seconds",
             "budget_tokens",
@@ -85,14 +85,14 @@ class PlanOptions:
         )
         for name in positive:
             value = getattr(self, name)
-            kind, told = (int | float, "number") if name == "budget_seconds" else (int, "whole number")
+            kind, words = (int | float, "number") if name == "budget_seconds" else (int, "whole number")
             if value is not None and not (isinstance(value, kind) and 0 < value < math.inf):
-                raise UsageError(f"{name}: found {value!r}, expected a {told} above 0")
-        given = [n for n in ("budget_seconds", "budget_tokens", "context") if getattr(self, n) is not None]
-        if self.mode == "bucket" and given not in (["budget_seconds"], ["budget_tokens"]):
-            raise UsageError(f"mode bucket takes budget_seconds or budget_tokens; found {_named(given)}")
-        if self.mode != "bucket" and given != ["context"]:
-            raise UsageError(f"mode {self.mode} takes context, in tokens; found {_named(given)}")
+                raise UsageError(f"{name}: found {value!r}, expected a {words} above 0")
+        limits = [n for n in ("budget_seconds", "budget_tokens", "context") if getattr(self, n) is not None]
+        if self.mode == "bucket" and limits not in (["budget_seconds"], ["budget_tokens"]):
+            raise UsageError(f"mode bucket takes budget_seconds or budget_tokens; found {_joined(limits)}")
+        if self.mode != "bucket" and limits != ["context"]:
+            raise UsageError(f"mode {self.mode} takes context, in tokens; found {_joined(limits)}")
         if self.context and self.context % self.pad_to_multiple_of:
             multiple = self.pad_to_multiple_of
             raise UsageError(
@@ -118,17 +118,17 @@ class PlanOptions:
         return self.batch_size or 1
 
 
-def _named(names: Sequence[str]) -> str:
+def _joined(names: Sequence[str]) -> str:
     return " and ".join(names) or "none"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class MicroBatch:
-    """What one forward pass sees: n rows in sequences.
+    """What one forward pass reads: n rows in sequences.
 
     `number` is its place in the step, None for what an idle rank gets. A row stands in sequence
     `sequence` from slot `start` on; `position` counts the slots of its segment before it, those of
-    earlier steps too, so a segment begins exactly where it is 0: there a state resets. In `bucket`
+    earlier steps too. So a segment begins exactly where it is 0, and there a state is reset. In `bucket`
     every row is a sequence; in `lanes` sequence b is lane `first_lane` + b, in every step.
     """
 
@@ -179,9 +179,9 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
 
     @cached_property
     def digest(self) -> str:
-        """What two plans have in common exactly if they hold the same steps, wherever they begin."""
-        told = [self.options.mode, self.options.context, self.options.micro_batches, self.epoch]
-        digest = hashlib.blake2b(json.dumps(told).encode(), digest_size=16)
+        """A digest that two plans share exactly if they hold the same steps, whatever was cut off them."""
+        facts = [self.options.mode, self.options.context, self.options.micro_batches, self.epoch]
+        digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=16)
         for array in (self.rows, self.starts, self.positions, self.begins, self.ends):
             digest.update(np.ascontiguousarray(array, "<i4").data)
         return digest.hexdigest()
@@ -193,7 +193,7 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
 
     @property
     def padding(self) -> float:
-        """What is computed, by what is not padding."""
+        """What is computed, divided by the part of it that is not padding."""
         return self.num_total / self.num_real if self.num_real else 1.0
 
     def __len__(self) -> int:
@@ -221,7 +221,7 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
     def for_rank(
         self, rank: int, world_size: int, start_step: int | None = None, done: int = 0
     ) -> Iterator[MicroBatch]:
-        """What a rank runs: micro-batches rank, rank + world_size, … of each step.
+        """The micro-batches that a rank runs: rank, rank + world_size, … of each step.
 
         Every rank gets `num_rounds` of each step: where a step has no more, an empty one. `start_step`
         counts from the epoch's beginning, whatever was cut off this plan; of that step, the first `done`
@@ -259,8 +259,8 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
             step=step,
             number=number,
             num_sequences=len(ranges),
-            rows=np.concatenate([self.rows[one] for one in ranges]),
+            rows=np.concatenate([self.rows[span] for span in ranges]),
             sequence=np.repeat(np.arange(len(ranges), dtype=np.int32), ends - begins),
-            start=np.concatenate([self.starts[one] for one in ranges]),
-            position=np.concatenate([self.positions[one] for one in ranges]),
+            start=np.concatenate([self.starts[span] for span in ranges]),
+            position=np.concatenate([self.positions[span] for span in ranges]),
         )

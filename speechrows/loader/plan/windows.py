@@ -1,7 +1,7 @@
-"""Windows: row groups in random order, so many that their bytes can be held at once.
+"""Windows: as many row groups, in random order, as can be held in memory at once.
 
-Behind a network a shuffle of the whole epoch would be a request a clip. Inside a window, what one
-batch leaves of a row group the next ones take.
+Behind a network a shuffle of the whole epoch would cost a request a clip. Inside a window, the rows of a
+row group that one batch leaves are read by the next ones.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def windows(rows: PlanRows, options: PlanOptions, epoch: int) -> Int32 | None:
     """The window of each row, numbered as they are read; None where the whole epoch is shuffled.
 
     Raises:
-        UsageError: nothing is known of the rows' bytes.
+        UsageError: the rows have no `row_groups` or `num_bytes`.
     """
     if options.window_bytes is None:
         return None
@@ -30,15 +30,15 @@ def windows(rows: PlanRows, options: PlanOptions, epoch: int) -> Int32 | None:
     sizes = np.add.reduceat(rows.num_bytes, firsts, dtype=np.int64)
     order = shuffled(len(firsts), options.seed, epoch, OF_ROW_GROUPS)
     window_of = np.empty(len(firsts), np.int32)
-    window, held = 0, 0
+    window, num_bytes = 0, 0
     for group, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
-        if held and held + size > options.window_bytes:
-            window, held = window + 1, 0
-        held += size
+        if num_bytes and num_bytes + size > options.window_bytes:
+            window, num_bytes = window + 1, 0
+        num_bytes += size
         window_of[group] = window
     return np.repeat(window_of, counts)
 
 
 def by_window(order: Int32, window_of: Int32) -> Int32:
-    """What stands in some order, sorted by window; `window_of` has the window of each, in that order."""
+    """`order` sorted by window, otherwise as it stands; `window_of` is the window of each of its entries."""
     return order[stable_argsort(window_of)]

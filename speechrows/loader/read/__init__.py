@@ -1,1 +1,1 @@
-"""From a plan to what its rows say and sound like, on the host: reading, and nothing else."""
+"""From a plan to its rows' tokens, codes and samples on the host: reading, and nothing else."""

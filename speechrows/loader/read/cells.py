@@ -1,4 +1,4 @@
-"""A clip as it lies in a shard, behind four bytes of length: to samples, or an error that names the row."""
+"""A clip's cell of a shard, four bytes of length and the clip: to samples, or an error that names its row."""
 
 from speechrows.errors import BadClipError
 from speechrows.errors import ShortfallError
@@ -12,17 +12,17 @@ PREFIX = 4  # bytes of length before a clip, as PLAIN parquet has them
 
 
 def cell_samples(index: Index, row: int, cell: bytes | memoryview) -> Int16:
-    """The samples [S] of a row's clip, given its bytes with those of its length before them.
+    """Decode a row's clip to samples [S]; `cell` is its bytes behind the four of its length.
 
     Raises:
-        ShortfallError: they are not what the index says.
+        ShortfallError: the clip is not what the index says.
     """
     length = int(index.audio_length[row])
     try:
         if len(cell) < PREFIX + length or int.from_bytes(cell[:PREFIX], "little") != length:
             place = f"{index.audio_offset[row]} of {index.shards[index.shard[row]].path}"
-            found = f"its {length} bytes are no longer at {place}: the file was changed"
-            raise BadClipError(Reason.TRUNCATED, found)
+            detail = f"its {length} bytes are no longer at {place}: the file was changed"
+            raise BadClipError(Reason.TRUNCATED, detail)
         clip = memoryview(cell)[PREFIX:]
         return to_samples(clip, int(index.num_samples[row]), int(index.sampling_rate[row]))
     except BadClipError as error:

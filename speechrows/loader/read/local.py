@@ -1,4 +1,4 @@
-"""Clips of a folder on this machine: read at their places, straight into the samples of a batch."""
+"""Clips of a folder on this machine: read from their offsets straight into the samples of a batch."""
 
 import os
 import threading
@@ -28,7 +28,7 @@ _MAX_OPEN = 256  # files; a process may have 1024 as a rule
 
 
 class _File:
-    """An open file, closed when the last thread that reads it lets go."""
+    """An open file; closed when no thread refers to it any more."""
 
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -39,7 +39,7 @@ class _File:
 
 
 class LocalClips:
-    """The clips of a folder on this machine; a `ClipSource`."""
+    """The clips of a folder on this machine. A `ClipSamples`."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -47,11 +47,11 @@ class LocalClips:
         self._opening = threading.Lock()
 
     def plan(self, micro_batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
-        """The same micro-batches: nothing is read before it is asked for."""
+        """Return the same micro-batches: nothing is read ahead."""
         return iter(micro_batches)
 
     def read(self, rows: Int32, samples: Int16) -> None:
-        """The samples of these rows' clips, one after another; by several threads at once.
+        """Fill `samples` [S] with the clips of these rows, one after another; for several threads at once.
 
         Raises:
             ShortfallError: a shard, or a clip in it, is not what the index says.
@@ -70,7 +70,7 @@ class LocalClips:
             samples[ends[i] - len(clip) : ends[i]] = clip
 
     def _read_plain(self, rows: Int32, fds: Int64, ends: Int64, samples: Int16) -> Bools:
-        """Read what may be mono PCM 16 WAV: head and samples apart, in one call. Which clips were that."""
+        """Read what may be mono PCM 16 WAV, head and samples apart, in one call; return which clips were."""
         index = self._index
         lengths, num_samples = index.audio_length[rows], index.num_samples[rows]
         plain = may_be_plain(lengths, num_samples)
@@ -79,14 +79,14 @@ class LocalClips:
         sizes = PREFIX + lengths - 2 * num_samples
         begins = np.arange(len(rows)) * _SLOT
         places = begins, begins + sizes, 2 * (ends - num_samples), 2 * ends, index.audio_offset[rows], fds
-        found = np.zeros(len(rows), np.int64)
-        found[plain] = _preadv(
+        num_read = np.zeros(len(rows), np.int64)
+        num_read[plain] = _preadv(
             [
                 (fd, (slots[begin:end], into[first:stop]), offset - PREFIX)
                 for begin, end, first, stop, offset, fd in np.stack(places, 1)[plain].tolist()
             ]
         )
-        plain &= found == PREFIX + lengths
+        plain &= num_read == PREFIX + lengths
         plain &= heads[:, :PREFIX].copy().view("<u4")[:, 0] == lengths
         rates = index.sampling_rate[rows]
         plain[plain] = are_plain(
@@ -95,12 +95,12 @@ class LocalClips:
         return plain
 
     def close(self) -> None:
-        """Let go of open files."""
+        """Close the files."""
         with self._opening:
             self._files.clear()
 
     def _open(self, shard: int) -> _File:
-        """The open file of a shard, seen to be the one that the index was made of."""
+        """The open file of a shard, checked to be the one that the index was made of."""
         with self._opening:
             file = self._files.pop(shard, None)
             if file is None:
@@ -122,24 +122,24 @@ class LocalClips:
 
 
 def _preadv(reads: Sequence[tuple[int, tuple[memoryview, memoryview], int]]) -> list[int]:
-    """The bytes that each read (file, buffers, offset) gave: what is in memory first, then all the rest.
+    """Make reads (file, buffers, offset), first those in the page cache; return the bytes that each gave.
 
-    What is not in memory is asked for at once, so a cold disk has as much to do as there is to read. To ask
-    for what is there would cost about a tenth of reading it. Systems other than Linux can not tell what is
-    in memory: there, all is read in turn.
+    All others are announced at once, so that a cold disk has a full queue. To announce what is in memory
+    would cost about a tenth of reading it. Systems other than Linux do not say what is in memory: there,
+    all is read in turn.
     """
-    found = [_cached(*read) for read in reads]
-    cold = [i for i, (_, buffers, _) in enumerate(reads) if found[i] < sum(map(len, buffers))]
+    num_read = [_cached(*read) for read in reads]
+    cold = [i for i, (_, buffers, _) in enumerate(reads) if num_read[i] < sum(map(len, buffers))]
     if hasattr(os, "posix_fadvise"):
         for fd, buffers, offset in (reads[i] for i in cold):
             os.posix_fadvise(fd, offset, sum(map(len, buffers)), os.POSIX_FADV_WILLNEED)
     for i in cold:
-        found[i] = os.preadv(*reads[i])
-    return found
+        num_read[i] = os.preadv(*reads[i])
+    return num_read
 
 
 def _cached(fd: int, buffers: tuple[memoryview, memoryview], offset: int) -> int:
     try:
         return os.preadv(fd, buffers, offset, getattr(os, "RWF_NOWAIT", 0))
-    except OSError:  # nothing of it, or a file system that can not tell
+    except OSError:  # nothing of it is cached, or the file system can not say
         return 0

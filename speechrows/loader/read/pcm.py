@@ -19,14 +19,14 @@ Ints = npt.NDArray[np.integer[Any]]
 
 SHORTEST_HEAD, LONGEST_HEAD = 44, 256  # bytes before the samples of a WAV that is read as it is
 _FULL_SCALE = 1 << 15
-_FORM = np.frombuffer(
+_HEAD = np.frombuffer(
     struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, 0, 0, 2, 16), "<u4"
 )
 _DATA = int.from_bytes(b"data", "little")
 
 
 def may_be_plain(lengths: Ints, num_samples: Ints) -> Bools:
-    """Which clips of so many bytes and samples [N] can be mono PCM 16 WAV: the samples, and a head."""
+    """Which clips [N] of these bytes and samples have the size of mono PCM 16 WAV: a head and the samples."""
     heads = lengths - 2 * num_samples
     return (heads >= SHORTEST_HEAD) & (heads <= LONGEST_HEAD)
 
@@ -34,14 +34,14 @@ def may_be_plain(lengths: Ints, num_samples: Ints) -> Bools:
 def are_plain(heads: UInt8, sizes: Ints, num_samples: Ints, sampling_rates: Ints) -> Bools:
     """Which clips [N] are mono PCM 16 WAV whose samples begin right after their head.
 
-    `heads` [N, W] are the first bytes of each; of them `sizes`, from 44 to W, stand before the samples.
+    `heads` [N, W] are the first bytes of each clip; `sizes` [N], from 44 to W, of them precede the samples.
     Between `fmt ` and `data` a head may have one other chunk, as ffmpeg writes it.
     """
-    form = np.ascontiguousarray(heads[:, :36]).view("<u4")
-    expected = np.tile(_FORM, (len(heads), 1))
-    expected[:, 1] = form[:, 1]  # the size of the whole: programs that stream leave it open
+    first = np.ascontiguousarray(heads[:, :36]).view("<u4")
+    expected = np.tile(_HEAD, (len(heads), 1))
+    expected[:, 1] = first[:, 1]  # the size of the whole: programs that stream leave it open
     expected[:, 6], expected[:, 7] = sampling_rates, 2 * sampling_rates
-    plain = (form == expected).all(axis=1)
+    plain = (first == expected).all(axis=1)
     at = (sizes - 8)[:, None] + np.arange(8)
     data = heads[np.arange(len(heads))[:, None], at].view("<u4")
     plain &= (data[:, 0] == _DATA) & (data[:, 1] == 2 * num_samples)
@@ -54,7 +54,7 @@ def to_samples(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:
     """The samples of a clip, one channel [S], rounded and clipped; channels are averaged.
 
     Raises:
-        BadClipError: it is not audio, or not so many samples at this rate.
+        BadClipError: it is not audio, or has another number of samples or another rate.
     """
     lengths, samples = np.array([len(data)]), np.array([num_samples])
     if may_be_plain(lengths, samples)[0]:
@@ -69,14 +69,14 @@ def _decode(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate = file.samplerate
-            # What has more bits is read as floats: libsndfile cuts integers, and wraps floats around.
+            # More than 16 bits are read as floats: libsndfile truncates integers, and wraps floats around.
             kind = "int16" if file.subtype == "PCM_16" else "float64"
             samples: Any = file.read(dtype=kind, always_2d=True)
     except (soundfile.SoundFileError, ValueError) as error:
         raise undecodable(data, error) from error
     if (len(samples), rate) != (num_samples, sampling_rate):
-        found = f"{len(samples)} samples at {rate} Hz, expected {num_samples} at {sampling_rate} Hz"
-        raise BadClipError(Reason.UNDECODABLE, f"found {found}")
+        expected = f"expected {num_samples} at {sampling_rate} Hz"
+        raise BadClipError(Reason.UNDECODABLE, f"found {len(samples)} samples at {rate} Hz, {expected}")
     if samples.dtype == np.int16 and samples.shape[1] == 1:
         return samples[:, 0]
     scale = 1 if samples.dtype == np.int16 else _FULL_SCALE

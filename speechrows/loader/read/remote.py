@@ -1,8 +1,8 @@
 """Clips of a folder that is not on this machine: few large requests, ahead of the training steps.
 
-The plan tells which clips come next. As many micro-batches as a window's bytes have room for are read
-at once: their clips in file order, neighbours in one request, many requests side by side. While they
-are taken, the next window is read; so memory holds two of them at most.
+The plan says which clips come next. As many micro-batches as fit into a window's bytes are read at
+once: their clips in file order, neighbours in one request, many requests in parallel. While one window
+is used, the next is read, so at most two are in memory.
 """
 
 import threading
@@ -29,25 +29,25 @@ from speechrows.storage.retry import retry
 from speechrows.types import Int32
 
 WINDOW_BYTES = 512 << 20
-_FIRST, _GROWTH = 16, 4  # the first window is this part of one: the first batch is soon there; the next grow
-_PART = 8  # a window ends with its row groups where it holds this part of what there is room for
+_FIRST, _GROWTH = 16, 4  # the first window is a sixteenth: the first batch comes soon; the next ones grow
+_EARLIEST = 8  # from an eighth of its bytes on, a window may end where its row groups end
 _CONNECTIONS = 16
-_GAP_BYTES = 256 << 10  # between two clips of one request: read and thrown away
+_GAP_BYTES = 256 << 10  # at most, between two clips of one request: read and discarded
 _REQUEST_BYTES = 8 << 20
 
-Clips = dict[int, bytes]  # by row
+BytesByRow = dict[int, bytes]
 T = TypeVar("T")
 
 
 class ClipBytes(Protocol):
-    """Where a stream has the bytes of its clips from."""
+    """The bytes of an index' clips, for one reading of its micro-batches."""
 
     def plan(self, micro_batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
-        """The same micro-batches, looking ahead: what is passed here can be taken."""
+        """Return the same micro-batches, read ahead: the clips of those returned can be taken."""
         ...
 
     def take(self, row: int) -> memoryview:
-        """A clip with the four bytes of its length before it; each row of a micro-batch once."""
+        """A clip behind the four bytes of its length; each row of a micro-batch once."""
         ...
 
     def close(self) -> None:
@@ -56,9 +56,9 @@ class ClipBytes(Protocol):
 
 
 class RemoteClips:
-    """The clips of an index, read by ranges from a remote store. A `ClipBytes`; `take` is for any thread.
+    """The clips of an index, read by ranges from a remote store. A `ClipBytes`; any thread may `take`.
 
-    A store that does not answer is asked again; a shard that is not the one of the index is refused.
+    A failed request is retried; a shard that is not the one of the index is refused.
     """
 
     def __init__(self, index: Index, *, window_bytes: int = WINDOW_BYTES) -> None:
@@ -67,24 +67,24 @@ class RemoteClips:
         self._pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="speechrows-remote")
         self._closing = threading.Event()
         self._checks: dict[int, Future[None]] = {}  # by shard
-        self._coming: dict[int, Future[Clips]] = {}  # by row
+        self._coming: dict[int, Future[BytesByRow]] = {}  # by row
 
     def plan(self, micro_batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
-        """The same micro-batches; two windows are on their way or wait to be taken."""
+        """Return the same micro-batches; two windows of them are being read or wait to be taken."""
         windows = self._windows(micro_batches)
         current = following = deque[MicroBatch]()
         try:
-            current = self._begun(next(windows, deque()))
+            current = self._start(next(windows, deque()))
             while current:
-                following = self._begun(next(windows, deque()))
+                following = self._start(next(windows, deque()))
                 while current:
                     yield current.popleft()
                 current, following = following, deque()
         finally:  # abandoned: what was not passed will not be taken
-            self._forget(row for one in chain(current, following) for row in one.rows.tolist())
+            self._forget(row for batch in chain(current, following) for row in batch.rows.tolist())
 
     def take(self, row: int) -> memoryview:
-        """A clip with the four bytes of its length before it, waited for; each row of a micro-batch once.
+        """Wait for a clip, behind the four bytes of its length; each row of a micro-batch once.
 
         Raises:
             StoreError: the store did not answer, or refused.
@@ -93,7 +93,7 @@ class RemoteClips:
         return memoryview(self._coming.pop(row).result().pop(row))
 
     def close(self) -> None:
-        """Stop reading: requests that are under way end, others do not begin."""
+        """Stop reading: running requests end, others do not start."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
         self._coming.clear()
@@ -104,37 +104,39 @@ class RemoteClips:
             clips.cancel()
 
     def _windows(self, micro_batches: Iterable[MicroBatch]) -> Iterator[deque[MicroBatch]]:
-        """Micro-batches that are read together: until the room is full, or row groups end in the plan too."""
-        room, held = self._window_bytes // _FIRST, 0
+        """Group micro-batches into windows, which end when they are full, or early where row groups end."""
+        room, num_bytes = self._window_bytes // _FIRST, 0
         window, groups = deque[MicroBatch](), set[tuple[int, int]]()
         for micro_batch in micro_batches:
             rows = micro_batch.rows
             size = int(self._index.audio_length[rows].sum(dtype=np.int64))
-            mine = {*zip(self._index.shard[rows].tolist(), self._index.row_group[rows].tolist(), strict=True)}
-            if window and (held + size > room or (_PART * held > room and groups.isdisjoint(mine))):
+            shards, row_groups = self._index.shard[rows].tolist(), self._index.row_group[rows].tolist()
+            of_batch = {*zip(shards, row_groups, strict=True)}
+            ends = _EARLIEST * num_bytes > room and groups.isdisjoint(of_batch)
+            if window and (num_bytes + size > room or ends):
                 yield window
-                room, held = min(_GROWTH * room, self._window_bytes), 0
+                room, num_bytes = min(_GROWTH * room, self._window_bytes), 0
                 window, groups = deque[MicroBatch](), set[tuple[int, int]]()
             window.append(micro_batch)
-            held += size
-            groups |= mine
+            num_bytes += size
+            groups |= of_batch
         if window:
             yield window
 
-    def _begun(self, window: deque[MicroBatch]) -> deque[MicroBatch]:
-        """Ask for the clips of a window, first those that are needed first."""
+    def _start(self, window: deque[MicroBatch]) -> deque[MicroBatch]:
+        """Request the clips of a window, in the order in which they are needed."""
         rows = np.concatenate([np.empty(0, np.int32), *(micro_batch.rows for micro_batch in window)])
         needed = {row: place for place, row in enumerate(rows.tolist())}
         requests = self._requests(rows)
-        for shard, mine in sorted(requests, key=lambda request: min(needed[row] for row in request[1])):
+        for shard, neighbours in sorted(requests, key=lambda request: min(needed[row] for row in request[1])):
             if shard not in self._checks:
                 self._checks[shard] = self._pool.submit(self._check, shard)
-            clips = self._pool.submit(self._read, shard, mine)
-            self._coming.update(dict.fromkeys(mine, clips))
+            clips = self._pool.submit(self._read, shard, neighbours)
+            self._coming.update(dict.fromkeys(neighbours, clips))
         return window
 
     def _requests(self, rows: Int32) -> list[tuple[int, list[int]]]:
-        """Shard and rows of each request: neighbours in a shard, with little between them."""
+        """Shard and rows of each request: rows that are neighbours in a shard, with little between them."""
         index = self._index
         rows = rows[np.lexsort((index.audio_offset[rows], index.shard[rows]))]
         starts = index.audio_offset[rows] - PREFIX
@@ -153,30 +155,30 @@ class RemoteClips:
         return requests
 
     def _check(self, shard: int) -> None:
-        self._asked(shard, lambda: self._index.check_shard(shard))
+        self._retry(shard, lambda: self._index.check_shard(shard))
 
-    def _read(self, shard: int, rows: list[int]) -> Clips:
-        """The clips of a request, each by itself, so that one that was taken is not held any more."""
-        self._checks[shard].result()  # asked for before this: never behind it in the queue
+    def _read(self, shard: int, rows: list[int]) -> BytesByRow:
+        """Read the clips of a request; each is bytes of its own, so that one that was taken is freed."""
+        self._checks[shard].result()  # submitted before this: never behind it in the queue
         index, path = self._index, self._index.shards[shard].path
         starts = (index.audio_offset[rows] - PREFIX).tolist()
         stops = (index.audio_offset[rows] + index.audio_length[rows]).tolist()
         begin, end = starts[0], stops[-1]
-        data = self._asked(shard, lambda: index.folder.read_range(path, begin, end))
-        parts = zip(rows, starts, stops, strict=True)
-        return {row: data[start - begin : stop - begin] for row, start, stop in parts}
+        data = self._retry(shard, lambda: index.folder.read_range(path, begin, end))
+        spans = zip(rows, starts, stops, strict=True)
+        return {row: data[start - begin : stop - begin] for row, start, stop in spans}
 
-    def _asked(self, shard: int, read: Callable[[], T]) -> T:
+    def _retry(self, shard: int, read: Callable[[], T]) -> T:
         try:
             return retry(read, self._closing.wait)
         except SpeechRowsError:
             raise
         except Exception as error:
-            said = " ".join(str(error).split())
-            told = f"{self._index.folder.address}: {self._index.shards[shard].path}: the store"
+            message = " ".join(str(error).split())
+            store = f"{self._index.folder.address}: {self._index.shards[shard].path}: the store"
             if is_refusal(error):
-                raise StoreError(f"{told} refused ({said}). {LOG_IN}") from error
+                raise StoreError(f"{store} refused ({message}). {LOG_IN}") from error
             raise StoreError(
-                f"{told} did not answer, asked again and again ({said}). Go on from the last saved state: "
-                "no row is lost or doubled"
+                f"{store} did not answer, asked again and again ({message}). Go on from the last saved "
+                "state: no row is lost or doubled"
             ) from error

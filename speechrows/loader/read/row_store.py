@@ -1,8 +1,8 @@
-"""What rows say, held in a file of this process, where any row is one read.
+"""Rows' tokens and codes in a temporary file of this process, where any row is one read.
 
 A plan asks for rows in random order, and parquet gives row groups. So the first time that a row of a
-row group is needed, all its rows' texts go into a temporary file that has no name. In memory a row
-takes 12 bytes: where it lies in that file.
+row group is needed, all rows of the group are written to a temporary file that has no name. In memory a
+row takes 12 bytes: offset and size of its record in that file.
 """
 
 import os
@@ -16,24 +16,24 @@ import numpy.typing as npt
 from speechrows.errors import ShortfallError
 from speechrows.folder.index import Index
 from speechrows.folder.placeholders import Placeholders
-from speechrows.loader.read.records import Texts
+from speechrows.loader.read.records import RowTokens
+from speechrows.loader.read.records import from_records
 from speechrows.loader.read.records import to_records
-from speechrows.loader.read.records import to_texts
 from speechrows.loader.read.rowgroup import AGAIN
 from speechrows.loader.read.rowgroup import read_row_group
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Int32
 
-ReadRowGroup = Callable[[Index, int, int], Texts]  # index, number of the shard, row group
+ReadRowGroup = Callable[[Index, int, int], RowTokens]  # of an index, the number of a shard, a row group
 _LOCKS = 64
 
 
-class RowTexts:
-    """The texts of an index' rows, read at first need; by several threads at once.
+class RowStore:
+    """The tokens and codes of an index' rows, read from parquet when first needed; for several threads.
 
-    The file takes about 4 bytes a token and 100 a row; `TMPDIR` says where. `audio_id` is the id of
-    `<audio>`: where it is given, every row is seen to have as many as its clip is long.
+    The file takes about 4 bytes a token and 100 a row, in `TMPDIR`. If `audio_id`, the id of `<audio>`,
+    is given, each row is checked to have as many placeholders as its clip takes.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class RowTexts:
         self._file = tempfile.TemporaryFile(prefix="speechrows-", buffering=0)  # noqa: SIM115
 
     def close(self) -> None:
-        """Give the temporary file back."""
+        """Close the temporary file, which deletes it."""
         self._file.close()
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self.close()
 
-    def read(self, rows: Int32) -> Texts:
-        """What these rows say, in this order.
+    def read(self, rows: Int32) -> RowTokens:
+        """The tokens and codes of these rows, in this order.
 
         Raises:
             ShortfallError: a shard, or a row in it, is not what the index says.
@@ -71,7 +71,7 @@ class RowTexts:
                 self._fill(*self._groups[group : group + 2].tolist())
         sizes, file = self._sizes[rows], self._file.fileno()
         places = zip(sizes.tolist(), self._offsets[rows].tolist(), strict=True)
-        return to_texts(b"".join([os.pread(file, size, offset) for size, offset in places]), sizes)
+        return from_records(b"".join([os.pread(file, size, offset) for size, offset in places]), sizes)
 
     def _fill(self, first: int, end: int) -> None:
         """Read the rows `first` to `end`, which are a row group, unless another thread did meanwhile."""
@@ -79,11 +79,11 @@ class RowTexts:
             return
         shard = int(self._index.shard[first])
         self._index.check_shard(shard)
-        texts = self._read_row_group(self._index, shard, int(self._index.row_group[first]))
-        self._check(texts, first, end)
-        records, sizes = to_records(texts)
+        tokens = self._read_row_group(self._index, shard, int(self._index.row_group[first]))
+        self._check(tokens, first, end)
+        records, sizes = to_records(tokens)
         self._offsets[first:end] = self._append(records) + np.cumsum(sizes) - sizes
-        self._sizes[first:end] = sizes  # last: it says that the row is there
+        self._sizes[first:end] = sizes  # last: a size tells other threads that the row is there
 
     def _append(self, data: bytes) -> int:
         with self._appending:
@@ -99,36 +99,36 @@ class RowTexts:
             )
         return begin
 
-    def _check(self, texts: Texts, first: int, end: int) -> None:
-        """See that a row group has the rows and lengths of the index, and labels that records can hold."""
+    def _check(self, tokens: RowTokens, first: int, end: int) -> None:
+        """Check that a row group has the rows and lengths of the index, and labels that records can hold."""
         index, path = self._index, self._index.shards[self._index.shard[first]].path
-        found = len(texts.row_ids), len(texts.input_ids)
-        if found != (end - first, texts.num_tokens.sum()):
+        num_rows, num_ids = len(tokens.row_ids), len(tokens.input_ids)
+        if (num_rows, num_ids) != (end - first, tokens.num_tokens.sum()):
             raise ShortfallError(
-                f"{path}: found {found[0]} rows and {found[1]} ids in row group {index.row_group[first]}, "
-                f"expected {end - first} and {texts.num_tokens.sum()}. {AGAIN}"
+                f"{path}: found {num_rows} rows and {num_ids} ids in row group {index.row_group[first]}, "
+                f"expected {end - first} and {tokens.num_tokens.sum()}. {AGAIN}"
             )
         expected = index.num_tokens[first:end]
-        _refuse(texts, texts.num_tokens != expected, "num_tokens", texts.num_tokens, expected)
-        row_of = np.repeat(np.arange(end - first), texts.num_tokens)
+        _refuse(tokens, tokens.num_tokens != expected, "num_tokens", tokens.num_tokens, expected)
+        row_of = np.repeat(np.arange(end - first), tokens.num_tokens)
 
-        def count(tokens: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-            return np.bincount(row_of[tokens], minlength=end - first)
+        def count(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+            return np.bincount(row_of[chosen], minlength=end - first)
 
-        ids, labels = texts.input_ids, texts.labels
+        ids, labels = tokens.input_ids, tokens.labels
         odd = count((ids < 0) | ((labels != ids) & (labels != IGNORE_INDEX)))
-        _refuse(texts, odd != 0, f"labels that are neither their ids nor {IGNORE_INDEX}", odd, odd * 0)
+        _refuse(tokens, odd != 0, f"labels that are neither their ids nor {IGNORE_INDEX}", odd, odd * 0)
         if self._audio_id is not None:
-            found, expected = count(ids == self._audio_id), self._placeholders.count(slice(first, end))
-            _refuse(texts, found != expected, AUDIO_TOKEN, found, expected)
+            counts, expected = count(ids == self._audio_id), self._placeholders.count(slice(first, end))
+            _refuse(tokens, counts != expected, AUDIO_TOKEN, counts, expected)
 
 
 def _refuse(
-    texts: Texts, wrong: npt.NDArray[np.bool_], what: str, found: npt.NDArray[np.integer],
+    tokens: RowTokens, wrong: npt.NDArray[np.bool_], what: str, actual: npt.NDArray[np.integer],
     expected: npt.NDArray[np.integer],
 ) -> None:  # fmt: skip
     if wrong.any():
         row = int(wrong.argmax())
         raise ShortfallError(
-            f"{texts.row_ids[row]}: {what}: found {found[row]}, expected {expected[row]}. {AGAIN}"
+            f"{tokens.row_ids[row]}: {what}: found {actual[row]}, expected {expected[row]}. {AGAIN}"
         )

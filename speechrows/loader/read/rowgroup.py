@@ -1,4 +1,4 @@
-"""The small columns of a row group of parquet: what its rows say. Audio is never read here."""
+"""The small columns of a row group of parquet: tokens and codes. Audio is never read here."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
 from speechrows.folder.index import Index
-from speechrows.loader.read.records import Texts
+from speechrows.loader.read.records import RowTokens
 from speechrows.types import Int16
 from speechrows.types import Int32
 
@@ -18,8 +18,8 @@ AGAIN = "Build or download the folder again"
 _COLUMNS = ("row_id", "input_ids", "labels", "num_tokens", "codec", "codec_targets")
 
 
-def read_row_group(index: Index, shard: int, row_group: int) -> Texts:
-    """The texts of a row group of a shard, as they are stored.
+def read_row_group(index: Index, shard: int, row_group: int) -> RowTokens:
+    """Read the tokens and codes of a row group of a shard, as they are stored.
 
     Raises:
         ShortfallError: the row group can not be read, or contradicts itself.
@@ -31,13 +31,13 @@ def read_row_group(index: Index, shard: int, row_group: int) -> Texts:
         raise ShortfallError(f"{path}: row group {row_group} has more ids than labels, or less. {AGAIN}")
     num_tokens = table["num_tokens"].to_numpy()
     begins = np.cumsum(sizes) - sizes
-    kept = np.arange(sizes.sum()) < np.repeat(begins + num_tokens, sizes)
+    is_token = np.arange(sizes.sum()) < np.repeat(begins + num_tokens, sizes)
     codec, codes, num_frames, code_rows = _codes(table, path)
-    return Texts(
+    return RowTokens(
         row_ids=tuple(map(str, table["row_id"].to_pylist())),
         num_tokens=num_tokens,
-        input_ids=_values(table["input_ids"])[kept],
-        labels=_values(table["labels"])[kept],
+        input_ids=_values(table["input_ids"])[is_token],
+        labels=_values(table["labels"])[is_token],
         codec=codec,
         codes=codes,
         num_frames=num_frames,
@@ -46,7 +46,7 @@ def read_row_group(index: Index, shard: int, row_group: int) -> Texts:
 
 
 def read_columns(index: Index, shard: int, row_group: int, columns: tuple[str, ...]) -> pa.Table:
-    """Some columns of a row group of a shard.
+    """Read some columns of a row group of a shard.
 
     Raises:
         ShortfallError: it can not be read.
@@ -70,7 +70,7 @@ def _lengths(column: Any) -> Int32:
 
 
 def _codes(table: pa.Table, path: str) -> tuple[str | None, Int16, Int32, Int32]:
-    """The codec of a row group; codes, frames and places of the rows that have any."""
+    """The codec of a row group, and of the rows with codes: codes, numbers of frames, places in the group."""
     rows = np.flatnonzero(pc.is_valid(table["codec"]).to_numpy()).astype(np.int32)
     names: list[Any] = pc.drop_null(pc.unique(table["codec"])).to_pylist()
     if not names:

@@ -1,4 +1,4 @@
-"""Micro-batches of a plan, read ahead by threads, in order: what rows say, and their clips' samples."""
+"""Micro-batches of a plan, read ahead by threads, in order: tokens, codes and samples of their rows."""
 
 import os
 import threading
@@ -17,33 +17,33 @@ from speechrows.folder.index import Index
 from speechrows.folder.placeholders import Placeholders
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.ragged import Ragged
-from speechrows.loader.read.row_store import RowTexts
-from speechrows.loader.read.sources import ClipSource
-from speechrows.loader.read.sources import open_clips
+from speechrows.loader.read.clips import ClipSamples
+from speechrows.loader.read.clips import open_clips
+from speechrows.loader.read.row_store import RowStore
 from speechrows.types import Int16
 
 Allocate = Callable[[int], Int16]  # samples -> int16 [S]
 
 
 def pageable(num_samples: int) -> Int16:
-    """A buffer of so many samples in plain memory."""
+    """Allocate a buffer of `num_samples` in plain memory."""
     return np.empty(num_samples, np.int16)
 
 
 class Stream:
-    """Reads micro-batches of an index' rows, in the order in which they are asked for.
+    """Reads micro-batches of an index' rows, in their order, ahead of their use.
 
-    Each is read whole by one of `num_threads`; up to `prefetch` wait or are being read. What comes is
-    the same whatever these are. Samples lie in buffers from `allocate` that are used again once they
-    are released. A stream is read in the process that made it.
+    Each is read by one of `num_threads`; up to `prefetch` are being read or wait. Neither number changes
+    what is read. Samples lie in buffers from `allocate`, which are used again once they are released. A
+    stream is read only in the process that made it.
     """
 
     def __init__(
         self,
         index: Index,
         *,
-        texts: RowTexts | None = None,
-        open_source: Callable[[Index], ClipSource] = open_clips,
+        store: RowStore | None = None,
+        open_clips: Callable[[Index], ClipSamples] = open_clips,
         num_threads: int = 2,
         prefetch: int = 4,
         allocate: Allocate = pageable,
@@ -52,8 +52,8 @@ class Stream:
             if value < 1:
                 raise UsageError(f"{name}: found {value}, expected a number above 0")
         self._index = index
-        self._texts = texts or RowTexts(index)
-        self._open_source = open_source
+        self._store = store or RowStore(index)
+        self._open_clips = open_clips
         self._num_threads = num_threads
         self._prefetch = prefetch
         self._buffers = _Buffers(allocate)
@@ -62,66 +62,66 @@ class Stream:
         self._process = os.getpid()
 
     def read(self, micro_batches: Iterable[MicroBatch]) -> Generator[Ragged]:
-        """The rows of each micro-batch.
+        """Read the rows of each micro-batch.
 
-        When the iterator ends, is closed or let go, its threads have ended and nothing stays open.
+        When the iterator ends, is closed or deleted, its threads have ended and no file stays open.
 
         Raises:
-            ShortfallError: a row is not what the index says; in its place, after the micro-batches before.
+            ShortfallError: a row is not what the index says; raised after the micro-batches before it.
             UsageError: this is another process than the stream was made in.
         """
         if self._process != os.getpid():
             raise UsageError("a stream was taken into another process by fork; make one in each that reads")
         pool = ThreadPoolExecutor(self._num_threads, "speechrows-read")
-        source, ahead = self._open_source(self._index), deque[Future[Ragged]]()
+        clips, ahead = self._open_clips(self._index), deque[Future[Ragged]]()
         try:
-            coming = source.plan(micro_batches)
-            ahead.extend(pool.submit(self._read, one, source) for one in islice(coming, self._prefetch))
+            coming = clips.plan(micro_batches)
+            ahead.extend(pool.submit(self._read, batch, clips) for batch in islice(coming, self._prefetch))
             while ahead:
                 ragged = ahead.popleft().result()
-                ahead.extend(pool.submit(self._read, one, source) for one in islice(coming, 1))
+                ahead.extend(pool.submit(self._read, batch, clips) for batch in islice(coming, 1))
                 yield ragged
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            source.close()  # before the threads have ended: one of them may wait for a store
+            clips.close()  # before the threads have ended: one of them may wait for a store
             pool.shutdown()
             for future in ahead:
                 if not future.cancelled() and not future.exception():
                     future.result().release()
 
-    def _read(self, micro_batch: MicroBatch, source: ClipSource) -> Ragged:
+    def _read(self, micro_batch: MicroBatch, clips: ClipSamples) -> Ragged:
         index, rows = self._index, micro_batch.rows
-        texts = self._texts.read(rows)
+        tokens = self._store.read(rows)
         num_audio_tokens = self._placeholders.count(rows)
         clip_rows = np.flatnonzero(num_audio_tokens).astype(np.int32)
-        clips = rows[clip_rows]
-        num_samples = index.num_samples[clips]
+        with_clips = rows[clip_rows]
+        num_samples = index.num_samples[with_clips]
         size = int(num_samples.sum())
         buffer = self._buffers.take(size)
-        source.read(clips, buffer[:size])
+        clips.read(with_clips, buffer[:size])
         return Ragged(
             micro_batch=micro_batch,
-            row_ids=texts.row_ids,
+            row_ids=tokens.row_ids,
             tasks=tuple(self._tasks[index.shard[rows]].tolist()),
             turn_numbers=index.turn_number[rows],
-            num_tokens=texts.num_tokens,
-            input_ids=texts.input_ids,
-            labels=texts.labels,
+            num_tokens=tokens.num_tokens,
+            input_ids=tokens.input_ids,
+            labels=tokens.labels,
             samples=buffer[:size],
             num_samples=num_samples.astype(np.int32),
-            sampling_rates=index.sampling_rate[clips],
+            sampling_rates=index.sampling_rate[with_clips],
             num_audio_tokens=num_audio_tokens[clip_rows],
             clip_rows=clip_rows,
-            codec=texts.codec,
-            codes=texts.codes,
-            num_frames=texts.num_frames,
-            code_rows=texts.code_rows,
+            codec=tokens.codec,
+            codes=tokens.codes,
+            num_frames=tokens.num_frames,
+            code_rows=tokens.code_rows,
             release=self._buffers.lend(buffer),
         )
 
 
 class _Buffers:
-    """Buffers of samples that are used again."""
+    """A pool of sample buffers."""
 
     def __init__(self, allocate: Allocate) -> None:
         self._allocate = allocate
@@ -129,7 +129,7 @@ class _Buffers:
         self._lock = threading.Lock()
 
     def take(self, num_samples: int) -> Int16:
-        """A buffer of so many samples or more. One that is too small makes room for a larger one."""
+        """A buffer of `num_samples` or more; where all are too small, a new one replaces the smallest."""
         with self._lock:
             self._free.sort(key=len)
             for place, buffer in enumerate(self._free):
@@ -139,7 +139,7 @@ class _Buffers:
         return self._allocate(num_samples + num_samples // 8)
 
     def lend(self, buffer: Int16) -> Callable[[], None]:
-        """What gives a buffer back, once however often it is called."""
+        """Return a function that gives the buffer back; calling it again does nothing."""
         lent = [buffer]
 
         def release() -> None:

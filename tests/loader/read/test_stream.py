@@ -45,12 +45,12 @@ from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan_rows import plan_rows
 from speechrows.loader.ragged import Ragged
 from speechrows.loader.read import local
-from speechrows.loader.read.records import Texts
+from speechrows.loader.read.clips import ByteClips
+from speechrows.loader.read.records import RowTokens
+from speechrows.loader.read.records import from_records
 from speechrows.loader.read.records import to_records
-from speechrows.loader.read.records import to_texts
-from speechrows.loader.read.row_store import RowTexts
+from speechrows.loader.read.row_store import RowStore
 from speechrows.loader.read.rowgroup import read_row_group
-from speechrows.loader.read.sources import ByteClips
 from speechrows.loader.read.stream import Stream
 from speechrows.text import tokenizers
 from speechrows.types import AUDIO_TOKEN
@@ -160,7 +160,7 @@ def test_what_is_read_is_what_stands_in_the_parquet_and_what_soundfile_decodes(
     seen: list[str] = []
     for split in {path.name for task in tasks for path in (out / "data" / task).iterdir()}:
         index = Index.open(str(out), config, split)
-        for ragged in Stream(index, texts=RowTexts(index, audio_id=audio_id)).read(
+        for ragged in Stream(index, store=RowStore(index, audio_id=audio_id)).read(
             planned(index, 60).for_rank(0, 1)
         ):
             assert_is(ragged, rows)
@@ -293,7 +293,7 @@ def test_shards_are_open_while_they_are_read_however_few_may_be(
         sources.append(local.LocalClips(index))
         return sources[-1]
 
-    stream = Stream(index, num_threads=4, open_source=opened)
+    stream = Stream(index, num_threads=4, open_clips=opened)
     found = stream.read(planned(index).for_rank(0, 1))
     assert told(one for one in found if len(sources[0]._files) == 1) == expected
     assert sorted({*checked}) == [shard.path for shard in index.shards]
@@ -329,11 +329,11 @@ def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> 
     index = Index.open(str(many), "ttt")
     read: list[tuple[int, int]] = []
 
-    def counted(index: Index, shard: int, row_group: int) -> Texts:
+    def counted(index: Index, shard: int, row_group: int) -> RowTokens:
         read.append((shard, row_group))
         return read_row_group(index, shard, row_group)
 
-    texts = RowTexts(index, read_row_group=counted)
+    texts = RowStore(index, read_row_group=counted)
     rows = np.arange(len(index), dtype=np.int32)
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(texts.read, [np.roll(rows, 7 * i) for i in range(6)]))
@@ -421,11 +421,11 @@ def test_texts_that_contradict_the_index_are_refused(many: Path, spoil, message:
     index = Index.open(str(many), "ttt")
     audio_id = tokenizers.open_tokenizer(f"{many}/tokenizer").get_vocab()[AUDIO_TOKEN]
 
-    def spoiled(*place) -> Texts:
+    def spoiled(*place) -> RowTokens:
         texts = read_row_group(*place)
         return replace(texts, **spoil(texts))
 
-    texts = RowTexts(index, read_row_group=spoiled, audio_id=audio_id)
+    texts = RowStore(index, read_row_group=spoiled, audio_id=audio_id)
     with pytest.raises(ShortfallError, match=message) as found:
         texts.read(np.array([1]))
     assert str(found.value).startswith(("deepdialogue_ttt/train/", index.shards[0].path))
@@ -438,7 +438,7 @@ def test_a_row_group_that_can_not_be_read_is_named(many: Path) -> None:
 
 
 def test_no_room_for_texts_is_told(many: Path) -> None:
-    texts = RowTexts(Index.open(str(many), "ttt"))
+    texts = RowStore(Index.open(str(many), "ttt"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
@@ -485,13 +485,13 @@ def test_clips_may_come_through_memory_and_only_those_that_are_heard_are_asked_f
     deaf = replace(index, shards=shards, facts={**index.facts, "usdm": index.facts["ttt"]})
     clips = InMemory(many, index)
     batches = list(planned(index).for_rank(0, 1))
-    found = told(Stream(deaf, open_source=lambda index: ByteClips(index, clips)).read(batches))
+    found = told(Stream(deaf, open_clips=lambda index: ByteClips(index, clips)).read(batches))
     assert found == told(Stream(deaf).read(batches))
     assert sorted(clips.asked) == sorted(clips.taken) == np.flatnonzero(index.shard > 0).tolist()
     assert clips.is_closed
     clips.data[0] = bytes(len(clips.data[0]))
     with pytest.raises(ShortfallError, match=f"^{index.row_id(0)}: its .* changed"):
-        next(Stream(index, open_source=lambda index: ByteClips(index, clips)).read([batch_of(0)]))
+        next(Stream(index, open_clips=lambda index: ByteClips(index, clips)).read([batch_of(0)]))
 
 
 def test_a_stream_is_not_read_in_another_process_and_numbers_are_checked(
@@ -534,7 +534,7 @@ def test_placeholders_in_bulk_are_those_of_codec_py(clips, rates) -> None:
 
 
 @st.composite
-def texts(draw) -> Texts:
+def texts(draw) -> RowTokens:
     """Rows of any lengths, with ids in any script, with codes or without."""
     num_tokens = draw(st.lists(st.integers(0, 9), min_size=1, max_size=6))
     ids = np.array([draw(st.integers(0, 2**31 - 1)) for _ in range(sum(num_tokens))], np.int32)
@@ -543,7 +543,7 @@ def texts(draw) -> Texts:
     rows = draw(st.lists(st.sampled_from(range(len(num_tokens))), unique=True, min_size=1)) if codec else []
     frames = np.array([draw(st.integers(0, 5)) for _ in rows], np.int32)
     count = frames.sum() * (CODECS[codec].num_codebooks if codec else 0)
-    return Texts(
+    return RowTokens(
         row_ids=tuple(draw(st.text(st.characters(exclude_categories=["Cs"]))) for _ in num_tokens),
         num_tokens=np.array(num_tokens, np.int32),
         input_ids=ids,
@@ -557,11 +557,11 @@ def texts(draw) -> Texts:
 
 @MANY
 @given(texts())
-def test_records_give_back_what_rows_say(said: Texts) -> None:
+def test_records_give_back_what_rows_say(said: RowTokens) -> None:
     records, sizes = to_records(said)
     assert len(records) == sizes.sum()
-    found = to_texts(records, sizes)
-    for name in Texts.__slots__:
+    found = from_records(records, sizes)
+    for name in RowTokens.__slots__:
         assert np.array_equal(getattr(found, name), getattr(said, name)), name
     assert found.labels.dtype == found.input_ids.dtype == np.int32
 
@@ -571,7 +571,7 @@ def test_rows_of_two_codecs_in_one_batch_are_refused_by_name() -> None:
         codes = np.zeros(CODECS[codec].num_codebooks, np.int16)
         one, none = np.ones(1, np.int32), np.zeros(1, np.int32)
         records, _ = to_records(
-            Texts(
+            RowTokens(
                 row_ids=(name,), num_tokens=one, input_ids=one, labels=one, codec=codec, codes=codes,
                 num_frames=one, code_rows=none,
             )
@@ -583,4 +583,4 @@ def test_rows_of_two_codecs_in_one_batch_are_refused_by_name() -> None:
     with pytest.raises(
         ShortfallError, match=r"^second: has codes of cosyvoice2, .* first, of mimi; .* one codec"
     ):
-        to_texts(b"".join(records), sizes)
+        from_records(b"".join(records), sizes)

@@ -22,7 +22,7 @@ from speechrows.loader.plan.windows import windows
 WORLDS = (1, 2, 3, 4, 8)
 
 
-def made(turns: list[list[int]], *, whole=True) -> PlanRows:
+def rows_of(turns: list[list[int]], *, whole=True) -> PlanRows:
     """Rows of conversations, each a list of the tokens of its turns; 80 ms a token, and a tick more.
 
     A token is 2 bytes to read; three conversations are a row group.
@@ -40,7 +40,7 @@ def made(turns: list[list[int]], *, whole=True) -> PlanRows:
 
 
 CONVERSATIONS = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=8), max_size=40)
-ROWS = st.builds(made, CONVERSATIONS, whole=st.booleans())
+ROWS = st.builds(rows_of, CONVERSATIONS, whole=st.booleans())
 COMMON = {
     "batch_size": st.sampled_from([None, 1, 2, 3]),
     "micro_batches": st.sampled_from([1, 2, 3, 5, 24]),
@@ -75,7 +75,7 @@ def every(plan: Plan) -> list[MicroBatch]:
     return [batch for step in plan for batch in step]
 
 
-def unit_of(rows: PlanRows) -> np.ndarray:
+def segment_of(rows: PlanRows) -> np.ndarray:
     return rows.conversations if rows.whole is True else np.arange(len(rows))
 
 
@@ -88,18 +88,18 @@ def test_every_row_comes_once_an_epoch_or_is_counted_as_dropped(rows, options, e
     assert set(seen.tolist()) <= set(range(len(rows)))
     # Dropped is what can not fit, and nothing else.
     lost = np.setdiff1d(np.arange(len(rows)), seen)
-    units = unit_of(rows)
+    segments = segment_of(rows)
     if options.mode == "bucket":
         lengths = rows.ticks if options.budget_seconds else rows.num_tokens
         assert lost.tolist() == np.flatnonzero(lengths > options.budget).tolist()
     else:
-        for unit in np.unique(units):
-            mine = np.flatnonzero(units == unit)
-            tokens = rows.num_tokens[mine]
+        for segment in np.unique(segments):
+            indices = np.flatnonzero(segments == segment)
+            tokens = rows.num_tokens[indices]
             if options.close_on == "turn":
                 tokens = -(-tokens // options.pad_to_multiple_of) * options.pad_to_multiple_of
             needed = tokens.sum() if options.mode == "pack" else tokens.max()
-            assert set(mine) & set(lost) == (set(mine) if needed > options.context else set())
+            assert set(indices) & set(lost) == (set(indices) if needed > options.context else set())
 
 
 @toys.MANY
@@ -114,7 +114,9 @@ def test_the_ranks_together_run_the_plan_in_order_and_equally_many_rounds(rows, 
     for batch in together:
         assert batch.number is not None or len(batch) == batch.num_sequences == 0
     steps = [[batch.step for batch in rank] for rank in ranks]
-    assert all(one == sorted(one) == steps[0] for one in steps), "a step's rounds are the same on all"
+    assert all(numbers == sorted(numbers) == steps[0] for numbers in steps), (
+        "a step's rounds are the same on all"
+    )
 
 
 @toys.MANY
@@ -127,12 +129,12 @@ def test_a_run_stopped_at_any_step_goes_on_with_the_steps_that_were_left(rows, o
     done = [list(plan.for_rank(rank, before))[: step * rounds] for rank in range(before)]
     again = plan_epoch(rows, options)  # another process, another world
     assert again.digest == plan.digest
-    left = [list(again.for_rank(rank, after, step)) for rank in range(after)]
-    batches = [b for rank in done for b in rank] + [b for rank in left for b in rank]
+    remaining = [list(again.for_rank(rank, after, step)) for rank in range(after)]
+    batches = [b for rank in done for b in rank] + [b for rank in remaining for b in rank]
     batches.sort(key=lambda b: (b.step, -1 if b.number is None else b.number))
     assert contents(batches) == contents(every(plan))
     assert contents(every(plan[step:])) == contents(every(plan))[step * options.micro_batches :]
-    assert contents(plan[step:].for_rank(0, after)) == contents(left[0])
+    assert contents(plan[step:].for_rank(0, after)) == contents(remaining[0])
 
 
 @toys.MANY
@@ -152,12 +154,12 @@ def test_sequences_hold_rows_side_by_side_within_their_context(rows, options):
         assert batch.num_sequences == (options.batch_size or 1)
         assert (np.diff(batch.sequence) >= 0).all()
         for sequence in range(batch.num_sequences):
-            mine = batch.sequence == sequence
-            starts, tokens = batch.start[mine], rows.num_tokens[batch.rows[mine]]
+            in_sequence = batch.sequence == sequence
+            starts, tokens = batch.start[in_sequence], rows.num_tokens[batch.rows[in_sequence]]
             ends = starts + tokens
             assert not len(starts) or (starts[0] == 0 and ends[-1] <= options.context)
             gaps = starts[1:] - ends[:-1]
-            begins = batch.reset[mine][1:]
+            begins = batch.reset[in_sequence][1:]
             assert ((gaps >= 0) & (gaps < options.pad_to_multiple_of)).all()
             if options.close_on == "conversation":
                 assert not gaps[~begins].any(), "padding between two turns of a conversation"
@@ -166,17 +168,17 @@ def test_sequences_hold_rows_side_by_side_within_their_context(rows, options):
 
 
 def assert_positions(rows, options, parts: list[tuple[MicroBatch, np.ndarray]]) -> None:
-    """Parts of a conversation: all its turns, in order, one after another; a reset at turn 0 alone."""
-    found = np.concatenate([batch.rows[mine] for batch, mine in parts])
-    unit = unit_of(rows)[found[0]]
-    assert found.tolist() == np.flatnonzero(unit_of(rows) == unit).tolist()
-    tokens = rows.num_tokens[found]
+    """Pieces of a conversation: all its turns, in order, one after another; a reset at turn 0 alone."""
+    numbers = np.concatenate([batch.rows[in_sequence] for batch, in_sequence in parts])
+    segment = segment_of(rows)[numbers[0]]
+    assert numbers.tolist() == np.flatnonzero(segment_of(rows) == segment).tolist()
+    tokens = rows.num_tokens[numbers]
     if options.close_on == "turn":
         tokens = -(-tokens // options.pad_to_multiple_of) * options.pad_to_multiple_of
-    position = np.concatenate([batch.position[mine] for batch, mine in parts])
+    position = np.concatenate([batch.position[in_sequence] for batch, in_sequence in parts])
     assert position.tolist() == (np.cumsum(tokens) - tokens).tolist()
-    reset = np.concatenate([batch.reset[mine] for batch, mine in parts])
-    assert reset.tolist() == [True, *[False] * (len(found) - 1)]
+    reset = np.concatenate([batch.reset[in_sequence] for batch, in_sequence in parts])
+    assert reset.tolist() == [True, *[False] * (len(numbers) - 1)]
 
 
 @toys.MANY
@@ -230,13 +232,13 @@ def test_a_step_ends_only_where_the_next_turn_has_no_room(rows, options):
     ends: dict[int, int] = {}
     for batch in every(plan):
         for sequence in range(slots):
-            mine = batch.sequence == sequence
+            in_sequence = batch.sequence == sequence
             lane = batch.first_lane + sequence
-            if mine.any() and ends.get(lane) is not None:
-                first = int(rows.num_tokens[batch.rows[mine][0]])
+            if in_sequence.any() and ends.get(lane) is not None:
+                first = int(rows.num_tokens[batch.rows[in_sequence][0]])
                 assert ends[lane] + first > options.context
-            if mine.any():
-                ends[lane] = int((batch.start[mine] + rows.num_tokens[batch.rows[mine]])[-1])
+            if in_sequence.any():
+                ends[lane] = int((batch.start[in_sequence] + rows.num_tokens[batch.rows[in_sequence]])[-1])
                 if options.pad_to_multiple_of > 1:  # pads that follow are not known here: at most so many
                     ends[lane] += options.pad_to_multiple_of - 1
 
@@ -293,12 +295,12 @@ def unread_bytes(rows: PlanRows, plan: Plan) -> list[int]:
     to_come = np.zeros(len(rows), bool)
     to_come[plan.rows] = True
     begun = np.zeros(rows.row_groups.max(initial=-1) + 1, bool)
-    found = []
+    unread = []
     for batch in every(plan):
         to_come[batch.rows] = False
         begun[rows.row_groups[batch.rows]] = True
-        found.append(int(rows.num_bytes[to_come & begun[rows.row_groups]].sum()))
-    return found
+        unread.append(int(rows.num_bytes[to_come & begun[rows.row_groups]].sum()))
+    return unread
 
 
 @toys.MANY
@@ -320,12 +322,14 @@ def test_a_window_is_whole_row_groups_as_many_as_there_is_room_for(rows, options
     windows_of_groups = [
         np.unique(window_of[rows.row_groups == group]).tolist() for group in range(len(sizes))
     ]
-    assert all(len(one) == 1 for one in windows_of_groups)
-    held = np.bincount([one[0] for one in windows_of_groups], sizes)
-    counts = np.bincount([one[0] for one in windows_of_groups])
+    assert all(len(numbers) == 1 for numbers in windows_of_groups)
+    sizes_of_windows = np.bincount([numbers[0] for numbers in windows_of_groups], sizes)
+    counts = np.bincount([numbers[0] for numbers in windows_of_groups])
     assert (counts > 0).all()
-    assert ((held <= options.window_bytes) | (counts == 1)).all()
-    assert (held[1:] + held[:-1] > options.window_bytes).all(), "two windows where one would do"
+    assert ((sizes_of_windows <= options.window_bytes) | (counts == 1)).all()
+    assert (sizes_of_windows[1:] + sizes_of_windows[:-1] > options.window_bytes).all(), (
+        "two windows where one would do"
+    )
 
 
 @toys.MANY
@@ -337,9 +341,9 @@ def test_a_sequence_has_rows_of_two_neighbouring_windows_at_most(rows, options):
     opened = []
     for batch in every(plan):
         for sequence in np.unique(batch.sequence):
-            mine = np.searchsorted(with_rows, window_of[batch.rows[batch.sequence == sequence]])
-            assert mine.max() - mine.min() <= 1
-            opened.append(mine.min())
+            window = np.searchsorted(with_rows, window_of[batch.rows[batch.sequence == sequence]])
+            assert window.max() - window.min() <= 1
+            opened.append(window.min())
     assert opened == sorted(opened)
 
 
@@ -362,12 +366,12 @@ def test_row_groups_come_in_another_order_each_epoch_and_rows_of_a_window_are_mi
 
 
 def test_windows_without_row_groups_are_refused():
-    rows = replace(made([[1]]), row_groups=None)
+    rows = replace(rows_of([[1]]), row_groups=None)
     with pytest.raises(UsageError, match="window_bytes: found rows without row groups and bytes"):
         plan_epoch(rows, PlanOptions(budget_tokens=10, window_bytes=5))
 
 
-TOO_LONG = made([[10, 20], [30, 2000, 40], [500], [1500, 5]])
+TOO_LONG = rows_of([[10, 20], [30, 2000, 40], [500], [1500, 5]])
 
 
 @pytest.mark.parametrize(
@@ -404,9 +408,9 @@ def test_a_row_too_long_for_a_lane_takes_its_whole_conversation_with_it():
 
 def test_a_plan_of_nothing_has_no_steps():
     for options in (PlanOptions(budget_tokens=10), PlanOptions(mode="lanes", context=64)):
-        assert len(plan_epoch(made([]), options)) == 0
+        assert len(plan_epoch(rows_of([]), options)) == 0
     for mode in ("pack", "lanes"):
-        plan = plan_epoch(made([[100], [200]]), PlanOptions(mode=mode, context=64, too_long="drop"))
+        plan = plan_epoch(rows_of([[100], [200]]), PlanOptions(mode=mode, context=64, too_long="drop"))
         assert (len(plan), plan.num_dropped, plan.fill) == (0, 2, 1.0)
 
 
@@ -438,7 +442,7 @@ def test_a_rank_outside_its_world_is_refused_and_so_is_a_plan_cut_at_its_end():
 
 def test_some_tasks_of_a_mix_are_whole_and_others_are_not():
     """Conversation 0 is of a whole task, conversation 1 of another: its rows stand alone."""
-    rows = made([[10, 10], [10, 10]], whole=np.array([True, True, False, False]))
+    rows = rows_of([[10, 10], [10, 10]], whole=np.array([True, True, False, False]))
     for mode in ("pack", "lanes"):
         (batch,) = every(plan_epoch(rows, PlanOptions(mode=mode, context=64)))
         assert dict(zip(batch.rows.tolist(), batch.reset.tolist(), strict=True)) == {
@@ -454,7 +458,7 @@ def test_some_tasks_of_a_mix_are_whole_and_others_are_not():
 
 def test_the_order_of_a_seed_is_written_down_for_ever():
     assert shuffled(12, 0, 0, 0).tolist() == ORDER_OF_SEED_0
-    rows = made([[50, 60, 70], [80, 90], [100], [110, 120, 130, 140]])
+    rows = rows_of([[50, 60, 70], [80, 90], [100], [110, 120, 130, 140]])
     digests = {
         mode: plan_epoch(rows, PlanOptions(mode=mode, seed=7, micro_batches=2, **more)).digest
         for mode, more in (

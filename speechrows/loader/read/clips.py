@@ -1,4 +1,4 @@
-"""Where a stream has its clips from: shards on this machine, or bytes that come from a remote store."""
+"""Clips as samples, whether their shards lie on this machine or in a remote store."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -20,31 +20,31 @@ from speechrows.types import Int16
 from speechrows.types import Int32
 
 
-class ClipSource(Protocol):
-    """The clips of an index, while its micro-batches are read once."""
+class ClipSamples(Protocol):
+    """The samples of an index' clips, for one reading of its micro-batches."""
 
     def plan(self, micro_batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
-        """The same micro-batches; a source that looks ahead knows what will be asked of it."""
+        """Return the same micro-batches; what is read ahead is read in their order."""
         ...
 
     def read(self, rows: Int32, samples: Int16) -> None:
-        """Fill `samples` [S] with the clips of these rows, one after another; by several threads at once."""
+        """Fill `samples` [S] with the clips of these rows, one after another; for several threads at once."""
         ...
 
     def close(self) -> None:
-        """Let go of everything; threads that are reading may fail."""
+        """Stop reading and close files; threads that are reading may fail."""
         ...
 
 
-def open_clips(index: Index, *, window_bytes: int = WINDOW_BYTES) -> ClipSource:
-    """The source for the folder of an index; of a remote one, two windows of so many bytes are in memory."""
+def open_clips(index: Index, *, window_bytes: int = WINDOW_BYTES) -> ClipSamples:
+    """The clips of an index' folder; of a remote one, at most two windows of `window_bytes` are in memory."""
     if index.folder.is_local:
         return LocalClips(index)
     return ByteClips(index, RemoteClips(index, window_bytes=window_bytes))
 
 
 class ByteClips:
-    """A source of clips whose bytes come through memory."""
+    """Clips decoded from bytes in memory. A `ClipSamples`."""
 
     def __init__(self, index: Index, clips: ClipBytes) -> None:
         self._index = index
@@ -52,15 +52,18 @@ class ByteClips:
         self._placeholders = Placeholders.of(index)
 
     def plan(self, micro_batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
-        """The same micro-batches, their clips asked for ahead: of the rows that are heard."""
+        """Return the same micro-batches, their clips read ahead: those of rows with placeholders."""
         passed = deque[MicroBatch]()
-        for _ in self._clips.plan(self._heard(micro_batches, passed)):
+        for _ in self._clips.plan(self._with_audio(micro_batches, passed)):
             yield passed.popleft()
 
-    def _heard(self, micro_batches: Iterable[MicroBatch], passed: deque[MicroBatch]) -> Iterator[MicroBatch]:
-        for one in micro_batches:
-            passed.append(one)
-            yield replace(one, rows=one.rows[self._placeholders.count(one.rows) > 0])
+    def _with_audio(
+        self, micro_batches: Iterable[MicroBatch], passed: deque[MicroBatch]
+    ) -> Iterator[MicroBatch]:
+        for micro_batch in micro_batches:
+            passed.append(micro_batch)
+            rows = micro_batch.rows
+            yield replace(micro_batch, rows=rows[self._placeholders.count(rows) > 0])
 
     def read(self, rows: Int32, samples: Int16) -> None:
         """Fill `samples` [S] with the clips of these rows, one after another.
@@ -75,5 +78,5 @@ class ByteClips:
             samples[end - len(clip) : end] = clip
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Stop reading."""
         self._clips.close()
