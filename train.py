@@ -3,8 +3,8 @@
     python train.py --data rows/deepdialogue_ttt --config ttt --preset tiny --output-dir runs/tiny
     accelerate launch train.py --data org/deepdialogue_ttt --curriculum --mode lanes --preset llama-omni
 
-Read from top to bottom. An optimiser step is `micro_batches` micro-batches, shared out among the ranks;
-its loss is the mean over the supervised tokens of all of them, so the same on any number of ranks.
+Read from top to bottom. An optimiser step is `micro_batches` micro-batches, divided among the ranks; its
+loss is the mean over the supervised tokens of all of them, so it is the same on any number of ranks.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from speechrows.errors import UsageError
 from speechrows.flags import add_flags
 from speechrows.flags import flag
 from speechrows.loader.loader import Loader
+from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.model.evaluation import open_sets
 from speechrows.model.evaluation import share_exact
 from speechrows.model.evaluation import text_losses
@@ -40,11 +41,12 @@ from speechrows.model.lanes import Lanes
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
 from speechrows.model.presets import PRESETS
+from speechrows.text.tokenizers import open_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of the curriculum: conversations of at most `context` tokens, and what is learned on them at."""
+    """A stage of the curriculum: conversations of at most `context` tokens, and the learning rate on them."""
 
     config: str
     context: int
@@ -62,7 +64,7 @@ CHECKPOINTS = "checkpoint-????????"  # in the output folder, each complete
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything a run depends on. Each field is a flag: `learning_rate` is `--learning-rate`."""
+    """Everything that a run depends on. Each field is a flag: `learning_rate` is `--learning-rate`."""
 
     data: str = flag("", "a built folder, or org/name on the Hub", required=True)
     output_dir: Path = flag(Path("runs"), "where checkpoints and logs go")
@@ -73,9 +75,7 @@ class TrainConfig:
     preset: str = flag("tiny", "the model", choices=[*PRESETS])
     attention: str = flag("sdpa", "flex_attention for long contexts", choices=["sdpa", "flex_attention"])
     freeze_encoder: bool = flag(False, "leave the speech encoder as it is")
-    ttt_layers: int = flag(
-        0, "test-time-training layers on top of the language model; mode lanes or pack", least=0
-    )
+    ttt_layers: int = flag(0, "test-time-training layers on the language model; mode lanes or pack", least=0)
     mode: str = flag("bucket", "how rows become batches", choices=["bucket", "pack", "lanes"])
     budget_seconds: float = flag(60.0, "of a micro-batch in mode bucket")
     context: int = flag(0, "slots of a sequence in modes pack and lanes; 0: the stage's, else 8192", least=0)
@@ -95,30 +95,30 @@ class TrainConfig:
     eval_every: int = flag(0, "steps; 0: at the end alone", least=0)
     save_every: int = flag(0, "steps; 0: at the end alone", least=0)
     keep: int = flag(2, "checkpoints kept, the latest", least=1)
-    decode: int = flag(0, "training rows to decode greedily: how many come back exactly is told", least=0)
+    decode: int = flag(0, "training rows to decode greedily; exact matches are reported", least=0)
     log_with: str = flag("", "a tracker that is installed", choices=["trackio", "tensorboard"])
     resume: bool = flag(False, "go on from the latest checkpoint in --output-dir")
 
     @staticmethod
     def parse(arguments: Sequence[str] | None = None) -> "TrainConfig":
-        """The config that the command line says."""
+        """The config of a command line."""
         parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
         add_flags(parser, fields(TrainConfig))
-        given = vars(parser.parse_args(arguments))
-        return TrainConfig(**{**given, "eval": tuple(given["eval"])})
+        values = vars(parser.parse_args(arguments))
+        return TrainConfig(**{**values, "eval": tuple(values["eval"])})
 
 
 class Trainer:
-    """A model with its optimiser, the stage under way, and what of them a checkpoint holds."""
+    """A model, its optimiser and the current stage; what a checkpoint holds."""
 
     def __init__(self, config: TrainConfig) -> None:
         if config.mode == "bucket" and (config.curriculum or config.ttt_layers):
             raise UsageError("--mode bucket: takes rows alone; --curriculum, --ttt-layers need lanes or pack")
         self.config, self.stage_number, self.done = config, 0, 0  # done: optimiser steps of the whole run
-        named = [stage for stage in CURRICULUM if config.curriculum or stage.config == config.config]
-        named = named or [replace(CURRICULUM[0], config=config.config)]
-        given = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
-        self.stages = [replace(stage, **given) for stage in named]
+        stages = [stage for stage in CURRICULUM if config.curriculum or stage.config == config.config]
+        stages = stages or [replace(CURRICULUM[0], config=config.config)]
+        flags = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
+        self.stages = [replace(stage, **flags) for stage in stages]
         self.accelerator = Accelerator(
             mixed_precision=config.mixed_precision, log_with=config.log_with or None,
             project_dir=config.output_dir,
@@ -127,7 +127,8 @@ class Trainer:
             raise UsageError(f"--log-with: {config.log_with} is not there: pip install {config.log_with}")
         config.output_dir.mkdir(parents=True, exist_ok=True)
         set_seed(config.seed)
-        self.preset, self.mel = PRESETS[config.preset], None
+        self.preset, self.mel, self.folders = PRESETS[config.preset], None, dict[str, OpenedFolder]()
+        self.tokenizer = open_tokenizer(name) if (name := self.preset.tokenizer) else None  # else the rows'
         rows = self.rows(config.data, self.stages[0].config, config.split)
         model = omni(self.preset, rows.tokenizer, rows.codec(), config.ttt_layers, config.attention)
         model.speech_lm.encoder.requires_grad_(not config.freeze_encoder)
@@ -136,12 +137,11 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
         self.accelerator.register_for_checkpointing(self)
         self.accelerator.init_trackers("speechrows")
-        self.has_codec = model.audio_head is not None
-        self.since, self.waited_s, self.heard_s = time.perf_counter(), 0.0, 0.0  # since the last report
+        self.since, self.waited_s, self.audio_s = time.perf_counter(), 0.0, 0.0  # since the last report
         self.begin(0)
 
     def begin(self, stage_number: int, step: int = 0) -> None:
-        """Begin a stage: its rows from the start, its learning rate at a step, lanes that read nothing."""
+        """Begin a stage: its rows from the start, its learning rate at a step, all lanes empty."""
         config, stage = self.config, self.stages[stage_number]
         self.stage_number, self.step = stage_number, step
         self.loader = self.rows(config.data, stage.config, config.split)
@@ -155,26 +155,26 @@ class Trainer:
         self.lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
 
     def rows(self, path: str, config: str, split: str) -> Loader:
-        """Rows as this run's model takes them, this rank's share of them."""
+        """This rank's share of rows, as the run's model takes them; each folder is opened once a run."""
         run, accelerator = self.config, self.accelerator
+        folder = self.folders[path] = self.folders.get(path) or OpenedFolder(path)
         shape = {"context": self.stages[self.stage_number].context, "batch_size": run.batch_size}
-        if run.mode == "bucket":
-            shape = {"budget_seconds": run.budget_seconds}
+        shape = {"budget_seconds": run.budget_seconds} if run.mode == "bucket" else shape
         return speechrows.load(
-            path, config, split, mode=run.mode, too_long=run.too_long, seed=run.seed, mel=self.mel,
+            folder, config, split, mode=run.mode, too_long=run.too_long, seed=run.seed, mel=self.mel,
             micro_batches=run.micro_batches, rank=accelerator.process_index,
             world_size=accelerator.num_processes, device=accelerator.device,
-            tokenizer=self.preset.tokenizer, audio_tokens_per_second=self.preset.rate, **shape,
+            tokenizer=self.tokenizer, audio_tokens_per_second=self.preset.rate, **shape,
         )  # fmt: skip
 
     def train(self) -> None:
-        """All stages from where the run is; logs, evaluation and checkpoints on the way and at the end."""
+        """Train all stages from the run's position; log, evaluate and save on the way and at the end."""
         config = self.config
         if config.resume:
-            found = sorted(config.output_dir.glob(CHECKPOINTS))
-            if not found:
+            checkpoints = sorted(config.output_dir.glob(CHECKPOINTS))
+            if not checkpoints:
                 raise UsageError(f"--resume: found no checkpoint in {config.output_dir}, expected one")
-            self.accelerator.load_state(str(found[-1]))
+            self.accelerator.load_state(str(checkpoints[-1]))
         for stage_number in range(self.stage_number, len(self.stages)):
             if stage_number > self.stage_number:
                 self.begin(stage_number)
@@ -188,25 +188,25 @@ class Trainer:
                     self.save()
         self.save()
         self.log(self.evaluate())
-        # Let go of the process group: a thread of gloo's that outlives Python aborts the process.
+        # Release the process group: a thread of gloo's that outlives Python aborts the process.
         self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)
         self.accelerator.end_training()
 
     def train_step(self) -> tuple[Tensor, Tensor]:
         """One optimiser step over its micro-batches: the losses, float32 [3], and the gradient's norm."""
-        ranks, asked = self.accelerator.num_processes, time.perf_counter()
+        ranks, begin = self.accelerator.num_processes, time.perf_counter()
         batches = list(islice(self.batches, self.loader.plan.num_rounds(ranks)))
-        self.waited_s += time.perf_counter() - asked
-        self.heard_s += sum(batch.audio_seconds for batch in batches)
+        self.waited_s += time.perf_counter() - begin
+        self.audio_s += sum(batch.audio_seconds for batch in batches)
         counts = self.total(torch.stack([*map(loss_counts, batches)]).sum(0)).clamp(min=1)
         weights = torch.tensor([1.0, *2 * [self.config.codec_weight]], device=counts.device) / counts
         sums = torch.zeros_like(counts)
         for i, batch in enumerate(batches):
             with nullcontext() if i + 1 == len(batches) else self.accelerator.no_sync(self.model):
-                made = self.model(batch, self.lanes.states(batch))
-                losses = made.losses()
+                output = self.model(batch, self.lanes.states(batch))
+                losses = output.losses()
                 self.accelerator.backward((losses * weights).sum() * ranks)  # DDP takes the mean over ranks
-            self.lanes.keep(batch, made.text.states)
+            self.lanes.keep(batch, output.text.states)
             sums += losses.detach()
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
@@ -216,22 +216,22 @@ class Trainer:
         return sums / counts, norm
 
     def report(self, losses: Tensor, norm: Tensor) -> dict[str, float]:
-        """What is told of the steps since the last report: losses of the last step, speed of all."""
+        """The values to log: losses of the last step, speed since the last report."""
         text, semantic, depth = self.total(losses).tolist()
-        heard, spent = self.total(torch.tensor(self.heard_s)).item(), time.perf_counter() - self.since
-        told = {"text_loss": text, "grad_norm": float(norm), "learning_rate": self.schedule.get_last_lr()[0]}
-        if self.has_codec:
-            told |= {"codec_loss": semantic + depth, "codebook_0_loss": semantic, "depth_loss": depth}
-        told |= {"hours_per_hour": heard / spent, "waiting": self.waited_s / spent}
-        self.since, self.waited_s, self.heard_s = time.perf_counter(), 0.0, 0.0
-        return told
+        audio_s, wall_s = self.total(torch.tensor(self.audio_s)).item(), time.perf_counter() - self.since
+        logs = {"text_loss": text, "grad_norm": float(norm), "learning_rate": self.schedule.get_last_lr()[0]}
+        if self.accelerator.unwrap_model(self.model).audio_head is not None:
+            logs |= {"codec_loss": semantic + depth, "codebook_0_loss": semantic, "depth_loss": depth}
+        logs |= {"hours_per_hour": audio_s / wall_s, "waiting": self.waited_s / wall_s}
+        self.since, self.waited_s, self.audio_s = time.perf_counter(), 0.0, 0.0
+        return logs
 
     def total(self, values: Tensor) -> Tensor:
         """Values summed over ranks."""
         return self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum")
 
     def evaluate(self) -> dict[str, float]:
-        """The text loss a token of each task in every named set; the share of rows said exactly."""
+        """The text loss a token of each task in every named set; the share of rows decoded exactly."""
         report = dict[str, float]()
         for name, rows in self.sets.items():
             rows.set_epoch(0)
@@ -243,18 +243,18 @@ class Trainer:
         return report
 
     def log(self, report: dict[str, float]) -> None:
-        """A line for people, a line of metrics.jsonl, and the tracker."""
+        """Print a line, append a line to metrics.jsonl, and tell the tracker."""
         if not self.accelerator.is_main_process:
             return
         stage = self.stages[self.stage_number].config
-        told = "  ".join(f"{name} {value:.4g}" for name, value in report.items())
-        print(f"{stage} {self.step}/{self.config.steps}  {told}", flush=True)
+        values = "  ".join(f"{name} {value:.4g}" for name, value in report.items())
+        print(f"{stage} {self.step}/{self.config.steps}  {values}", flush=True)
         with (self.config.output_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, "step": self.done, **report}) + "\n")
         self.accelerator.log(report, step=self.done)
 
     def save(self) -> None:
-        """A checkpoint: model, optimiser, random numbers and this object's state; the latest are kept."""
+        """Save a checkpoint: model, optimiser, random numbers and this object's state; keep the latest."""
         folder = self.config.output_dir / f"checkpoint-{self.done:08d}"
         partial = folder.with_suffix(".partial")
         self.accelerator.save_state(str(partial))
@@ -267,14 +267,14 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def state_dict(self) -> dict[str, Any]:
-        """What accelerate saves for us: the place in the curriculum, in the rows, and in every lane."""
+        """The position in the curriculum, in the rows, and in every lane; accelerate saves it."""
         return {
             "stage": self.stage_number, "step": self.step, "done": self.done,
             "loader": self.loader.state_dict(), "lanes": self.lanes.state_dict(self.total),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go where `state_dict` was taken."""
+        """Go to the position of a `state_dict`."""
         self.begin(state["stage"], state["step"])
         self.done = state["done"]
         self.loader.load_state_dict(state["loader"])
@@ -282,7 +282,7 @@ class Trainer:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train as the command line says; its exit code."""
+    """Train as the command line says; return the exit code."""
     try:
         Trainer(TrainConfig.parse(arguments)).train()
     except SpeechRowsError as error:

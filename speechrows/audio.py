@@ -1,8 +1,8 @@
-"""What a clip's bytes are: headers checked, nothing decoded that need not be.
+"""Inspect clips: check their headers, and decode only what has to be decoded.
 
-WAV headers are read by struct. FLAC, Opus and MP3 are decoded once by libsndfile to count
-their frames, the only way to know that they are whole. What else libsndfile can read is
-re-encoded as WAV; the rest is refused.
+WAV headers are read by struct. FLAC, Opus and MP3 are decoded once by libsndfile to count their
+frames, the only way to know that they are whole. Other formats that libsndfile reads are re-encoded as
+WAV; the rest is refused.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ _EXTENSIONS = {"FLAC": ".flac", "OPUS": ".opus", "MP3": ".mp3"}
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")  # of WAVE_FORMAT_EXTENSIBLE, after the tag
 _BITS = {_PCM: (8, 16, 24, 32), _FLOAT: (32, 64)}
-_UNKNOWN_SIZE = 0x7FFFF000  # what a program writes that streams WAV into a pipe
-_UNKNOWN_FRAMES = (1 << 63) - 1  # what libsndfile says of FLAC that was streamed into a pipe
+_UNKNOWN_SIZE = 0x7FFFF000  # written by programs that stream WAV into a pipe
+_UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's number for FLAC that was streamed into a pipe
 _RATES = range(1_000, 768_001)  # below, a short clip would be a day of speech and a million tokens
 _MAX_CHANNELS = 1024  # libsndfile's own limit
 _MAX_PAGE = 65_307  # bytes of an Ogg page
-_LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_III")  # decoded beyond full scale where the sound is loud
+_LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_III")  # may decode beyond full scale
 _BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioFacts:
-    """What a header says: `num_samples` counts frames a channel."""
+    """Facts of a clip; `num_samples` counts the samples of one channel."""
 
     extension: str
     sampling_rate: int
@@ -45,7 +45,7 @@ class AudioFacts:
 
 
 def inspect(data: memoryview) -> AudioFacts | None:
-    """The facts of a clip that is passed through as published; None if it needs re-encoding.
+    """The facts of a clip that is stored as published; None if it needs re-encoding.
 
     Raises:
         BadClipError: empty, truncated, undecodable, or without a sample.
@@ -120,7 +120,7 @@ def _facts(extension: str, rate: int, num_samples: int, channels: int) -> AudioF
 
 
 def _check_container(data: memoryview) -> None:
-    """Refuse a file that ends before its container does: libsndfile would read what is there."""
+    """Refuse a file that ends before its container does: libsndfile would read the rest without an error."""
     kind, promised = bytes(data[:4]), 0
     if kind == b"OggS":
         if not _ogg_is_whole(data):
@@ -136,7 +136,7 @@ def _check_container(data: memoryview) -> None:
 
 
 def _ogg_is_whole(data: memoryview) -> bool:
-    """Whether the last page is complete and carries Ogg's end-of-stream flag."""
+    """Whether the last page is complete and has Ogg's end-of-stream flag."""
     tail = bytes(data[-_MAX_PAGE:])
     page = tail.rfind(b"OggS")
     if page < 0 or page + 27 > len(tail):
@@ -146,7 +146,7 @@ def _ogg_is_whole(data: memoryview) -> bool:
 
 
 def _inspect_encoded(data: memoryview) -> AudioFacts | None:
-    found = 0
+    num_samples = 0
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             kind = file.subtype if file.format == "OGG" else file.format
@@ -161,12 +161,12 @@ def _inspect_encoded(data: memoryview) -> AudioFacts | None:
                 )
             with contextlib.suppress(soundfile.SoundFileError):  # at a cut, FLAC stops with one
                 for block in _blocks(file, "float32"):
-                    found += len(block)
+                    num_samples += len(block)
     except (soundfile.SoundFileError, ValueError) as error:
         raise undecodable(data, error) from error
-    if found < promised:
-        raise _short(found, promised)
-    return _facts(_EXTENSIONS[kind], rate, found, channels)
+    if num_samples < promised:
+        raise _short(num_samples, promised)
+    return _facts(_EXTENSIONS[kind], rate, num_samples, channels)
 
 
 def _blocks(file: soundfile.SoundFile, dtype: Literal["float32", "int32"]) -> Iterator[Any]:
@@ -174,19 +174,21 @@ def _blocks(file: soundfile.SoundFile, dtype: Literal["float32", "int32"]) -> It
         yield block
 
 
-def _truncated(found: str) -> BadClipError:
+def _truncated(what: str) -> BadClipError:
     return BadClipError(
         Reason.TRUNCATED,
-        f"{found}: the file is truncated. Download it again, or let --max-skipped drop it",
+        f"{what}: the file is truncated. Download it again, or let --max-skipped drop it",
     )
 
 
-def _short(found: int, promised: int) -> BadClipError:
-    return _truncated(f"decodes to {found} of {promised} samples a channel (cut short, or damaged there)")
+def _short(num_samples: int, promised: int) -> BadClipError:
+    return _truncated(
+        f"decodes to {num_samples} of {promised} samples a channel (cut short, or damaged there)"
+    )
 
 
 def _check_opens(data: memoryview) -> None:
-    """See that libsndfile gets past what stands before the samples: it reads lists that we pass over."""
+    """Check that libsndfile gets past the chunks before the samples: it parses some of them."""
     try:
         soundfile.info(io.BytesIO(data))
     except soundfile.SoundFileError as error:
@@ -194,18 +196,18 @@ def _check_opens(data: memoryview) -> None:
 
 
 def undecodable(data: memoryview, error: Exception) -> BadClipError:
-    """What is raised of a clip of which libsndfile raised this."""
-    # The message proper: the whole of it names an object by its address, another one every time.
-    said = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
+    """The BadClipError for a clip that libsndfile rejects."""
+    # The bare message: the full one holds the address of an object, which differs every time.
+    message = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
     return BadClipError(
         Reason.UNDECODABLE,
         f"found {len(data)} bytes starting {bytes(data[:8])!r}, no audio that libsndfile reads "
-        f"({said}); expected WAV, FLAC, Opus or MP3",
+        f"({message}); expected WAV, FLAC, Opus or MP3",
     )
 
 
 def decode(data: bytes | memoryview) -> tuple[npt.NDArray[np.float32], int]:
-    """The samples of a clip: float32 [S, channels] in [-1, 1], and its rate in Hz.
+    """Decode a clip: float32 [S, channels] in [-1, 1], and its rate in Hz.
 
     Raises:
         BadClipError: libsndfile can not decode it.
@@ -219,7 +221,7 @@ def decode(data: bytes | memoryview) -> tuple[npt.NDArray[np.float32], int]:
 
 
 def reencode(data: memoryview) -> bytes:
-    """WAV in the sample format of `data`, PCM 16 where WAV has none like it.
+    """Re-encode a clip as WAV in its own sample format, or PCM 16 if WAV lacks that format.
 
     Raises:
         BadClipError: libsndfile can not decode all of it.
@@ -230,7 +232,7 @@ def reencode(data: memoryview) -> bytes:
             is_float = file.subtype in ("FLOAT", "DOUBLE")
             subtype = file.subtype if file.subtype in ("PCM_24", "PCM_32") else "PCM_16"
             # Integers stay exact as integers. What is decoded to floats is not read as integers:
-            # libsndfile wraps around beyond full scale there, and only clips when it writes.
+            # libsndfile would wrap around beyond full scale there, and only clips when it writes.
             dtype = "float32" if is_float or file.subtype in _LOSSY else "int32"
             blocks = [np.empty((0, file.channels), dtype), *_blocks(file, dtype)]
             samples: npt.NDArray[Any] = np.concatenate(blocks)
@@ -245,7 +247,7 @@ def reencode(data: memoryview) -> bytes:
 
 
 def _float_wav(samples: npt.NDArray[np.float32], rate: int) -> bytes:
-    """Float 32 WAV. libsndfile would write the time of day into it, in a PEAK chunk."""
+    """Write float 32 WAV. libsndfile would put the time of day into it, in a PEAK chunk."""
     data, frame = samples.astype("<f4").tobytes(), 4 * samples.shape[1]
     form = struct.pack("<HHIIHH", _FLOAT, samples.shape[1], rate, rate * frame, frame, 32)
     head = struct.pack("<4sI4s4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", len(form))

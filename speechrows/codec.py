@@ -1,8 +1,8 @@
-"""Samples to audio tokens and to codec frames: the one owner of both conversions, in whole numbers.
+"""Samples to audio tokens and to codec frames, in whole numbers; both conversions stand here alone.
 
-A float ceil is wrong at dozens of lengths under 40 s, so rates are fractions and the
-division is integer; seconds are never an argument. What a codec is, as far as rows and
-models care, is a value: its frames, codebooks, special ids and delays.
+A float ceil is wrong at dozens of lengths under 40 s, so rates are fractions and the division is
+integer; seconds are never an argument. A codec is a value: its frames, codebooks, special ids and
+delays, all that rows and models need of it.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _LARGEST = 2**15 - 1  # codes are stored as int16, special ids among them
 
 
 def parse_rate(text: str | float) -> Fraction:
-    """An exact rate in Hz from what a person types: "12.5" is 25/2."""
+    """Parse a rate in Hz exactly: "12.5" is 25/2."""
     try:
         rate = Fraction(str(text))
     except (ValueError, ZeroDivisionError):
@@ -34,14 +34,14 @@ def parse_rate(text: str | float) -> Fraction:
 
 
 def num_audio_tokens(num_samples: Samples, sampling_rate: int, tokens_per_second: Fraction) -> Tokens:
-    """How many `<audio>` placeholders a clip takes: its length in tokens, rounded up."""
+    """The number of `<audio>` placeholders of a clip: its length in tokens, rounded up."""
     per_second, seconds = tokens_per_second.numerator, tokens_per_second.denominator
     return Tokens(-(-num_samples * per_second // (sampling_rate * seconds)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Specials:
-    """The ids beside the codes: what a model reads before the first frame, after the last, and as padding."""
+    """Ids beside the codes: before the first frame (bos, sos), after the last one (eos), and padding."""
 
     bos: int
     sos: int
@@ -56,10 +56,10 @@ class Specials:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodecSpec:
-    """What a neural codec, or a unit extractor, makes of a clip: codes int16 [K, F].
+    """A neural codec or unit extractor, which encodes a clip as codes int16 [K, F].
 
     A frame is `frame_size` samples at `sampling_rate`, both whole. Codes are 0..cardinality-1.
-    `delays` are the frames by which each codebook waits behind the clip; () where none does.
+    `delays` are the frames by which each codebook is late; () if none is.
     """
 
     name: str
@@ -123,15 +123,15 @@ CODECS = {spec.name: spec for spec in _SPECS}
 
 
 def num_frames(num_samples: Samples, sampling_rate: int, spec: CodecSpec) -> Frames:
-    """How many frames a clip takes: its length in frames, rounded up.
+    """The number of frames of a clip: its length in frames, rounded up.
 
-    Extractors whose convolutions are not padded (HuBERT, XLS-R) give one less, or two.
+    Extractors whose convolutions are not padded (HuBERT, XLS-R) give one or two less.
     """
     return Frames(-(-num_samples * spec.sampling_rate // (sampling_rate * spec.frame_size)))
 
 
 def delay(codes: Int16, spec: CodecSpec) -> Int16:
-    """Codebook k begins `delays[k]` frames late: [K, F] to [K, F + max(delays)], pads around the codes."""
+    """Delay codebook k by `delays[k]` frames: [K, F] to [K, F + max(delays)], with pads around the codes."""
     delays = _delays(codes, spec)
     num_codebooks, frames = codes.shape
     late = np.full((num_codebooks, frames + max(delays)), spec.specials.pad, np.int16)
@@ -141,7 +141,7 @@ def delay(codes: Int16, spec: CodecSpec) -> Int16:
 
 
 def undelay(codes: Int16, spec: CodecSpec) -> Int16:
-    """The inverse of `delay`: [K, F + max(delays)] to [K, F]. What stands around the codes is dropped."""
+    """Undo `delay`: [K, F + max(delays)] to [K, F]. The ids around the codes are dropped."""
     delays = _delays(codes, spec)
     frames = codes.shape[1] - max(delays)
     if frames < 0:
@@ -157,9 +157,9 @@ def _delays(codes: Int16, spec: CodecSpec) -> tuple[int, ...]:
 
 
 def check(codes: Sequence[Sequence[int]] | Int16, spec: CodecSpec) -> str | None:
-    """What is wrong with a clip's codes, [K][F], as a corpus or a parquet cell has them; None if nothing.
+    """Check a clip's codes, [K][F], of a corpus or a parquet cell; return what is wrong, or None.
 
-    What passes becomes an array by `np.array(codes, np.int16)`.
+    Codes that pass become an array by `np.array(codes, np.int16)`.
     """
     lists = "one list" if spec.num_codebooks == 1 else f"{spec.num_codebooks} lists of one length"
     expected = f"expected {lists} of {spec.name} codes"

@@ -1,7 +1,7 @@
-"""A publisher's folder, on disk or behind any fsspec address (hf://, s3://): list it, read it.
+"""A publisher's folder, on disk or at any fsspec address (hf://, s3://): list it, read it.
 
-Paths inside a corpus are relative, with forward slashes. Names that come out of a corpus'
-own files (audio_file, segment_audio_path) are resolved inside the folder or refused.
+Paths inside a corpus are relative, with forward slashes. File names in a corpus' metadata
+(audio_file, segment_audio_path) are resolved inside the folder or refused.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ from speechrows.errors import UsageError
 from speechrows.storage.retry import retry
 from speechrows.types import Reason
 
-_CONNECTIONS = 16  # at once, to a remote store
-_REVISION = re.compile(r"@((?:refs/(?:pr|convert)/)?[^/]*)")  # of a Hub repository, behind its name
+_CONNECTIONS = 16  # to a remote store, at most
+_REVISION = re.compile(r"@((?:refs/(?:pr|convert)/)?[^/]*)")  # of a Hub repository, after its name
 
 
 class Entry(NamedTuple):
@@ -47,10 +47,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus folder. `located`, when given, maps paths to where a download manager put them.
+    """A corpus folder. `located`, if given, maps paths to where a download manager put the files.
 
-    `folders`, when given, are the only ones of it that are looked at: a corpus may be several
-    repositories of the Hub.
+    `folders`, if given, are the only subfolders that are listed: a corpus may be several repositories of
+    the Hub.
     """
 
     root: str
@@ -58,16 +58,16 @@ class Corpus:
     folders: tuple[str, ...] = ()
     _fs: Any = field(default=None, compare=False, repr=False)
     _inside: dict[str, bool] = field(default_factory=dict[str, bool], compare=False, repr=False)
-    _held: dict[str, bytes] = field(default_factory=dict[str, bytes], compare=False, repr=False)
+    _fetched: dict[str, bytes] = field(default_factory=dict[str, bytes], compare=False, repr=False)
 
     @staticmethod
     def open(address: str, folders: tuple[str, ...] = ()) -> "Corpus":
-        """The corpus at a local folder or an fsspec address, or only some folders of it.
+        """Open the corpus at a local folder or an fsspec address, or only some folders of it.
 
         Raises:
             UsageError: there is no such folder.
         """
-        address = address.removeprefix("file://")  # on disk, symlinks are looked at
+        address = address.removeprefix("file://")  # on disk, symlinks are checked
         if "://" in address:
             fs, root = url_to_fs(address)
             if not folders and not fs.isdir(root):
@@ -79,36 +79,34 @@ class Corpus:
 
     @property
     def name(self) -> str:
-        """The corpus' name: its folder's, the parent's where that is called `data`."""
+        """The corpus' name: its folder's, or the parent's if the folder is called `data`."""
         return self.label.split("/")[0]
 
     @property
     def label(self) -> str:
-        """What rows call the folder: its name, with `/data` behind it where it is that."""
+        """The folder's name in rows: `name`, with `/data` after it if the folder is called that."""
         *_, above, last = ("/", *_REVISION.sub("", self.root).split("/"))
         return f"{above}/{last}" if last == "data" and above not in ("", "/") else last
 
     @property
     def revision(self) -> str | None:
-        """The revision of a Hub repository that its address names, None where it names none."""
-        told = _REVISION.search(self.root) if self._fs is not None and "hf" in self._fs.protocol else None
-        return unquote(told[1]) if told else None
+        """The revision in the address of a Hub repository; None if there is none."""
+        match = _REVISION.search(self.root) if self._fs is not None and "hf" in self._fs.protocol else None
+        return unquote(match[1]) if match else None
 
     def list(self) -> list[Entry]:
-        """Every file, sorted by path; not those whose name, or folder's, begins with a dot."""
+        """List every file, sorted by path, but those whose name, or folder's name, begins with a dot."""
         if self._fs is None:
-            there = [f for f in self.folders if os.path.isdir(os.path.join(self.root, f))]
-            return sorted(
-                entry for folder in (there if self.folders else [""]) for entry in self._walk(folder)
-            )
-        found: dict[str, Mapping[str, Any]] = {}
+            folders = [f for f in self.folders or ("",) if os.path.isdir(os.path.join(self.root, f))]
+            return sorted(entry for folder in folders for entry in self._walk(folder))
+        infos: dict[str, Mapping[str, Any]] = {}
         for folder in self.folders or ("",):
             with contextlib.suppress(FileNotFoundError):
-                found |= self._fs.find(f"{self.root}/{folder}".rstrip("/"), detail=True)
+                infos |= self._fs.find(f"{self.root}/{folder}".rstrip("/"), detail=True)
         cut = len(self.root) + 1
         return sorted(
             Entry(path[cut:], int(info["size"] or 0), _stamp(info))
-            for path, info in found.items()
+            for path, info in infos.items()
             if not path[cut:].startswith(".") and "/." not in path[cut:]
         )
 
@@ -129,7 +127,7 @@ class Corpus:
 
     def _is_inside(self, path: str) -> bool:
         folder = path.rpartition("/")[0]
-        if folder not in self._inside:  # asked once a folder: it is a look at every part of the path
+        if folder not in self._inside:  # once a folder: every part of the path is checked
             self._inside[folder] = self._leads_inside(folder)
         return self._inside[folder] and (
             not os.path.islink(os.path.join(self.root, path)) or self._leads_inside(path)
@@ -140,14 +138,14 @@ class Corpus:
         return real == self.root or real.startswith(self.root + os.sep)
 
     def resolve(self, folder: str, name: str) -> str:
-        """The path of a file that corpus metadata names, relative to `folder`.
+        """Resolve a file name in corpus metadata, which is relative to `folder`, to a path.
 
         Raises:
             BadClipError: the name is absolute, or leaves the corpus by `..` or by a symlink.
         """
-        told = name.replace("\\", "/")
-        path = posixpath.normpath(posixpath.join(folder, told))
-        absolute = posixpath.isabs(told) or re.match("[A-Za-z]:/", told) or "://" in told
+        slashed = name.replace("\\", "/")
+        path = posixpath.normpath(posixpath.join(folder, slashed))
+        absolute = posixpath.isabs(slashed) or re.match("[A-Za-z]:/", slashed) or "://" in slashed
         if absolute or path == ".." or path.startswith("../"):
             detail = f"found {name!r:.200}, which leads out of the corpus; expected a path inside it"
             raise BadClipError(Reason.REFUSED_PATH, detail)
@@ -162,16 +160,16 @@ class Corpus:
         return path
 
     def fetch(self, paths: Iterable[str]) -> None:
-        """Read files ahead, many at once, where each costs a round trip; on disk, do nothing.
+        """Read remote files ahead, many in parallel; do nothing on disk.
 
-        They are held until the next call. What can not be read raises when it is asked for.
+        They are kept in memory until the next call. A missing file raises only when it is read.
         """
-        self._held.clear()
+        self._fetched.clear()
         remote = [path for path in dict.fromkeys(paths) if self.local_path(path) is None]
         if remote:
             with ThreadPoolExecutor(_CONNECTIONS) as pool:
-                found = zip(remote, pool.map(self._try_to_read, remote), strict=True)
-                self._held.update((path, data) for path, data in found if data is not None)
+                contents = zip(remote, pool.map(self._try_to_read, remote), strict=True)
+                self._fetched.update((path, data) for path, data in contents if data is not None)
 
     def _try_to_read(self, path: str) -> bytes | None:
         try:
@@ -180,14 +178,14 @@ class Corpus:
             return None
 
     def read(self, path: str) -> bytes:
-        """The whole of a file.
+        """Read a whole file.
 
         Raises:
             OSError: it can not be read, FileNotFoundError among them.
-            StoreError: a remote store did not answer, asked again and again.
+            StoreError: a remote store did not answer, after all retries.
         """
-        if path in self._held:
-            return self._held[path]
+        if path in self._fetched:
+            return self._fetched[path]
         if self.located is not None and path not in self.located:
             raise FileNotFoundError(path)
         place = self.local_path(path)
@@ -197,7 +195,7 @@ class Corpus:
             return file.read()
 
     def open_file(self, path: str) -> BinaryIO:
-        """A file, for reading at any place: what is larger than memory.
+        """Open a file for reading at any offset, for files larger than memory.
 
         Raises:
             OSError: it can not be opened, FileNotFoundError among them.
@@ -234,7 +232,7 @@ class Corpus:
         return self._fs.unstrip_protocol(f"{self.root}/{path}") if self._fs else f"{self.root}/{path}"
 
     def local_path(self, path: str) -> str | None:
-        """Where a file lies on this machine, or None when it does not."""
+        """The path of a file on this machine; None if it is remote."""
         if self.located is not None:
             place = self.located.get(path)
             return place if place is not None and "://" not in place else None
@@ -242,9 +240,9 @@ class Corpus:
 
 
 def basename(path: str) -> str:
-    """The last part of a path, of either kind of slashes.
+    """The last part of a path with slashes or backslashes.
 
-    Not os.path's, which datasets replaces in builder modules, for streaming.
+    Not os.path.basename: datasets replaces that in builder modules, for streaming.
     """
     return path.replace("\\", "/").rpartition("/")[2]
 
@@ -262,7 +260,7 @@ def _stamp(info: Mapping[str, Any]) -> str:
 
 
 def listing_digest(entries: list[Entry]) -> str:
-    """A digest of what a corpus holds; it changes when any file does."""
+    """A digest of a corpus' files; it changes when any of them does."""
     digest = hashlib.sha256()
     for entry in entries:
         digest.update(f"{entry.path}\0{entry.num_bytes}\0{entry.stamp}\n".encode(errors="surrogateescape"))

@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import partial
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from speechrows.codec import parse_rate
 from speechrows.errors import UsageError
@@ -14,6 +15,7 @@ from speechrows.folder.index import Index
 from speechrows.loader.collate.augment import Augment
 from speechrows.loader.collate.collator import Collator
 from speechrows.loader.loader import Loader
+from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.values import CloseOn
 from speechrows.loader.plan.values import Mode
 from speechrows.loader.plan.values import PlanOptions
@@ -33,7 +35,7 @@ from speechrows.types import Int16
 
 
 def load(  # noqa: PLR0913
-    path: str,
+    path: str | OpenedFolder,
     config: str,
     split: str = "train",
     mode: Mode = "bucket",
@@ -52,7 +54,7 @@ def load(  # noqa: PLR0913
     sampling_rate: int = 16_000,
     mel: int | None = None,
     augment: Augment | None = None,
-    tokenizer: str | None = None,
+    tokenizer: str | PreTrainedTokenizerFast | None = None,
     audio_tokens_per_second: str | float | None = None,
     num_threads: int = 2,
     prefetch: int = 4,
@@ -64,7 +66,7 @@ def load(  # noqa: PLR0913
     them (default: `world_size`), divided among the ranks: steps are the same on any number of ranks.
 
     Args:
-        path: the folder, or `org/name`.
+        path: the folder, or `org/name`; opened, where several loaders share it.
         config: a config of its card: `ttt`, `stage_2`, `transcription`…
         split: a split of that config.
         mode: `bucket` (rows of like length, under a budget), `pack` (sequences of `context` tokens filled
@@ -83,7 +85,7 @@ def load(  # noqa: PLR0913
         sampling_rate: of `speech`, in Hz; clips of another rate are resampled.
         mel: bins of log-mel `features`, 80 or 128; None for `speech`.
         augment: options of augmentation, for training rows.
-        tokenizer: another one than the rows were built with: rows are retokenised.
+        tokenizer: another one than the rows were built with, or its name: rows are retokenised.
         audio_tokens_per_second: another rate of placeholders than the rows were built with.
         num_threads: threads that read and decode.
         prefetch: micro-batches read ahead.
@@ -94,14 +96,16 @@ def load(  # noqa: PLR0913
         UsageError: no such rows, or options that contradict each other.
     """
     device = _checked_device(device)
-    index = Index.open(path, config, split)
-    built_with = opened = tokenizers.open_tokenizer(index.folder.tokenizer_folder())
-    if tokenizer is not None:
-        opened = tokenizers.open_tokenizer(tokenizer)
+    folder = OpenedFolder(path) if isinstance(path, str) else path
+    index, built_with = folder.index(config, split), folder.tokenizer
+    if tokenizer is None:
+        tokenizer = built_with
+    elif isinstance(tokenizer, str):
+        tokenizer = tokenizers.open_tokenizer(tokenizer)
     retokenizer = None
-    is_other = opened is not built_with and fingerprint(opened) != fingerprint(built_with)
+    is_other = tokenizer is not built_with and fingerprint(tokenizer) != fingerprint(built_with)
     if is_other or _is_other_rate(audio_tokens_per_second, index):
-        retokenizer = Retokenizer.of(index, built_with, opened, audio_tokens_per_second)
+        retokenizer = Retokenizer.of(index, built_with, tokenizer, audio_tokens_per_second)
         index = retokenized(index, retokenizer)
     if window_bytes is None and not index.folder.is_local:
         window_bytes = WINDOW_BYTES
@@ -120,7 +124,7 @@ def load(  # noqa: PLR0913
     )
     collator = Collator(
         device=device,
-        pad_id=tokenizers.pad_id(opened),
+        pad_id=tokenizers.pad_id(tokenizer),
         plan_options=options,
         sampling_rate=sampling_rate,
         audio_tokens_per_second=_rate(index),
@@ -134,7 +138,7 @@ def load(  # noqa: PLR0913
         return Stream(
             index,
             open_clips=partial(open_clips, window_bytes=window_bytes or WINDOW_BYTES),
-            store=RowStore(index, read_row_group=read, audio_id=opened.get_vocab()[AUDIO_TOKEN]),
+            store=RowStore(index, read_row_group=read, audio_id=tokenizer.get_vocab()[AUDIO_TOKEN]),
             num_threads=num_threads,
             prefetch=prefetch,
             allocate=_pinned if device.type == "cuda" else pageable,
@@ -145,7 +149,7 @@ def load(  # noqa: PLR0913
         options,
         open_stream,
         collator,
-        opened,
+        tokenizer,
         rank=rank,
         world_size=world_size,
         any_micro_batches=micro_batches is None,

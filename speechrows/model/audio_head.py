@@ -1,8 +1,8 @@
 """AudioHead: a codec's frames from a language model's hidden states.
 
-A decoder reads the hidden states of the row, then frame after frame, and says the next frame's
-codebook 0, or that the clip ends. A depformer reads what the decoder said of a frame and the frame's
-codes so far, and says the next codebook's. Codebooks wait by the codec's delays, as in Moshi.
+A decoder reads the hidden states of the row, then frame after frame, and predicts codebook 0 of the next
+frame, or the end of the clip. A depformer reads the decoder's output for a frame and the frame's codes so
+far, and predicts the next codebook. Codebooks are late by the codec's delays, as in Moshi.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ from speechrows.loader.batch import Batch
 from speechrows.model.speech_lm import weightless
 from speechrows.types import IGNORE_INDEX
 
-_MOST_FRAMES = 2**15  # that the depformer takes at once: CUDA attention is limited to 2**16 - 1
+_MAX_FRAMES = 2**15  # that the depformer reads at once: CUDA attention is limited to 2**16 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AudioLoss:
-    """Cross entropies as sums, float32 [], and over how many codes they are."""
+    """Sums of cross entropies, float32 [], and the number of codes in each sum."""
 
     semantic_sum: Tensor  # codebook 0, and the end of each clip
     num_semantic: int
@@ -41,7 +41,7 @@ class AudioHead(nn.Module):
     """A decoder for codebook 0 and a depformer for the others. `lm_size` is the hidden states' width.
 
     Raises:
-        UsageError: codebook 0 of the codec is delayed: nothing would say first where the clip ends.
+        UsageError: codebook 0 of the codec is delayed: others would come before the clip's end is known.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class AudioHead(nn.Module):
             )
 
     def forward(self, hidden: Tensor, batch: Batch) -> AudioLoss:
-        """The losses of a batch's codes; zero, and of every parameter, where it has none.
+        """The losses of a batch's codes; without codes zero, which still depends on every parameter.
 
         Args:
             hidden: [B, T, D], SpeechLMOutput.hidden_states.
-            batch: a clip's codes are told from the slots of its row.
+            batch: a clip's codes are predicted from the slots of its row.
 
         Raises:
             UsageError: the batch's codes are another codec's.
@@ -96,18 +96,19 @@ class AudioHead(nn.Module):
             delayed(codes[:, :length], self.spec)
             for codes, length in zip(batch.codec_targets, lengths, strict=True)
         ]
-        told = self._told(prefixes, clips)
+        outputs = self._decode(prefixes, clips)
         codes = torch.cat(clips, dim=1).T  # [F, K]
         targets = codes.masked_fill(codes == self.spec.specials.pad, IGNORE_INDEX)
         targets = targets.masked_fill(codes == self.spec.specials.eos, self.spec.cardinality)
-        depth_sum = told.new_zeros((), dtype=torch.float32)
+        depth_sum = outputs.new_zeros((), dtype=torch.float32)
         if self.depth is not None:
-            for part, read, wanted in zip(
-                *(t.split(_MOST_FRAMES) for t in (told, codes, targets)), strict=True
+            for chunk, read, target in zip(
+                *(t.split(_MAX_FRAMES) for t in (outputs, codes, targets)), strict=True
             ):
-                depth_sum = depth_sum + _cross_entropy(self._depth_logits(part, read[:, :-1]), wanted[:, 1:])
+                logits = self._depth_logits(chunk, read[:, :-1])
+                depth_sum = depth_sum + _cross_entropy(logits, target[:, 1:])
         return AudioLoss(
-            semantic_sum=_cross_entropy(self.semantic(told), targets[:, 0]),
+            semantic_sum=_cross_entropy(self.semantic(outputs), targets[:, 0]),
             num_semantic=sum(lengths) + len(lengths),
             depth_sum=depth_sum,
             num_depth=sum(lengths) * (self.spec.num_codebooks - 1),
@@ -122,9 +123,9 @@ class AudioHead(nn.Module):
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Codes int64 [K, F], F up to `max_frames` (1 or more), from the hidden states [T, D] of a row.
+        """Generate codes int64 [K, F], F at most `max_frames` (1 or more), from a row's hidden states [T, D].
 
-        The likeliest codes where `temperature` is 0, else drawn.
+        Codes are the likeliest ones if `temperature` is 0, else drawn.
         """
         x = torch.cat((self.bridge(prefix), self._embedded(self._begin(prefix.device)))).unsqueeze(0)
         cache: Any = None
@@ -132,57 +133,57 @@ class AudioHead(nn.Module):
         length, ended = max_frames, False
         while len(frames) < length + max(self.spec.delays, default=0):
             step = self.decoder(inputs_embeds=x, past_key_values=cache, use_cache=True)
-            cache, told = step.past_key_values, step.last_hidden_state[0, -1:]
+            cache, output = step.past_key_values, step.last_hidden_state[0, -1:]
             first = self.spec.specials.pad
             if not ended:
-                first = _drawn(self.semantic(told)[0], temperature, generator)
+                first = _drawn(self.semantic(output)[0], temperature, generator)
                 if first == self.spec.cardinality:
                     first, ended, length = self.spec.specials.eos, True, min(length, len(frames))
-            stop = length if ended else None  # what is cut goes on as if it were not
-            frame = self._frame(told, first, len(frames), stop, lambda x: _drawn(x, temperature, generator))
+            stop = length if ended else None  # a clip that is cut at max_frames goes on as if it were not
+            frame = self._frame(output, first, len(frames), stop, lambda x: _drawn(x, temperature, generator))
             frames.append(frame)
             x = self._embedded(frame).unsqueeze(0)
         return undelayed(torch.cat(frames).T, length, self.spec)
 
     def _frame(
-        self, told: Tensor, first: int, place: int, length: int | None, draw: Callable[[Tensor], int]
+        self, output: Tensor, first: int, place: int, length: int | None, draw: Callable[[Tensor], int]
     ) -> Tensor:
-        """Frame `place`, int64 [1, K], from what the decoder said, [1, D], and its codebook 0."""
+        """Frame `place`, int64 [1, K], from the decoder's output [1, D] and its codebook 0, `first`."""
         codes = [first]
         for codebook, start in enumerate(self.spec.delays[1:] or (0,) * (self.spec.num_codebooks - 1)):
             if start <= place and (length is None or place < start + length):
-                read = torch.tensor([codes], device=told.device)
-                codes.append(draw(self._depth_logits(told, read)[0, codebook]))
+                read = torch.tensor([codes], device=output.device)
+                codes.append(draw(self._depth_logits(output, read)[0, codebook]))
             else:
                 codes.append(self.spec.specials.pad)
-        return torch.tensor([codes], device=told.device)
+        return torch.tensor([codes], device=output.device)
 
-    def _told(self, prefixes: Sequence[Tensor], clips: Sequence[Tensor]) -> Tensor:
-        """What the decoder says of each frame [K, F] of each clip, one clip after another: [frames, D]."""
+    def _decode(self, prefixes: Sequence[Tensor], clips: Sequence[Tensor]) -> Tensor:
+        """The decoder's output for each frame of clips [K, F], one clip after another: [frames, D]."""
         sequences: list[Tensor] = []
         for prefix, codes in zip(prefixes, clips, strict=True):
             read = torch.cat((self._begin(codes.device), codes.T[:-1]))
             sequences.append(torch.cat((self.bridge(prefix), self._embedded(read))))
         # Pads stand on the right: a causal decoder never reads them.
-        made = self.decoder(inputs_embeds=pad_sequence(sequences, batch_first=True), use_cache=False)
+        output = self.decoder(inputs_embeds=pad_sequence(sequences, batch_first=True), use_cache=False)
         return torch.cat(
             [
                 out[len(prefix) : len(sequence)]
-                for out, prefix, sequence in zip(made.last_hidden_state, prefixes, sequences, strict=True)
+                for out, prefix, sequence in zip(output.last_hidden_state, prefixes, sequences, strict=True)
             ]
         )
 
-    def _depth_logits(self, told: Tensor, codes: Tensor) -> Tensor:
-        """Of frames [F, D] and their codebooks 0..k [F, k + 1], logits [F, k + 1, codes] of 1..k + 1."""
+    def _depth_logits(self, outputs: Tensor, codes: Tensor) -> Tensor:
+        """Logits [F, k + 1, codes] of codebooks 1..k + 1, from outputs [F, D] and codes 0..k [F, k + 1]."""
         depth: Any = self.depth
         table = depth["body"].get_input_embeddings()
         offsets = torch.arange(codes.shape[1], device=codes.device) * self.num_ids
-        x = table(codes + offsets) + depth["bridge"](told).unsqueeze(1)
+        x = table(codes + offsets) + depth["bridge"](outputs).unsqueeze(1)
         read = depth["body"](inputs_embeds=x, use_cache=False).last_hidden_state
         return torch.stack([depth["heads"][k](read[:, k]) for k in range(codes.shape[1])], dim=1)
 
     def _begin(self, device: torch.device) -> Tensor:
-        """What is read before the first frame: int64 [1, K]."""
+        """The frame that is read before the first one: int64 [1, K]."""
         return torch.full((1, self.spec.num_codebooks), self.spec.specials.bos, device=device)
 
     def _embedded(self, frames: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ class AudioHead(nn.Module):
 
 
 def delayed(codes: Tensor, spec: CodecSpec) -> Tensor:
-    """[K, F] as codec.delay has it, with the end after codebook 0 in a column of its own if need be."""
+    """Delay codes [K, F] as codec.delay does, with the end after codebook 0, in a new column if need be."""
     delays = spec.delays or (0,) * spec.num_codebooks
     frames = codes.shape[1]
     late = codes.new_full((len(codes), frames + max(1, *delays)), spec.specials.pad)
@@ -226,7 +227,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _drawn(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
-    """A place of logits [C]: the highest, or drawn."""
+    """An index of logits [C]: of the highest, or drawn by `temperature`."""
     if temperature == 0:
         return int(logits.argmax())
     chances = (logits.float() / temperature).softmax(-1)

@@ -1,9 +1,9 @@
 """Speech encoders of transformers without their padding: clips of any length in, whole frames out.
 
 A clip gets num_audio_tokens x frames_per_token frames of 20 ms. Whisper's encoder as transformers
-runs it takes 30 s, no more and no less, and no mask: its parts are called here, with the positions
-cut to the length and pads masked. What is longer is encoded window by window. Encoders of raw
-speech lose the last frame to convolutions without padding: the clip gets the samples that it needs.
+runs it takes exactly 30 s and no mask: its modules are called here, with positions cut to the length
+and pads masked. Longer clips are encoded chunk by chunk. Encoders of raw speech lose the last frame to
+convolutions without padding: a clip is extended by the samples that they need.
 """
 
 from abc import ABC
@@ -29,7 +29,7 @@ SAMPLING_RATE = 16_000  # of every encoder here
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Window:
+class _Chunk:
     """Frames start..start+length of a clip."""
 
     clip: int
@@ -38,16 +38,16 @@ class _Window:
 
 
 class SpeechEncoder(nn.Module, ABC):
-    """What encoders have in common: clips are cut into windows, and like lengths go together.
+    """Base of encoders: cuts clips into chunks, and encodes chunks of similar length together.
 
-    `mel` is the number of bins of the features that it takes, None where it takes speech.
+    `mel` is the number of bins of the features that it takes, None if it takes speech.
     """
 
     mel: int | None
     hidden_size: int
     steps_per_frame: int  # samples, or columns of features
     frames_per_second: Fraction
-    max_frames: int | None  # of a window
+    max_frames: int | None  # of a chunk
 
     def forward(self, batch: Batch, frames_per_token: int) -> Tensor:
         """The frames of all clips, one clip after another: [frames, D].
@@ -58,41 +58,41 @@ class SpeechEncoder(nn.Module, ABC):
         num_frames = [tokens * frames_per_token for tokens in batch.num_audio_tokens.tolist()]
         audio = self._audio(batch)
         self._check_length(audio, num_frames, batch)
-        windows = [
-            _Window(clip=clip, start=start, length=min(total - start, self.max_frames or total))
+        chunks = [
+            _Chunk(clip=clip, start=start, length=min(total - start, self.max_frames or total))
             for clip, total in enumerate(num_frames)
             for start in range(0, total, self.max_frames or total)
         ]
-        alike: defaultdict[int, list[int]] = defaultdict(list)
-        for place, window in enumerate(windows):
-            alike[self._kind(window.length)].append(place)
-        made: list[Tensor] = [audio] * len(windows)
-        for places in alike.values():
-            chosen = [windows[place] for place in places]
-            frames = self._encode(self._padded(audio, chosen), [window.length for window in chosen])
-            for place, window, encoded in zip(places, chosen, frames, strict=True):
-                made[place] = encoded[: window.length]
-        return torch.cat(made)
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for i, chunk in enumerate(chunks):
+            groups[self._length_class(chunk.length)].append(i)
+        encoded: list[Tensor] = [audio] * len(chunks)
+        for indices in groups.values():
+            group = [chunks[i] for i in indices]
+            frames = self._encode(self._padded(audio, group), [chunk.length for chunk in group])
+            for i, chunk, padded in zip(indices, group, frames, strict=True):
+                encoded[i] = padded[: chunk.length]
+        return torch.cat(encoded)
 
     @abstractmethod
     def _audio(self, batch: Batch) -> Tensor:
-        """What the batch holds for this encoder, [N, ..., steps]."""
+        """The batch's speech or features for this encoder, [N, ..., steps]."""
 
     @abstractmethod
     def _encode(self, audio: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Frames [W, F, D] of windows [W, ..., F x steps_per_frame], of which `lengths` are no pads."""
+        """Frames [W, F, D] of W chunks [W, ..., F x steps_per_frame]; `lengths`: frames without pads."""
 
-    def _kind(self, length: int) -> int:
-        """Windows of one kind go together: within a factor of two, so that few pads are encoded."""
+    def _length_class(self, length: int) -> int:
+        """The class of a length; chunks of one class, within a factor of two, are encoded together."""
         return length.bit_length()
 
-    def _padded(self, audio: Tensor, windows: Sequence[_Window]) -> Tensor:
-        longest = max(window.length for window in windows) * self.steps_per_frame
-        cut = [
-            audio[w.clip, ..., w.start * self.steps_per_frame : (w.start + w.length) * self.steps_per_frame]
-            for w in windows
+    def _padded(self, audio: Tensor, chunks: Sequence[_Chunk]) -> Tensor:
+        longest = max(chunk.length for chunk in chunks) * self.steps_per_frame
+        cuts = [
+            audio[c.clip, ..., c.start * self.steps_per_frame : (c.start + c.length) * self.steps_per_frame]
+            for c in chunks
         ]
-        return torch.stack([functional.pad(piece, (0, longest - piece.shape[-1])) for piece in cut])
+        return torch.stack([functional.pad(cut, (0, longest - cut.shape[-1])) for cut in cuts])
 
     def _check_length(self, audio: Tensor, num_frames: Sequence[int], batch: Batch) -> None:
         expected = max(num_frames) * self.steps_per_frame
@@ -120,9 +120,9 @@ class WhisperFrames(SpeechEncoder):
 
     def _audio(self, batch: Batch) -> Tensor:
         if batch.features is None or batch.features.shape[1] != self.mel:
-            found = None if batch.features is None else [*batch.features.shape]
+            shape = None if batch.features is None else [*batch.features.shape]
             raise UsageError(
-                f"features: found {found}, expected log-mel of {self.mel} bins: load with mel={self.mel}"
+                f"features: found {shape}, expected log-mel of {self.mel} bins: load with mel={self.mel}"
             )
         return batch.features.to(self.model.conv1.weight.dtype)
 
@@ -144,7 +144,7 @@ class WhisperFrames(SpeechEncoder):
 class WaveFrames(SpeechEncoder):
     """WavLM, HuBERT, wav2vec 2.0 and the like, on speech [N, S] at 16 kHz.
 
-    `normalize` gives each clip mean 0 and variance 1 first, as the model's own feature extractor says.
+    With `normalize`, each clip is first given mean 0 and variance 1, as the model's feature extractor says.
     """
 
     mel = None
@@ -155,7 +155,7 @@ class WaveFrames(SpeechEncoder):
         self.model = model
         self.normalize = normalize
         config: Any = model.config
-        # Augmentation is the loader's; layers that are skipped at times have no gradient then.
+        # The loader augments; a layer that is skipped would have no gradient, which DDP waits for.
         config.apply_spec_augment = False
         config.layerdrop = 0.0
         if isinstance(unused := getattr(model, "masked_spec_embed", None), nn.Parameter):
@@ -165,14 +165,14 @@ class WaveFrames(SpeechEncoder):
         for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
             self.steps_per_frame *= stride
             reach = (reach - 1) * stride + kernel
-        self.overlap = reach - self.steps_per_frame  # samples that the last frame sees beyond its own
+        self.overlap = reach - self.steps_per_frame  # samples that the last frame reads beyond its own
         self.frames_per_second = Fraction(SAMPLING_RATE, self.steps_per_frame)
         self._norms_over_time = config.feat_extract_norm == "group"
 
     def _audio(self, batch: Batch) -> Tensor:
         if batch.speech is None or batch.sampling_rate != SAMPLING_RATE:
-            found = "none" if batch.speech is None else f"{batch.sampling_rate} Hz"
-            raise UsageError(f"speech: found {found}, expected {SAMPLING_RATE} Hz: load without mel")
+            rate = "none" if batch.speech is None else f"{batch.sampling_rate} Hz"
+            raise UsageError(f"speech: found {rate}, expected {SAMPLING_RATE} Hz: load without mel")
         speech = batch.speech
         if self.normalize:
             lengths = batch.speech_lengths.to(speech.device).unsqueeze(1)
@@ -182,9 +182,9 @@ class WaveFrames(SpeechEncoder):
             speech = centred / (variance + 1e-7).sqrt()
         return speech.to(next(self.model.parameters()).dtype)
 
-    def _kind(self, length: int) -> int:
+    def _length_class(self, length: int) -> int:
         # Where the first convolution is normed over time, pads would change every frame.
-        return length if self._norms_over_time else super()._kind(length)
+        return length if self._norms_over_time else super()._length_class(length)
 
     def _encode(self, audio: Tensor, lengths: Sequence[int]) -> Tensor:
         audio = functional.pad(audio, (0, self.overlap))

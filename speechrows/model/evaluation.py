@@ -1,4 +1,4 @@
-"""How good a model is on rows: its loss on each task, and how many rows it says exactly."""
+"""Evaluation of a model on rows: its loss on each task, and the share of rows that it decodes exactly."""
 
 import re
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from speechrows.types import IGNORE_INDEX
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvalSet:
-    """Rows to evaluate on, under a name."""
+    """A named set of rows to evaluate on."""
 
     name: str
     path: str
@@ -34,9 +34,9 @@ class EvalSet:
 
     @staticmethod
     def parse(text: str, config: str) -> "EvalSet":
-        """What NAME=PATH[:CONFIG[:SPLIT]] says; otherwise `config`, and its split `validation`."""
+        """Parse NAME=PATH[:CONFIG[:SPLIT]]; by default CONFIG is `config` and SPLIT `validation`."""
         name, equals, place = text.partition("=")
-        path, *rest = re.split(r":(?!//)", place)  # the colon of hf:// parts nothing
+        path, *rest = re.split(r":(?!//)", place)  # the colon of hf:// separates nothing
         if not (equals and path) or len(rest) > 2:
             raise UsageError(f"evaluation set: found {text!r}, expected NAME=PATH[:CONFIG[:SPLIT]]")
         config, split = (*rest, *(config, "validation")[len(rest) :])
@@ -46,49 +46,51 @@ class EvalSet:
 def open_sets(
     texts: Sequence[str], config: str, open_rows: Callable[[str, str, str], Loader]
 ) -> dict[str, Loader]:
-    """The rows of evaluation sets by name, planned: what is wrong with one is said before training.
+    """Open and plan evaluation sets, by name, so that errors come before training.
 
     `open_rows` takes path, config and split; for `texts` and `config` see EvalSet.parse.
 
     Raises:
         UsageError: two have one name, one has no row, or see EvalSet.parse, load.
     """
-    found: dict[str, Loader] = {}
-    for one in (EvalSet.parse(text, config) for text in texts):
-        if one.name in found:
-            raise UsageError(f"evaluation set: found {one.name!r} twice, expected a name of each")
-        rows = found[one.name] = open_rows(one.path, one.config, one.split)
+    sets: dict[str, Loader] = {}
+    for parsed in (EvalSet.parse(text, config) for text in texts):
+        if parsed.name in sets:
+            raise UsageError(f"evaluation set: found {parsed.name!r} twice, expected a name of each")
+        rows = sets[parsed.name] = open_rows(parsed.path, parsed.config, parsed.split)
         if not len(rows):
-            raise UsageError(f"evaluation set {one.name}: {one.path} has no row of {one.config} that fits")
-    return found
+            raise UsageError(
+                f"evaluation set {parsed.name}: {parsed.path} has no row of {parsed.config} that fits"
+            )
+    return sets
 
 
 @torch.no_grad()
 def text_losses(
     model: nn.Module, batches: Iterable[Batch], lanes: Lanes, total: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
-    """The loss a supervised token of each task that is there.
+    """The mean loss of a supervised token, for each task in the batches.
 
-    `model` is an Omni, wrapped or not; `lanes` are left where the rows leave them; `total` sums a tensor
-    over all ranks, which all call.
+    `model` is an Omni, wrapped or not; `lanes` keep the states after the last batch; `total` sums a
+    tensor over all ranks, and all ranks call this.
     """
     model.eval()
     sums = torch.zeros(2, len(TASKS), dtype=torch.float64)
     for batch in batches:
-        made = model(batch, lanes.states(batch)).text
-        lanes.keep(batch, made.states)
-        losses = functional.cross_entropy(made.logits.float(), made.targets, reduction="none")
+        output = model(batch, lanes.states(batch)).text
+        lanes.keep(batch, output.states)
+        losses = functional.cross_entropy(output.logits.float(), output.targets, reduction="none")
         of_tasks = _tasks(batch)
         sums[0].index_add_(0, of_tasks, losses.double().cpu())
         sums[1].index_add_(0, of_tasks, torch.ones_like(of_tasks, dtype=torch.float64))
     model.train()
     losses, tokens = total(sums)
-    there = zip(TASKS, losses.tolist(), tokens.tolist(), strict=True)
-    return {task: loss / count for task, loss, count in there if count}
+    by_task = zip(TASKS, losses.tolist(), tokens.tolist(), strict=True)
+    return {task: loss / count for task, loss, count in by_task if count}
 
 
 def _tasks(batch: Batch) -> Tensor:
-    """The place in TASKS of each supervised token, row-major."""
+    """The index in TASKS of the task of each supervised token, row-major."""
     names = [*TASKS]
     owner = torch.zeros(batch.labels.shape, dtype=torch.int64)
     for task, (sequence, start, stop) in zip(batch.tasks, batch.row_spans.tolist(), strict=True):
@@ -97,26 +99,26 @@ def _tasks(batch: Batch) -> Tensor:
 
 
 def share_exact(model: SpeechLM, rows: Loader, count: int, tell: Callable[[str], object]) -> float:
-    """The share of the first `count` rows that the model says exactly; `tell` is told what it says."""
-    found: list[bool] = []
-    for row_id, said, is_exact in decoded(model, rows.batches(rows.in_file_order(count))):
-        tell(f"{row_id}: {rows.tokenizer.decode(said)}")
-        found.append(is_exact)
-    return sum(found) / len(found)
+    """The share of the first `count` rows that the model decodes exactly; `tell` gets a line for each."""
+    are_exact: list[bool] = []
+    for row_id, tokens, is_exact in decoded(model, rows.batches(rows.in_file_order(count))):
+        tell(f"{row_id}: {rows.tokenizer.decode(tokens)}")
+        are_exact.append(is_exact)
+    return sum(are_exact) / len(are_exact)
 
 
 @torch.no_grad()
 def decoded(model: SpeechLM, batches: Iterable[Batch]) -> Iterator[tuple[str, list[int], bool]]:
-    """Of rows, each in a batch alone: name, what the model says greedily, and whether it is the target.
+    """Decode rows, one a batch, greedily: row_id, the model's tokens, and whether they are the target.
 
-    Where unsupervised tokens stand between targets, as in `usdm` rows, it is the first.
+    Of several targets with unsupervised tokens between them, as in `usdm` rows, the first is decoded.
     """
     model.eval()
     for batch in batches:
         labels = dropwhile(_is_ignored, batch.labels[0].tolist())
         *target, end = takewhile(lambda label: not _is_ignored(label), labels)
-        (said,) = model.generate(batch, max_new_tokens=len(target) + 8, end_ids={end})
-        yield batch.row_ids[0], said, said == target
+        (tokens,) = model.generate(batch, max_new_tokens=len(target) + 8, end_ids={end})
+        yield batch.row_ids[0], tokens, tokens == target
     model.train()
 
 

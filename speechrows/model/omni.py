@@ -1,4 +1,4 @@
-"""What is trained: a SpeechLM, and an AudioHead where rows have codes."""
+"""The trained model: a SpeechLM, and an AudioHead where rows have codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from speechrows.model.ttt import TTTLinear
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class OmniOutput:
-    """The sums of a batch: of its text, and of its codes where the model has a head for them."""
+    """The losses of a batch: of its text, and of its codes if the model has an audio head."""
 
     text: SpeechLMOutput
     codec: AudioLoss | None
@@ -30,13 +30,13 @@ class OmniOutput:
     def losses(self) -> Tensor:
         """float32 [3]: summed cross entropies of text, of codebook 0, of the other codebooks."""
         text = self.text.loss_sum
-        none = torch.zeros_like(text)
-        codes = (none, none) if self.codec is None else (self.codec.semantic_sum, self.codec.depth_sum)
+        zero = torch.zeros_like(text)
+        codes = (zero, zero) if self.codec is None else (self.codec.semantic_sum, self.codec.depth_sum)
         return torch.stack((text, *codes))
 
 
 def loss_counts(batch: Batch) -> Tensor:
-    """float32 [3]: over how many tokens or codes a batch's losses are; known before a forward pass."""
+    """float32 [3]: the tokens or codes in each of a batch's losses; known before a forward pass."""
     if batch.codec_targets is None:
         return torch.tensor([batch.num_supervised, 0, 0], dtype=torch.float32)
     clips, num_codebooks, _ = batch.codec_targets.shape
@@ -47,7 +47,7 @@ def loss_counts(batch: Batch) -> Tensor:
 
 
 class Omni(nn.Module):
-    """One forward pass over both, so that one wrapper (DDP, accelerate) sees all parameters."""
+    """A SpeechLM and its AudioHead in one forward pass, so that one wrapper (DDP) has all parameters."""
 
     def __init__(self, speech_lm: SpeechLM, audio_head: AudioHead | None) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Omni(nn.Module):
         self.audio_head = audio_head
 
     def forward(self, batch: Batch, states: Sequence[Any] = ()) -> OmniOutput:
-        """As SpeechLM.forward and AudioHead.forward."""
+        """Run SpeechLM.forward, then AudioHead.forward."""
         text = self.speech_lm(batch, states)
         codec = None if self.audio_head is None else self.audio_head(text.hidden_states, batch)
         return OmniOutput(text=text, codec=codec)
@@ -68,7 +68,7 @@ def omni(
     ttt_layers: int = 0,
     attention: str = "sdpa",
 ) -> Omni:
-    """A preset's model; `codec` is what its head says, `ttt_layers` are put above the language model."""
+    """The model of a preset, with a head for `codec` and `ttt_layers` above the language model."""
     model = speech_lm(preset, tokenizer, attention=attention)
     head: Any = model.lm.get_output_embeddings()
     width, heads = int(head.in_features), int(model.lm.config.num_attention_heads)

@@ -1,4 +1,4 @@
-"""Which models a SpeechLM is made of: sizes to run anywhere, and the real ones by name."""
+"""Presets of a SpeechLM: a tiny one to run anywhere, and pretrained ones by name."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from speechrows.types import AUDIO_TOKEN
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """Two models, each a Hub repository or folder with weights, or a config for random ones.
+    """A speech encoder and a language model: each a Hub repository or folder, or a config for random weights.
 
-    Rows that were built for another tokenizer or rate are rendered anew by `load`.
+    `load` retokenises rows that were built with another tokenizer or rate.
     """
 
     encoder: str | PreTrainedConfig
@@ -35,7 +35,7 @@ class Preset:
 
     @property
     def tokenizer(self) -> str | None:
-        """The language model's own; None where any will do."""
+        """The name of the language model's tokenizer; None if any tokenizer will do."""
         return self.lm if isinstance(self.lm, str) else None
 
     @property
@@ -79,14 +79,14 @@ def speech_lm(
     dtype: torch.dtype = torch.float32,
     attention: str = "sdpa",
 ) -> SpeechLM:
-    """The model of a preset for a tokenizer of a built folder; its vocabulary is the tokenizer's.
+    """The SpeechLM of a preset, with the vocabulary of a tokenizer.
 
-    Random weights are of torch's global generator. `attention` is the language model's
-    attn_implementation: with `sdpa` and `eager` the mask is of T x T, so long contexts want
-    `flex_attention`, which keeps it by blocks.
+    Random weights come from torch's global generator. `attention` is the language model's
+    attn_implementation: with `sdpa` and `eager` the mask has T x T entries, so long contexts need
+    `flex_attention`, whose mask has blocks.
 
     Raises:
-        UsageError: a model can not be opened, or see SpeechLM, speech_encoder.
+        UsageError: a model can not be opened; see also SpeechLM, speech_encoder.
     """
     normalize = False
     if isinstance(preset.encoder, str):
@@ -98,7 +98,7 @@ def speech_lm(
         lm = _pretrained(AutoModelForCausalLM, preset.lm, dtype=dtype, attn_implementation=attention)
     else:
         lm = AutoModelForCausalLM.from_config(deepcopy(preset.lm), dtype=dtype, attn_implementation=attention)
-    # `<audio>` is never embedded: to begin it at the mean of all tokens gains nothing.
+    # `<audio>` is never embedded, so its first value does not matter.
     lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     audio_token_id: Any = tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)
     return SpeechLM(
@@ -110,7 +110,7 @@ def speech_lm(
 
 
 def _pretrained(kind: Any, name: str, **options: Any) -> Any:
-    """What a Hub repository or folder holds, by one of transformers' Auto classes."""
+    """Open a Hub repository or folder with one of transformers' Auto classes."""
     try:
         return kind.from_pretrained(name, **options)
     except (OSError, ValueError, ImportError) as error:

@@ -1,4 +1,4 @@
-"""Attention inside segments: a packed language model computes what it would on each segment alone."""
+"""Attention inside segments, so that packed segments are computed as if each stood alone."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +13,13 @@ from speechrows.errors import UsageError
 
 
 def segment_mask(lm: PreTrainedModel, embeds: Tensor, segment_ids: Tensor, attention_mask: Tensor) -> Any:
-    """What the body of `lm` takes as attention_mask: causal, inside segments, without pads.
+    """The attention mask for the body of `lm`: causal, inside segments, without pads.
 
-    It is of the kind that the model's attention implementation reads (`sdpa`, `eager`,
-    `flex_attention`), or one for each kind of layer. Pads are a segment of their own: nothing real
-    sees them, and they see themselves, so that no row of the mask is empty.
+    It has the form that the model's attention implementation reads (`sdpa`, `eager`, `flex_attention`), or
+    is a mapping with a mask for each kind of layer. Pads are a segment of their own: no token attends to
+    them, and they attend to themselves, so that no row of the mask is empty.
 
-    `embeds` [B, T, D] tell their shape, type and device; segment_ids are int [B, T] and attention_mask
+    Of `embeds` [B, T, D] only shape, type and device matter; segment_ids are int [B, T] and attention_mask
     bool [B, T], False at pads.
     """
     apart = packed_sequence_mask_function(torch.where(attention_mask, segment_ids, -1))
@@ -28,10 +28,10 @@ def segment_mask(lm: PreTrainedModel, embeds: Tensor, segment_ids: Tensor, atten
 
 @torch.no_grad()
 def check_language_model(lm: PreTrainedModel) -> None:
-    """Try on three tokens what everything here relies on, whatever the architecture.
+    """Check on three tokens that packing works with the model's architecture.
 
     Raises:
-        UsageError: segments of a sequence see one another (recurrent layers, `flash_attention_2`), or
+        UsageError: segments of a sequence affect one another (recurrent layers, `flash_attention_2`), or
             logits are more than a linear layer on the last hidden states.
     """
     ids = torch.tensor([[0, 1, 2]], device=lm.device)
@@ -59,11 +59,11 @@ def hidden_states(
     if isinstance(mask, Mapping) and len(mask) == 1:
         (mask,) = mask.values()
     body: Any = lm.base_model
-    made = body(inputs_embeds=embeds, attention_mask=mask, position_ids=position_ids, use_cache=False)
-    return made.last_hidden_state
+    output = body(inputs_embeds=embeds, attention_mask=mask, position_ids=position_ids, use_cache=False)
+    return output.last_hidden_state
 
 
-def _near(found: Tensor, expected: Tensor) -> bool:
+def _near(actual: Tensor, expected: Tensor) -> bool:
     """Whether two computations of one value agree to the precision of half-precision weights."""
-    difference = (found.float() - expected.float()).norm()
+    difference = (actual.float() - expected.float()).norm()
     return bool(difference <= 0.05 * expected.float().norm())

@@ -26,32 +26,33 @@ from speechrows.types import IGNORE_INDEX
 
 
 class Stateful(Protocol):
-    """A layer that carries a state from step to step, as TTTLinear: residual and norm are its own."""
+    """A layer that carries a state from step to step, such as TTTLinear; it has its own residual and norm."""
 
     def __call__(self, x: Tensor, *, attention_mask: Tensor, reset: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """[B, T, D] and what each sequence starts with (None: afresh), to [B, T, D] and what it ends with."""
+        """Map x [B, T, D] and states before it (None: new ones) to y [B, T, D] and states after it."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SpeechLMOutput:
-    """What a forward pass gives. Losses are sums: who adds up micro-batches and ranks divides once."""
+    """The output of a forward pass. The loss is a sum: divide it once, over all micro-batches and ranks."""
 
     loss_sum: Tensor  # float32 [], cross entropy over the supervised tokens
     num_supervised: Tensor  # int64 []
     logits: Tensor  # [num_supervised, vocabulary], row-major, of the slots before the supervised ones
     targets: Tensor  # int64 [num_supervised], the supervised tokens
-    hidden_states: Tensor  # [B, T, D], what the head reads
+    hidden_states: Tensor  # [B, T, D], the input of the head
     states: tuple[Any, ...]  # one for each stateful layer
 
 
 class SpeechLM(nn.Module):
-    """Any speech encoder of encoder.py, any causal language model of transformers.
+    """A speech encoder of encoder.py and a causal language model of transformers.
 
     `stateful` layers stand between the language model's last norm and its head.
 
     Raises:
-        UsageError: frames do not divide into `audio_tokens_per_second`, or see check_language_model.
+        UsageError: the encoder's frames do not divide into `audio_tokens_per_second`; see also
+            check_language_model.
     """
 
     def __init__(
@@ -83,14 +84,14 @@ class SpeechLM(nn.Module):
         self.stateful = nn.ModuleList(stateful)
 
     def forward(self, batch: Batch, states: Sequence[Any] = ()) -> SpeechLMOutput:
-        """The loss and what led to it; zero, and of every parameter, for a batch without a sequence.
+        """The loss and its logits; without a sequence the loss is zero, but depends on every parameter.
 
         Args:
-            batch: where it has no clip, the encoder's parameters take part with weight zero.
-            states: where the lanes of the batch stand, one for each stateful layer; () afresh.
+            batch: if it has no clip, the encoder's parameters take part with weight zero.
+            states: the states of the batch's lanes, one for each stateful layer; () for new ones.
 
         Raises:
-            UsageError: a row has another number of placeholders than of frames.
+            UsageError: a row has more or fewer placeholders than audio tokens.
         """
         if not len(batch.input_ids):
             return self._nothing(batch)
@@ -113,10 +114,10 @@ class SpeechLM(nn.Module):
 
     @torch.no_grad()
     def generate(self, batch: Batch, *, max_new_tokens: int, end_ids: Collection[int]) -> list[list[int]]:
-        """Greedily, what follows each row's prompt: ids without the end token, one list for each of row_ids.
+        """Decode what follows each row's prompt, greedily: ids without the end token, a list for each row.
 
-        A prompt is all that stands in the batch of the row's segment, up to the row's first supervised
-        token; stateful layers begin it afresh.
+        A prompt is the part of the row's segment in the batch before the row's first supervised token;
+        stateful layers begin it in their first state.
         """
         if not len(batch):
             return []
@@ -127,7 +128,7 @@ class SpeechLM(nn.Module):
         body: Any = self.lm.base_model
         cache: Any = None
         states: tuple[Any, ...] = ()
-        made: list[list[int]] = [[] for _ in prompts]
+        generated: list[list[int]] = [[] for _ in prompts]
         going = set(range(len(prompts)))
         for _ in range(max_new_tokens):
             seen = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
@@ -140,11 +141,11 @@ class SpeechLM(nn.Module):
             if not going:
                 break
             for i in going:
-                made[i].append(tokens[i])
+                generated[i].append(tokens[i])
             x = self.lm.get_input_embeddings()(chosen).unsqueeze(1)
             real, reset = torch.ones_like(real[:, :1]), torch.zeros_like(real[:, :1])
             mask, positions = torch.cat((mask, real), dim=1), positions[:, -1:] + 1
-        return made
+        return generated
 
     def _embed(self, batch: Batch) -> Tensor:
         """Embeddings [B, T, D] of the tokens, frames in place of the placeholders."""
@@ -162,8 +163,8 @@ class SpeechLM(nn.Module):
     ) -> tuple[Tensor, tuple[Any, ...]]:
         after: list[Any] = []
         for layer, state in zip(self.stateful, states or [None] * len(self.stateful), strict=True):
-            hidden, left = layer(hidden, attention_mask=attention_mask, reset=reset, state=state)
-            after.append(left)
+            hidden, new_state = layer(hidden, attention_mask=attention_mask, reset=reset, state=state)
+            after.append(new_state)
         return hidden, tuple(after)
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -184,41 +185,41 @@ class SpeechLM(nn.Module):
 
 
 def weightless(*modules: nn.Module) -> Tensor:
-    """Zero, float32 [], with a gradient of zero for every parameter: what DDP waits for takes part."""
+    """Zero, float32 [], with a zero gradient for every parameter, since DDP waits for all of them."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     return sum((p.flatten()[0].float() * 0.0 for p in parameters), torch.zeros(()))
 
 
 def _check_placeholders(batch: Batch, is_audio: Tensor) -> None:
-    """Compare, on the host, each row's placeholders with its clip's frames: the device is waited for once."""
+    """Check on the host that each row has its clip's audio tokens; the device is waited for once."""
     before = functional.pad(is_audio.flatten().cumsum(0), (1, 0))
     spans = batch.row_spans.to(is_audio.device, non_blocking=True)
     first = spans[:, 0] * is_audio.shape[1]
-    found = (before[first + spans[:, 2]] - before[first + spans[:, 1]]).tolist()
-    frames: Counter[int] = Counter()
+    placeholders = (before[first + spans[:, 2]] - before[first + spans[:, 1]]).tolist()
+    expected: Counter[int] = Counter()
     for row, tokens in zip(batch.clip_row.tolist(), batch.num_audio_tokens.tolist(), strict=True):
-        frames[row] += tokens
+        expected[row] += tokens
     for row, row_id in enumerate(batch.row_ids):
-        if found[row] != frames[row]:
+        if placeholders[row] != expected[row]:
             raise UsageError(
-                f"{row_id}: found {found[row]} audio placeholders, expected the {frames[row]} audio tokens "
-                "of its clip: give the model the tokenizer of the built folder"
+                f"{row_id}: found {placeholders[row]} audio placeholders, expected the {expected[row]} audio "
+                "tokens of its clip: give the model the tokenizer of the built folder"
             )
 
 
 def _prompts(batch: Batch) -> list[tuple[int, list[int]]]:
     """For each row, its sequence and the slots of its segment before its first supervised token."""
     labels, segments, real = (t.tolist() for t in (batch.labels, batch.segment_ids, batch.attention_mask))
-    found: list[tuple[int, list[int]]] = []
+    prompts: list[tuple[int, list[int]]] = []
     for b, start, stop in batch.row_spans.tolist():
         end = next((slot for slot in range(start, stop) if labels[b][slot] != IGNORE_INDEX), stop)
         slots = [s for s in range(end) if real[b][s] and segments[b][s] == segments[b][start]]
-        found.append((b, slots))
-    return found
+        prompts.append((b, slots))
+    return prompts
 
 
 def _left_padded(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Prompts [T, D] as [R, T, D] that end together, bool [R, T] False at pads, and True where they begin."""
+    """Left-pad prompts [T, D] to [R, T, D]; also bool [R, T]: False at pads, and True at the first tokens."""
     longest = max(len(prompt) for prompt in prompts)
     x = torch.stack([functional.pad(prompt, (0, 0, longest - len(prompt), 0)) for prompt in prompts])
     starts = torch.tensor([longest - len(prompt) for prompt in prompts], device=x.device).unsqueeze(1)

@@ -27,10 +27,10 @@ _ROPE_BASE = 10000.0
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TTTState:
-    """What L lanes carry from step to step: H heads of width d, mini-batches of K, tokens of width D.
+    """The state that L lanes carry: H heads of width d, mini-batches of K, tokens of width D.
 
-    `weight` and `bias` are those at the lane's last full mini-batch. It is saved as `state_dict()`
-    and had back as `TTTState(**saved)`; whose lane is whose is said by its place alone.
+    `weight` and `bias` are those after the lane's last full mini-batch. It is saved as `state_dict()`
+    and restored as `TTTState(**saved)`; a lane is identified by its index alone.
     """
 
     weight: Tensor  # [L, H, d, d], float32 or, for float64 inputs, float64
@@ -46,7 +46,7 @@ class TTTState:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def detach(self) -> "TTTState":
-        """The state without what led to it."""
+        """The state without its graph."""
         return self._each(Tensor.detach)
 
     def to(self, device: torch.device | str) -> "TTTState":
@@ -58,7 +58,7 @@ class TTTState:
         return self._each(lambda tensor: tensor[lanes])
 
     def replaced(self, lanes: Tensor, state: "TTTState") -> "TTTState":
-        """A state in which lanes, int64 [B], have the B entries of `state`, and the others their own."""
+        """The state with the lanes int64 [B] replaced by the B lanes of `state`."""
         new = state.state_dict()
         return TTTState(
             **{name: tensor.index_copy(0, lanes, new[name]) for name, tensor in self.state_dict().items()}
@@ -103,8 +103,8 @@ class TTTLinear(nn.Module):
         self.inner_norm_bias = nn.Parameter(torch.zeros(num_heads, width))
         self.output_norm = nn.LayerNorm(hidden_size, eps=_EPSILON)
         self.output = nn.Linear(hidden_size, hidden_size, bias=False)
-        for part in (self.query, self.key, self.value, self.rate):
-            nn.init.normal_(part.weight, std=0.02)
+        for layer in (self.query, self.key, self.value, self.rate):
+            nn.init.normal_(layer.weight, std=0.02)
         nn.init.normal_(self.first_weight, std=0.02)
         nn.init.zeros_(self.rate.bias)
         nn.init.zeros_(self.output.weight)
@@ -123,17 +123,17 @@ class TTTLinear(nn.Module):
     def forward(
         self, x: Tensor, *, attention_mask: Tensor, reset: Tensor, state: TTTState | None = None
     ) -> tuple[Tensor, TTTState]:
-        """Read a step of B lanes; a slot's output has seen its conversation up to there.
+        """Read a step of B lanes; a slot's output depends on its conversation up to there.
 
         Args:
             x: [B, T, D]. Pads may hold anything and come out as they are.
             attention_mask: bool [B, T], False at pads.
-            reset: bool [B, T], True where a conversation begins: what stood before it is forgotten.
-                At a pad it holds for the token after it.
-            state: where the lanes stand, or None: none has read anything.
+            reset: bool [B, T], True where a conversation begins: the state is reset there. At a pad it
+                holds for the token after it.
+            state: the states of the lanes, or None for first states.
 
         Returns:
-            y [B, T, D] of x's type, and where the lanes stand now, detached.
+            y [B, T, D] of x's type, and the states of the lanes after it, detached.
 
         Raises:
             UsageError: the state is of another number of lanes or of another layer.
@@ -162,8 +162,8 @@ class TTTLinear(nn.Module):
         normed = self.norm(tokens.to(self.norm.weight.dtype))
         query, key, value = (
             # [B, M, K, D] as [M, B, H, K, d]
-            part(normed).to(dtype).unflatten(-1, (self.num_heads, -1)).permute(1, 0, 3, 2, 4)
-            for part in (self.query, self.key, self.value)
+            layer(normed).to(dtype).unflatten(-1, (self.num_heads, -1)).permute(1, 0, 3, 2, 4)
+            for layer in (self.query, self.key, self.value)
         )
         gate = self.rate(normed).to(dtype).permute(1, 0, 3, 2)  # [M, B, H, K]
         with torch.autocast(tokens.device.type, enabled=False):
@@ -214,7 +214,7 @@ class TTTLinear(nn.Module):
 
 
 def _normed(x: Tensor) -> tuple[Tensor, Tensor]:
-    """X with mean 0 and deviation 1 along the last axis, and the deviation."""
+    """Normalise x to mean 0 and deviation 1 along the last axis; also return the deviation."""
     centred = x - x.mean(-1, keepdim=True)
     deviation = (centred.square().mean(-1, keepdim=True) + _EPSILON).sqrt()
     return centred / deviation, deviation
@@ -234,8 +234,8 @@ def _rotate(x: Tensor) -> Tensor:
 class _Layout:
     """Where the S slots of each lane, K carried ones and a step's T, stand in its M mini-batches.
 
-    A mini-batch is fresh that begins a conversation, and full if none of its K slots is empty. Empty
-    slots come last in one that is not full, so no token sees them, and no state learns from them.
+    A mini-batch is fresh if it begins a conversation, and full if none of its K slots is empty. Empty
+    slots come last in a mini-batch, so no token sees them, and no state learns from them.
     """
 
     size: int  # K
@@ -243,14 +243,14 @@ class _Layout:
     fresh: Tensor  # bool [B, M]
     full: Tensor  # bool [B, M]
     last: Tensor  # int64 [B], the mini-batch that a lane ends in
-    num_left: Tensor  # int64 [B], the tokens that it has there, 0 if it is full
+    num_left: Tensor  # int64 [B], the tokens in that mini-batch, 0 if it is full
     emptied: Tensor  # bool [B], whether a conversation begins after the last token
 
     def packed(self, slots: Tensor) -> Tensor:
         """[B, S, D] as [B, M, K, D], zeros where there is no token."""
         places = self.place.unsqueeze(-1).expand_as(slots)
-        nothing = slots.new_zeros(len(slots), self.full.shape[1] * self.size + 1, slots.shape[2])
-        return nothing.scatter(1, places, slots)[:, :-1].unflatten(1, (-1, self.size))
+        zeros = slots.new_zeros(len(slots), self.full.shape[1] * self.size + 1, slots.shape[2])
+        return zeros.scatter(1, places, slots)[:, :-1].unflatten(1, (-1, self.size))
 
     def unpacked(self, packed: Tensor) -> Tensor:
         """[B, M, K, D] as [B, S, D], anything at pads."""
@@ -278,14 +278,14 @@ def _lay_out(num_carried: Tensor, attention_mask: Tensor, reset: Tensor, size: i
     num = max(last.tolist(), default=0) + 1  # the one value that the host waits for
     place = torch.where(real, mini_batch * size + nth % size, num * size)
 
-    nowhere = torch.zeros(len(place), num * size + 1, dtype=torch.bool, device=place.device)
-    left = tokens[:, -1] - before[:, -1]
+    slots = torch.zeros(len(place), num * size + 1, dtype=torch.bool, device=place.device)
+    length = tokens[:, -1] - before[:, -1]  # of the last conversation
     return _Layout(
         size=size,
         place=place,
-        fresh=nowhere.scatter(1, place, (nth == 0) & (begins.cumsum(1) > 0))[:, :-1:size],
-        full=nowhere.scatter(1, place, real)[:, size - 1 : -1 : size],
+        fresh=slots.scatter(1, place, (nth == 0) & (begins.cumsum(1) > 0))[:, :-1:size],
+        full=slots.scatter(1, place, real)[:, size - 1 : -1 : size],
         last=last,
-        num_left=left % size,
-        emptied=(left == 0) & begins.any(1),
+        num_left=length % size,
+        emptied=(length == 0) & begins.any(1),
     )

@@ -1,1 +1,1 @@
-"""How bytes are reached, on this machine or in a remote store."""
+"""Access to bytes, on this machine or in a remote store."""

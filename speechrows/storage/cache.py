@@ -1,4 +1,4 @@
-"""Files that take long to make, kept beside those of datasets: HF_DATASETS_CACHE says where."""
+"""Cache of files that take long to make, in `speechrows` of HF_DATASETS_CACHE."""
 
 import contextlib
 import os
@@ -12,29 +12,29 @@ from datasets import config
 
 from speechrows.errors import UsageError
 
-_ABANDONED_S = 3600  # a file that a process was writing so long ago was left by one that was killed
+_ABANDONED_S = 3600  # a temporary file of this age was left by a process that was killed
 
 T = TypeVar("T")
 
 
 def cached(name: str, read: Callable[[Path], T], write: Callable[[Path], None]) -> T:
-    """What `read` makes of a file of the cache, which is written where there is none that it can read.
+    """Return `read(cached file)`; write the file first if it is missing or unreadable.
 
-    `read` raises OSError, ValueError or EOFError where it can not. Whoever else writes the same file
-    meanwhile, a whole one is read.
+    A file is unreadable if `read` raises OSError, ValueError or EOFError. Other processes may write the
+    same file at the same time: it is always whole.
 
     Raises:
-        UsageError: what it is made from can not be read, or the cache not be written.
+        UsageError: `write` can not read what it needs, or the cache can not be written.
     """
     folder = Path(config.HF_DATASETS_CACHE) / "speechrows"
-    with contextlib.suppress(OSError, ValueError, EOFError):  # none there, or one that a power cut spoilt
+    with contextlib.suppress(OSError, ValueError, EOFError):  # missing, or spoilt by a power cut
         return read(folder / name)
     temporary = folder / f"{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.tmp"):
-            if time.time() - left.stat().st_mtime > _ABANDONED_S:
-                left.unlink(missing_ok=True)
+        for path in folder.glob("*.tmp"):
+            if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                path.unlink(missing_ok=True)
         write(temporary)
         temporary.replace(folder / name)
     except OSError as error:
@@ -43,6 +43,6 @@ def cached(name: str, read: Callable[[Path], T], write: Callable[[Path], None]) 
             "be read, and a cache that can be written: HF_DATASETS_CACHE says where it is"
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # as a rule it is gone; or there is no such folder
+        with contextlib.suppress(OSError):  # as a rule it was moved; or there is no such folder
             temporary.unlink()
     return read(folder / name)

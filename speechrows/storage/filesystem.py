@@ -9,7 +9,7 @@ LOG_IN = "If it is private, log in with `hf auth login` or set HF_TOKEN, as some
 
 
 def locate(address: str) -> tuple[Any, str]:
-    """The file system and root of a folder, an fsspec address, or, where no such folder is, a Hub dataset."""
+    """The file system and root of a folder or fsspec address; without such a folder, of a Hub dataset."""
     fs, root = url_to_fs(address)
     if not fs.isdir(root) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@.+)?", address):
         return url_to_fs(f"hf://datasets/{address}")
@@ -22,6 +22,6 @@ def is_local(fs: Any) -> bool:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a store says that there is no such thing, or none for whoever asks: the Hub says the same."""
+    """True for not-found and forbidden, which the Hub does not tell apart."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(error, FileNotFoundError | PermissionError) or status in (401, 403, 404)

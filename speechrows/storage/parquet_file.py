@@ -1,4 +1,4 @@
-"""Parquet files: opened on disk or in a remote store, told apart by their footers."""
+"""Parquet files: opened on disk or in a remote store, identified by their footers."""
 
 import hashlib
 import os
@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from speechrows.storage.filesystem import is_local
 
-# Bytes that are read of a remote file beyond what was asked for: the small columns of a row group lie side
-# by side, but for the audio between them.
+# Bytes read ahead of a remote file: the small columns of a row group lie side by side, but for the audio
+# between them.
 AHEAD = 128 << 10
 
 
 def footer_digest(file: BinaryIO) -> str:
-    """The SHA-256 of a parquet file's footer: what a shard is bound to its index by."""
+    """The SHA-256 of a parquet file's footer; an index identifies its shards by it."""
     file.seek(-8, os.SEEK_END)
     (length,) = struct.unpack("<I", file.read(4))
     file.seek(-8 - length, os.SEEK_END)
@@ -27,18 +27,18 @@ def footer_digest(file: BinaryIO) -> str:
 
 
 def parquet_of(file: Any, *, buffer_size: int = 0, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """The parquet in an open file, to be read with `use_threads=False`; its `metadata` where it is known.
+    """The parquet in an open file, to be read with `use_threads=False`; `metadata` saves reading the footer.
 
-    None of pyarrow's threads reads it: one that lets go of a Python file as the process ends aborts it.
+    No thread of pyarrow may read it: one that frees a Python file while the process ends aborts it.
     """
     return pq.ParquetFile(file, metadata=metadata, pre_buffer=False, buffer_size=buffer_size)
 
 
 @contextmanager
 def open_parquet(
-    fs: Any, place: str, *, metadata: pq.FileMetaData | None = None, **how: Any
+    fs: Any, place: str, *, metadata: pq.FileMetaData | None = None, **open_kwargs: Any
 ) -> Generator[pq.ParquetFile]:
-    """A parquet file, while it is read; of a remote one, `how` is what its store is told."""
-    file = pa.OSFile(place, "rb") if is_local(fs) else fs.open(place, "rb", **how)
+    """Open a parquet file; of a remote one, `open_kwargs` go to the remote file system."""
+    file = pa.OSFile(place, "rb") if is_local(fs) else fs.open(place, "rb", **open_kwargs)
     with file, parquet_of(file, metadata=metadata) as table:
         yield table

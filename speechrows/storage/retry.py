@@ -1,4 +1,4 @@
-"""A remote store is asked again before it is taken to be silent: how often, and after which pauses."""
+"""Retry policy for remote stores: attempts and back-off."""
 
 import time
 from collections.abc import Callable
@@ -6,18 +6,18 @@ from typing import TypeVar
 
 from speechrows.errors import SpeechRowsError
 
-PAUSES = (0.5, 2.0)  # seconds before a remote store is asked again
+PAUSES = (0.5, 2.0)  # seconds between attempts
 
 T = TypeVar("T")
 
 
 def retry(read: Callable[[], T], wait: Callable[[float], object] = time.sleep) -> T:
-    """What a read of a remote store gives, asked again where it fails; where a file is missing, at once.
+    """Return `read()`, retried after each of PAUSES if it fails; a missing file is not retried.
 
-    `wait` is called with the seconds of a pause; where it returns true, nobody needs the answer any more.
+    `wait` is called with the seconds of a pause; if it returns true, the result is no longer needed.
 
     Raises:
-        Exception: what the last read raised; each store has errors of its own.
+        Exception: the error of the last attempt; each store has errors of its own.
     """
     for pause in PAUSES:
         try:

@@ -130,7 +130,7 @@ def test_no_code_is_read_before_it_is_told() -> None:
     codes = delayed(row("a", of, 9).codes, of)
     changed = codes.clone()
     changed[:, 4] = (codes[:, 4] + 1) % 16
-    before, after = (made._told(prefix, [clip]) for clip in (codes, changed))
+    before, after = (made._decode(prefix, [clip]) for clip in (codes, changed))
     assert torch.equal(before[:5], after[:5])
     assert not torch.allclose(before[5], after[5])
     changed = codes.clone()
