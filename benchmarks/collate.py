@@ -62,11 +62,11 @@ def micro_batch(seconds: float, clip: float, rate: int, device: str) -> Ragged:
     placeholders = np.array([num_audio_tokens(int(n), rate, TOKENS) for n in lengths], np.int32)
     zeros, numbers = np.zeros(count, np.int32), np.arange(count, dtype=np.int32)
     ids = np.ones(int(placeholders.sum()) + count * TEXT, np.int32)
-    placed = MicroBatch(
+    micro_batch = MicroBatch(
         step=0, number=0, num_sequences=count, rows=numbers, sequence=numbers, start=zeros, position=zeros
     )
     return Ragged(
-        micro_batch=placed,
+        micro_batch=micro_batch,
         row_ids=tuple(f"bench/train/noise/{i}/0/transcription" for i in range(count)),
         tasks=("transcription",) * count,
         turn_numbers=zeros,
@@ -110,9 +110,9 @@ def resampled_padded(ragged: Ragged) -> Tensor:
 
 def extracted(ragged: Ragged, num_mels: int) -> Tensor:
     extractor = WhisperFeatureExtractor(feature_size=num_mels)
-    made = extractor(waves(ragged), sampling_rate=16_000, padding="longest", truncation=False,
+    features = extractor(waves(ragged), sampling_rate=16_000, padding="longest", truncation=False,
                      pad_to_multiple_of=1280, return_tensors="pt")  # fmt: skip
-    return made["input_features"]
+    return features["input_features"]
 
 
 CASES: dict[str, tuple[int, dict, Callable[[Ragged], Tensor] | None]] = {
@@ -135,13 +135,13 @@ def took(run: Callable[[], object], device: str) -> float:
 
 
 def measured(arguments: argparse.Namespace, case: str) -> str:
-    rate, named, reference = CASES[case]
+    rate, options, reference = CASES[case]
     device = arguments.device
     ragged = micro_batch(arguments.seconds, arguments.clip, rate, device)
     seconds = float((ragged.num_samples / rate).sum())
     collate = Counted(
         device=device, pad_id=0, plan_options=PlanOptions(budget_seconds=arguments.seconds),
-        audio_tokens_per_second=TOKENS, **named,
+        audio_tokens_per_second=TOKENS, **options,
     )  # fmt: skip
     collate(ragged, 0)
     Counted.num_bytes = 0

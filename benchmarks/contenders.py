@@ -71,9 +71,9 @@ def _speechrows(corpus: str, out: str, num_proc: int, shard_bytes: int = 1 << 30
     builder = load_builder("deepdialogue_ttt")
 
     def run() -> None:
-        made = builder(config_name="ttt", data_dir=corpus)
-        made.shard_bytes = shard_bytes
-        (job,) = made.jobs()
+        built = builder(config_name="ttt", data_dir=corpus)
+        built.shard_bytes = shard_bytes
+        (job,) = built.jobs()
         build(job, Path(out) / "rows", num_proc=num_proc)
 
     return run
@@ -160,9 +160,9 @@ def founding_script(corpus: str, out: str) -> Callable[[], None]:
 
     def turns(corpus: str) -> object:
         for file in sorted(glob.glob(f"{corpus}/data/*/*.json")):
-            said = json.loads(Path(file).read_text("utf-8"))["conversation"]
+            turns = json.loads(Path(file).read_text("utf-8"))["conversation"]
             clips = sorted(glob.glob(f"{file[:-5]}/segments/*.wav"))
-            for number, (turn, clip) in enumerate(zip(said, clips, strict=True)):
+            for number, (turn, clip) in enumerate(zip(turns, clips, strict=True)):
                 speech, _ = soundfile.read(clip, dtype="float32")
                 ids = tokenizer.encode(f"<SPEECH> {turn['text']}")
                 ids += [0] * (-len(ids) % 64)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loader_machine import CGROUP
-from loader_machine import Told
+from loader_machine import Epoch
 from loader_machine import forget
 from loader_machine import join
 from loader_machine import others_share
@@ -80,18 +80,18 @@ FLAC = [
     Contender(name="the same, 2 workers", script="datasets", flags=("--workers", "2")),
 ]
 RESUME = [Contender(name="**ours**", script="ragged")]
-RESUME += [one for one in SPEED if one.script in MADE and not one.flags]
+RESUME += [contender for contender in SPEED if contender.script in MADE and not contender.flags]
 
 
 def install_peers() -> None:
     """The peers in a venv of the benchmark's own, at the versions of requirements-peers.txt."""
-    wanted = HERE / "requirements-peers.txt"
+    requirements = HERE / "requirements-peers.txt"
     done = PEERS / "installed.txt"
-    if done.exists() and done.read_text() == wanted.read_text():
+    if done.exists() and done.read_text() == requirements.read_text():
         return
     subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
-    subprocess.run([PEERS / "bin/pip", "install", "--quiet", "--no-deps", "-r", wanted], check=True)
-    done.write_text(wanted.read_text())
+    subprocess.run([PEERS / "bin/pip", "install", "--quiet", "--no-deps", "-r", requirements], check=True)
+    done.write_text(requirements.read_text())
 
 
 def make_rows(work: Path, name: str, dialogues: int, *flags: str) -> Path:
@@ -102,7 +102,7 @@ def make_rows(work: Path, name: str, dialogues: int, *flags: str) -> Path:
     return folder
 
 
-def made(peer: str, rows: Path) -> Path:
+def converted(peer: str, rows: Path) -> Path:
     """The same rows in a peer's format."""
     name = "datasets" if peer == "torchcodec" else peer
     folder = rows.with_name(f"{rows.name}-{name}")
@@ -113,7 +113,7 @@ def made(peer: str, rows: Path) -> Path:
 
 
 def place(contender: Contender, rows: Path) -> Path:
-    return rows if contender.is_ours else made(contender.script, rows)
+    return rows if contender.is_ours else converted(contender.script, rows)
 
 
 def median_of(values: list[float], digits: int = 0) -> str:
@@ -121,82 +121,84 @@ def median_of(values: list[float], digits: int = 0) -> str:
     return f"{middle:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})".replace(",", " ")
 
 
-def race(contenders: list[Contender], small: Path, large: Path, rounds: int) -> dict[str, list[Told]]:
-    """Each contender's rounds: what it told of the large epoch, with its marginal `rate`."""
-    found: dict[str, list[Told]] = {one.name: [] for one in contenders}
+def race(contenders: list[Contender], small: Path, large: Path, rounds: int) -> dict[str, list[Epoch]]:
+    """Each contender's rounds: what it measured of the large epoch, with its marginal `rate`."""
+    rounds_of: dict[str, list[Epoch]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):
-        for one in contenders:
-            if one.slow and number:
+        for contender in contenders:
+            if contender.slow and number:
                 continue
-            short, long = (_reading(one, rows) for rows in (small, large))
+            short, long = (_reading(contender, rows) for rows in (small, large))
             more = {name: long[name] - short[name] for name in ("audio", "seconds", "cpu")}
             rates = {"rate": more["audio"] / more["seconds"], "cpu_rate": more["audio"] / more["cpu"]}
-            found[one.name].append({**long, **rates, "small": short})
-    return found
+            rounds_of[contender.name].append({**long, **rates, "small": short})
+    return rounds_of
 
 
-def _reading(contender: Contender, rows: Path) -> Told:
+def _reading(contender: Contender, rows: Path) -> Epoch:
     folder = place(contender, rows)
     warm(folder)
     return run(contender.command(folder))
 
 
-def ratios(found: dict[str, list[Told]], ours: str, name: str, rate: str = "rate") -> list[float]:
-    return [one[rate] / other[rate] for one, other in zip(found[ours], found[name], strict=False)]
+def ratios(epochs: dict[str, list[Epoch]], ours: str, name: str, rate: str = "rate") -> list[float]:
+    return [epoch[rate] / other[rate] for epoch, other in zip(epochs[ours], epochs[name], strict=False)]
 
 
 def speed(work: Path, options: argparse.Namespace) -> None:
     small, large = (make_rows(work, "rows", count) for count in (options.dialogues // 5, options.dialogues))
-    for one in SPEED:
+    for contender in SPEED:
         for rows in (small, large):
-            place(one, rows)
+            place(contender, rows)
     os.sync()
-    found, busy = others_share(lambda: race(SPEED, small, large, options.rounds))
+    epochs, busy = others_share(lambda: race(SPEED, small, large, options.rounds))
     topic, speaker = properties(large)
-    told = found[SPEED[0].name][0]
-    audio = (told["audio"] - told["small"]["audio"]) / REPEATS
+    reading = epochs[SPEED[0].name][0]
+    audio = (reading["audio"] - reading["small"]["audio"]) / REPEATS
     print(f"{audio:.0f} s of audio, {options.rounds} rounds; others kept {busy:.0%} of the machine busy.\n\n"
           "| | audio s a second (median, min to max) | a CPU second | ours by it | by CPU seconds | padding "
           "| first batch s | MB over imports: a fifth of the rows, all | noise: topic | speaker |\n"
           "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")  # fmt: skip
-    for one in SPEED:
-        print(f"| {' | '.join(_cells(one, found, topic, speaker))} |", flush=True)
-    missed = {one.name: lost_and_doubled(found[one.name][0]["names"], topic) for one in SPEED if one.names}
+    for contender in SPEED:
+        print(f"| {' | '.join(_cells(contender, epochs, topic, speaker))} |", flush=True)
+    first_of = {contender.name: epochs[contender.name][0] for contender in SPEED if contender.names}
+    missed = {name: lost_and_doubled(epoch["names"], topic) for name, epoch in first_of.items()}
     wrong = [f"{name} {pair}" for name, pair in missed.items() if pair != (0, 0)]
     print(f"\nRows lost and doubled in the epoch: {', '.join(wrong) or 'none, by anyone'}.\n")
 
 
 def _cells(
-    one: Contender, found: dict[str, list[Told]], topic: dict[str, float], speaker: dict[str, float]
+    contender: Contender, epochs: dict[str, list[Epoch]], topic: dict[str, float], speaker: dict[str, float]
 ) -> list[str]:
-    rounds, ours = found[one.name], SPEED[0].name
-    told, workers = rounds[0], "--workers" in one.flags
-    cells = [one.name, median_of([each["rate"] for each in rounds])]
+    rounds, ours = epochs[contender.name], SPEED[0].name
+    reading, workers = rounds[0], "--workers" in contender.flags
+    cells = [contender.name, median_of([each["rate"] for each in rounds])]
     cells.append("–" if workers else median_of([each["cpu_rate"] for each in rounds]))
-    cells.append(median_of(ratios(found, ours, one.name), 1))
-    cells.append("–" if workers else median_of(ratios(found, ours, one.name, "cpu_rate"), 1))
-    cells += [f"{told['padding']:.4f}", f"{statistics.median(each['first'] for each in rounds):.2f}"]
-    cells.append("–" if workers else f"{told['small']['memory']:.0f}, {told['memory']:.0f}")
-    noises = (
-        [f"{mixing(told['names'], values):.2f}" for values in (topic, speaker)] if one.names else ["–"] * 2
-    )
-    return [*cells, *noises]
+    cells.append(median_of(ratios(epochs, ours, contender.name), 1))
+    cells.append("–" if workers else median_of(ratios(epochs, ours, contender.name, "cpu_rate"), 1))
+    cells += [f"{reading['padding']:.4f}", f"{statistics.median(each['first'] for each in rounds):.2f}"]
+    cells.append("–" if workers else f"{reading['small']['memory']:.0f}, {reading['memory']:.0f}")
+    if not contender.names:
+        return [*cells, "–", "–"]
+    return [*cells, *(f"{mixing(reading['names'], values):.2f}" for values in (topic, speaker))]
 
 
 def flac(work: Path, options: argparse.Namespace) -> None:
     counts = options.dialogues // 15, options.dialogues // 3
     small, large = (make_rows(work, "flac", count, "--form", "FLAC") for count in counts)
-    found, busy = others_share(lambda: race(FLAC, small, large, options.rounds))
+    epochs, busy = others_share(lambda: race(FLAC, small, large, options.rounds))
     base = FLAC[2].name
     print(
         f"Others kept {busy:.0%} of the machine busy.\n\n"
         "| FLAC rows | audio s a second | by datasets + soundfile | by CPU seconds |\n|---|---:|---:|---:|"
     )
-    for one in FLAC:
-        cells = [one.name, median_of([each["rate"] for each in found[one.name]])]
-        cells.append(median_of(ratios(found, one.name, base), 2))
-        cpu = "–" if "--workers" in one.flags else median_of(ratios(found, one.name, base, "cpu_rate"), 2)
-        print(f"| {' | '.join([*cells, cpu])} |", flush=True)
+    for contender in FLAC:
+        name = contender.name
+        cells = [name, median_of([each["rate"] for each in epochs[name]])]
+        cells.append(median_of(ratios(epochs, name, base), 2))
+        cpu = ratios(epochs, name, base, "cpu_rate")
+        cells.append("–" if "--workers" in contender.flags else median_of(cpu, 2))
+        print(f"| {' | '.join(cells)} |", flush=True)
     print()
 
 
@@ -206,11 +208,11 @@ def resume(work: Path, options: argparse.Namespace) -> None:
     state = work / "state.pickle"
     print("| resumed at 90 % of an epoch | start s | resume s | of the rows left: lost | doubled |\n"
           "|---|---:|---:|---:|---:|")  # fmt: skip
-    for one in RESUME:
-        if one.script == "webdataset":
+    for contender in RESUME:
+        if contender.script == "webdataset":
             print("| webdataset | | has no state | | |")
             continue
-        command = one.command(place(one, large))
+        command = contender.command(place(contender, large))
         starts, resumes = [], []
         for _ in range(options.rounds):
             until = run([*command, "--stop", str(len(all_rows) * 9 // 10), "--state", str(state)])
@@ -218,9 +220,9 @@ def resume(work: Path, options: argparse.Namespace) -> None:
             starts.append(until["first"])
             resumes.append(after["first"])
         lost, doubled = lost_and_doubled(until["names"] + after["names"], all_rows)
-        left = len(all_rows) - sum(map(len, until["names"]))
-        name = one.name
-        cells = (name, median_of(starts, 2), median_of(resumes, 2), f"{lost} of {left}", str(doubled))
+        remaining = len(all_rows) - sum(map(len, until["names"]))
+        times = median_of(starts, 2), median_of(resumes, 2)
+        cells = (contender.name, *times, f"{lost} of {remaining}", str(doubled))
         print(f"| {' | '.join(cells)} |", flush=True)
     print()
 
@@ -229,10 +231,9 @@ def first(work: Path, options: argparse.Namespace) -> None:
     dialogues = -(-options.first_rows // 6)
     rows = make_rows(work, "first", dialogues, "--mean", "0.5", "--distinct", "500")
     command = [*SPEED[0].command(rows), "--seconds", "20"]
-    told = [
-        run([*command, "--stop", "1", "--state", str(work / "state.pickle")]) for _ in range(options.rounds)
-    ]
-    seconds, memory = ([one[name] for one in told] for name in ("first", "memory"))
+    command += ["--stop", "1", "--state", str(work / "state.pickle")]
+    readings = [run(command) for _ in range(options.rounds)]
+    seconds, memory = ([reading[name] for reading in readings] for name in ("first", "memory"))
     print(f"First batch after imports, {6 * dialogues} rows: {median_of(seconds, 2)} s, "
           f"{max(memory):.0f} MB over imports\n")  # fmt: skip
     shutil.rmtree(rows)
@@ -249,9 +250,9 @@ def cold(work: Path, options: argparse.Namespace) -> None:
         rates: dict[str, list[float]] = {kind: [] for kind in kinds}
         for _ in range(options.rounds):
             for kind in kinds:
-                told = [_cold_reading(kind, folder, hook) for folder in folders]
-                bytes_a_second = (told[1]["audio"] - told[0]["audio"]) / (
-                    told[1]["seconds"] - told[0]["seconds"]
+                readings = [_cold_reading(kind, folder, hook) for folder in folders]
+                bytes_a_second = (readings[1]["audio"] - readings[0]["audio"]) / (
+                    readings[1]["seconds"] - readings[0]["seconds"]
                 )
                 rates[kind].append(bytes_a_second * 32_000 / 1e6)
         share = [ours / raw for raw, ours in zip(rates["sequential"], rates["ragged"], strict=True)]
@@ -264,7 +265,7 @@ def cold(work: Path, options: argparse.Namespace) -> None:
     print()
 
 
-def _cold_reading(kind: str, folder: Path, hook: Callable[[], None] | None) -> Told:
+def _cold_reading(kind: str, folder: Path, hook: Callable[[], None] | None) -> Epoch:
     forget(folder)
     command = [sys.executable, str(HERE / "loader_ours.py"), kind, str(folder)]
     return run(command, hook)

@@ -35,12 +35,12 @@ def speech() -> np.ndarray:
     return np.concatenate([soxr.resample(samples, rate, RATE) for samples, rate in clips])
 
 
-def clip(said: np.ndarray, form: str, mean: float, rng: random.Random) -> bytes:
+def clip(wave: np.ndarray, form: str, mean: float, rng: random.Random) -> bytes:
     """A clip of `mean` seconds, lognormal, from a fifth to three times that."""
     seconds = min(max(rng.lognormvariate(np.log(mean) - 0.125, 0.5), mean / 5), 3 * mean)
     size = round(seconds * RATE)
-    start = rng.randrange(len(said) - size)
-    samples = said[start : start + size]
+    start = rng.randrange(len(wave) - size)
+    samples = wave[start : start + size]
     if form == "WAV":
         return wav(samples.astype("<i2").tobytes(), RATE)
     out = io.BytesIO()
@@ -50,11 +50,11 @@ def clip(said: np.ndarray, form: str, mean: float, rng: random.Random) -> bytes:
 
 def write_corpus(folder: Path, dialogues: int, form: str, mean: float, distinct: int | None) -> None:
     """A corpus in DeepDialogue's layout, topic after topic; of `distinct` clips, or each its own."""
-    rng, said = random.Random(0), speech()
+    rng, wave = random.Random(0), speech()
     pool = folder / "pool"
     pool.mkdir(parents=True)
     for number in range(distinct or 0):
-        (pool / str(number)).write_bytes(clip(said, form, mean, rng))
+        (pool / str(number)).write_bytes(clip(wave, form, mean, rng))
     for i in range(dialogues):
         dialogue = folder / "data/dialogues_phi4-mini" / f"{TOPICS[i % len(TOPICS)]}_{i}_{TURNS}"
         (dialogue / "segments").mkdir(parents=True)
@@ -65,7 +65,7 @@ def write_corpus(folder: Path, dialogues: int, form: str, mean: float, distinct:
             if distinct:
                 path.hardlink_to(pool / str(rng.randrange(distinct)))
             else:
-                path.write_bytes(clip(said, form, mean, rng))
+                path.write_bytes(clip(wave, form, mean, rng))
             text = " ".join(rng.choices(WORDS, k=rng.randint(6, 18))).capitalize() + "."
             turns.append({"speaker": speaker, "text": text, "emotion": "happy"})
         about = {"domain": dialogue.name.split("_")[0], "conversation": turns}
@@ -81,18 +81,18 @@ def main() -> None:
     parser.add_argument("--form", default="WAV", choices=("WAV", "FLAC"))
     parser.add_argument("--mean", type=float, default=5.0)
     parser.add_argument("--distinct", type=int, help="clips, each linked to many times")
-    given = parser.parse_args()
+    options = parser.parse_args()
     from deepdialogue_ttt import DeepDialogueTTT
     from speechrows.builds.run import build
 
-    corpus = given.out.with_name(f"{given.out.name}-corpus")
-    shutil.rmtree(given.out, ignore_errors=True)
+    corpus = options.out.with_name(f"{options.out.name}-corpus")
+    shutil.rmtree(options.out, ignore_errors=True)
     shutil.rmtree(corpus, ignore_errors=True)
-    write_corpus(corpus, given.dialogues, given.form, given.mean, given.distinct)
+    write_corpus(corpus, options.dialogues, options.form, options.mean, options.distinct)
     builder = DeepDialogueTTT(config_name="ttt", data_dir=str(corpus))
     builder.shard_bytes = SHARD_BYTES
     (job,) = builder.jobs()
-    build(job, given.out)
+    build(job, options.out)
     shutil.rmtree(corpus)
 
 

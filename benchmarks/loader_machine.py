@@ -12,11 +12,11 @@ from typing import TypeVar
 
 ROOT = Path(__file__).parent.parent
 CGROUP = Path("/sys/fs/cgroup/blkio/speechrows-bench")
-Told = dict[str, Any]
+Epoch = dict[str, Any]
 Result = TypeVar("Result")
 
 
-def run(command: list[str], before: Callable[[], None] | None = None) -> Told:
+def run(command: list[str], before: Callable[[], None] | None = None) -> Epoch:
     """What a process told as JSON in its last line, if anything; `before` runs in it first."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     environment["PYTHONPATH"] = str(ROOT)

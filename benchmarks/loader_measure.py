@@ -36,39 +36,39 @@ def memory_mb(name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
-def tell(open_reader: Callable[[], Reader], given: argparse.Namespace) -> None:
+def tell(open_reader: Callable[[], Reader], options: argparse.Namespace) -> None:
     """Read, print what was seen, and end the process, whatever threads a library has left."""
     imported = memory_mb("VmRSS")
-    epochs = [_epoch(open_reader, given) for _ in range(given.repeats)]
-    told = {
-        **{name: sum(one[name] for one in epochs) for name in ("seconds", "cpu", "audio")},
+    epochs = [_epoch(open_reader, options) for _ in range(options.repeats)]
+    report = {
+        **{name: sum(epoch[name] for epoch in epochs) for name in ("seconds", "cpu", "audio")},
         "first": epochs[0]["first"],
         "padding": epochs[0]["padding"],
         "names": epochs[0]["names"],
         "memory": memory_mb("VmHWM") - imported,
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(report), flush=True)
     os._exit(0)
 
 
-def _epoch(open_reader: Callable[[], Reader], given: argparse.Namespace) -> dict[str, Any]:
+def _epoch(open_reader: Callable[[], Reader], options: argparse.Namespace) -> dict[str, Any]:
     arrived: list[float] = []
     batches: list[list[str]] = []
     rows, samples, padded = 0, 0, 0
     start, cpu, cpu_start = time.perf_counter(), 0.0, time.process_time()
     reader = open_reader()
-    if given.go_on:
-        reader.load_state_dict(pickle.loads(given.state.read_bytes()))
+    if options.go_on:
+        reader.load_state_dict(pickle.loads(options.state.read_bytes()))
     for names, lengths in reader:
         arrived.append(time.perf_counter() - start)  # what ends after the last batch is not held against it
         cpu = time.process_time() - cpu_start
         rows, samples = rows + len(names), samples + sum(lengths)
         padded += max(lengths) * len(lengths)
         batches.append(names)
-        if given.stop and rows >= given.stop:
-            given.state.write_bytes(pickle.dumps(reader.state_dict()))
+        if options.stop and rows >= options.stop:
+            options.state.write_bytes(pickle.dumps(reader.state_dict()))
             break
-    told = {"cpu": cpu, "audio": samples / RATE, "names": batches}
+    report = {"cpu": cpu, "audio": samples / RATE, "names": batches}
     if not arrived:  # a peer that resumes may find nothing left
-        return {**told, "seconds": 0.0, "first": 0.0, "padding": 1.0}
-    return {**told, "seconds": arrived[-1], "first": arrived[0], "padding": padded / samples}
+        return {**report, "seconds": 0.0, "first": 0.0, "padding": 1.0}
+    return {**report, "seconds": arrived[-1], "first": arrived[0], "padding": padded / samples}

@@ -20,11 +20,11 @@ def properties(rows: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Of each row by name: its topic (rows lie topic after topic) and its conversation's speaker."""
     index = pq.read_table(rows / "index/ttt/train.parquet", columns=["row_id", "conversation_id"]).to_pydict()
     conversations = list(dict.fromkeys(index["conversation_id"]))
-    topics = sorted({one.split("/")[-1].split("_")[0] for one in conversations})
-    topic = {one: float(topics.index(one.split("/")[-1].split("_")[0])) for one in conversations}
-    speaker = {one: float(number * 7919 % 101) for number, one in enumerate(conversations)}
+    topics = sorted({conversation.split("/")[-1].split("_")[0] for conversation in conversations})
+    topic = {name: float(topics.index(name.split("/")[-1].split("_")[0])) for name in conversations}
+    speaker = {conversation: float(number * 7919 % 101) for number, conversation in enumerate(conversations)}
     pairs = list(zip(index["row_id"], index["conversation_id"], strict=True))
-    return {row: topic[one] for row, one in pairs}, {row: speaker[one] for row, one in pairs}
+    return {row: topic[name] for row, name in pairs}, {row: speaker[name] for row, name in pairs}
 
 
 def lost_and_doubled(batches: list[list[str]], all_rows: dict[str, float]) -> tuple[int, int]:

@@ -14,28 +14,28 @@ from loader_measure import options
 from loader_measure import tell
 
 
-def load(folder: str, given: argparse.Namespace) -> Any:
+def load(folder: str, options: argparse.Namespace) -> Any:
     import speechrows
 
     return speechrows.load(
-        folder, "ttt", mode="bucket", budget_seconds=given.seconds, num_threads=given.threads
+        folder, "ttt", mode="bucket", budget_seconds=options.seconds, num_threads=options.threads
     )
 
 
 class Ours:
     """Batches of speechrows.load: `padded` are torch's, `ragged` what lies on the host before."""
 
-    def __init__(self, folder: str, given: argparse.Namespace) -> None:
-        self.loader = load(folder, given)
-        self.kind = given.kind
+    def __init__(self, folder: str, options: argparse.Namespace) -> None:
+        self.loader = load(folder, options)
+        self.kind = options.kind
 
     def __iter__(self) -> Iterator[Seen]:
         if self.kind == "padded":
             for batch in self.loader:
                 yield list(batch.row_ids), batch.speech_lengths.tolist()
             return
-        with closing(self.loader.ragged()) as found:
-            for ragged in found:
+        with closing(self.loader.ragged()) as batches:
+            for ragged in batches:
                 ragged.release()
                 yield list(ragged.row_ids), ragged.num_samples.tolist()
 
@@ -90,12 +90,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=200.0, help="of audio in a batch")
     parser.add_argument("--threads", type=int, default=2)
     options(parser)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     import speechrows
 
     assert speechrows.load  # imported here, before the clock starts
-    reader = READERS[given.kind]
-    tell(lambda: reader(given.folder, given), given)
+    reader = READERS[arguments.kind]
+    tell(lambda: reader(arguments.folder, arguments), arguments)
 
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ class Lhotse(Peer):
             for row in rows_of(rows):
                 cut = Recording.from_bytes(row["audio"], recording_id=row["row_id"]).to_cut()
                 cut.id = row["row_id"]
-                said = {"start": 0, "duration": cut.duration, "text": row["transcript"]}
-                cut.supervisions = [SupervisionSegment(id=cut.id, recording_id=cut.id, **said)]
+                supervision = {"start": 0, "duration": cut.duration, "text": row["transcript"]}
+                cut.supervisions = [SupervisionSegment(id=cut.id, recording_id=cut.id, **supervision)]
                 writer.write(cut)
 
     def loader(self) -> Iterable[Item]:
@@ -140,7 +140,7 @@ class Datasets(Peer):
         )
 
     def put_together(self, items: list[Item]) -> Item:
-        return self.collate([{**one, "audio": one["audio"]["bytes"]} for one in items])
+        return self.collate([{**item, "audio": item["audio"]["bytes"]} for item in items])
 
 
 class Torchcodec(Datasets):
@@ -151,7 +151,7 @@ class Torchcodec(Datasets):
     decode = True
 
     def put_together(self, items: list[Item]) -> Item:
-        waves = [one["audio"].get_all_samples().data[0] for one in items]
+        waves = [item["audio"].get_all_samples().data[0] for item in items]
         return joined(items, waves, pad=True)
 
 
@@ -168,17 +168,17 @@ class Webdataset(Peer):
         with webdataset.ShardWriter(f"{out}/%05d.tar", maxcount=500, verbose=0) as writer:
             for number, row in enumerate(map(as_arrays, rows_of(rows))):
                 tokens = {name: row[name].tobytes() for name in ("input_ids", "labels")}
-                said = {"id": row["row_id"].encode(), "wav": row["audio"], **tokens}
-                writer.write({"__key__": f"{number:08d}", **said})
+                sample = {"id": row["row_id"].encode(), "wav": row["audio"], **tokens}
+                writer.write({"__key__": f"{number:08d}", **sample})
 
     def loader(self) -> Iterable[Item]:
         import numpy as np
         import webdataset
         from torch.utils.data import DataLoader
 
-        def item(found: Item) -> Item:
-            tokens = {name: np.frombuffer(found[name], np.int32).copy() for name in ("input_ids", "labels")}
-            return {"row_id": found["id"].decode(), "audio": found["wav"], **tokens}
+        def item(sample: Item) -> Item:
+            tokens = {name: np.frombuffer(sample[name], np.int32).copy() for name in ("input_ids", "labels")}
+            return {"row_id": sample["id"].decode(), "audio": sample["wav"], **tokens}
 
         shards = sorted(str(path) for path in Path(self.folder).glob("*.tar"))
         rows = webdataset.WebDataset(shards, shardshuffle=len(shards), seed=0).shuffle(BUFFER).map(item)
@@ -217,11 +217,11 @@ def _without_torchvision() -> None:
     from transformers.models.auto.tokenization_auto import AutoTokenizer  # looks for torchvision, once
 
     assert AutoTokenizer
-    wanted = {"": (), ".datasets": ("VisionDataset", "CIFAR10"), ".transforms": ()}
-    for name, classes in {**wanted, ".transforms.functional": ("to_tensor",)}.items():
+    names = {"": (), ".datasets": ("VisionDataset", "CIFAR10"), ".transforms": ()}
+    for name, classes in {**names, ".transforms.functional": ("to_tensor",)}.items():
         module = sys.modules[f"torchvision{name}"] = types.ModuleType(f"torchvision{name}")
-        for one in classes:
-            setattr(module, one, type(one, (), {}))
+        for class_name in classes:
+            setattr(module, class_name, type(class_name, (), {}))
 
 
 class Mosaic(Peer):
@@ -271,17 +271,22 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--int16", action="store_true")
     options(parser)
-    given = parser.parse_args()
-    peer = PEERS[given.name]
-    if given.name == "mosaic":
+    arguments = parser.parse_args()
+    peer = PEERS[arguments.name]
+    if arguments.name == "mosaic":
         _without_torchvision()
-    if given.make:
-        peer.make(given.make, given.folder)
+    if arguments.make:
+        peer.make(arguments.make, arguments.folder)
         return
-    asked = {"seconds": given.seconds, "rows": given.rows, "workers": given.workers, "int16": given.int16}
+    sizes = {
+        "seconds": arguments.seconds,
+        "rows": arguments.rows,
+        "workers": arguments.workers,
+        "int16": arguments.int16,
+    }
     for name in peer.needs:
         importlib.import_module(name)
-    tell(lambda: peer(given.folder, **asked), given)
+    tell(lambda: peer(arguments.folder, **sizes), arguments)
 
 
 if __name__ == "__main__":

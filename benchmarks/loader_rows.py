@@ -34,7 +34,9 @@ def collate(items: list[Item]) -> Item:
     import soundfile
     import torch
 
-    waves = [torch.from_numpy(soundfile.read(io.BytesIO(one["audio"]), dtype="float32")[0]) for one in items]
+    waves = [
+        torch.from_numpy(soundfile.read(io.BytesIO(item["audio"]), dtype="float32")[0]) for item in items
+    ]
     return joined(items, waves, pad=True)
 
 
@@ -43,7 +45,7 @@ def collate_int16(items: list[Item]) -> Item:
     import numpy as np
     import torch
 
-    waves = [torch.from_numpy(np.frombuffer(one["audio"], "<i2", offset=WAV_HEAD).copy()) for one in items]
+    waves = [torch.from_numpy(np.frombuffer(item["audio"], "<i2", offset=WAV_HEAD).copy()) for item in items]
     return joined(items, waves, pad=False)
 
 
@@ -51,6 +53,6 @@ def joined(items: list[Item], waves: list[Any], *, pad: bool) -> Item:
     import torch
 
     join = (lambda parts: torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)) if pad else torch.cat
-    tokens = {name: join([torch.as_tensor(one[name]) for one in items]) for name in ("input_ids", "labels")}
-    ids, lengths = [one["row_id"] for one in items], [len(wave) for wave in waves]
+    tokens = {name: join([torch.as_tensor(item[name]) for item in items]) for name in ("input_ids", "labels")}
+    ids, lengths = [item["row_id"] for item in items], [len(wave) for wave in waves]
     return {"speech": join(waves), "num_samples": lengths, "row_id": ids, **tokens}

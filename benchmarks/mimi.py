@@ -51,12 +51,12 @@ def random_mimi():
             quantizer.semantic_residual_vector_quantizer,
             quantizer.acoustic_residual_vector_quantizer,
         ):
-            left = half.input_proj(latents)
+            residual = half.input_proj(latents)
             for layer in half.layers[: SPEC.num_codebooks]:
                 book = layer.codebook
-                book.embed_sum.copy_(torch.randn_like(book.embed_sum) * left.std() + left.mean())
+                book.embed_sum.copy_(torch.randn_like(book.embed_sum) * residual.std() + residual.mean())
                 book._embed = None
-                left = left - layer.decode(layer.encode(left))
+                residual = residual - layer.decode(layer.encode(residual))
     return mimi
 
 
@@ -64,12 +64,12 @@ def speech(minutes):
     """Clips of the sample corpus, over and over, each time cut a little shorter: float32 at 24 kHz."""
     files = sorted((HERE.parent / "samples/deepdialogue-xtts").rglob("segments/*.wav"))
     clips = itertools.cycle([soundfile.read(file, dtype="float32")[0] for file in files])
-    made, left = [], int(minutes * 60 * RATE)
-    while left > 0:
+    clips_made, remaining = [], int(minutes * 60 * RATE)
+    while remaining > 0:
         clip = next(clips)
-        made.append(clip[: len(clip) - 997 * (len(made) % 20)][:left])
-        left -= len(made[-1])
-    return made
+        clips_made.append(clip[: len(clip) - 997 * (len(clips_made) % 20)][:remaining])
+        remaining -= len(clips_made[-1])
+    return clips_made
 
 
 def as_files(waves, form):
@@ -141,7 +141,7 @@ CONTENDERS = (
 )
 
 
-def one(name, minutes, threads, device):
+def time_here(name, minutes, threads, device):
     """Time one contender. Print seconds, peak MB, seconds waited for clips, codes made again, differing."""
     torch.set_num_threads(threads)  # more than there are free cores wait for one another, spinning
     device = pick_device(device)
@@ -178,27 +178,27 @@ def main():
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        one(options.one, options.minutes, options.threads, options.device)
+        time_here(options.one, options.minutes, options.threads, options.device)
         return
-    found = {name: [] for name in CONTENDERS}
+    results = {name: [] for name in CONTENDERS}
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
         for name in CONTENDERS:
-            found[name].append(time_one(name, options))
+            results[name].append(time_one(name, options))
     audio_s = options.minutes * 60
-    unit = [numbers[0] for numbers in found[CONTENDERS[0]]]
+    unit = [numbers[0] for numbers in results[CONTENDERS[0]]]
     print(f"{options.minutes:g} minutes of speech, {options.device}, {options.threads} threads\n")
     print("| | time, a clip at a time = 1 (median, min to max) | s of audio a second | peak MB | waiting |")
     print("|---|---|---:|---:|---:|")
-    for name, runs in found.items():
-        ratios = [numbers[0] / one for numbers, one in zip(runs, unit, strict=True)]
+    for name, runs in results.items():
+        ratios = [numbers[0] / base for numbers, base in zip(runs, unit, strict=True)]
         seconds = statistics.median(numbers[0] for numbers in runs)
         waited = statistics.median(numbers[2] / numbers[0] for numbers in runs)
         peak = max(numbers[1] for numbers in runs)
-        told = f"{waited:.1%}" if name.startswith("generate") else "–"
+        waiting = f"{waited:.1%}" if name.startswith("generate") else "–"
         print(
             f"| {name} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-            f"| {audio_s / seconds:.1f} | {peak:.0f} | {told} |"
+            f"| {audio_s / seconds:.1f} | {peak:.0f} | {waiting} |"
         )
     _, _, _, codes, differing = time_one("verify", options)
     print(f"\n{differing:.0f} of {codes:.0f} codes differ when each clip is encoded alone")

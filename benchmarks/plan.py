@@ -82,18 +82,19 @@ def plan(case: dict, num_rows: int, context: int, folder: Path) -> dict:
     if "mode" in case:
         options["context"] = context
     start = time.perf_counter()
-    made = plan_epoch(rows, PlanOptions(**options))
+    planned = plan_epoch(rows, PlanOptions(**options))
     seconds = time.perf_counter() - start
     start = time.perf_counter()
-    digest = made.digest
+    digest = planned.digest
     digested = time.perf_counter() - start
     start = time.perf_counter()
-    next(made.for_rank(0, 8, len(made) * 9 // 10))
+    next(planned.for_rank(0, 8, len(planned) * 9 // 10))
     resumed = time.perf_counter() - start
     totals = np.bincount(rows.conversations, rows.num_tokens).astype(np.int64)
     ceiling = totals.sum() / (-(-totals // 64) * 64).sum()
     return {"seconds": seconds, "digest_s": digested, "resume_ms": resumed * 1000, "peak_mb": peak_mb(),
-            "padding": made.padding, "fill": made.fill, "ceiling": ceiling, "digest": digest}  # fmt: skip
+            "padding": planned.padding, "fill": planned.fill,
+            "ceiling": ceiling, "digest": digest}  # fmt: skip
 
 
 def write_index(folder: Path, num_rows: int) -> None:
@@ -130,7 +131,7 @@ def write_index(folder: Path, num_rows: int) -> None:
         ]
         zeros = np.zeros(len(ids), np.int32)
         columns = {
-            "row_id": [f"deepdialogue_ttt/train/{one}/ttt" for one in ids],
+            "row_id": [f"deepdialogue_ttt/train/{conversation}/ttt" for conversation in ids],
             "conversation_id": ids,
             "turn_number": (np.arange(num_rows, dtype=np.int32) - firsts)[part].astype(np.int32),
             "num_turns": np.repeat(counts, counts)[part],
@@ -178,30 +179,30 @@ def main() -> None:
     if arguments.case:
         case = CASES[arguments.case]
         rows, folder = arguments.rows, arguments.folder
-        made = plan(case, rows, arguments.context, folder) if case else read_index(folder)
-        print(json.dumps(made))
+        measured = plan(case, rows, arguments.context, folder) if case else read_index(folder)
+        print(json.dumps(measured))
         return
     with tempfile.TemporaryDirectory() as folder:
-        here = str(Path(__file__).parent)
+        benchmarks = str(Path(__file__).parent)
         code = "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import plan\n"
         code += "plan.write_index(pathlib.Path(sys.argv[2]), int(sys.argv[3]))"
-        subprocess.run([sys.executable, "-c", code, here, folder, str(arguments.rows)], check=True)
+        subprocess.run([sys.executable, "-c", code, benchmarks, folder, str(arguments.rows)], check=True)
         run = [sys.executable, __file__, "--rows", str(arguments.rows), "--context", str(arguments.context)]
-        told = {}
+        values = {}
         print("| | s (median, min to max) | peak MB | padding | fill |\n|---|---|---:|---:|---:|")
         for case in CASES:
             command = [*run, "--case", case, "--folder", folder]
-            found = [json.loads(subprocess.check_output(command)) for _ in range(arguments.rounds)]
-            took = [one["seconds"] for one in found]
+            runs = [json.loads(subprocess.check_output(command)) for _ in range(arguments.rounds)]
+            took = [measured["seconds"] for measured in runs]
             text = f"{statistics.median(took):.2f} ({min(took):.2f} to {max(took):.2f})"
-            told |= found[0]
-            is_plan = "fill" in found[0]
-            shown = (f"{told['padding']:.5f}", f"{told['fill']:.2%}") if is_plan else ("–", "–")
-            print(f"| {case} | {text} | {told['peak_mb']:.0f} | {shown[0]} | {shown[1]} |", flush=True)
-    print(f"\nConversations closed on 64 fill at most {told['ceiling']:.2%}. A digest takes "
-          f"{told['digest_s']:.2f} s, going on at 90 % of the epoch {told['resume_ms']:.2f} ms, a row's name "
-          f"{told['row_id_s']:.2f} s. Before the index is read, its process has "
-          f"{told['before_mb']:.0f} MB.")  # fmt: skip
+            values |= runs[0]
+            is_plan = "fill" in runs[0]
+            shown = (f"{values['padding']:.5f}", f"{values['fill']:.2%}") if is_plan else ("–", "–")
+            print(f"| {case} | {text} | {values['peak_mb']:.0f} | {shown[0]} | {shown[1]} |", flush=True)
+    print(f"\nConversations closed on 64 fill at most {values['ceiling']:.2%}. A digest takes "
+          f"{values['digest_s']:.2f} s, going on at 90 % of the epoch {values['resume_ms']:.2f} ms, "
+          f"a row's name {values['row_id_s']:.2f} s. Before the index is read, its process has "
+          f"{values['before_mb']:.0f} MB.")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -46,10 +46,10 @@ def clips(num_bytes: int) -> Iterator[bytes]:
     speech = np.tile(speech, 1 + 10 * RATE // len(speech))
     while num_bytes > 0:
         start, size = rng.integers(len(speech) - 9 * RATE), rng.integers(4 * RATE, 9 * RATE)
-        clip = speech[start : start + size] * rng.uniform(8_000, 30_000)
-        data = wav(clip.astype("<i2").tobytes(), RATE)
-        num_bytes -= len(data)
-        yield data
+        wave = speech[start : start + size] * rng.uniform(8_000, 30_000)
+        clip = wav(wave.astype("<i2").tobytes(), RATE)
+        num_bytes -= len(clip)
+        yield clip
 
 
 def write_multidialog(folder: Path, num_bytes: int, turns: int = 20) -> None:

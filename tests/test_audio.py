@@ -344,16 +344,16 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("num_bytes", [1, 46, 1 << 12])
 def test_the_buffer_grows_and_keeps_clips_contiguous_past_bad_ones(folder: Path, num_bytes: int) -> None:
     buffer = ClipBuffer(Corpus.open(str(folder)), num_bytes)
-    kept = []
+    accepted = []
     for name in ("0.wav", "empty.wav", "1.wav", "nowhere.wav", "aiff.aiff", "folder.wav", "2.wav"):
         try:
-            kept.append(buffer.load(AudioRef(path=name)))
+            accepted.append(buffer.load(AudioRef(path=name)))
         except BadClipError:
             continue
-    assert [clip.name for clip in kept] == ["0.wav", "1.wav", "aiff.wav", "2.wav"]
-    assert [clip.start for clip in kept] == [0, *(clip.stop for clip in kept[:-1])]
-    assert buffer.used == kept[-1].stop
-    for clip, value in zip([kept[0], kept[1], kept[3]], [0, 1, 2], strict=True):
+    assert [clip.name for clip in accepted] == ["0.wav", "1.wav", "aiff.wav", "2.wav"]
+    assert [clip.start for clip in accepted] == [0, *(clip.stop for clip in accepted[:-1])]
+    assert buffer.used == accepted[-1].stop
+    for clip, value in zip([accepted[0], accepted[1], accepted[3]], [0, 1, 2], strict=True):
         assert buffer.array[clip.start : clip.stop].tobytes() == one_sample(value)
 
 

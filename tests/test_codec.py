@@ -85,14 +85,14 @@ def codecs_with_codes(draw):
     """Any codec, and codes int16 [K, F] of it."""
     num_codebooks, cardinality = draw(st.integers(1, 9)), draw(st.integers(1, 32_764))
     delays = draw(st.just(()) | st.tuples(*[st.integers(0, 12)] * num_codebooks))
-    made = spec(
+    codec = spec(
         num_codebooks=num_codebooks,
         cardinality=cardinality,
         specials=Specials.after(cardinality),
         delays=delays,
     )
     codes = draw(st.integers(0, 2**32 - 1).map(np.random.default_rng))
-    return made, codes.integers(0, cardinality, (num_codebooks, draw(st.integers(0, 40)))).astype(np.int16)
+    return codec, codes.integers(0, cardinality, (num_codebooks, draw(st.integers(0, 40)))).astype(np.int16)
 
 
 def test_the_table_says_what_the_codecs_are():
@@ -111,23 +111,23 @@ def test_the_table_says_what_the_codecs_are():
 def test_the_number_of_frames_is_the_exact_ceiling_and_resampling_does_not_change_it(
     num_samples, sampling_rate, rate, frame_size
 ):
-    made = spec(sampling_rate=rate, frame_size=frame_size)
-    frames = num_frames(num_samples, sampling_rate, made)
-    assert frames == math.ceil(Fraction(num_samples, sampling_rate) * made.rate_hz)
+    codec = spec(sampling_rate=rate, frame_size=frame_size)
+    frames = num_frames(num_samples, sampling_rate, codec)
+    assert frames == math.ceil(Fraction(num_samples, sampling_rate) * codec.rate_hz)
     resampled = math.ceil(Fraction(num_samples * rate, sampling_rate))
-    assert num_frames(resampled, rate, made) == frames
+    assert num_frames(resampled, rate, codec) == frames
 
 
 @toys.MANY
 @given(codecs_with_codes())
 def test_undelay_takes_back_what_delay_did(codec_and_codes):
-    made, codes = codec_and_codes
-    late = delay(codes, made)
-    assert late.shape == (made.num_codebooks, codes.shape[1] + max(made.delays or (0,)))
+    codec, codes = codec_and_codes
+    late = delay(codes, codec)
+    assert late.shape == (codec.num_codebooks, codes.shape[1] + max(codec.delays or (0,)))
     assert late.dtype == np.int16
-    assert np.array_equal(undelay(late, made), codes)
-    assert np.array_equal(delay(undelay(late, made), made), late)
-    assert (late == made.specials.pad).sum() == late.size - codes.size, "pads and codes, nothing else"
+    assert np.array_equal(undelay(late, codec), codes)
+    assert np.array_equal(delay(undelay(late, codec), codec), late)
+    assert (late == codec.specials.pad).sum() == late.size - codes.size, "pads and codes, nothing else"
 
 
 def test_a_delayed_codebook_waits_behind_the_first():
@@ -145,11 +145,11 @@ def test_codes_of_another_shape_are_not_shifted():
 @toys.MANY
 @given(codecs_with_codes())
 def test_codes_in_range_pass_as_lists_and_as_arrays(codec_and_codes):
-    made, codes = codec_and_codes
+    codec, codes = codec_and_codes
     complaint = None if codes.shape[1] else "without a frame"
     for form in (codes, codes.tolist()):
-        found = check(form, made)
-        assert found is complaint or complaint in found
+        problem = check(form, codec)
+        assert problem is complaint or complaint in problem
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_codes_in_range_pass_as_lists_and_as_arrays(codec_and_codes):
     ],
 )
 def test_what_is_wrong_with_codes_is_told_with_what_was_expected(codes, complaint):
-    told = check(codes, spec())
-    assert complaint in told
-    assert "expected 3 lists of one length of toy codes" in told
+    problem = check(codes, spec())
+    assert complaint in problem
+    assert "expected 3 lists of one length of toy codes" in problem
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,9 @@ from toys.samples import XTTS
 
 import speechrows
 import train
+from speechrows.folder.index import Index
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.loader import opened_folder
 from speechrows.loader.batch import Batch
 from speechrows.model.evaluation import share_exact
 from speechrows.model.omni import loss_counts
@@ -64,7 +67,9 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 
 def curve(lines: list[dict[str, Any]]) -> list[tuple[int, float, float]]:
-    return [(one["step"], one["text_loss"], one["grad_norm"]) for one in lines if "text_loss" in one]
+    return [
+        (entry["step"], entry["text_loss"], entry["grad_norm"]) for entry in lines if "text_loss" in entry
+    ]
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -73,16 +78,16 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 def test_every_field_of_the_config_is_a_flag_and_its_default_the_flags() -> None:
     assert train.TrainConfig.parse(["--data", "rows"]) == train.TrainConfig(data="rows")
-    given = train.TrainConfig.parse(
+    config = train.TrainConfig.parse(
         ["--data", "rows", "--eval", "a=b", "--eval", "c=d:e:f", "--budget-seconds", "3", "--resume"]
     )
-    assert (given.eval, given.budget_seconds, given.resume) == (("a=b", "c=d:e:f"), 3.0, True)
+    assert (config.eval, config.budget_seconds, config.resume) == (("a=b", "c=d:e:f"), 3.0, True)
 
 
 def test_a_tiny_model_learns_to_say_a_conversation_word_by_word(tmp_path: Path) -> None:
-    one = "data/dialogues_llama3-8B_cohere7B/health_2_4"
-    shutil.copytree(XTTS / one, tmp_path / "corpus" / one)
-    shutil.copy(XTTS / f"{one}.json", tmp_path / "corpus" / f"{one}.json")
+    dialogue = "data/dialogues_llama3-8B_cohere7B/health_2_4"
+    shutil.copytree(XTTS / dialogue, tmp_path / "corpus" / dialogue)
+    shutil.copy(XTTS / f"{dialogue}.json", tmp_path / "corpus" / f"{dialogue}.json")
     build_rows(tmp_path / "corpus", tmp_path / "rows")
     flags = ["--steps", "150", "--learning-rate", "2e-3", "--warmup-steps", "10", "--decode", "4"]
     lines = run(tmp_path / "rows", tmp_path / "run", *flags)
@@ -99,8 +104,8 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(rows: Path, tmp_path: Path, 
         late.rename(tmp_path / late.name)
     resumed = run(rows, tmp_path / "stopped", "--steps", "7", "--resume", *MODES[mode])
     assert curve(resumed)[-3:] == curve(straight)[-3:]
-    expected, found = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    expected, stage_of = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
+    assert all(torch.equal(stage_of[name], tensor) for name, tensor in expected.items())
 
 
 NAMING_THREADS = """
@@ -137,10 +142,10 @@ def test_two_ranks_have_the_loss_curve_of_one_and_leave_no_thread_of_their_group
     flags = ["--steps", "3", "--micro-batches", micro_batches, *MODES[mode]]
     alone = curve(run(rows, tmp_path / "one", *flags))
     two = launch(2, rows, tmp_path / "two", *flags)
-    said, _ = two.communicate(timeout=120)
-    assert two.returncode == 0, said[-3000:]
-    assert said.count("at exit:") == 2, said[-3000:]
-    assert "gloo" not in said, "a thread that lets go of a tensor while Python ends aborts its rank"
+    output, _ = two.communicate(timeout=120)
+    assert two.returncode == 0, output[-3000:]
+    assert output.count("at exit:") == 2, output[-3000:]
+    assert "gloo" not in output, "a thread that lets go of a tensor while Python ends aborts its rank"
     for (step, loss, norm), (same_step, same_loss, same_norm) in zip(
         alone, curve(metrics(tmp_path / "two")), strict=True
     ):
@@ -160,9 +165,9 @@ def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
         time.sleep(0.1)
     children = subprocess.run(["pgrep", "-P", str(two.pid)], capture_output=True, text=True, check=True)
     os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-    said, _ = two.communicate(timeout=120)
+    output, _ = two.communicate(timeout=120)
     assert two.returncode != 0
-    assert "SIGKILL" in said or "Signal 9" in said
+    assert "SIGKILL" in output or "Signal 9" in output
     latest = int(sorted(tmp_path.glob("checkpoint-????????"))[-1].name.partition("-")[2])
     lines = run(rows, tmp_path, *flags, "--steps", str(latest + 1), "--resume")
     assert curve(lines)[-1][0] == latest + 1
@@ -171,12 +176,12 @@ def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
 def test_the_curriculum_has_the_founding_stages_in_order(rows: Path, tmp_path: Path) -> None:
     flags = ["--data", str(rows), "--output-dir", str(tmp_path), "--curriculum", "--mode", "lanes"]
     trainer = train.Trainer(train.TrainConfig.parse(flags))
-    found: list[tuple[str, int | None, float]] = []
+    stages: list[tuple[str, int | None, float]] = []
     for number in range(len(trainer.stages)):
         trainer.begin(number)
         (group,) = trainer.optimizer.param_groups
-        found.append((trainer.loader.index.config, trainer.loader.options.context, group["initial_lr"]))
-    assert found == [
+        stages.append((trainer.loader.index.config, trainer.loader.options.context, group["initial_lr"]))
+    assert stages == [
         ("stage_1", 8192, 1e-4),
         ("stage_2", 16384, 5e-5),
         ("stage_3", 32768, 2e-5),
@@ -185,14 +190,14 @@ def test_the_curriculum_has_the_founding_stages_in_order(rows: Path, tmp_path: P
 
 
 def test_one_stage_has_its_context_and_learning_rate_of_the_table_unless_others_are_given(rows: Path) -> None:
-    def found(*flags: str) -> tuple[str, int, float]:
+    def stage_of(*flags: str) -> tuple[str, int, float]:
         config = train.TrainConfig.parse(["--data", str(rows), "--mode", "pack", *flags])
         (stage,) = train.Trainer(config).stages
         return stage.config, stage.context, stage.learning_rate
 
-    assert found("--config", "stage_3") == ("stage_3", 32768, 2e-5)
-    assert found("--config", "ttt") == ("ttt", 8192, 1e-4)
-    assert found("--config", "stage_2", "--context", "512", "--learning-rate", "1") == ("stage_2", 512, 1)
+    assert stage_of("--config", "stage_3") == ("stage_3", 32768, 2e-5)
+    assert stage_of("--config", "ttt") == ("ttt", 8192, 1e-4)
+    assert stage_of("--config", "stage_2", "--context", "512", "--learning-rate", "1") == ("stage_2", 512, 1)
 
 
 def test_a_curriculum_stopped_in_its_second_stage_goes_on_there(rows: Path, tmp_path: Path) -> None:
@@ -203,11 +208,11 @@ def test_a_curriculum_stopped_in_its_second_stage_goes_on_there(rows: Path, tmp_
     for late in sorted((tmp_path / "stopped").glob("checkpoint-*"))[3:]:
         late.rename(tmp_path / late.name)
     resumed = run(rows, tmp_path / "stopped", *flags, "--resume")
-    assert [one["stage"] for one in resumed if "text_loss" in one][-5] == "stage_2"
+    assert [entry["stage"] for entry in resumed if "text_loss" in entry][-5] == "stage_2"
     assert curve(resumed)[-5:] == curve(straight)[-5:]
     assert resumed[-1] == straight[-1]
-    expected, found = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    expected, actual = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize("budget", ["3", "6"])
@@ -222,22 +227,24 @@ def test_the_gradient_of_a_step_is_that_of_the_means_over_all_its_tokens_and_cod
     assert len(loader.plan) == 1
     losses, norm = trainer.train_step()
     (batch,) = speechrows.load(str(spoken), "s2s_mimi", budget_tokens=1 << 20, mel=80)
-    made = model(batch)
-    told, counts = made.losses(), loss_counts(batch)
-    assert counts.tolist() == [batch.num_supervised, made.codec.num_semantic, made.codec.num_depth]
-    text, *codes = told / counts
+    output = model(batch)
+    losses_of_all, counts = output.losses(), loss_counts(batch)
+    assert counts.tolist() == [batch.num_supervised, output.codec.num_semantic, output.codec.num_depth]
+    text, *codes = losses_of_all / counts
     (text + 0.5 * sum(codes)).backward()
-    expected = torch.stack([one.grad.norm() for one in model.parameters() if one.grad is not None]).norm()
-    assert losses.tolist() == pytest.approx((told / counts).tolist(), rel=1e-4)
+    expected = torch.stack(
+        [parameter.grad.norm() for parameter in model.parameters() if parameter.grad is not None]
+    ).norm()
+    assert losses.tolist() == pytest.approx((losses_of_all / counts).tolist(), rel=1e-4)
     assert float(norm) == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_tensorboard_has_the_losses_of_the_run(rows: Path, tmp_path: Path) -> None:
     lines = run(rows, tmp_path, "--steps", "2", *MODES["bucket"], "--log-with", "tensorboard")
-    found = EventAccumulator(str(next(tmp_path.rglob("events.out.*")).parent))
-    found.Reload()
-    told = [(one.step, one.value) for one in found.Scalars("text_loss")]
-    assert told == [(step, pytest.approx(loss)) for step, loss, _ in curve(lines)]
+    events = EventAccumulator(str(next(tmp_path.rglob("events.out.*")).parent))
+    events.Reload()
+    logged = [(event.step, event.value) for event in events.Scalars("text_loss")]
+    assert logged == [(step, pytest.approx(loss)) for step, loss, _ in curve(lines)]
 
 
 class Parrot:
@@ -257,11 +264,35 @@ def test_of_a_row_with_several_targets_the_first_is_decoded(tmp_path: Path) -> N
     build_rows(corpus, tmp_path / "heard", "transcription", builder=builder)
     units = made_up(tmp_path / "heard", "units", tmp_path / "units")
     build_rows(corpus, tmp_path / "rows", "usdm", builder=builder, generated=(units,))
-    rows, said = speechrows.load(str(tmp_path / "rows"), "usdm", budget_seconds=60), list[str]()
-    assert share_exact(Parrot(), rows, 9, said.append) == 1.0  # type: ignore[arg-type]
+    rows, lines = speechrows.load(str(tmp_path / "rows"), "usdm", budget_seconds=60), list[str]()
+    assert share_exact(Parrot(), rows, 9, lines.append) == 1.0  # type: ignore[arg-type]
     built = [row for row in read_rows(tmp_path / "rows", "usdm") if "/train/" in row["row_id"]]
-    for line, row in zip(said, built, strict=True):
+    for line, row in zip(lines, built, strict=True):
         assert line == f"{row['row_id']}: {row['transcript'].lower()}"
+
+
+def test_a_run_opens_its_folder_and_tokenizer_once_and_each_config_once(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def count(owner: Any, name: str) -> None:
+        open_it = getattr(owner, name)
+
+        def counting(*arguments: Any) -> Any:
+            opened.append(" ".join([owner.__name__.rpartition(".")[2], *map(str, arguments[1:])]))
+            return open_it(*arguments)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    count(RowsFolder, "open")
+    count(Index, "open")
+    count(opened_folder, "open_tokenizer")
+    flags = ["--curriculum", "--mode", "lanes", "--context", "512", "--steps", "1", "--decode", "1"]
+    run(rows, tmp_path, *flags, "--eval", f"same={rows}:ttt:train")
+    configs = ("stage_1", "ttt", "stage_2", "stage_3", "stage_4")
+    indexes = [f"Index {config} train" for config in configs]
+    assert sorted(opened) == sorted(["RowsFolder", "opened_folder", *indexes])
 
 
 def test_each_named_set_is_evaluated_by_task(rows: Path, tmp_path: Path) -> None:
@@ -287,7 +318,7 @@ def test_calls_that_are_wrong_say_what_to_do(rows: Path, tmp_path: Path, capsys:
     assert "expected NAME=PATH" in capsys.readouterr().err
     assert train.main([*base, "--config", "stage_9"]) == 2
     assert "no config 'stage_9'" in capsys.readouterr().err
-    for flags, told in {
+    for flags, message in {
         ("--ttt-layers", "1"): "--mode bucket: takes rows alone",
         ("--curriculum",): "--mode bucket: takes rows alone",
         ("--micro-batches", "0"): "micro_batches: found 0",
@@ -297,7 +328,7 @@ def test_calls_that_are_wrong_say_what_to_do(rows: Path, tmp_path: Path, capsys:
         ("--eval", f"x={rows}:ttt:train", "--budget-seconds", "1"): "The least that fits is budget_seconds",
     }.items():
         assert train.main([*base, *flags]) == 2, flags
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     for flags in (["--log-every", "0"], ["--steps", "-1"], ["--schedule", "foo"], ["--log-with", "paper"]):
         with pytest.raises(SystemExit, match="2"):
             train.main([*base, *flags])

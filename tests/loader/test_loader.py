@@ -29,6 +29,7 @@ import speechrows
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
 from speechrows.loader.loader import Loader
+from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.torch_dataset import RowsDataset
 from speechrows.model.omni import omni
 from speechrows.model.presets import PRESETS
@@ -61,27 +62,27 @@ Steps = dict[tuple[int, int], tuple[str, ...]]
 
 def steps_of(batches: Iterable[Batch]) -> Steps:
     """The rows of each micro-batch, by step and number; idle ranks' have none."""
-    found: Steps = {}
+    steps: Steps = {}
     for batch in batches:
         if batch.number is None:
             assert not batch.row_ids
             assert batch.input_ids.shape[0] == 0
             continue
-        assert (batch.step, batch.number) not in found
-        found[batch.step, batch.number] = batch.row_ids
-    return found
+        assert (batch.step, batch.number) not in steps
+        steps[batch.step, batch.number] = batch.row_ids
+    return steps
 
 
 def steps_of_all(loaders: list[Loader]) -> Steps:
     """The same of all ranks together; each has as many batches."""
     lists = [[*loader] for loader in loaders]
-    assert len({len(one) for one in lists}) == 1
-    found: Steps = {}
-    for one in lists:
-        mine = steps_of(one)
-        assert not mine.keys() & found.keys()
-        found |= mine
-    return found
+    assert len({len(batches) for batches in lists}) == 1
+    steps: Steps = {}
+    for batches in lists:
+        of_rank = steps_of(batches)
+        assert not of_rank.keys() & steps.keys()
+        steps |= of_rank
+    return steps
 
 
 def ranks(rows: Path, mode: str, world_size: int, **options: Any) -> list[Loader]:
@@ -109,18 +110,18 @@ def test_a_state_of_any_step_goes_on_exactly_on_any_number_of_ranks(
 ) -> None:
     expected = steps_of(opened(rows, mode, micro_batches=4))
     first = ranks(rows, mode, before, micro_batches=4)
-    taken = data.draw(st.integers(0, len(first[0]) - 1), label="batches taken by each rank")
+    num_batches = data.draw(st.integers(0, len(first[0]) - 1), label="batches taken by each rank")
     done: Steps = {}
     for loader in first:
-        done |= steps_of(islice(loader, taken))
+        done |= steps_of(islice(loader, num_batches))
     states = [loader.state_dict() for loader in first]
     assert all(state == states[0] for state in states)
     second = ranks(rows, mode, after)  # micro_batches are the state's
     for loader in second:
         loader.load_state_dict(states[0])
-    left = steps_of_all(second)
-    assert not done.keys() & left.keys()
-    assert done | left == expected
+    remaining = steps_of_all(second)
+    assert not done.keys() & remaining.keys()
+    assert done | remaining == expected
     assert all(loader.epoch == 1 for loader in second)
 
 
@@ -128,21 +129,21 @@ def test_a_state_of_any_step_goes_on_exactly_on_any_number_of_ranks(
 def test_an_iterator_that_is_abandoned_loses_and_doubles_nothing(rows: Path, mode: str) -> None:
     loader = opened(rows, mode)
     expected = [batch.row_ids for batch in opened(rows, mode)]
-    found: list[tuple[str, ...]] = []
+    row_ids: list[tuple[str, ...]] = []
     while loader.epoch == 0:
-        found += [batch.row_ids for batch in islice(loader, 3)]
-        if len(found) == len(expected):
+        row_ids += [batch.row_ids for batch in islice(loader, 3)]
+        if len(row_ids) == len(expected):
             break
-    assert found == expected
+    assert row_ids == expected
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_threads_and_prefetch_change_no_batch(rows: Path, mode: str) -> None:
-    def told(loader: Loader) -> list[Any]:
+    def contents(loader: Loader) -> list[Any]:
         return [(batch.row_ids, batch.input_ids.tolist(), batch.speech.tolist()) for batch in loader]  # type: ignore[union-attr]
 
-    expected = told(opened(rows, mode, num_threads=1, prefetch=1))
-    assert told(opened(rows, mode, num_threads=4, prefetch=7)) == expected
+    expected = contents(opened(rows, mode, num_threads=1, prefetch=1))
+    assert contents(opened(rows, mode, num_threads=4, prefetch=7)) == expected
 
 
 def test_turns_of_a_conversation_stay_in_a_lane_in_order_and_only_its_first_resets(rows: Path) -> None:
@@ -165,9 +166,9 @@ def test_conversations_are_whole_in_pack_their_positions_begin_at_zero(rows: Pat
             positions = batch.position_ids[batch.segment_ids == segment]
             assert positions.tolist() == [*range(len(positions))]
         for conversation in {*batch.conversation_ids}:
-            mine = [i for i, one in enumerate(batch.conversation_ids) if one == conversation]
-            assert [batch.turn_numbers[i] for i in mine] == [*range(len(mine))]
-            segments = {int(batch.segment_ids[tuple(batch.row_spans[i, :2])]) for i in mine}
+            rows_of_it = [i for i, name in enumerate(batch.conversation_ids) if name == conversation]
+            assert [batch.turn_numbers[i] for i in rows_of_it] == [*range(len(rows_of_it))]
+            segments = {int(batch.segment_ids[tuple(batch.row_spans[i, :2])]) for i in rows_of_it}
             assert len(segments) == 1
 
 
@@ -176,9 +177,9 @@ def test_rows_too_long_are_named_or_dropped_and_counted(rows: Path) -> None:
     with pytest.raises(UsageError, match=longest["row_id"]):
         [*opened(rows, "bucket", budget_seconds=0.4, too_long="error")]
     loader = opened(rows, "bucket", budget_seconds=0.4)
-    there = {name for batch in loader for name in batch.row_ids}
+    names = {name for batch in loader for name in batch.row_ids}
     fits = {row["row_id"] for row in read_rows(rows) if row["num_samples"] <= 0.4 * row["sampling_rate"]}
-    assert there == fits
+    assert names == fits
     assert opened(rows, "bucket", budget_seconds=0.4).plan.num_dropped == 60 - len(fits)
 
 
@@ -191,6 +192,38 @@ def test_iterating_again_is_the_next_epoch_and_set_epoch_goes_to_any(rows: Path)
     next(iter(loader))
     loader.set_epoch(1)  # the epoch under way: it goes on
     assert len([*loader]) == len(second) - 1
+
+
+def test_a_loader_is_shown_by_what_it_reads_and_where_it_stands(rows: Path) -> None:
+    loader = opened(rows, "bucket", rank=1, world_size=2)
+    hours = sum(row["num_samples"] / row["sampling_rate"] for row in read_rows(rows)) / 3600
+    expected = (
+        f"Loader({str(rows)!r}, config='ttt', split='train', mode='bucket', rows=60, hours={hours:.4g}, "
+        "rank=1, world_size=2, epoch=0, step={step})"
+    )
+    assert repr(loader) == expected.format(step=0)
+    [*islice(loader, 2)]
+    assert repr(loader) == expected.format(step=2)
+
+
+def test_a_batch_is_shown_by_its_shapes_without_its_data(rows: Path) -> None:
+    batch = next(iter(opened(rows, "bucket")))
+    assert repr(batch) == (
+        f"Batch(input_ids={[*batch.input_ids.shape]}, speech={[*batch.speech.shape]}, "  # type: ignore[union-attr]
+        f"rows={len(batch)}, clips={len(batch)}, num_supervised={batch.num_supervised}, epoch=0, step=0, "
+        "number=0, device='cpu')"
+    )
+
+
+def test_loaders_of_an_opened_folder_share_its_index_and_tokenizer(rows: Path) -> None:
+    folder = OpenedFolder(str(rows))
+    first, second = [speechrows.load(folder, "ttt", budget_seconds=6) for _ in range(2)]
+    assert first.index is second.index
+    assert first.tokenizer is second.tokenizer is folder.tokenizer
+    expected = opened(rows, "bucket", sampling_rate=16_000, too_long="error")
+    for loader in (first, second):
+        assert [batch.row_ids for batch in loader] == [batch.row_ids for batch in expected]
+        expected.set_epoch(0)
 
 
 def test_an_epoch_taken_by_its_length_is_followed_by_the_next(rows: Path) -> None:
@@ -217,7 +250,7 @@ def test_a_state_of_rows_of_the_same_lengths_that_say_something_else_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"micro_batches": 0}, "micro_batches: found 0"),
         ({"micro_batches": 2.0}, "micro_batches: found 2.0, expected a whole number"),
@@ -235,9 +268,9 @@ def test_a_state_of_rows_of_the_same_lengths_that_say_something_else_is_refused(
     ],
 )
 def test_options_that_are_wrong_are_named_with_what_is_expected(
-    rows: Path, options: dict[str, Any], told: str
+    rows: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=re.escape(told)):
+    with pytest.raises(UsageError, match=re.escape(message)):
         next(iter(opened(rows, "bucket", **options)))
 
 
@@ -272,10 +305,10 @@ def test_a_state_of_other_rows_or_of_another_plan_is_refused(rows: Path, tmp_pat
 def test_a_torch_dataloader_gives_the_same_batches_in_the_same_order(rows: Path, num_workers: int) -> None:
     expected = [batch.row_ids for batch in opened(rows, "bucket")]
     data = DataLoader(RowsDataset(opened(rows, "bucket")), batch_size=None, num_workers=num_workers)
-    found = [*data]
-    assert [tuple(one["row_ids"]) for one in found] == expected
+    batches = [*data]
+    assert [tuple(batch["row_ids"]) for batch in batches] == expected
     assert len(data) == len(expected)
-    assert all(isinstance(one["input_ids"], torch.Tensor) for one in found)
+    assert all(isinstance(batch["input_ids"], torch.Tensor) for batch in batches)
 
 
 class Said(nn.Module):
@@ -286,11 +319,11 @@ class Said(nn.Module):
         self.omni = omni(PRESETS["tiny"], tokenizer)
         self.heard: list[tuple[int, tuple[str, ...]]] = []
 
-    def forward(self, num_items_in_batch: Any = None, **told: Any) -> dict[str, torch.Tensor]:
-        batch = Batch(**{one.name: told.get(one.name) for one in fields(Batch)})
+    def forward(self, num_items_in_batch: Any = None, **values: Any) -> dict[str, torch.Tensor]:
+        batch = Batch(**{field.name: values.get(field.name) for field in fields(Batch)})
         self.heard.append((batch.epoch, tuple(batch.row_ids)))
-        made = self.omni(batch).text
-        return {"loss": made.loss_sum / (num_items_in_batch or made.num_supervised)}
+        output = self.omni(batch).text
+        return {"loss": output.loss_sum / (num_items_in_batch or output.num_supervised)}
 
 
 class RowsTrainer(Trainer):
@@ -309,7 +342,7 @@ def test_transformers_trainer_learns_from_the_batches_epoch_after_epoch(rows: Pa
     trainer.train()
     again = opened(rows, "bucket", **options)
     assert trainer.model.heard == [(epoch, batch.row_ids) for epoch in range(2) for batch in again]  # type: ignore[union-attr]
-    losses = [one["loss"] for one in trainer.state.log_history if "loss" in one]
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < losses[0]
 
 
@@ -322,13 +355,13 @@ def test_rows_rendered_anew_are_those_of_a_build_with_that_tokenizer_and_rate(
     build_rows(XTTS, tmp_path / "bytes", "ttt")
     build_rows(XTTS, tmp_path / "bpe", "ttt", tokenizer=other, audio_tokens_per_second=10)
 
-    def told(folder: str, **options: Any) -> list[Any]:
+    def contents(folder: str, **options: Any) -> list[Any]:
         loader = speechrows.load(str(tmp_path / folder), "ttt", budget_tokens=4096, **options)
         return [(batch.row_ids, batch.input_ids.tolist(), batch.labels.tolist()) for batch in loader]
 
-    assert told("bytes", tokenizer=other, audio_tokens_per_second=10) == told("bpe")
+    assert contents("bytes", tokenizer=other, audio_tokens_per_second=10) == contents("bpe")
     assert len([*(tmp_path / "cache" / "speechrows").glob("lengths-*.npy")]) == 1
-    assert told("bytes", tokenizer=other, audio_tokens_per_second=10) == told("bpe"), (
+    assert contents("bytes", tokenizer=other, audio_tokens_per_second=10) == contents("bpe"), (
         "lengths come from the cache"
     )
 
@@ -358,5 +391,5 @@ def test_founding_samples_of_rows_that_are_not_heard_have_no_speech(tmp_path: Pa
     units = made_up(tmp_path / "heard", "units", tmp_path / "units")
     build_rows(corpus, tmp_path / "rows", "usdm", builder=builder, generated=(units,))
     samples = [*speechrows.ttt_samples(str(tmp_path / "rows"), "usdm")]
-    assert [one["speech_lengths"] for one in samples] == [0, 0, 0]
-    assert [len(one["speech"]) for one in samples] == [0, 0, 0]
+    assert [sample["speech_lengths"] for sample in samples] == [0, 0, 0]
+    assert [len(sample["speech"]) for sample in samples] == [0, 0, 0]

@@ -64,8 +64,8 @@ def hidden_of(batch_rows: list[list[ToyRow]], pads: int = 2) -> torch.Tensor:
     """Noise for each row, whatever it stands beside, and noise of another kind at pads."""
     batch = toy_batch(*batch_rows, pads=pads)
     hidden = torch.full((*batch.input_ids.shape, LM_SIZE), 5.0)
-    for (b, start, stop), one in zip(batch.row_spans.tolist(), chain(*batch_rows), strict=True):
-        hidden[b, start:stop] = torch.from_numpy(one.noise(stop - start, LM_SIZE))
+    for (b, start, stop), row in zip(batch.row_spans.tolist(), chain(*batch_rows), strict=True):
+        hidden[b, start:stop] = torch.from_numpy(row.noise(stop - start, LM_SIZE))
     return hidden
 
 
@@ -101,23 +101,25 @@ def test_a_codec_whose_first_codebook_waits_is_refused() -> None:
 @torch.no_grad()
 def test_losses_are_sums_over_rows_and_pads_change_nothing(which: str) -> None:
     of = SPECS[which]
-    made, all_rows = head(of), rows(of)
-    alone = [made(hidden_of([[one]], 0), toy_batch([one], pads=0)) for one in all_rows]
-    for layout in ([[one] for one in all_rows], [all_rows], [all_rows[:1], all_rows[1:]]):
-        loss = made(hidden_of(layout, 4), toy_batch(*layout, pads=4))
-        torch.testing.assert_close(loss.semantic_sum, sum(one.semantic_sum for one in alone))
-        torch.testing.assert_close(loss.depth_sum, sum((one.depth_sum for one in alone), torch.zeros(())))
+    model, all_rows = head(of), rows(of)
+    alone = [model(hidden_of([[row]], 0), toy_batch([row], pads=0)) for row in all_rows]
+    for layout in ([[row] for row in all_rows], [all_rows], [all_rows[:1], all_rows[1:]]):
+        loss = model(hidden_of(layout, 4), toy_batch(*layout, pads=4))
+        torch.testing.assert_close(loss.semantic_sum, sum(loss_alone.semantic_sum for loss_alone in alone))
+        torch.testing.assert_close(
+            loss.depth_sum, sum((loss_alone.depth_sum for loss_alone in alone), torch.zeros(()))
+        )
         assert loss.num_semantic == 9 + 4 + 1 + 3  # with the end of each
         assert loss.num_depth == (9 + 4 + 1) * (of.num_codebooks - 1)
 
 
 def test_losses_that_know_nothing_are_the_logarithm_of_the_choices() -> None:
     of = SPECS["as Mimi"]
-    made = head(of)
-    for layer in (made.semantic, *made.depth["heads"]):  # every choice alike
+    model = head(of)
+    for layer in (model.semantic, *model.depth["heads"]):  # every choice alike
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
-    loss = made(hidden_of([rows(of)]), toy_batch(rows(of)))
+    loss = model(hidden_of([rows(of)]), toy_batch(rows(of)))
     assert float(loss.semantic_sum.detach()) / loss.num_semantic == pytest.approx(np.log(17), rel=1e-4)
     assert float(loss.depth_sum.detach()) / loss.num_depth == pytest.approx(np.log(16), rel=1e-4)
 
@@ -125,17 +127,17 @@ def test_losses_that_know_nothing_are_the_logarithm_of_the_choices() -> None:
 @torch.no_grad()
 def test_no_code_is_read_before_it_is_told() -> None:
     of = SPECS["as Mimi"]
-    made = head(of)
+    model = head(of)
     prefix = [torch.from_numpy(row("a", of, 1).noise(5, LM_SIZE))]
     codes = delayed(row("a", of, 9).codes, of)
     changed = codes.clone()
     changed[:, 4] = (codes[:, 4] + 1) % 16
-    before, after = (made._decode(prefix, [clip]) for clip in (codes, changed))
+    before, after = (model._decode(prefix, [clip]) for clip in (codes, changed))
     assert torch.equal(before[:5], after[:5])
     assert not torch.allclose(before[5], after[5])
     changed = codes.clone()
     changed[3, 4] = (codes[3, 4] + 1) % 16
-    before, after = (made._depth_logits(before, clip.T[:, :-1]) for clip in (codes, changed))
+    before, after = (model._depth_logits(before, clip.T[:, :-1]) for clip in (codes, changed))
     assert torch.equal(before[:, :3], after[:, :3])  # of codebooks 1..3
     assert not torch.allclose(before[4, 3], after[4, 3])
 
@@ -144,20 +146,20 @@ def test_no_code_is_read_before_it_is_told() -> None:
     "batch", [idle_batch(), toy_batch([ToyRow(name="text")])], ids=["no row", "no codes"]
 )
 def test_without_codes_every_parameter_takes_part_with_weight_zero(batch: Batch) -> None:
-    made = head(SPECS["as Mimi"])
-    loss = made(torch.zeros(*batch.input_ids.shape, LM_SIZE), batch)
+    model = head(SPECS["as Mimi"])
+    loss = model(torch.zeros(*batch.input_ids.shape, LM_SIZE), batch)
     assert (loss.num_semantic, loss.num_depth) == (0, 0)
     (loss.semantic_sum + loss.depth_sum).backward()
-    assert all(p.grad is not None and not p.grad.any() for p in made.parameters())
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
 def test_every_parameter_takes_part_in_the_losses_and_the_hidden_states_of_the_rows_do() -> None:
     of = SPECS["as Mimi"]
-    made, batch = head(of), toy_batch(rows(of))
+    model, batch = head(of), toy_batch(rows(of))
     hidden = hidden_of([rows(of)]).requires_grad_()
-    loss = made(hidden, batch)
+    loss = model(hidden, batch)
     (loss.semantic_sum + loss.depth_sum).backward()
-    assert all(p.grad is not None for p in made.parameters())
+    assert all(p.grad is not None for p in model.parameters())
     assert hidden.grad is not None
     assert (hidden.grad.abs().sum(-1) > 0).equal(batch.attention_mask)
 
@@ -175,28 +177,28 @@ def test_another_codecs_codes_are_refused() -> None:
 @pytest.mark.parametrize("which", SPECS)
 def test_rows_learnt_by_heart_are_generated_code_by_code_up_to_their_ends(which: str) -> None:
     of = SPECS[which]
-    made, all_rows = head(of), rows(of)
+    model, all_rows = head(of), rows(of)
     batch, hidden = toy_batch(all_rows), hidden_of([all_rows])
-    optimizer = torch.optim.AdamW(made.parameters(), lr=4e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     for _ in range(60):
-        loss = made(hidden, batch)
+        loss = model(hidden, batch)
         (loss.semantic_sum / loss.num_semantic + loss.depth_sum / max(1, loss.num_depth)).backward()
         optimizer.step()
         optimizer.zero_grad()
     assert float(loss.semantic_sum.detach()) / loss.num_semantic < 0.1
-    for (b, start, stop), one in zip(batch.row_spans.tolist(), all_rows, strict=True):
-        found = made.generate(hidden[b, start:stop], max_frames=20)
-        assert found.tolist() == one.codes.tolist()
-    cut = made.generate(hidden[0, : int(batch.row_spans[0, 2])], max_frames=3)
+    for (b, start, stop), row in zip(batch.row_spans.tolist(), all_rows, strict=True):
+        codes = model.generate(hidden[b, start:stop], max_frames=20)
+        assert codes.tolist() == row.codes.tolist()
+    cut = model.generate(hidden[0, : int(batch.row_spans[0, 2])], max_frames=3)
     assert cut.tolist() == all_rows[0].codes[:, :3].tolist()
 
 
 @pytest.mark.parametrize("which", SPECS)
 def test_drawn_codes_are_codes_no_more_than_asked_for_and_the_same_for_a_seed(which: str) -> None:
     of = SPECS[which]
-    made, prefix = head(of), hidden_of([rows(of)])[0, :5]
+    model, prefix = head(of), hidden_of([rows(of)])[0, :5]
     drawn = [
-        made.generate(prefix, max_frames=6, temperature=1.0, generator=torch.Generator().manual_seed(seed))
+        model.generate(prefix, max_frames=6, temperature=1.0, generator=torch.Generator().manual_seed(seed))
         for seed in (1, 1, 2, 3)
     ]
     assert drawn[0].equal(drawn[1])
@@ -209,13 +211,13 @@ def test_drawn_codes_are_codes_no_more_than_asked_for_and_the_same_for_a_seed(wh
 
 @pytest.mark.parametrize("which", SPECS)
 def test_a_clip_that_is_cut_is_the_beginning_of_the_longer_one(which: str) -> None:
-    made, prefix = head(SPECS[which]), hidden_of([rows(SPECS[which])])[0]
+    model, prefix = head(SPECS[which]), hidden_of([rows(SPECS[which])])[0]
     for length in range(1, 12):  # prefixes that differ
-        whole = made.generate(prefix[:length], max_frames=6)
-        assert made.generate(prefix[:length], max_frames=3).equal(whole[:, :3])
+        whole = model.generate(prefix[:length], max_frames=6)
+        assert model.generate(prefix[:length], max_frames=3).equal(whole[:, :3])
 
 
 def test_the_head_of_mimi_takes_its_codes() -> None:
-    made = head(MIMI)
-    loss = made(hidden_of([[row("a", MIMI, 12)]]), toy_batch([row("a", MIMI, 12)]))
+    model = head(MIMI)
+    loss = model(hidden_of([[row("a", MIMI, 12)]]), toy_batch([row("a", MIMI, 12)]))
     assert (loss.num_semantic, loss.num_depth) == (13, 84)

@@ -85,23 +85,23 @@ LMS = {
 
 def encoder(name: str) -> SpeechEncoder:
     torch.manual_seed(0)
-    made: Any = AutoModel.from_config(ENCODERS[name])
-    return speech_encoder(made, normalize=name == "wavlm-large").eval()
+    encoder_model: Any = AutoModel.from_config(ENCODERS[name])
+    return speech_encoder(encoder_model, normalize=name == "wavlm-large").eval()
 
 
 def language_model(name: str, attention: str = "sdpa") -> PreTrainedModel:
     torch.manual_seed(1)
-    made = AutoModelForCausalLM.from_config(LMS[name], attn_implementation=attention)
-    for parameter in made.parameters():
+    lm = AutoModelForCausalLM.from_config(LMS[name], attn_implementation=attention)
+    for parameter in lm.parameters():
         parameter.data.mul_(4)  # far enough from zero that what one token does to another shows
-    return made.eval()
+    return lm.eval()
 
 
 def model(speech: str = "whisper", lm: str = "llama", rate: Fraction = RATE, **more: Any) -> SpeechLM:
     parts = encoder(speech), language_model(lm)
     torch.manual_seed(2)
-    made = SpeechLM(*parts, audio_tokens_per_second=rate, audio_token_id=AUDIO, **more)
-    return made.eval()
+    net = SpeechLM(*parts, audio_tokens_per_second=rate, audio_token_id=AUDIO, **more)
+    return net.eval()
 
 
 def mel_of(speech: str) -> int | None:
@@ -112,8 +112,8 @@ def row(name: str, seconds: float, **more: Any) -> ToyRow:
     return ToyRow(name=name, num_samples=round(seconds * 16_000), **more)
 
 
-def close(found: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 # --- encoders ------------------------------------------------------------------------------
@@ -124,8 +124,8 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
 def test_frames_of_a_clip_are_the_same_alone_and_among_longer_ones(name: str) -> None:
     speech = encoder(name)
     rows = [row("a", 0.3), row("b", 1.1), row("c", 0.45), row("d", 2.5)]
-    together = speech(toy_batch(*([one] for one in rows), mel=mel_of(name)), 4)
-    alone = [speech(toy_batch([one], mel=mel_of(name)), 4) for one in rows]
+    together = speech(toy_batch(*([row] for row in rows), mel=mel_of(name)), 4)
+    alone = [speech(toy_batch([row], mel=mel_of(name)), 4) for row in rows]
     assert [len(frames) for frames in alone] == [16, 56, 24, 128]
     close(together, torch.cat(alone))
 
@@ -146,11 +146,11 @@ def test_whisper_encodes_what_is_longer_than_its_positions_window_by_window() ->
     whole: Any = AutoModel.from_config(WHISPER).eval()
     batch = toy_batch([row("a", 5.2)], [row("b", 0.5)], mel=MEL)
     assert batch.features is not None
-    found = encoder("whisper")(batch, 4)
-    assert len(found) == 260 + 28
+    frames = encoder("whisper")(batch, 4)
+    assert len(frames) == 260 + 28
     for start in (0, 100):
         piece = batch.features[:1, :, 2 * start : 2 * start + 200]
-        close(found[start : start + 100], whole.encoder(piece).last_hidden_state[0])
+        close(frames[start : start + 100], whole.encoder(piece).last_hidden_state[0])
 
 
 @torch.no_grad()
@@ -192,7 +192,7 @@ def test_a_batch_with_other_audio_than_the_encoder_takes_is_refused(speech: str,
 )
 @torch.no_grad()
 def test_for_every_length_frames_equal_placeholders(speech: str, rate: Fraction) -> None:
-    made = model(speech, rate=rate)
+    net = model(speech, rate=rate)
 
     @settings(MANY, max_examples=120 if speech == "whisper" else 10)  # the convolutions take their time
     @example(num_samples=1)
@@ -201,29 +201,29 @@ def test_for_every_length_frames_equal_placeholders(speech: str, rate: Fraction)
     def check(num_samples: int) -> None:
         tokens = num_audio_tokens(Samples(num_samples), 16_000, rate)
         clip = ToyRow(name="a", num_samples=num_samples)
-        frames = made.encoder(toy_batch([clip], rate=rate, mel=mel_of(speech)), made.frames_per_token)
-        assert len(frames) == tokens * made.frames_per_token
+        frames = net.encoder(toy_batch([clip], rate=rate, mel=mel_of(speech)), net.frames_per_token)
+        assert len(frames) == tokens * net.frames_per_token
 
     check()
 
 
 @torch.no_grad()
 def test_placeholders_become_the_projected_frames_in_order_and_words_stay() -> None:
-    made = model()
+    net = model()
     batch = toy_batch([row("a", 0.3), row("b", 0.2)], [row("c", 0.5), ToyRow(name="text")], mel=MEL)
-    frames = made.encoder(batch, 4).reshape(-1, 4 * 32)
-    embeds = made._embed(batch)
+    frames = net.encoder(batch, 4).reshape(-1, 4 * 32)
+    embeds = net._embed(batch)
     is_audio = batch.input_ids == AUDIO
-    close(embeds[is_audio], made.projector(frames))
-    close(embeds[~is_audio], made.lm.get_input_embeddings()(batch.input_ids[~is_audio]))
+    close(embeds[is_audio], net.projector(frames))
+    close(embeds[~is_audio], net.lm.get_input_embeddings()(batch.input_ids[~is_audio]))
 
 
 def test_a_row_whose_placeholders_are_not_its_frames_is_named() -> None:
-    made = model()
+    net = model()
     batch = toy_batch([row("a", 0.3)], [row("b", 0.5), row("c", 0.4)], mel=MEL)
     swapped = replace(batch, num_audio_tokens=batch.num_audio_tokens[[0, 2, 1]])  # as many in all
     with pytest.raises(UsageError, match="b: found 7 audio placeholders, expected the 5 audio tokens"):
-        made(swapped)
+        net(swapped)
 
 
 def test_rows_made_for_another_rate_are_refused() -> None:
@@ -244,24 +244,24 @@ def test_a_rate_that_does_not_divide_the_encoders_is_refused() -> None:
 A, B, C = row("a", 0.3), row("b", 0.52, before=(8, 9, 10)), ToyRow(name="c", target=(11, 12, 2))
 
 
-def one_by_one(made: SpeechLM, rows: list[ToyRow]) -> torch.Tensor:
-    return torch.cat([made(toy_batch([one], mel=MEL, pads=0)).logits for one in rows])
+def one_by_one(net: SpeechLM, rows: list[ToyRow]) -> torch.Tensor:
+    return torch.cat([net(toy_batch([row], mel=MEL, pads=0)).logits for row in rows])
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", LMS)
 @torch.no_grad()
 def test_a_packed_row_has_the_logits_of_the_row_alone(name: str, attention: str) -> None:
-    made = model(lm=name)
-    made.lm = language_model(name, attention)
-    expected = one_by_one(made, [A, B, C])
-    close(made(toy_batch([A, B, C], mel=MEL)).logits, expected)
-    close(made(toy_batch([A, B], [C], mel=MEL, pads=5, lead=3)).logits, expected)
+    net = model(lm=name)
+    net.lm = language_model(name, attention)
+    expected = one_by_one(net, [A, B, C])
+    close(net(toy_batch([A, B, C], mel=MEL)).logits, expected)
+    close(net(toy_batch([A, B], [C], mel=MEL, pads=5, lead=3)).logits, expected)
 
 
 @torch.no_grad()
 def test_pads_inside_a_segment_change_nothing() -> None:
-    made = model()
+    net = model()
     batch = toy_batch([A, replace(B, joined=True)], mel=MEL)
     gap = batch.row_spans[0, 2]
 
@@ -273,7 +273,7 @@ def test_pads_inside_a_segment_change_nothing() -> None:
         row_spans=batch.row_spans + torch.tensor([[0, 0, 0], [0, 3, 3]]),
         **{name: widened(getattr(batch, name), pad) for name, pad in PADS.items()},
     )
-    close(made(apart).logits, made(batch).logits)
+    close(net(apart).logits, net(batch).logits)
 
 
 PADS = {"input_ids": 0, "labels": -100, "attention_mask": 0, "segment_ids": 0, "position_ids": 3, "reset": 0}
@@ -281,26 +281,26 @@ PADS = {"input_ids": 0, "labels": -100, "attention_mask": 0, "segment_ids": 0, "
 
 @torch.no_grad()
 def test_positions_that_go_on_from_an_earlier_step_give_the_same_logits() -> None:
-    made, batch = model(), toy_batch([A, B], mel=MEL)
-    close(made(replace(batch, position_ids=batch.position_ids + 256)).logits, made(batch).logits)
+    net, batch = model(), toy_batch([A, B], mel=MEL)
+    close(net(replace(batch, position_ids=batch.position_ids + 256)).logits, net(batch).logits)
 
 
 @torch.no_grad()
 def test_rows_of_a_conversation_see_what_stands_before_them() -> None:
-    made = model()
-    together = made(toy_batch([A, replace(B, joined=True)], mel=MEL)).logits
-    assert (together - one_by_one(made, [A, B])).abs().max() > 0.1
+    net = model()
+    together = net(toy_batch([A, replace(B, joined=True)], mel=MEL)).logits
+    assert (together - one_by_one(net, [A, B])).abs().max() > 0.1
 
 
 @torch.no_grad()
 def test_the_loss_is_the_sum_over_supervised_tokens_that_transformers_averages() -> None:
-    made = model()
-    out = made(toy_batch([A, B], [C], mel=MEL))
+    net = model()
+    out = net(toy_batch([A, B], [C], mel=MEL))
     assert int(out.num_supervised) == len(out.targets) == 4 + 4 + 3
     batch = toy_batch([A], mel=MEL, pads=0)
-    expected = made.lm(inputs_embeds=made._embed(batch), labels=batch.labels).loss
-    close(made(batch).loss_sum, 4 * expected)
-    close(out.loss_sum, sum(made(toy_batch([one], mel=MEL)).loss_sum for one in (A, B, C)))
+    expected = net.lm(inputs_embeds=net._embed(batch), labels=batch.labels).loss
+    close(net(batch).loss_sum, 4 * expected)
+    close(out.loss_sum, sum(net(toy_batch([row], mel=MEL)).loss_sum for row in (A, B, C)))
 
 
 @pytest.fixture(scope="module")
@@ -313,9 +313,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @torch.no_grad()
 def test_real_rows_have_one_loss_whether_in_buckets_or_packed(folder: Path) -> None:
     torch.manual_seed(0)
-    made = speech_lm(PRESETS["tiny"], open_tokenizer(str(folder / "tokenizer"))).eval()
+    net = speech_lm(PRESETS["tiny"], open_tokenizer(str(folder / "tokenizer"))).eval()
     outs = [
-        [made(batch) for batch in load(str(folder), "transcription", mel=80, **options)]
+        [net(batch) for batch in load(str(folder), "transcription", mel=80, **options)]
         for options in ({"budget_tokens": 600}, {"mode": "pack", "context": 700, "batch_size": 2})
     ]
     bucket, pack = (torch.stack([out.loss_sum for out in some]).sum() for some in outs)
@@ -326,15 +326,15 @@ def test_real_rows_have_one_loss_whether_in_buckets_or_packed(folder: Path) -> N
 
 @pytest.mark.parametrize("batch", [idle_batch(), toy_batch([C])], ids=["no sequence", "no clip"])
 def test_without_rows_or_clips_every_parameter_takes_part_with_weight_zero(batch: Batch) -> None:
-    made = model("wavlm", stateful=[TTTLinear(32, 2, mini_batch=4)]).train()
-    out = made(batch)
+    net = model("wavlm", stateful=[TTTLinear(32, 2, mini_batch=4)]).train()
+    out = net(batch)
     out.loss_sum.backward()
-    assert [n for n, p in made.named_parameters() if p.requires_grad and p.grad is None] == []
-    for parameter in made.encoder.parameters():
+    assert [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None] == []
+    for parameter in net.encoder.parameters():
         assert parameter.grad is None or not parameter.grad.any()
     if not len(batch.input_ids):
         assert float(out.loss_sum.detach()) == int(out.num_supervised) == 0
-        assert not any(p.grad.any() for p in made.parameters() if p.grad is not None)
+        assert not any(p.grad.any() for p in net.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize(
@@ -365,25 +365,25 @@ def with_state() -> SpeechLM:
 
 @torch.no_grad()
 def test_stateful_layers_start_from_the_states_given_and_give_theirs() -> None:
-    made = with_state()
-    first = made(toy_batch([A], mel=MEL))
+    net = with_state()
+    first = net(toy_batch([A], mel=MEL))
     batch = toy_batch([B], mel=MEL)
     going_on = replace(batch, reset=torch.zeros_like(batch.reset))
-    close(made(batch, first.states).logits, made(batch).logits)  # reset
-    assert (made(going_on, first.states).logits - made(batch).logits).abs().max() > 0.01
+    close(net(batch, first.states).logits, net(batch).logits)  # reset
+    assert (net(going_on, first.states).logits - net(batch).logits).abs().max() > 0.01
     assert len(first.states) == 1
 
 
 @pytest.mark.parametrize("name", LMS)
 @torch.no_grad()
 def test_greedy_tokens_are_those_of_transformers_for_each_row_alone(name: str) -> None:
-    made = model(lm=name)
+    net = model(lm=name)
     batch = toy_batch([A, B], [C], mel=MEL)
-    found = made.generate(batch, max_new_tokens=8, end_ids=())
-    for one, tokens in zip((A, B, C), found, strict=True):
-        alone = toy_batch([one], mel=MEL, pads=0)
-        prompt = made._embed(alone)[:, : -len(one.target)]
-        lm: Any = made.lm
+    texts = net.generate(batch, max_new_tokens=8, end_ids=())
+    for row, tokens in zip((A, B, C), texts, strict=True):
+        alone = toy_batch([row], mel=MEL, pads=0)
+        prompt = net._embed(alone)[:, : -len(row.target)]
+        lm: Any = net.lm
         expected = lm.generate(
             inputs_embeds=prompt, attention_mask=torch.ones(prompt.shape[:2]), do_sample=False,
             max_new_tokens=8, min_new_tokens=8, eos_token_id=None, pad_token_id=0,
@@ -393,40 +393,40 @@ def test_greedy_tokens_are_those_of_transformers_for_each_row_alone(name: str) -
 
 @torch.no_grad()
 def test_a_row_ends_at_its_end_token_and_the_others_go_on() -> None:
-    made = model()
+    net = model()
     batch = toy_batch([A], [B], [C], mel=MEL)
-    free = made.generate(batch, max_new_tokens=8, end_ids=())
+    free = net.generate(batch, max_new_tokens=8, end_ids=())
     end = free[0][3]
     cut = [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in free]
-    assert made.generate(batch, max_new_tokens=8, end_ids={end}) == cut
-    assert made.generate(idle_batch(), max_new_tokens=8, end_ids={end}) == []
+    assert net.generate(batch, max_new_tokens=8, end_ids={end}) == cut
+    assert net.generate(idle_batch(), max_new_tokens=8, end_ids={end}) == []
 
 
 @torch.no_grad()
 def test_generation_feeds_stateful_layers_as_one_forward_pass_does() -> None:
-    made = with_state()
-    found = made.generate(toy_batch([A], [B, replace(C, joined=True)], mel=MEL), max_new_tokens=6, end_ids=())
-    for rows, tokens in zip(([A], [B], [B, replace(C, joined=True)]), found, strict=True):
+    net = with_state()
+    texts = net.generate(toy_batch([A], [B, replace(C, joined=True)], mel=MEL), max_new_tokens=6, end_ids=())
+    for rows, tokens in zip(([A], [B], [B, replace(C, joined=True)]), texts, strict=True):
         whole = toy_batch([*rows[:-1], replace(rows[-1], target=tuple(tokens))], mel=MEL)
-        assert made(whole).logits[-6:].argmax(-1).tolist() == tokens
+        assert net(whole).logits[-6:].argmax(-1).tolist() == tokens
 
 
 def test_the_tiny_preset_learns_a_row_by_heart_and_comes_back_from_its_state_dict() -> None:
     tokenizer = open_tokenizer(None)
     torch.manual_seed(0)
-    made = speech_lm(PRESETS["tiny"], tokenizer)
-    assert made.lm.get_input_embeddings().num_embeddings == len(tokenizer)
-    made.audio_token_id = AUDIO  # of toy_batch
+    net = speech_lm(PRESETS["tiny"], tokenizer)
+    assert net.lm.get_input_embeddings().num_embeddings == len(tokenizer)
+    net.audio_token_id = AUDIO  # of toy_batch
     batch = toy_batch([row("a", 0.3)], [row("b", 0.4, target=(9, 8, 2))], mel=80)
-    optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
     for _ in range(40):
-        out = made(batch)
+        out = net(batch)
         (out.loss_sum / out.num_supervised).backward()
         optimizer.step()
         optimizer.zero_grad()
     again = speech_lm(PRESETS["tiny"], tokenizer)
     again.audio_token_id = AUDIO
-    again.load_state_dict(made.state_dict())
+    again.load_state_dict(net.state_dict())
     assert again.eval().generate(batch, max_new_tokens=8, end_ids={2}) == [[5, 6, 7], [9, 8]]
 
 
@@ -442,16 +442,16 @@ def test_weights_are_had_from_a_folder_and_speech_is_normed_where_its_extractor_
         preset = Preset(
             encoder=str(tmp_path / "speech"), lm=str(tmp_path / "lm"), audio_tokens_per_second=Fraction(10)
         )
-        made = speech_lm(preset, tokenizer, attention="eager")
-        assert made.frames_per_token == 5
-        assert made.lm.config._attn_implementation == "eager"
-        assert made.encoder.normalize == normalize
-        for found, expected in (
-            (made.encoder.model, speech),
-            (made.lm.base_model.layers, lm.base_model.layers),
+        net = speech_lm(preset, tokenizer, attention="eager")
+        assert net.frames_per_token == 5
+        assert net.lm.config._attn_implementation == "eager"
+        assert net.encoder.normalize == normalize
+        for actual, expected in (
+            (net.encoder.model, speech),
+            (net.lm.base_model.layers, lm.base_model.layers),
         ):
             assert all(
-                torch.equal(a, b) for a, b in zip(found.parameters(), expected.parameters(), strict=True)
+                torch.equal(a, b) for a, b in zip(actual.parameters(), expected.parameters(), strict=True)
             )
 
 

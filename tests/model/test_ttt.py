@@ -79,7 +79,7 @@ def by_token(layer: TTTLinear, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
     rates = layer.rate(normed).to(dtype).sigmoid() * layer.base_learning_rate
     weight, bias = now = layer.first_weight.to(dtype), layer.first_bias.to(dtype)
-    found = []
+    outputs = []
     with torch.autocast("cpu", enabled=False):
         for t in range(len(x)):
             place = t % layer.mini_batch
@@ -96,8 +96,8 @@ def by_token(layer: TTTLinear, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             scale = (1 / (place + 1) + layer.position_offset[place].to(dtype)).clamp(min=0)
             now = weight - scale * total[0], bias - scale * total[1]
             answer = inner_norm(layer, torch.einsum("hi,hij->hj", query, now[0]) + now[1])
-            found.append((query + answer).flatten())
-    read = torch.stack(found).to(layer.norm.weight.dtype)
+            outputs.append((query + answer).flatten())
+    read = torch.stack(outputs).to(layer.norm.weight.dtype)
     return x + layer.output(layer.output_norm(read)).to(x.dtype), *now
 
 
@@ -121,13 +121,13 @@ def test_outputs_and_states_are_those_of_gradient_descent_token_by_token(
 
 def test_every_parameter_gets_the_gradient_of_gradient_descent_token_by_token() -> None:
     layer, x = toy(), noise(11, WIDTH).requires_grad_()
-    wanted = [*layer.parameters(), x]
+    inputs = [*layer.parameters(), x]
     target = noise(11, WIDTH, seed=1)
-    expected = torch.autograd.grad((by_token(layer, x)[0] * target).sum(), wanted)
-    found = torch.autograd.grad((in_one_piece(layer, x)[0] * target).sum(), wanted)
-    for one, other in zip(found, expected, strict=True):
-        assert one.abs().max() > 1e-6
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+    expected = torch.autograd.grad((by_token(layer, x)[0] * target).sum(), inputs)
+    gradients = torch.autograd.grad((in_one_piece(layer, x)[0] * target).sum(), inputs)
+    for gradient, other in zip(gradients, expected, strict=True):
+        assert gradient.abs().max() > 1e-6
+        torch.testing.assert_close(gradient, other, rtol=0, atol=1e-9)
 
 
 # --- cuts and pads ------------------------------------------------------------------------------
@@ -166,10 +166,10 @@ LANES = st.builds(
 def steps_of(lanes: Lanes, dtype: torch.dtype, *, most_pads: int = 6) -> list[Step]:
     """The lanes cut into steps at random, pads of any value put in at random."""
     rng = np.random.default_rng(lanes.seed)
-    streams = [torch.cat(one) for one in lanes.conversations(dtype)]
+    streams = [torch.cat(pieces) for pieces in lanes.conversations(dtype)]
     cuts = [[0, *sorted(rng.integers(0, len(x) + 1, lanes.num_steps - 1)), len(x)] for x in streams]
     firsts = [np.cumsum([0, *lengths[:-1]]) for lengths in lanes.lengths]
-    made = []
+    outputs = []
     for number in range(lanes.num_steps):
         spans = [cut[number : number + 2] for cut in cuts]
         num_slots = max(end - begin for begin, end in spans) + int(rng.integers(0, most_pads + 1))
@@ -181,20 +181,20 @@ def steps_of(lanes: Lanes, dtype: torch.dtype, *, most_pads: int = 6) -> list[St
             mask[lane, slots] = True
             reset[lane, slots] = torch.from_numpy(np.isin(np.arange(begin, end), firsts[lane]))
             x[lane, slots] = streams[lane][begin:end]
-        made.append(Step(x=x, mask=mask, reset=reset))
-    return made
+        outputs.append(Step(x=x, mask=mask, reset=reset))
+    return outputs
 
 
 def read(layer: TTTLinear, steps: list[Step], state: TTTState | None = None) -> tuple[list[Tensor], TTTState]:
     """The outputs [T, D] of each lane's tokens, all steps' together."""
-    found: list[list[Tensor]] = [[] for _ in steps[0].x]
+    by_lane: list[list[Tensor]] = [[] for _ in steps[0].x]
     for step in steps:
         y, state = layer(step.x, attention_mask=step.mask, reset=step.reset, state=state)
         assert torch.equal(y[~step.mask], step.x[~step.mask])
-        for lane, outputs in enumerate(found):
+        for lane, outputs in enumerate(by_lane):
             outputs.append(y[lane, step.mask[lane]])
     assert state is not None
-    return [torch.cat(outputs) for outputs in found], state
+    return [torch.cat(outputs) for outputs in by_lane], state
 
 
 @toys.MANY
@@ -204,22 +204,24 @@ def test_cut_and_padded_anywhere_a_conversation_has_the_outputs_of_one_piece(
     lanes: Lanes, dtype: torch.dtype, is_new: bool
 ) -> None:
     layer = toy(dtype)
-    found, state = read(
+    outputs, state = read(
         layer, steps_of(lanes, dtype), None if is_new else layer.new_state(len(lanes.lengths))
     )
     for lane, conversations in enumerate(lanes.conversations(dtype)):
         pieces = [in_one_piece(layer, x) for x in conversations]
-        torch.testing.assert_close(found[lane], torch.cat([y for y, _ in pieces]), rtol=0, atol=EXACT[dtype])
+        torch.testing.assert_close(
+            outputs[lane], torch.cat([y for y, _ in pieces]), rtol=0, atol=EXACT[dtype]
+        )
         for field in fields(TTTState):  # the lane stands where its last conversation stands
-            one, other = getattr(state, field.name)[lane], getattr(pieces[-1][1], field.name)[0]
-            torch.testing.assert_close(one, other, rtol=0, atol=EXACT[dtype])
+            actual, other = getattr(state, field.name)[lane], getattr(pieces[-1][1], field.name)[0]
+            torch.testing.assert_close(actual, other, rtol=0, atol=EXACT[dtype])
 
 
 @torch.no_grad()
 def test_a_conversation_read_token_by_token_has_the_outputs_of_one_piece() -> None:
     layer, x = toy(), noise(3 * SIZE + 2, WIDTH)
-    one = torch.ones(1, 1, dtype=torch.bool)
-    steps = [Step(x=token[None, None], mask=one, reset=one & (t == 0)) for t, token in enumerate(x)]
+    reset = torch.ones(1, 1, dtype=torch.bool)
+    steps = [Step(x=token[None, None], mask=reset, reset=reset & (t == 0)) for t, token in enumerate(x)]
     torch.testing.assert_close(read(layer, steps)[0][0], in_one_piece(layer, x)[0], rtol=0, atol=1e-10)
 
 
@@ -235,8 +237,8 @@ def test_pads_in_the_middle_change_neither_outputs_nor_state_whatever_they_hold(
     torch.testing.assert_close(y[mask], expected, rtol=0, atol=1e-10)
     assert y[~mask].isnan().all()
     for field in fields(TTTState):
-        one, other = getattr(state, field.name), getattr(expected_state, field.name)
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+        actual, other = getattr(state, field.name), getattr(expected_state, field.name)
+        torch.testing.assert_close(actual, other, rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
@@ -254,9 +256,9 @@ def test_conversations_of_a_lane_do_not_see_each_other() -> None:
             step.x[lane, step.mask[lane].nonzero()[changed][:, 0]] += 1.0
             seen[lane] += num
     after, _ = read(layer, steps)
-    for one, other, second in zip(before, after, is_second, strict=True):
-        assert torch.equal(one[~second], other[~second])
-        assert (one[second] != other[second]).any(-1).all()
+    for first, other, second in zip(before, after, is_second, strict=True):
+        assert torch.equal(first[~second], other[~second])
+        assert (first[second] != other[second]).any(-1).all()
 
 
 @torch.no_grad()
@@ -401,17 +403,17 @@ def test_conversations_of_real_rows_in_planned_lanes_have_the_outputs_of_one_pie
         mode="lanes", context=384, batch_size=2, micro_batches=1, pad_to_multiple_of=64, close_on=close_on
     )
     plan = plan_epoch(plan_rows(index), options)
-    found: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
     state = layer.new_state(2)
     for (batch,) in plan:
         step, rows = step_of(batch, tokens, table, 384)
         y, state = layer(step.x, attention_mask=step.mask, reset=step.reset, state=state)
-        found.update({int(row): y[rows == int(row)] for row in batch.rows})
-    assert sorted(found) == list(range(len(tokens)))
+        outputs.update({int(row): y[rows == int(row)] for row in batch.rows})
+    assert sorted(outputs) == list(range(len(tokens)))
     batches = [batch for (batch,) in plan]
     assert any((batch.start[batch.reset] > 0).any() for batch in batches)  # some begin in the middle
     assert any((batch.position[batch.start == 0] > 0).any() for batch in batches)  # some go on
     for conversation in np.unique(index.conversation):
-        mine = np.flatnonzero(index.conversation == conversation)
-        expected, _ = in_one_piece(layer, table[[token for row in mine for token in tokens[row]]])
-        torch.testing.assert_close(torch.cat([found[row] for row in mine]), expected, rtol=0, atol=1e-10)
+        rows = np.flatnonzero(index.conversation == conversation)
+        expected, _ = in_one_piece(layer, table[[token for row in rows for token in tokens[row]]])
+        torch.testing.assert_close(torch.cat([outputs[row] for row in rows]), expected, rtol=0, atol=1e-10)

@@ -54,13 +54,13 @@ def test_two_who_write_at_once_both_read_a_whole_file(folder: Path) -> None:
         both.wait()
         path.write_text("5")
 
-    found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(cached("number", read, write))) for _ in "ab"]
+    values: list[int] = []
+    threads = [threading.Thread(target=lambda: values.append(cached("number", read, write))) for _ in "ab"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [5, 5]
+    assert values == [5, 5]
     assert [path.name for path in folder.iterdir()] == ["number"]
 
 

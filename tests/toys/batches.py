@@ -87,13 +87,13 @@ def toy_batch(
 
 def idle_batch() -> Batch:
     """What a rank without a micro-batch gets."""
-    one = toy_batch([ToyRow(name="none")], pads=0)
+    batch = toy_batch([ToyRow(name="none")], pads=0)
     empty = {
-        name: getattr(one, name)[:0]
+        name: getattr(batch, name)[:0]
         for name in ("input_ids", "labels", "attention_mask", "segment_ids", "position_ids", "reset", "lanes")
     }
-    kept = {name: getattr(one, name) for name in one.__slots__ if name not in empty}
-    return Batch(**{**kept, **empty, "row_ids": (), "row_spans": one.row_spans[:0], "number": None})
+    others = {name: getattr(batch, name) for name in batch.__slots__ if name not in empty}
+    return Batch(**{**others, **empty, "row_ids": (), "row_spans": batch.row_spans[:0], "number": None})
 
 
 def _audio(rows: list[ToyRow], rate: Fraction, mel: int | None) -> dict[str, Tensor | None]:

@@ -66,7 +66,9 @@ class ToyRow:
 
 def of_lengths(conversations: Sequence[Sequence[tuple[int, int, int, int]]]) -> list[ToyRow]:
     """Rows of conversations, their turns (tokens of text, samples, rate, frames)."""
-    turns = [(i, j, turn) for i, one in enumerate(conversations) for j, turn in enumerate(one)]
+    turns = [
+        (i, j, turn) for i, conversation in enumerate(conversations) for j, turn in enumerate(conversation)
+    ]
     return [
         ToyRow(
             number=n, conversation=i, turn=j, num_text=text, num_samples=samples, rate=rate, num_frames=frames
@@ -115,20 +117,20 @@ def alone(rows: Sequence[ToyRow]) -> MicroBatch:
                       position=zeros)  # fmt: skip
 
 
-def ragged(rows: Sequence[ToyRow], placed: MicroBatch | None = None, **named) -> Ragged:
-    """What reading makes of a micro-batch of these rows; without one, of all of them in mode `bucket`."""
-    placed = alone(rows) if placed is None else placed
-    rows = [rows[i] for i in placed.rows.tolist()]
+def ragged(rows: Sequence[ToyRow], micro_batch: MicroBatch | None = None, **options) -> Ragged:
+    """A micro-batch of these rows as it is read; by default of all of them, in mode `bucket`."""
+    micro_batch = alone(rows) if micro_batch is None else micro_batch
+    rows = [rows[i] for i in micro_batch.rows.tolist()]
     spoken = [i for i, row in enumerate(rows) if row.num_samples]
     coded = [i for i, row in enumerate(rows) if row.num_frames]
     return Ragged(
-        micro_batch=placed,
+        micro_batch=micro_batch,
         row_ids=tuple(row.row_id for row in rows),
         tasks=("ttt",) * len(rows),
         turn_numbers=ints(row.turn for row in rows),
         num_tokens=ints(len(row.input_ids) for row in rows),
-        input_ids=ints(one for row in rows for one in row.input_ids),
-        labels=ints(one for row in rows for one in row.labels),
+        input_ids=ints(token for row in rows for token in row.input_ids),
+        labels=ints(label for row in rows for label in row.labels),
         samples=np.concatenate([np.empty(0, np.int16), *(rows[i].wave for i in spoken)]),
         num_samples=ints(rows[i].num_samples for i in spoken),
         sampling_rates=ints(rows[i].rate for i in spoken),
@@ -138,7 +140,7 @@ def ragged(rows: Sequence[ToyRow], placed: MicroBatch | None = None, **named) ->
         codes=np.concatenate([np.empty(0, np.int16), *(rows[i].codes.ravel() for i in coded)]),
         num_frames=ints(rows[i].num_frames for i in coded),
         code_rows=ints(coded),
-        **named,
+        **options,
     )
 
 

@@ -40,23 +40,28 @@ from speechrows.text import tokenizers
 BUCKET = PlanOptions(budget_seconds=60)
 
 
-def collator(options: PlanOptions = BUCKET, **named) -> Collator:
-    return Collator(device="cpu", pad_id=PAD, plan_options=options, audio_tokens_per_second=RATE, **named)
+def collator(plan_options: PlanOptions = BUCKET, **options) -> Collator:
+    return Collator(
+        device="cpu", pad_id=PAD, plan_options=plan_options, audio_tokens_per_second=RATE, **options
+    )
 
 
-def batches(rows: list[ToyRow], options: PlanOptions, **named) -> list[tuple[Batch, list[ToyRow]]]:
+def batches(rows: list[ToyRow], plan_options: PlanOptions, **options) -> list[tuple[Batch, list[ToyRow]]]:
     """Two steps of an epoch, each batch with its rows."""
-    plan = plan_epoch(ragged_toys.plan_rows(rows), options)
-    placed = [one for step in list(plan)[:2] for one in step]
-    collate = collator(options, **named)
-    return [(collate(ragged(rows, one), 0), [rows[i] for i in one.rows.tolist()]) for one in placed]
+    plan = plan_epoch(ragged_toys.plan_rows(rows), plan_options)
+    micro_batches = [micro_batch for step in list(plan)[:2] for micro_batch in step]
+    collate = collator(plan_options, **options)
+    return [
+        (collate(ragged(rows, micro_batch), 0), [rows[i] for i in micro_batch.rows.tolist()])
+        for micro_batch in micro_batches
+    ]
 
 
 @toys.MANY
 @given(ragged_toys.ROWS, ragged_toys.OPTIONS)
 def test_the_slots_of_a_row_hold_exactly_its_ids_and_labels_and_all_others_are_pads(rows, options):
     for batch, of_rows in batches(rows, options):
-        left = torch.ones_like(batch.attention_mask)
+        is_pad = torch.ones_like(batch.attention_mask)
         assert len(batch) == len(of_rows) == len(batch.row_spans)
         for row, (sequence, start, end) in zip(of_rows, batch.row_spans.tolist(), strict=True):
             assert batch.input_ids[sequence, start:end].tolist() == row.input_ids
@@ -65,11 +70,11 @@ def test_the_slots_of_a_row_hold_exactly_its_ids_and_labels_and_all_others_are_p
             )
             labels = [-100, *row.labels[1:]] if is_first else row.labels
             assert batch.labels[sequence, start:end].tolist() == labels
-            assert left[sequence, start:end].all()
-            left[sequence, start:end] = False
-        assert (batch.input_ids[left] == PAD).all()
-        assert (batch.labels[left] == -100).all()
-        assert torch.equal(batch.attention_mask, ~left)
+            assert is_pad[sequence, start:end].all()
+            is_pad[sequence, start:end] = False
+        assert (batch.input_ids[is_pad] == PAD).all()
+        assert (batch.labels[is_pad] == -100).all()
+        assert torch.equal(batch.attention_mask, ~is_pad)
 
 
 @toys.MANY
@@ -78,9 +83,9 @@ def test_segments_are_what_is_reset_together(rows, options):
     for batch, of_rows in batches(rows, options):
         unit = [(s, i if options.mode == "bucket" else row.conversation) for i, (row, (s, _, _)) in enumerate(
             zip(of_rows, batch.row_spans.tolist(), strict=True))]  # fmt: skip
-        numbers = {one: number for number, one in enumerate(dict.fromkeys(unit))}
-        for one, row, (s, start, end) in zip(unit, of_rows, batch.row_spans.tolist(), strict=True):
-            assert (batch.segment_ids[s, start:end] == numbers[one]).all()
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(unit))}
+        for name, row, (s, start, end) in zip(unit, of_rows, batch.row_spans.tolist(), strict=True):
+            assert (batch.segment_ids[s, start:end] == numbers[name]).all()
             positions = batch.position_ids[s, start:end]
             assert (positions.diff() == 1).all()
             begins = options.mode == "bucket" or row.turn == 0
@@ -171,22 +176,22 @@ def test_speech_is_the_samples_of_each_clip_then_zeros(rows, options):
                 ) < 0.5 or (row.num_samples < 500)
 
 
-@pytest.mark.parametrize("named", [{}, {"mel": 80}, {"mel": 128}, {"sampling_rate": 24_000}])
-def test_a_clip_alone_is_what_it_is_in_any_batch(named):
+@pytest.mark.parametrize("options", [{}, {"mel": 80}, {"mel": 128}, {"sampling_rate": 24_000}])
+def test_a_clip_alone_is_what_it_is_in_any_batch(options):
     rows = [
         ToyRow(number=i, num_samples=n, rate=rate)
         for i, (n, rate) in enumerate([(9000, 16_000), (1, 24_000), (30_000, 8_000), (16_001, 44_100),
                                        (7, 16_000), (25_000, 24_000), (1281, 16_000), (11_025, 11_025)])
     ]  # fmt: skip
-    together = collator(**named)(ragged(rows), 0)
+    together = collator(**options)(ragged(rows), 0)
     for i, row in enumerate(rows):
-        alone = collator(**named)(ragged([row]), 0)
-        field, bound = ("features", 1e-4) if "mel" in named else ("speech", 1e-6)
-        found, expected = getattr(together, field)[i], getattr(alone, field)[0]
-        assert (found[..., : expected.shape[-1]] - expected).abs().max() < bound
+        alone = collator(**options)(ragged([row]), 0)
+        field, bound = ("features", 1e-4) if "mel" in options else ("speech", 1e-6)
+        actual, expected = getattr(together, field)[i], getattr(alone, field)[0]
+        assert (actual[..., : expected.shape[-1]] - expected).abs().max() < bound
         assert together.speech_lengths[i] == alone.speech_lengths[0]
         if field == "speech":
-            assert not found[expected.shape[-1] :].any()
+            assert not actual[expected.shape[-1] :].any()
 
 
 def test_however_many_clips_there_are_of_a_rate_each_is_its_own():
@@ -209,10 +214,10 @@ def test_at_every_length_there_is_room_for_the_clip_and_no_more_than_its_placeho
                   num_audio_tokens=np.int32([count]), samples=np.zeros(samples, np.int16))  # fmt: skip
     if rate != new:
         row = replace(row, num_samples=np.int32([min(samples, 3000)]), samples=row.samples[:3000])
-    made = Collator(
+    collate = Collator(
         device="cpu", pad_id=PAD, plan_options=BUCKET, audio_tokens_per_second=hz, sampling_rate=new
     )
-    batch = made(row, 0)
+    batch = collate(row, 0)
     width = batch.speech.shape[1]
     assert width == -(-count * new // hz)
     assert width >= batch.speech_lengths[0] == -(-int(row.num_samples[0]) * new // rate)
@@ -228,16 +233,16 @@ def test_features_have_eight_frames_a_placeholder_at_every_length(samples):
 
 def test_an_idle_rank_gets_a_batch_of_nothing():
     rows = [ToyRow(number=0, num_samples=2000), ToyRow(number=1, conversation=1)]
-    for options in (BUCKET, PlanOptions(mode="pack", context=64), PlanOptions(mode="lanes", context=64)):
-        plan = plan_epoch(ragged_toys.plan_rows(rows), options)
+    for plan_options in (BUCKET, PlanOptions(mode="pack", context=64), PlanOptions(mode="lanes", context=64)):
+        plan = plan_epoch(ragged_toys.plan_rows(rows), plan_options)
         idle = next(plan.for_rank(1, 2))
-        for named in ({}, {"mel": 80}):
-            batch = collator(options, **named)(ragged(rows, idle), 3)
+        for options in ({}, {"mel": 80}):
+            batch = collator(plan_options, **options)(ragged(rows, idle), 3)
             assert batch.number is None
             assert (len(batch), len(batch.input_ids), len(batch.num_audio_tokens)) == (0, 0, 0)
             assert batch.cu_seqlens.tolist() == [0]
             assert batch.epoch == 3
-            assert len(batch.features if named else batch.speech) == 0
+            assert len(batch.features if options else batch.speech) == 0
 
 
 def test_a_lane_that_has_ended_is_all_pads_and_keeps_its_number():
@@ -257,10 +262,10 @@ def test_a_lane_that_has_ended_is_all_pads_and_keeps_its_number():
 def test_a_batch_keeps_nothing_of_the_buffer_that_it_releases():
     released = []
     rows = [ToyRow(number=i, num_samples=4000) for i in range(3)]
-    given = ragged(rows, release=lambda: released.append(True))
-    batch = collator()(given, 0)
+    micro_batch = ragged(rows, release=lambda: released.append(True))
+    batch = collator()(micro_batch, 0)
     assert released == [True]
-    given.samples[:] = -1
+    micro_batch.samples[:] = -1
     assert np.array_equal(batch.speech[2, :4000], rows[2].wave.astype(np.float32) / 32768)
 
 
@@ -282,15 +287,15 @@ def test_under_autocast_the_audio_is_computed_as_without():
 
 def test_a_clip_longer_than_its_placeholders_is_an_error_that_names_its_row():
     rows = [ToyRow(number=0, num_samples=1280), ToyRow(number=1, turn=1, num_samples=1281)]
-    given = ragged(rows)
+    micro_batch = ragged(rows)
     with pytest.raises(
         ShortfallError, match=r"toys/train/some/0/1/ttt.*1281 samples at 16000 Hz.*1 placeholders"
     ):
-        collator()(replace(given, num_audio_tokens=np.int32([1, 1])), 0)
+        collator()(replace(micro_batch, num_audio_tokens=np.int32([1, 1])), 0)
 
 
 @pytest.mark.parametrize(
-    ("named", "told"),
+    ("options", "message"),
     [
         ({"mel": 64}, "expected 80 or 128"),
         ({"mel": 80, "sampling_rate": 24_000}, "expected 16000 with mel"),
@@ -298,9 +303,9 @@ def test_a_clip_longer_than_its_placeholders_is_an_error_that_names_its_row():
         ({"augment": Augment(time_masks=1)}, "give mel=80 or mel=128"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(named, told):
-    with pytest.raises(UsageError, match=told):
-        replace(collator(), **named)
+def test_options_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        replace(collator(), **options)
 
 
 def test_rows_that_were_built_become_batches_that_say_what_they_say(tmp_path):
@@ -314,18 +319,18 @@ def test_rows_that_were_built_become_batches_that_say_what_they_say(tmp_path):
     collate = Collator(device="cpu", pad_id=tokenizers.pad_id(tokenizer), plan_options=options,
                        audio_tokens_per_second=RATE)  # fmt: skip
     seen = 0
-    for (placed,) in plan_epoch(rows, options):
-        batch = collate(read(built, clips, placed), 0)
-        for place, number in enumerate(placed.rows.tolist()):
+    for (micro_batch,) in plan_epoch(rows, options):
+        batch = collate(read(built, clips, micro_batch), 0)
+        for place, number in enumerate(micro_batch.rows.tolist()):
             sequence, start, end = batch.row_spans[place].tolist()
-            ids, labels = (one[sequence, start:end] for one in (batch.input_ids, batch.labels))
-            said = tokenizer.decode(ids[labels != -100], skip_special_tokens=True)
-            assert said.strip() == built[number]["transcript"]
+            ids, labels = (tensor[sequence, start:end] for tensor in (batch.input_ids, batch.labels))
+            words = tokenizer.decode(ids[labels != -100], skip_special_tokens=True)
+            assert words.strip() == built[number]["transcript"]
             assert batch.conversation_ids[place] == numbers[number]
             wave, rate = clips[number]
             expected = soxr.resample(wave / 32768, rate, 16_000, quality="VHQ")
-            found = batch.speech[place, : len(expected)].numpy()
-            assert np.square(found - expected).mean() < 1e-6 * np.square(expected).mean()
+            wave = batch.speech[place, : len(expected)].numpy()
+            assert np.square(wave - expected).mean() < 1e-6 * np.square(expected).mean()
             seen += 1
     assert seen == len(built) > 5
 
@@ -339,19 +344,19 @@ def plan_rows_of(built: list[dict]) -> PlanRows:
     )
 
 
-def read(built: list[dict], clips: list, placed: MicroBatch) -> Ragged:
+def read(built: list[dict], clips: list, micro_batch: MicroBatch) -> Ragged:
     """What reading makes of built rows."""
-    rows = [built[number] for number in placed.rows.tolist()]
-    waves = [clips[number][0] for number in placed.rows.tolist()]
+    rows = [built[number] for number in micro_batch.rows.tolist()]
+    waves = [clips[number][0] for number in micro_batch.rows.tolist()]
     counts = [num_audio_tokens(row["num_samples"], row["sampling_rate"], RATE) for row in rows]
     return Ragged(
-        micro_batch=placed,
+        micro_batch=micro_batch,
         row_ids=tuple(row["row_id"] for row in rows),
         tasks=tuple(row["task"] for row in rows),
         turn_numbers=ints(row["turn_number"] for row in rows),
         num_tokens=ints(row["num_tokens"] for row in rows),
-        input_ids=ints(one for row in rows for one in row["input_ids"][: row["num_tokens"]]),
-        labels=ints(one for row in rows for one in row["labels"][: row["num_tokens"]]),
+        input_ids=ints(token for row in rows for token in row["input_ids"][: row["num_tokens"]]),
+        labels=ints(label for row in rows for label in row["labels"][: row["num_tokens"]]),
         samples=np.concatenate(waves),
         num_samples=ints(len(wave) for wave in waves),
         sampling_rates=ints(row["sampling_rate"] for row in rows),

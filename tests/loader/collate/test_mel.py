@@ -23,8 +23,8 @@ def extractor(num_mels: int) -> WhisperFeatureExtractor:
 
 def expected(wave: np.ndarray, num_samples: int, num_mels: int) -> np.ndarray:
     """What the extractor makes of one clip, padded to so many samples and not to 30 s."""
-    made = extractor(num_mels)(wave, sampling_rate=16_000, padding="max_length", max_length=num_samples)
-    return np.array(made["input_features"][0])
+    features = extractor(num_mels)(wave, sampling_rate=16_000, padding="max_length", max_length=num_samples)
+    return np.array(features["input_features"][0])
 
 
 @cache
@@ -44,8 +44,8 @@ def in_batch(waves: list[np.ndarray], num_samples: list[int], num_mels: int) -> 
 def test_features_of_real_speech_are_the_extractors(num_mels):
     waves = speech()
     rooms = [-(-len(wave) // 1280) * 1280 for wave in waves]
-    for wave, room, found in zip(waves, rooms, in_batch(waves, rooms, num_mels), strict=True):
-        assert np.abs(found[:, : room // 160] - expected(wave, room, num_mels)).max() < 1e-4
+    for wave, room, actual in zip(waves, rooms, in_batch(waves, rooms, num_mels), strict=True):
+        assert np.abs(actual[:, : room // 160] - expected(wave, room, num_mels)).max() < 1e-4
     assert len(set(rooms)) > 3
 
 
@@ -58,8 +58,8 @@ def test_features_are_the_extractors_wherever_a_clip_and_its_padding_end(sizes):
     rooms = [max(201, size + after) for size, after in sizes]
     features = in_batch(waves, rooms, 80)
     assert features.shape == (len(waves), 80, max(rooms) // 160)
-    for wave, room, found in zip(waves, rooms, features, strict=True):
-        assert np.abs(found[:, : room // 160] - expected(wave, room, 80)).max() < 1e-4
+    for wave, room, clip in zip(waves, rooms, features, strict=True):
+        assert np.abs(clip[:, : room // 160] - expected(wave, room, 80)).max() < 1e-4
 
 
 def test_frames_after_a_clip_are_what_silence_is_in_it():

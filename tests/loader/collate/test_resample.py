@@ -37,22 +37,22 @@ def ours(wave: np.ndarray, old: int, new: int) -> np.ndarray:
     return resampled(torch.from_numpy(wave)[None], old, new)[0].numpy()
 
 
-def decibels(found: np.ndarray, expected: np.ndarray) -> float:
+def decibels(actual: np.ndarray, expected: np.ndarray) -> float:
     """The power of the difference, by that of what is expected."""
-    length = min(len(found), len(expected))  # soxr rounds lengths, we round them up
-    assert abs(len(found) - len(expected)) <= 1
-    error = found[:length] - expected[:length]
+    length = min(len(actual), len(expected))  # soxr rounds lengths, we round them up
+    assert abs(len(actual) - len(expected)) <= 1
+    error = actual[:length] - expected[:length]
     return float(10 * np.log10(np.square(error).mean() / np.square(expected).mean()))
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
 def test_speech_is_within_60_decibels_of_soxr_for_every_pair_of_rates(old, new):
-    found = []
+    distances = []
     for rate, published in speech():
         wave = soxr.resample(published, rate, old, quality="VHQ")
-        found.append(decibels(ours(wave, old, new), soxr.resample(wave, old, new, quality="VHQ")))
-    assert len(found) > 10
-    assert max(found) < -60
+        distances.append(decibels(ours(wave, old, new), soxr.resample(wave, old, new, quality="VHQ")))
+    assert len(distances) > 10
+    assert max(distances) < -60
 
 
 @pytest.mark.parametrize("old", [11_127, 22_255, 44_056])

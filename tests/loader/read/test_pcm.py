@@ -55,7 +55,9 @@ def is_plain(data: memoryview, num_samples: int, rate: int) -> bool:
 def with_chunks(pcm: bytes, chunks: Sequence[tuple[bytes, bytes]], rate: int = 16_000) -> memoryview:
     """WAV with other chunks between `fmt ` and `data`."""
     data = wav(pcm, rate)
-    more = b"".join(struct.pack("<4sI", name, len(one)) + one + bytes(len(one) % 2) for name, one in chunks)
+    more = b"".join(
+        struct.pack("<4sI", name, len(body)) + body + bytes(len(body) % 2) for name, body in chunks
+    )
     return memoryview(data[:36] + more + data[36:])
 
 
@@ -66,15 +68,15 @@ def test_every_encoding_becomes_what_it_decodes_to_rounded_and_averaged(containe
         pytest.skip("MP3 has no three channels")
     data = encoded(noise(9_000, channels), container, kind)
     want = expected(data)
-    found = to_samples(data, len(want), 24_000)
-    assert found.dtype == np.int16
-    assert np.array_equal(found, want)
+    samples = to_samples(data, len(want), 24_000)
+    assert samples.dtype == np.int16
+    assert np.array_equal(samples, want)
 
 
 def test_a_float_beyond_full_scale_is_clipped_and_never_wraps() -> None:
     loud = np.array([0.0, 1.0, -1.0, 1.7, -1.7, 0.99999, -0.99999])
-    found = to_samples(encoded(loud, "WAV", "FLOAT"), len(loud), 24_000)
-    assert found.tolist() == [0, 32767, -32768, 32767, -32768, 32767, -32768]
+    samples = to_samples(encoded(loud, "WAV", "FLOAT"), len(loud), 24_000)
+    assert samples.tolist() == [0, 32767, -32768, 32767, -32768, 32767, -32768]
 
 
 @MANY
@@ -117,10 +119,10 @@ def test_a_head_with_a_wrong_byte_is_decoded_or_refused_and_never_read_as_it_is(
         return
     assert not is_plain(whole, len(pcm), 16_000)
     try:
-        found = to_samples(whole, len(pcm), 16_000)
+        samples = to_samples(whole, len(pcm), 16_000)
     except BadClipError:
         return
-    assert np.array_equal(found, expected(whole))
+    assert np.array_equal(samples, expected(whole))
 
 
 def test_heads_are_told_apart_in_one_go() -> None:
@@ -153,6 +155,6 @@ def test_a_clip_of_another_length_or_rate_is_refused_with_both_numbers(cut: int)
 
 def test_what_is_no_audio_is_refused_in_the_same_words_each_time() -> None:
     for _ in range(2):
-        with pytest.raises(BadClipError, match=r"^found 9 bytes starting b'no audio'.*libsndfile") as found:
+        with pytest.raises(BadClipError, match=r"^found 9 bytes starting b'no audio'.*libsndfile") as caught:
             to_samples(memoryview(b"no audio!"), 3, 16_000)
-        assert "0x" not in str(found.value)
+        assert "0x" not in str(caught.value)

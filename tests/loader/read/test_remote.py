@@ -36,10 +36,10 @@ MB = 1 << 20
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two shards of 24 kHz WAV in turns of 7.7 s; one of them with a row group of 32 MiB and more."""
-    made = tmp_path_factory.mktemp("built")
-    write_corpus(made / "corpus", dialogues=14, turns=8, seconds=7.7)
-    build_rows(made / "corpus", made / "rows", shard_bytes=36_000_000)
-    return made / "rows"
+    base = tmp_path_factory.mktemp("built")
+    write_corpus(base / "corpus", dialogues=14, turns=8, seconds=7.7)
+    build_rows(base / "corpus", base / "rows", shard_bytes=36_000_000)
+    return base / "rows"
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +58,16 @@ def publish(name: str, folder: Path, *, private: bool = False) -> str:
 @pytest.fixture
 def served(hub: MiniHub, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Path and bytes of every answer with a file's content, as they come."""
-    found: list[tuple[str, int]] = []
+    requests: list[tuple[str, int]] = []
     send = mini_hub.Handler.send_blob
 
     def counted(handler, data, headers):
         status, payload, more = send(handler, data, headers)
-        found.append((handler.path, len(payload)))
+        requests.append((handler.path, len(payload)))
         return status, payload, more
 
     monkeypatch.setattr(mini_hub.Handler, "send_blob", counted)
-    return found
+    return requests
 
 
 @pytest.fixture
@@ -141,11 +141,11 @@ def test_no_more_than_two_windows_are_held_at_once(published, served):
     served.clear()
     window = 4 * MB
     clips = RemoteClips(index, window_bytes=window)
-    taken, most = 0, 0
+    num_bytes, most = 0, 0
     for batch in clips.plan(planned(index, window_bytes=window, budget_seconds=20.0)):
         for row in batch.rows.tolist():
-            taken += len(clips.take(row))
-            most = max(most, sum(size for _, size in served) - taken)
+            num_bytes += len(clips.take(row))
+            most = max(most, sum(size for _, size in served) - num_bytes)
     clips.close()
     assert window / 2 < most < 2 * window + MB, "reads ahead, and no further"
 
@@ -153,11 +153,11 @@ def test_no_more_than_two_windows_are_held_at_once(published, served):
 def test_a_loader_holds_two_windows_of_the_bytes_that_it_was_told(published, served):
     loader = load(published, "ttt", budget_seconds=20.0, window_bytes=4 * MB, prefetch=1)
     served.clear()
-    taken, most = 0.0, 0.0
+    num_bytes, most = 0.0, 0.0
     for batch in loader:
-        taken += batch.audio_seconds * 2 * 24_000
-        most = max(most, sum(size for _, size in served) - taken)
-    assert taken > 30 * MB
+        num_bytes += batch.audio_seconds * 2 * 24_000
+        most = max(most, sum(size for _, size in served) - num_bytes)
+    assert num_bytes > 30 * MB
     assert most < 2 * 4 * MB + 3 * MB, "what the texts take, and the batch that is made ahead"
 
 
@@ -169,12 +169,12 @@ def test_a_rank_reads_its_own_clips_alone(published, served):
     )
     served.clear()
     clips = RemoteClips(index)
-    mine = 0
+    num_bytes = 0
     for batch in clips.plan(plan.for_rank(1, 2)):
-        mine += sum(len(clips.take(row)) for row in batch.rows.tolist())
+        num_bytes += sum(len(clips.take(row)) for row in batch.rows.tolist())
     clips.close()
-    assert 0 < mine < 0.7 * index.audio_length.sum()
-    assert sum(size for _, size in served) < 1.3 * mine
+    assert 0 < num_bytes < 0.7 * index.audio_length.sum()
+    assert sum(size for _, size in served) < 1.3 * num_bytes
 
 
 def test_an_abandoned_epoch_leaves_no_thread_and_nothing_asked_for(published):
@@ -223,8 +223,8 @@ def test_small_columns_of_a_row_group_are_read_without_the_audio_between_them(pu
     served.clear()
     columns = ["row_id", "messages", "input_ids", "labels", "num_tokens", "codec", "codec_targets", "text"]
     with index.folder.open_file(path) as file, pq.ParquetFile(file) as parquet:
-        found = parquet.read_row_group(0, columns, use_threads=False)
-    assert found.equals(pq.ParquetFile(folder / path).read_row_group(0, columns))
+        table = parquet.read_row_group(0, columns, use_threads=False)
+    assert table.equals(pq.ParquetFile(folder / path).read_row_group(0, columns))
     assert sum(size for _, size in served) < 0.05 * group.total_byte_size
     assert len(served) <= 4
 
@@ -380,23 +380,23 @@ def test_an_epoch_from_the_hub_is_the_folders_and_goes_on_at_the_revision_of_its
     def opened(path, **options):
         return load(str(path), "ttt", budget_seconds=2, window_bytes=1 << 20, **options)
 
-    def told(batches):
-        return [(one.row_ids, one.input_ids.tolist(), one.speech.tolist()) for one in batches]
+    def contents(batches):
+        return [(batch.row_ids, batch.input_ids.tolist(), batch.speech.tolist()) for batch in batches]
 
-    expected = told(opened(tmp_path / "river" / "rows"))
+    expected = contents(opened(tmp_path / "river" / "rows"))
     loader = opened(name)
-    found = told(islice(loader, 2))
+    batches = contents(islice(loader, 2))
     state = json.loads(json.dumps(loader.state_dict()))
     publish(name, tmp_path / "brook" / "rows")
-    assert found + told(loader) == expected, "what is pushed later is not seen"
+    assert batches + contents(loader) == expected, "what is pushed later is not seen"
 
     with pytest.raises(UsageError, match=f"its rows are not those .* taken of {name}@{state['revision']}"):
         opened(name).load_state_dict(state)
     ranks = [opened(f"{name}@{state['revision']}", rank=rank, world_size=2) for rank in range(2)]
     for rank in ranks:
         rank.load_state_dict(state)
-    left = [one for pair in zip(*ranks, strict=True) for one in pair if one.number is not None]
-    assert told(left) == expected[2:]
+    remaining = [batch for pair in zip(*ranks, strict=True) for batch in pair if batch.number is not None]
+    assert contents(remaining) == expected[2:]
 
     HfApi().upload_file(repo_id=name, repo_type="dataset", path_or_fileobj=b"", path_in_repo="NOTES")
     later = opened(name)  # another revision, with the rows of the one before

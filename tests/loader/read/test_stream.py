@@ -98,14 +98,14 @@ def batch_of(*rows: int) -> MicroBatch:
     )  # fmt: skip
 
 
-def told(found: Iterator[Ragged]) -> list[tuple]:
+def contents(batches_read: Iterator[Ragged]) -> list[tuple]:
     """Everything that batches hold, as plain values, each released once it was looked at."""
     batches: list[tuple] = []
-    for ragged in found:
+    for ragged in batches_read:
         values = [
             getattr(ragged, name) for name in Ragged.__slots__ if name not in ("micro_batch", "release")
         ]
-        batches.append(tuple(one.tolist() if isinstance(one, np.ndarray) else one for one in values))
+        batches.append(tuple(value.tolist() if isinstance(value, np.ndarray) else value for value in values))
         ragged.release()
     return batches
 
@@ -117,15 +117,18 @@ def parts(values: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
 
 def assert_is(ragged: Ragged, rows: dict[str, dict]) -> None:
     """What reading gives of some rows is what stands in their parquet, and what soundfile decodes of it."""
-    mine = [rows[row_id] for row_id in ragged.row_ids]
-    assert ragged.tasks == tuple(row["task"] for row in mine)
-    assert ragged.turn_numbers.tolist() == [row["turn_number"] for row in mine]
+    expected_rows = [rows[row_id] for row_id in ragged.row_ids]
+    assert ragged.tasks == tuple(row["task"] for row in expected_rows)
+    assert ragged.turn_numbers.tolist() == [row["turn_number"] for row in expected_rows]
     for row, ids, labels in zip(
-        mine, parts(ragged.input_ids, ragged.num_tokens), parts(ragged.labels, ragged.num_tokens), strict=True
+        expected_rows,
+        parts(ragged.input_ids, ragged.num_tokens),
+        parts(ragged.labels, ragged.num_tokens),
+        strict=True,
     ):
         assert ids.tolist() == row["input_ids"][: row["num_tokens"]]
         assert labels.tolist() == row["labels"][: row["num_tokens"]]
-    heard = [row for row in mine if row["task"] != "usdm"]
+    heard = [row for row in expected_rows if row["task"] != "usdm"]
     assert [ragged.row_ids[i] for i in ragged.clip_rows] == [row["row_id"] for row in heard]
     clips = parts(ragged.samples, ragged.num_samples) if heard else []
     for i, (row, clip) in enumerate(zip(heard, clips, strict=True)):
@@ -135,7 +138,7 @@ def assert_is(ragged: Ragged, rows: dict[str, dict]) -> None:
         assert np.array_equal(clip, np.clip(np.rint(samples * 32768), -32768, 32767))
         rate = Fraction(25, 2)
         assert ragged.num_audio_tokens[i] == num_audio_tokens(len(clip), row["sampling_rate"], rate)
-    coded = [row for row in mine if row["codec"] is not None]
+    coded = [row for row in expected_rows if row["codec"] is not None]
     assert [ragged.row_ids[i] for i in ragged.code_rows] == [row["row_id"] for row in coded]
     assert {row["codec"] for row in coded} == ({ragged.codec} - {None})
     num_codebooks = CODECS[ragged.codec].num_codebooks if ragged.codec else 0
@@ -180,12 +183,12 @@ def test_order_and_content_are_the_same_whatever_the_threads_and_what_is_read_ah
     index = Index.open(str(many), "ttt")
     batches = list(planned(index).for_rank(0, 1))
     stream = Stream(index, num_threads=threads, prefetch=prefetch)
-    found = told(stream.read(batches))
-    assert found == told(Stream(index, num_threads=1, prefetch=1).read(batches))
-    assert [row for batch in found for row in batch[0]] == index.row_ids(
+    batches_read = contents(stream.read(batches))
+    assert batches_read == contents(Stream(index, num_threads=1, prefetch=1).read(batches))
+    assert [row for batch in batches_read for row in batch[0]] == index.row_ids(
         np.concatenate([b.rows for b in batches])
     )
-    assert told(stream.read(batches[::-1])) == found[::-1], "a stream is read again, in any order"
+    assert contents(stream.read(batches[::-1])) == batches_read[::-1], "a stream is read again, in any order"
 
 
 def test_a_rank_without_rows_gets_a_batch_without_any(many: Path) -> None:
@@ -208,22 +211,22 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def let_go(found: Iterator[Ragged]) -> None:
-    del found
+def let_go(iterator: Iterator[Ragged]) -> None:
+    del iterator
 
 
-def leave(found: Iterator[Ragged]) -> None:
-    for _ in found:
+def leave(iterator: Iterator[Ragged]) -> None:
+    for _ in iterator:
         break
 
 
-def fall(found: Iterator[Ragged]) -> None:
+def fall(iterator: Iterator[Ragged]) -> None:
     with contextlib.suppress(KeyError):
-        for _ in found:
+        for _ in iterator:
             raise KeyError("a model's own")
 
 
-@pytest.mark.parametrize("end", [lambda found: found.close(), leave, fall, let_go, list, next])
+@pytest.mark.parametrize("end", [lambda iterator: iterator.close(), leave, fall, let_go, list, next])
 def test_an_iterator_that_is_left_leaves_no_thread_and_no_file_and_its_stream_goes_on(
     many: Path, end
 ) -> None:
@@ -234,41 +237,41 @@ def test_an_iterator_that_is_left_leaves_no_thread_and_no_file_and_its_stream_go
     before = open_files()
     stream = Stream(index, num_threads=3, prefetch=5)
     with_texts = open_files()
-    found = stream.read(batches)
-    next(found).release()
+    iterator = stream.read(batches)
+    next(iterator).release()
     assert threading.active_count() > threads
-    end(found)
-    del found
+    end(iterator)
+    del iterator
     assert threading.active_count() == threads
     assert open_files() == with_texts == before + 1, "the file of texts is the stream's"
-    assert told(stream.read(batches)) == told(Stream(index).read(batches))
+    assert contents(stream.read(batches)) == contents(Stream(index).read(batches))
     del stream
     assert open_files() == before
 
 
 def test_buffers_are_used_again_once_they_are_released_and_not_before(many: Path) -> None:
     index = Index.open(str(many), "ttt")
-    made: list[np.ndarray] = []
+    buffers: list[np.ndarray] = []
 
     def allocate(num_samples: int) -> np.ndarray:
-        made.append(np.empty(num_samples, np.int16))
-        return made[-1]
+        buffers.append(np.empty(num_samples, np.int16))
+        return buffers[-1]
 
     stream = Stream(index, prefetch=2, allocate=allocate)
     batches = list(planned(index).for_rank(0, 1)) * 3
     for ragged in stream.read(batches):
-        assert any(np.shares_memory(ragged.samples, buffer) for buffer in made)
+        assert any(np.shares_memory(ragged.samples, buffer) for buffer in buffers)
         ragged.release()
         ragged.release()  # twice is once: no buffer is lent to two
-    few = len(made)
+    few = len(buffers)
     assert few <= 8 < len(batches)
-    next(found := stream.read(batches))  # and let go, with what was read ahead
-    found.close()
-    kept = [ragged for _, ragged in zip(range(4), stream.read(batches), strict=False)]
-    assert not any(np.shares_memory(a.samples, b.samples) for a, b in itertools.combinations(kept, 2))
-    assert len(made) <= few + 5
-    held = sum(buffer.nbytes for buffer in stream._buffers._free)
-    assert held <= 8 * 2 * 1.125 * max(index.num_samples[one.rows].sum() for one in batches)
+    next(iterator := stream.read(batches))  # and let go, with what was read ahead
+    iterator.close()
+    unreleased = [ragged for _, ragged in zip(range(4), stream.read(batches), strict=False)]
+    assert not any(np.shares_memory(a.samples, b.samples) for a, b in itertools.combinations(unreleased, 2))
+    assert len(buffers) <= few + 5
+    num_bytes = sum(buffer.nbytes for buffer in stream._buffers._free)
+    assert num_bytes <= 8 * 2 * 1.125 * max(index.num_samples[batch.rows].sum() for batch in batches)
 
 
 def test_shards_are_open_while_they_are_read_however_few_may_be(
@@ -277,7 +280,7 @@ def test_shards_are_open_while_they_are_read_however_few_may_be(
     index = Index.open(str(many), "ttt")
     assert len(index.shards) > 3
     assert index.row_group.max() > 0
-    expected = told(Stream(index).read(planned(index).for_rank(0, 1)))
+    expected = contents(Stream(index).read(planned(index).for_rank(0, 1)))
     monkeypatch.setattr(local, "_MAX_OPEN", 1)
     checked: list[str] = []
 
@@ -294,24 +297,24 @@ def test_shards_are_open_while_they_are_read_however_few_may_be(
         return sources[-1]
 
     stream = Stream(index, num_threads=4, open_clips=opened)
-    found = stream.read(planned(index).for_rank(0, 1))
-    assert told(one for one in found if len(sources[0]._files) == 1) == expected
+    iterator = stream.read(planned(index).for_rank(0, 1))
+    assert contents(ragged for ragged in iterator if len(sources[0]._files) == 1) == expected
     assert sorted({*checked}) == [shard.path for shard in index.shards]
     checked.clear()
-    assert told(stream.read(planned(index).for_rank(0, 1))) == expected
+    assert contents(stream.read(planned(index).for_rank(0, 1))) == expected
     assert not checked, "an index remembers the shards that it has verified"
 
 
 def test_clips_that_are_not_in_memory_are_the_same(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = Index.open(str(many), "ttt")
     batches = list(planned(index).for_rank(0, 1))
-    expected = told(Stream(index).read(batches))
+    expected = contents(Stream(index).read(batches))
     for shard in index.shards:
         with (many / shard.path).open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     monkeypatch.setattr(local, "cell_samples", None)  # they too are read as they are
-    assert told(Stream(index).read(batches)) == expected
+    assert contents(Stream(index).read(batches)) == expected
 
 
 def test_where_the_system_can_not_tell_what_is_in_memory_clips_are_the_same(
@@ -319,10 +322,10 @@ def test_where_the_system_can_not_tell_what_is_in_memory_clips_are_the_same(
 ) -> None:
     index = Index.open(str(many), "ttt")
     batches = list(planned(index).for_rank(0, 1))
-    expected = told(Stream(index).read(batches))
+    expected = contents(Stream(index).read(batches))
     for name in ("RWF_NOWAIT", "posix_fadvise", "POSIX_FADV_WILLNEED"):
         monkeypatch.delattr(os, name)
-    assert told(Stream(index).read(batches)) == expected
+    assert contents(Stream(index).read(batches)) == expected
 
 
 def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> None:
@@ -336,9 +339,9 @@ def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> 
     texts = RowStore(index, read_row_group=counted)
     rows = np.arange(len(index), dtype=np.int32)
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(texts.read, [np.roll(rows, 7 * i) for i in range(6)]))
+        read = list(pool.map(texts.read, [np.roll(rows, 7 * i) for i in range(6)]))
     assert sorted(read) == sorted({*zip(index.shard.tolist(), index.row_group.tolist(), strict=True)})
-    assert all(sorted(one.row_ids) == sorted(found[0].row_ids) for one in found)
+    assert all(sorted(tokens.row_ids) == sorted(read[0].row_ids) for tokens in read)
 
 
 @pytest.mark.parametrize(
@@ -366,14 +369,14 @@ def test_a_shard_that_is_not_the_one_of_the_index_is_named_when_it_is_opened(spo
 def test_a_shard_that_changes_while_it_is_read_is_an_error_that_names_the_row(spoiled: Path, what) -> None:
     index = Index.open(str(spoiled), "transcription")
     good, bad = (int(row) for row in np.flatnonzero(index.shard == 1)[[0, -1]])
-    found = Stream(index, num_threads=1, prefetch=1).read(
+    iterator = Stream(index, num_threads=1, prefetch=1).read(
         itertools.chain([batch_of(good, bad)] * 2, spoiling(spoiled, index, bad, what), [batch_of(good)])
     )
     for _ in range(2):
-        next(found).release()
+        next(iterator).release()
     wrong = "its .* changed" if what in ("shrinks", "length") else "found .* expected|found .* no audio"
     with pytest.raises(ShortfallError, match=f"^{index.row_id(bad)}: ({wrong})"):
-        list(found)
+        list(iterator)
 
 
 def spoiling(folder: Path, index: Index, row: int, what: str) -> Iterator[MicroBatch]:
@@ -395,11 +398,11 @@ def test_an_error_comes_in_its_place_after_the_batches_before(spoiled: Path) -> 
     index = Index.open(str(spoiled), "ttt")
     (spoiled / index.shards[1].path).unlink()
     rows = [0, 1, int(np.flatnonzero(index.shard == 1)[0]), 2]
-    found = Stream(index, prefetch=4).read([batch_of(row) for row in rows])
-    assert [next(found).row_ids[0] for _ in range(2)] == index.row_ids([0, 1])
+    iterator = Stream(index, prefetch=4).read([batch_of(row) for row in rows])
+    assert [next(iterator).row_ids[0] for _ in range(2)] == index.row_ids([0, 1])
     with pytest.raises(ShortfallError, match=f"{index.shards[1].path} .* missing"):
-        next(found)
-    assert list(found) == []
+        next(iterator)
+    assert list(iterator) == []
 
 
 @pytest.mark.parametrize(
@@ -426,9 +429,9 @@ def test_texts_that_contradict_the_index_are_refused(many: Path, spoil, message:
         return replace(texts, **spoil(texts))
 
     texts = RowStore(index, read_row_group=spoiled, audio_id=audio_id)
-    with pytest.raises(ShortfallError, match=message) as found:
+    with pytest.raises(ShortfallError, match=message) as caught:
         texts.read(np.array([1]))
-    assert str(found.value).startswith(("deepdialogue_ttt/train/", index.shards[0].path))
+    assert str(caught.value).startswith(("deepdialogue_ttt/train/", index.shards[0].path))
 
 
 def test_a_row_group_that_can_not_be_read_is_named(many: Path) -> None:
@@ -460,9 +463,9 @@ class InMemory:
         self.is_closed = False
 
     def plan(self, micro_batches):
-        for one in micro_batches:
-            self.asked += one.rows.tolist()
-            yield one
+        for micro_batch in micro_batches:
+            self.asked += micro_batch.rows.tolist()
+            yield micro_batch
 
     def take(self, row: int) -> memoryview:
         self.taken.append(row)
@@ -485,8 +488,8 @@ def test_clips_may_come_through_memory_and_only_those_that_are_heard_are_asked_f
     deaf = replace(index, shards=shards, facts={**index.facts, "usdm": index.facts["ttt"]})
     clips = InMemory(many, index)
     batches = list(planned(index).for_rank(0, 1))
-    found = told(Stream(deaf, open_clips=lambda index: ByteClips(index, clips)).read(batches))
-    assert found == told(Stream(deaf).read(batches))
+    batches_read = contents(Stream(deaf, open_clips=lambda index: ByteClips(index, clips)).read(batches))
+    assert batches_read == contents(Stream(deaf).read(batches))
     assert sorted(clips.asked) == sorted(clips.taken) == np.flatnonzero(index.shard > 0).tolist()
     assert clips.is_closed
     clips.data[0] = bytes(len(clips.data[0]))
@@ -519,7 +522,7 @@ def test_placeholders_in_bulk_are_those_of_codec_py(clips, rates) -> None:
     index = object.__new__(Index)
     shard = np.arange(len(clips)) % 3
     columns = {
-        "num_samples": np.array([one for one, _ in clips], np.int64),
+        "num_samples": np.array([num_samples for num_samples, _ in clips], np.int64),
         "sampling_rate": np.array([rate for _, rate in clips], np.int32),
         "shard": shard.astype(np.int32),
     }
@@ -527,7 +530,9 @@ def test_placeholders_in_bulk_are_those_of_codec_py(clips, rates) -> None:
         object.__setattr__(index, name, values)
     rate_of = [*rates, Fraction(0)]
     placeholders = Placeholders(
-        index, np.array([one.numerator for one in rate_of]), np.array([one.denominator for one in rate_of])
+        index,
+        np.array([rate.numerator for rate in rate_of]),
+        np.array([rate.denominator for rate in rate_of]),
     )
     expected = [num_audio_tokens(*clip, rate_of[i]) for clip, i in zip(clips, shard, strict=True)]
     assert placeholders.count(slice(None)).tolist() == expected
@@ -538,7 +543,7 @@ def texts(draw) -> RowTokens:
     """Rows of any lengths, with ids in any script, with codes or without."""
     num_tokens = draw(st.lists(st.integers(0, 9), min_size=1, max_size=6))
     ids = np.array([draw(st.integers(0, 2**31 - 1)) for _ in range(sum(num_tokens))], np.int32)
-    kept = np.array([draw(st.booleans()) for _ in ids], bool)
+    supervised = np.array([draw(st.booleans()) for _ in ids], bool)
     codec = draw(st.sampled_from([None, *CODECS]))
     rows = draw(st.lists(st.sampled_from(range(len(num_tokens))), unique=True, min_size=1)) if codec else []
     frames = np.array([draw(st.integers(0, 5)) for _ in rows], np.int32)
@@ -547,7 +552,7 @@ def texts(draw) -> RowTokens:
         row_ids=tuple(draw(st.text(st.characters(exclude_categories=["Cs"]))) for _ in num_tokens),
         num_tokens=np.array(num_tokens, np.int32),
         input_ids=ids,
-        labels=np.where(kept, ids, -100).astype(np.int32),
+        labels=np.where(supervised, ids, -100).astype(np.int32),
         codec=codec,
         codes=np.arange(count, dtype=np.int16),
         num_frames=frames,
@@ -557,29 +562,29 @@ def texts(draw) -> RowTokens:
 
 @MANY
 @given(texts())
-def test_records_give_back_what_rows_say(said: RowTokens) -> None:
-    records, sizes = to_records(said)
+def test_records_give_back_what_rows_say(tokens: RowTokens) -> None:
+    records, sizes = to_records(tokens)
     assert len(records) == sizes.sum()
-    found = from_records(records, sizes)
+    read_back = from_records(records, sizes)
     for name in RowTokens.__slots__:
-        assert np.array_equal(getattr(found, name), getattr(said, name)), name
-    assert found.labels.dtype == found.input_ids.dtype == np.int32
+        assert np.array_equal(getattr(read_back, name), getattr(tokens, name)), name
+    assert read_back.labels.dtype == read_back.input_ids.dtype == np.int32
 
 
 def test_rows_of_two_codecs_in_one_batch_are_refused_by_name() -> None:
     def row(name: str, codec: str) -> bytes:
         codes = np.zeros(CODECS[codec].num_codebooks, np.int16)
-        one, none = np.ones(1, np.int32), np.zeros(1, np.int32)
+        ones, none = np.ones(1, np.int32), np.zeros(1, np.int32)
         records, _ = to_records(
             RowTokens(
-                row_ids=(name,), num_tokens=one, input_ids=one, labels=one, codec=codec, codes=codes,
-                num_frames=one, code_rows=none,
+                row_ids=(name,), num_tokens=ones, input_ids=ones, labels=ones, codec=codec, codes=codes,
+                num_frames=ones, code_rows=none,
             )
         )  # fmt: skip
         return records
 
     records = [row("first", "mimi"), row("second", "cosyvoice2")]
-    sizes = np.array([len(one) for one in records], np.int32)
+    sizes = np.array([len(record) for record in records], np.int32)
     with pytest.raises(
         ShortfallError, match=r"^second: has codes of cosyvoice2, .* first, of mimi; .* one codec"
     ):
