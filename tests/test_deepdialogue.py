@@ -58,7 +58,7 @@ def test_the_published_sample_gives_its_17_turns_in_order(tmp_path: Path) -> Non
 
 
 def test_the_documented_sample_gives_its_10_turns_in_order(tmp_path: Path) -> None:
-    assert build_rows(DOCUMENTED, tmp_path)["rows"] == 10
+    assert build_rows(DOCUMENTED, tmp_path).rows == 10
     rows = read_rows(tmp_path)
     assert [(row["conversation_id"].split("/")[-1], row["turn_number"]) for row in rows] == [
         *(("dialogue_001", i) for i in range(4)),
@@ -190,7 +190,7 @@ def test_both_renderings_land_in_the_same_split_and_one_parent_folder_holds_both
     assert xtts == orpheus
     assert set(xtts.values()) == {"train", "validation"}
 
-    assert build_rows(parent, tmp_path / "both", validation_fraction=0.5)["rows"] == 34
+    assert build_rows(parent, tmp_path / "both", validation_fraction=0.5).rows == 34
     both = read_rows(tmp_path / "both")
     alone = [
         row for name in ("DeepDialogue-orpheus", "DeepDialogue-xtts") for row in read_rows(tmp_path / name)

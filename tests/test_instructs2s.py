@@ -187,7 +187,7 @@ def test_configs_that_need_generated_columns_say_so(tmp_path: Path, config: str)
 
 def test_every_stage_is_the_same_build_as_ttt(tmp_path: Path) -> None:
     for config in ("stage_1", "stage_4", "ttt"):
-        assert build_rows(SAMPLE, tmp_path, config, builder=NAME)["rows"] == 6
+        assert build_rows(SAMPLE, tmp_path, config, builder=NAME).rows == 6
 
 
 def test_what_was_found_is_said_and_whether_it_builds_in_parallel(tmp_path: Path) -> None:
@@ -501,7 +501,7 @@ def test_bad_units_cost_the_answers_they_are_targets_of_and_nothing_else(tmp_pat
     for rows, lines in both(tmp_path, "response", records, clips_of(records)):
         assert [row["clip_id"] for row in rows] == ["corpus/000000/0", "corpus/000000/2"]
         assert "list of cosyvoice2 codes" in lines["corpus/000001/2", "bad_codes"]
-    assert build_rows(tmp_path / "True" / "corpus", tmp_path / "ttt", builder=NAME)["rows"] == 8
+    assert build_rows(tmp_path / "True" / "corpus", tmp_path / "ttt", builder=NAME).rows == 8
 
 
 def test_a_json_that_breaks_keeps_what_came_before_and_after_and_names_the_place(tmp_path: Path) -> None:
