@@ -14,6 +14,7 @@ from hypothesis import example
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
+from toys.audio import encoded
 from toys.samples import XTTS
 
 from speechrows import audio
@@ -32,12 +33,10 @@ STEREO = np.stack([WAVE, -WAVE / 2], axis=1)
 def encode(
     fmt: str, subtype: str, samples: npt.NDArray[np.float64] = WAVE, rate: int = 24000, **options: str
 ) -> bytes:
-    out = io.BytesIO()
-    soundfile.write(out, samples, rate, format=fmt, subtype=subtype, **options)
-    return out.getvalue()
+    return encoded(samples, rate, fmt, subtype, **options)
 
 
-def wav(*chunks: tuple[bytes, bytes], data_size: int | None = None) -> bytes:
+def riff(*chunks: tuple[bytes, bytes], data_size: int | None = None) -> bytes:
     """A WAV of these chunks, each padded to an even size; `data_size` is what data's header says."""
     body = b""
     for name, content in chunks:
@@ -101,12 +100,12 @@ def test_published_formats_are_passed_through_and_their_frames_are_counted_a_cha
 @pytest.mark.parametrize(
     "data",
     [
-        wav(FMT, LIST, (b"data", PCM)),
-        wav(LIST, FMT, (b"data", PCM)),
-        wav(FMT, (b"data", PCM), LIST),
-        wav(FMT, (b"junk", b"odd"), (b"data", PCM)),
-        wav((b"fmt ", fmt() + b"\0\0"), (b"data", PCM)),  # an 18-byte fmt chunk, as sox writes
-        wav(FMT, (b"data", PCM), data_size=0xFFFFFFFF),  # streamed
+        riff(FMT, LIST, (b"data", PCM)),
+        riff(LIST, FMT, (b"data", PCM)),
+        riff(FMT, (b"data", PCM), LIST),
+        riff(FMT, (b"junk", b"odd"), (b"data", PCM)),
+        riff((b"fmt ", fmt() + b"\0\0"), (b"data", PCM)),  # an 18-byte fmt chunk, as sox writes
+        riff(FMT, (b"data", PCM), data_size=0xFFFFFFFF),  # streamed
     ],
     ids=["LIST-before", "LIST-first", "LIST-behind", "odd-chunk", "long-fmt", "streamed"],
 )
@@ -116,7 +115,7 @@ def test_wav_chunks_around_the_data_change_nothing(data: bytes) -> None:
 
 
 def test_odd_data_of_8_bits_with_its_pad_byte_counts_no_sample_too_many() -> None:
-    data = wav((b"fmt ", fmt(bits=8)), (b"data", b"\x80\x90\xa0"), LIST)
+    data = riff((b"fmt ", fmt(bits=8)), (b"data", b"\x80\x90\xa0"), LIST)
     assert facts_of(data) == (".wav", 16000, 3, 1)
     assert len(audio.decode(data)[0]) == 3
 
@@ -188,7 +187,7 @@ def test_a_truncated_clip_is_refused_as_truncated(kind: str, subtype: str, missi
 
 
 def test_a_truncated_wav_is_told_both_sizes() -> None:
-    data = wav(FMT, (b"data", PCM))
+    data = riff(FMT, (b"data", PCM))
     detail = f"is 956 bytes, its header promises {len(data)}: the file is truncated."
     assert refusal(data[:956]).detail.startswith(detail)
 
@@ -228,16 +227,16 @@ ABSURD = {
         (b"OggS", Reason.TRUNCATED),
         (b"ID3\x04", Reason.UNDECODABLE),
         (b"RIFF\x04\0\0\0WAVE", Reason.TRUNCATED),
-        (wav(FMT), Reason.TRUNCATED),
-        (wav((b"data", PCM), FMT), Reason.UNDECODABLE),
-        (wav(FMT, (b"data", PCM))[:44], Reason.TRUNCATED),
-        (wav(FMT, (b"data", b"")), Reason.ZERO_SAMPLES),
-        (wav(FMT, (b"data", b""), data_size=0xFFFFFFFF), Reason.ZERO_SAMPLES),
-        (wav(FMT, (b"data", b"\0")), Reason.ZERO_SAMPLES),  # half a sample
+        (riff(FMT), Reason.TRUNCATED),
+        (riff((b"data", PCM), FMT), Reason.UNDECODABLE),
+        (riff(FMT, (b"data", PCM))[:44], Reason.TRUNCATED),
+        (riff(FMT, (b"data", b"")), Reason.ZERO_SAMPLES),
+        (riff(FMT, (b"data", b""), data_size=0xFFFFFFFF), Reason.ZERO_SAMPLES),
+        (riff(FMT, (b"data", b"\0")), Reason.ZERO_SAMPLES),  # half a sample
         (encode("AIFF", "PCM_16", WAVE[:0]), Reason.ZERO_SAMPLES),
         (encode("OGG", "VORBIS", WAVE[:0]), Reason.ZERO_SAMPLES),
         (streamed_flac(), Reason.UNDECODABLE),
-        *[(wav((b"fmt ", head), (b"data", PCM)), Reason.UNDECODABLE) for head in ABSURD.values()],
+        *[(riff((b"fmt ", head), (b"data", PCM)), Reason.UNDECODABLE) for head in ABSURD.values()],
     ],
 )
 def test_what_is_no_audio_is_refused_with_its_reason(data: bytes, reason: Reason) -> None:
@@ -256,7 +255,7 @@ def test_an_extensible_wav_of_a_foreign_codec_is_not_taken_for_pcm(kind: str) ->
 
 @pytest.mark.parametrize(
     "data",
-    [wav(LIST, FMT, (b"data", PCM[:600]), LIST), encode("WAVEX", "PCM_24", STEREO[:200])],
+    [riff(LIST, FMT, (b"data", PCM[:600]), LIST), encode("WAVEX", "PCM_24", STEREO[:200])],
     ids=["LIST", "extensible"],
 )
 def test_every_prefix_of_a_wav_is_refused_or_read_as_libsndfile_reads_it(data: bytes) -> None:
@@ -285,7 +284,7 @@ def agrees(data: bytes) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.sampled_from([b"", wav()[:12], wav(FMT)[:20], b"fLaC", b"OggS", b"ID3", b"FORM"]),
+    st.sampled_from([b"", riff()[:12], riff(FMT)[:20], b"fLaC", b"OggS", b"ID3", b"FORM"]),
     st.binary(max_size=300),
 )
 @example(b"riff", b"")
@@ -295,7 +294,7 @@ def test_random_bytes_raise_nothing_but_bad_clip(head: bytes, data: bytes) -> No
 
 
 BASES = [
-    wav(FMT, LIST, (b"data", PCM[:600]), LIST),
+    riff(FMT, LIST, (b"data", PCM[:600]), LIST),
     *[encode(*form, WAVE[:2000]) for form in [("FLAC", "PCM_16"), ("OGG", "OPUS"), ("AIFF", "PCM_16")]],
     encode("RF64", "PCM_16", WAVE[:300]),
 ]
@@ -325,7 +324,7 @@ def test_decode_refuses_garbage() -> None:
 
 
 def one_sample(value: int) -> bytes:
-    return wav(FMT, (b"data", struct.pack("<h", value)))
+    return riff(FMT, (b"data", struct.pack("<h", value)))
 
 
 @pytest.fixture

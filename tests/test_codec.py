@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.examples import MANY
 
 from speechrows.codec import CODECS
 from speechrows.codec import CodecSpec
@@ -23,7 +23,7 @@ from speechrows.errors import UsageError
 RATES = st.fractions(min_value=Fraction(1, 10), max_value=200, max_denominator=1000)
 
 
-@toys.MANY
+@MANY
 @given(st.integers(0, 10**12), st.integers(1, 384_000), RATES)
 def test_the_number_of_audio_tokens_is_the_exact_ceiling(num_samples, sampling_rate, rate):
     exact = Fraction(num_samples, sampling_rate) * rate
@@ -106,7 +106,7 @@ def test_the_table_says_what_the_codecs_are():
     assert all(codec.name == name for name, codec in CODECS.items())
 
 
-@toys.MANY
+@MANY
 @given(st.integers(0, 10**12), st.integers(1, 384_000), st.integers(1, 96_000), st.integers(1, 4000))
 def test_the_number_of_frames_is_the_exact_ceiling_and_resampling_does_not_change_it(
     num_samples, sampling_rate, rate, frame_size
@@ -118,7 +118,7 @@ def test_the_number_of_frames_is_the_exact_ceiling_and_resampling_does_not_chang
     assert num_frames(resampled, rate, codec) == frames
 
 
-@toys.MANY
+@MANY
 @given(codecs_with_codes())
 def test_undelay_takes_back_what_delay_did(codec_and_codes):
     codec, codes = codec_and_codes
@@ -142,7 +142,7 @@ def test_codes_of_another_shape_are_not_shifted():
         undelay(np.zeros((3, 1), np.int16), spec())
 
 
-@toys.MANY
+@MANY
 @given(codecs_with_codes())
 def test_codes_in_range_pass_as_lists_and_as_arrays(codec_and_codes):
     codec, codes = codec_and_codes

@@ -19,8 +19,8 @@ from toys.building import open_reader
 from toys.building import read_corpus
 from toys.building import read_rows
 from toys.building import read_skipped
+from toys.examples import MANY
 from toys.samples import SAMPLES
-from toys.text import MANY
 
 from dailytalk_usdm import DailyTalkConfig
 from dailytalk_usdm import DailyTalkReader

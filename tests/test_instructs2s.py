@@ -18,13 +18,13 @@ import fsspec
 import numpy as np
 import pytest
 from huggingface_hub import HfApi
+from toys.audio import wav
 from toys.build_process import start
 from toys.building import build_rows
 from toys.building import plain
 from toys.building import published_files
 from toys.building import read_rows
 from toys.building import read_skipped
-from toys.corpus import wav
 from toys.mini_hub import MiniHub
 
 from instructs2s_ttt import InstructS2STTT

@@ -20,15 +20,15 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toys.audio import wav
 from toys.build_process import start
 from toys.building import build_rows
 from toys.building import open_reader
 from toys.building import published_files
 from toys.building import read_rows
 from toys.building import read_skipped
-from toys.corpus import wav
+from toys.examples import FEW
 from toys.samples import SAMPLES
-from toys.text import FEW
 
 import multidialog_ttt
 from multidialog_ttt import MultiDialogConfig

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from toys.audio import wav
 from toys.building import build_rows
 from toys.building import read_rows
-from toys.corpus import wav
 from toys.corpus import write_corpus
 
 from speechrows.builds.pipeline import Destination

@@ -20,10 +20,10 @@ from PIL import Image
 from toys.building import build_rows
 from toys.building import published_files
 from toys.corpus import write_corpus
+from toys.examples import FEW
 from toys.samples import SAMPLE_OF
 from toys.samples import SAMPLES
 from toys.samples import XTTS
-from toys.text import FEW
 
 from speechrows.builder.builder import load_builder
 from speechrows.card import figures

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys.text import MANY
+from toys.examples import MANY
 
 from speechrows.corpora.json_stream import NOT_TEXT
 from speechrows.corpora.json_stream import Broken

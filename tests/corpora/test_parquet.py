@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.examples import MANY
 
 from speechrows.corpora.parquet import cells
 from speechrows.corpora.parquet import class_name
@@ -19,7 +19,7 @@ from speechrows.corpora.parquet import values
 IDS = st.one_of(st.none(), st.sampled_from(["", "a", "b", "c", "d\0"]))
 
 
-@toys.MANY
+@MANY
 @given(st.lists(st.lists(IDS, max_size=5), min_size=1, max_size=4))
 def test_of_every_id_all_rows_but_the_first_repeat_it(files):
     seen: set[str] = set()
@@ -41,7 +41,7 @@ def test_ids_may_be_numbers_bad_text_or_nothing():
     assert repeats([]) == []
 
 
-@toys.MANY
+@MANY
 @given(
     st.lists(
         st.one_of(st.none(), st.tuples(st.one_of(st.none(), st.binary(max_size=5)), st.text(max_size=3)))

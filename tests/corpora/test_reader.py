@@ -9,8 +9,8 @@ import pytest
 from toys.building import read_rows
 from toys.building import read_skipped
 from toys.corpus import wav
-from toys.text import dialogue
-from toys.text import turn
+from toys.dialogues import toy_dialogue
+from toys.dialogues import toy_turn
 
 from speechrows.cli import main
 from speechrows.corpora.folder import Corpus
@@ -43,10 +43,10 @@ class ToyReader:
         )
 
     def dialogues(self, unit: Unit[str]) -> Iterator[Dialogue | UnreadableFile]:
-        yield dialogue(turn(0), name=f"{unit.payload}/0")
-        yield dialogue(turn(0), name=f"{unit.payload}/1")
+        yield toy_dialogue(toy_turn(0), name=f"{unit.payload}/0")
+        yield toy_dialogue(toy_turn(0), name=f"{unit.payload}/1")
         self._go_on()
-        yield dialogue(turn(0), name=f"{unit.payload}/2")
+        yield toy_dialogue(toy_turn(0), name=f"{unit.payload}/2")
 
 
 def reader(error: BaseException | None = None) -> ToyReader:

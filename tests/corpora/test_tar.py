@@ -17,8 +17,8 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys.text import FEW
-from toys.text import MANY
+from toys.examples import FEW
+from toys.examples import MANY
 
 from speechrows.corpora import tar as tar_module
 from speechrows.corpora.folder import Corpus

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.examples import MANY
 
 from speechrows.corpora import traits
 from speechrows.corpora.traits import AGES
@@ -269,7 +269,7 @@ def test_a_normalised_word_stays_itself(trait, words):
     assert [trait(word) for word in words] == list(words)
 
 
-@toys.MANY
+@MANY
 @given(st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.sampled_from(PODCAST)))
 def test_whatever_a_corpus_says_is_one_of_the_words_or_none_and_stays_so(raw):
     for trait, words in CLOSED:
@@ -278,7 +278,7 @@ def test_whatever_a_corpus_says_is_one_of_the_words_or_none_and_stays_so(raw):
         assert trait(word) == word
 
 
-@toys.MANY
+@MANY
 @given(
     st.sampled_from([word for by_trait in WORDS.values() for words in by_trait.values() for word in words]),
     st.sampled_from([str.upper, str.title, str.swapcase]),
@@ -291,7 +291,7 @@ def test_case_and_space_change_nothing(word, change, pad):
     assert normalise(accent=spelling) == normalise(accent=word)
 
 
-@toys.MANY
+@MANY
 @given(st.text(), st.text(alphabet="abcdefghij ", min_size=1))
 def test_a_word_is_a_trait_or_reported_never_both(anything, word):
     for raw in (anything, word):

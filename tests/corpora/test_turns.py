@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys.text import MANY
+from toys.examples import MANY
 
 from speechrows.corpora import turns
 from speechrows.corpora.folder import Corpus

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from toys.audio import wav
 from toys.building import build_rows
-from toys.corpus import wav
 from toys.mini_hub import MiniHub
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS

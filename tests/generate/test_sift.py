@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from toys.endpoint import DROP
 from toys.endpoint import Said
 from toys.endpoint import ToyEndpoint
+from toys.examples import MANY
 from toys.samples import XTTS
-from toys.text import MANY
-from toys.text import toy
+from toys.tokenizers import toy_tokenizer
 
 from speechrows.cli import main
 from speechrows.errors import StoreError
@@ -406,7 +406,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig  # noqa: PLC0415
     from transformers import LlamaForCausalLM  # noqa: PLC0415
 
-    tokenizer = toy("bpe", CHATML)
+    tokenizer = toy_tokenizer("bpe", CHATML)
     torch.manual_seed(0)
     torch.set_num_threads(1)  # so small a model only waits for more
     model = LlamaForCausalLM(
@@ -501,8 +501,8 @@ def test_the_same_seed_gives_the_same_answers_in_this_process(taught: Path) -> N
 
 def test_templates_and_base_models_are_asked_in_their_own_form() -> None:
     prompt = Prompt(system="Be kind.", user="i got the job!")
-    assert render(toy("bpe"), prompt) == "<s>System: Be kind.\nUser: i got the job!\nAssistant:"
-    assert render(toy("bpe", CHATML), prompt) == (
+    assert render(toy_tokenizer("bpe"), prompt) == "<s>System: Be kind.\nUser: i got the job!\nAssistant:"
+    assert render(toy_tokenizer("bpe", CHATML), prompt) == (
         "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\ni got the job!<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
@@ -510,9 +510,9 @@ def test_templates_and_base_models_are_asked_in_their_own_form() -> None:
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "[{{ m.content }}]{% endfor %}"
     )
-    assert render(toy("bpe", no_system), prompt) == "[Be kind.\n\ni got the job!]"
+    assert render(toy_tokenizer("bpe", no_system), prompt) == "[Be kind.\n\ni got the job!]"
     thinks = "{{ messages[1].content }}{% if enable_thinking is false %}<think></think>{% endif %}"
-    assert render(toy("bpe", thinks), prompt) == "i got the job!<think></think>"
+    assert render(toy_tokenizer("bpe", thinks), prompt) == "i got the job!<think></think>"
 
 
 def test_a_model_without_a_template_stops_where_the_user_would_speak(taught: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys.text import FEW
+from toys.examples import FEW
 
 from speechrows.errors import UsageError
 from speechrows.generate import writer as writer_module

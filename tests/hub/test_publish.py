@@ -18,6 +18,7 @@ from toys.building import build_rows
 from toys.building import plain
 from toys.building import published_files
 from toys.building import read_rows
+from toys.examples import FEW
 from toys.mini_hub import MiniHub
 from toys.publishing import REPO
 from toys.publishing import clean
@@ -29,7 +30,6 @@ from toys.samples import DOCUMENTED
 from toys.samples import SAMPLE_OF
 from toys.samples import SAMPLES
 from toys.samples import XTTS
-from toys.text import FEW
 
 from deepdialogue_ttt import DeepDialogueTTT
 from speechrows.builder.builder import load_builder

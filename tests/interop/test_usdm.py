@@ -18,7 +18,7 @@ from datasets import load_dataset
 from toys.building import build_rows
 from toys.building import read_rows
 from toys.samples import SAMPLES
-from toys.text import toy
+from toys.tokenizers import toy_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.cli import main
@@ -107,7 +107,7 @@ def build(
 
 @pytest.fixture(params=FAMILY)
 def tokenizer_folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    toy(request.param).save_pretrained(tmp_path / request.param)
+    toy_tokenizer(request.param).save_pretrained(tmp_path / request.param)
     return str(tmp_path / request.param)
 
 
@@ -133,7 +133,7 @@ def test_lines_are_those_of_usdm_byte_for_byte(tmp_path: Path, tokenizer_folder:
 def test_the_cut_at_8192_tokens_is_theirs(
     tmp_path: Path, tokenizer_folder: str, num_tokens: int, lines: int
 ) -> None:
-    tokenizer = toy(Path(tokenizer_folder).name)
+    tokenizer = toy_tokenizer(Path(tokenizer_folder).name)
     tokenizer.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(10_000))], special_tokens=True)
     (line,) = founding_lines(SAMPLE / "test.txt", UNITS, tokenizer)
     more = num_tokens - len(line.partition("|")[0].split(" "))

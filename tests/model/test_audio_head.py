@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from toys.batches import ToyRow
 from toys.batches import idle_batch
 from toys.batches import toy_batch
-from toys.text import MANY
+from toys.examples import MANY
 
 from speechrows.codec import CODECS
 from speechrows.codec import CodecSpec

@@ -17,8 +17,8 @@ from toys.batches import ToyRow
 from toys.batches import idle_batch
 from toys.batches import toy_batch
 from toys.building import build_rows
+from toys.examples import MANY
 from toys.samples import XTTS
-from toys.text import MANY
 from transformers import AutoModel
 from transformers import AutoModelForCausalLM
 from transformers import BertConfig

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from toys import text as toys
 from toys.building import build_rows
+from toys.examples import MANY
 from toys.samples import XTTS
 
 from speechrows.errors import UsageError
@@ -197,7 +197,7 @@ def read(layer: TTTLinear, steps: list[Step], state: TTTState | None = None) -> 
     return [torch.cat(outputs) for outputs in by_lane], state
 
 
-@toys.MANY
+@MANY
 @given(LANES, st.sampled_from(sorted(EXACT, key=str)), st.booleans())
 @torch.no_grad()
 def test_cut_and_padded_anywhere_a_conversation_has_the_outputs_of_one_piece(

@@ -29,12 +29,12 @@ from starlette.testclient import TestClient
 from toys.building import build_rows
 from toys.building import made_up
 from toys.building import read_rows
+from toys.examples import FEW
+from toys.examples import MANY
 from toys.preview_corpus import ATTACK
 from toys.preview_corpus import hostile_corpus
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
-from toys.text import FEW
-from toys.text import MANY
 from transformers import MimiConfig
 
 from speechrows.codec import CODECS

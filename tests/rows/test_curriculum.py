@@ -5,7 +5,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.examples import MANY
 
 from speechrows.errors import UsageError
 from speechrows.rows.curriculum import NUM_BANDS
@@ -18,7 +18,7 @@ from speechrows.rows.curriculum import task_of
 from speechrows.rows.tasks import TASKS
 
 
-@toys.MANY
+@MANY
 @given(st.integers(0, 1 << 20), st.integers(1, 1024))
 def test_a_padded_length_is_the_least_multiple_that_holds_the_tokens(num_tokens, multiple):
     padded = padded_length(num_tokens, multiple)
@@ -26,7 +26,7 @@ def test_a_padded_length_is_the_least_multiple_that_holds_the_tokens(num_tokens,
     assert num_tokens <= padded < num_tokens + multiple
 
 
-@toys.MANY
+@MANY
 @given(st.integers(0, 1 << 18))
 def test_a_conversation_is_in_a_stage_exactly_when_it_fits_its_limit(tokens):
     for stage, limit in STAGE_LIMITS.items():

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import text as toys
+from toys.dialogues import ToyClips
+from toys.dialogues import toy_dialogue
+from toys.dialogues import toy_turn
+from toys.tokenizers import toy_tokenizer
 
 from speechrows.rows.rows import RowSpec
 from speechrows.rows.rows import load_clips
@@ -54,9 +57,9 @@ TURNS: list[tuple[str, str, dict[str, Any]]] = [
 
 
 def dialogue_for(task: Task) -> Dialogue:
-    return toys.dialogue(
+    return toy_dialogue(
         *(
-            toys.turn(i, text, audio=audio, needs=task.needs, **(more if task.needs == "answer" else {}))
+            toy_turn(i, text, audio=audio, needs=task.needs, **(more if task.needs == "answer" else {}))
             for i, (text, audio, more) in enumerate(TURNS)
         )
     )
@@ -68,14 +71,14 @@ def name_of(tokenizer: str, template: str | None) -> str:
 
 def rows_of(task_name: str, tokenizer: str, template: str | None) -> list[dict[str, Any]]:
     task = TASKS[task_name]
-    made = toys.toy(tokenizer, template)
+    made = toy_tokenizer(tokenizer, template)
     if not is_chat(task):
         made.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))], special_tokens=True)
     template = compile_template(made, task, TemplateOptions())
     spec = RowSpec(
         builder="toys", corpus="toys", task=task, template=template, tokens_per_second=Fraction(25, 2)
     )
-    rows, skipped, _ = to_rows([load_clips(dialogue_for(task), task, toys.ToyClips())], spec)
+    rows, skipped, _ = to_rows([load_clips(dialogue_for(task), task, ToyClips())], spec)
     assert not skipped
     return [readable(row, made) for row in rows]
 

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import assume
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.dialogues import ToyClips
+from toys.dialogues import clip_bytes
+from toys.dialogues import toy_codes
+from toys.dialogues import toy_dialogue
+from toys.dialogues import toy_turn
+from toys.examples import MANY
+from toys.texts import TEXTS
+from toys.tokenizers import toy_tokenizer
 
 from speechrows.codec import num_audio_tokens
 from speechrows.rows.pairing import pair
@@ -36,6 +43,7 @@ from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import Row
 from speechrows.types import Rule
+from speechrows.types import Task
 from speechrows.types import Traits
 from speechrows.types import Turn
 
@@ -49,7 +57,7 @@ _chats: dict[tuple[str, str], ChatTemplate] = {}
 def spec_of(task, *, tokenizer: str = "bpe", fraction: float = 0.0) -> RowSpec:
     key = (tokenizer, task.name)
     if key not in _chats:
-        _chats[key] = compile_chat(toys.toy(tokenizer, "chatml_with_default_system"), task)
+        _chats[key] = compile_chat(toy_tokenizer(tokenizer, "chatml_with_default_system"), task)
     return RowSpec(
         builder="toy_builder",
         corpus="toy_corpus",
@@ -60,9 +68,9 @@ def spec_of(task, *, tokenizer: str = "bpe", fraction: float = 0.0) -> RowSpec:
     )
 
 
-def build(dialogues: list[Dialogue], spec: RowSpec, clips: toys.ToyClips | None = None):
+def build(dialogues: list[Dialogue], spec: RowSpec, clips: ToyClips | None = None):
     """Rows, skipped and left out of dialogues, and how many items there were."""
-    clips = clips or toys.ToyClips()
+    clips = clips or ToyClips()
     heard = [load_clips(one, spec.task, clips) for one in dialogues]
     rows, unspoken, too_long = to_rows(heard, spec)
     skipped = [fault for one in heard for fault in one.skipped] + unspoken
@@ -76,21 +84,21 @@ def reasons(skipped) -> dict[str, Reason]:
 
 
 def turns(number: int, needs: str | None = None) -> list[Turn]:
-    return [toys.turn(i, f"text {i}", needs=needs) for i in range(number)]
+    return [toy_turn(i, f"text {i}", needs=needs) for i in range(number)]
 
 
 def spoilt(at: int, number: int = 4, **change) -> Dialogue:
     """A dialogue of `number` turns of which one is bad."""
     made = turns(number)
-    made[at] = toys.turn(at, **{"text": f"text {at}", **change})
-    return toys.dialogue(*made)
+    made[at] = toy_turn(at, **{"text": f"text {at}", **change})
+    return toy_dialogue(*made)
 
 
 # --- what a row is --------------------------------------------------------------------------
 
 
 def test_a_dialogue_of_ttt_is_a_row_a_turn_in_order_with_its_columns():
-    made = toys.dialogue(toys.turn(0, " the inn "), toys.turn(1, "A thé", audio="24000@24000"))
+    made = toy_dialogue(toy_turn(0, " the inn "), toy_turn(1, "A thé", audio="24000@24000"))
     (first, second), skipped, left_out, _ = build([made], spec_of(TTT))
     assert not skipped
     assert not left_out
@@ -131,15 +139,15 @@ def check_row(row: Row, spec: RowSpec, target: str) -> None:
 def test_every_row_keeps_every_promise_for_any_text(task):
     spec = spec_of(task)
 
-    @toys.MANY
-    @given(st.lists(toys.TEXTS, min_size=2, max_size=4), st.integers(1, 50_000))
+    @MANY
+    @given(st.lists(TEXTS, min_size=2, max_size=4), st.integers(1, 50_000))
     def check(texts: list[str], num_samples: int) -> None:
         texts = texts[: len(texts) // 2 * 2]
         assume(all(text.strip() for text in texts))
         made = [
-            toys.turn(i, text, audio=f"{num_samples}@16000", needs=task.needs) for i, text in enumerate(texts)
+            toy_turn(i, text, audio=f"{num_samples}@16000", needs=task.needs) for i, text in enumerate(texts)
         ]
-        rows, skipped, _, _ = build([toys.dialogue(*made)], spec)
+        rows, skipped, _, _ = build([toy_dialogue(*made)], spec)
         assert not skipped
         targets = texts[1::2] if task.pairing == "exchange" else texts
         for row, target in zip(rows, targets, strict=True):
@@ -150,14 +158,14 @@ def test_every_row_keeps_every_promise_for_any_text(task):
 
 
 def test_transcription_is_lower_case_and_keeps_the_transcript_as_it_is_written():
-    (row,), *_ = build([toys.dialogue(toys.turn(0, "The Inn. İ"))], spec_of(TRANSCRIPTION))
+    (row,), *_ = build([toy_dialogue(toy_turn(0, "The Inn. İ"))], spec_of(TRANSCRIPTION))
     assert row.transcript == "The Inn. İ"
     assert row.messages[1][1] == normalise("The Inn. İ", lower_case=True)
 
 
 def test_ttt_rows_are_padded_to_64_and_other_rows_are_not():
     for task in CHATS:
-        (row, *_), *_ = build([toys.dialogue(*turns(2, task.needs))], spec_of(task))
+        (row, *_), *_ = build([toy_dialogue(*turns(2, task.needs))], spec_of(task))
         assert len(row.input_ids) == (64 if task is TTT else row.num_tokens)
         assert row.num_tokens % 64
 
@@ -168,26 +176,26 @@ SIFT, MIMI, USDM = TASKS["sift_ssp"], TASKS["s2s_mimi"], TASKS["usdm"]
 
 
 def usdm_spec() -> RowSpec:
-    tokenizer = toys.toy("byte_level", None)
+    tokenizer = toy_tokenizer("byte_level", None)
     tokenizer.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))], special_tokens=True)
     template = compile_template(tokenizer, USDM, TemplateOptions())
     return RowSpec(builder="b", corpus="c", task=USDM, template=template, tokens_per_second=RATE)
 
 
 def test_a_clip_without_answer_or_codes_is_left_out_and_an_empty_answer_is_a_fault():
-    made = toys.dialogue(toys.turn(0, answer="Well."), toys.turn(1), toys.turn(2, answer=" "))
+    made = toy_dialogue(toy_turn(0, answer="Well."), toy_turn(1), toy_turn(2, answer=" "))
     rows, skipped, left_out, num_items = build([made], spec_of(SIFT))
     assert [(row.clip_id, row.transcript, row.messages[1][1]) for row in rows] == [
         ("corpus/one/0", "hello", "Well.")
     ]
     assert (reasons(skipped), num_items) == ({"2": Reason.EMPTY_TEXT}, 3)
     assert [(one.clip_id, one.rule) for one in left_out] == [("corpus/one/1", Rule.NO_ANSWER)]
-    _, _, left_out, _ = build([toys.dialogue(*turns(2))], spec_of(MIMI))
+    _, _, left_out, _ = build([toy_dialogue(*turns(2))], spec_of(MIMI))
     assert [one.rule for one in left_out] == [Rule.NO_CODES] * 2
 
 
 def test_an_answer_that_was_cut_teaches_its_words_and_no_ending():
-    made = toys.dialogue(toys.turn(0, answer="Well the"), toys.turn(1, answer="Well the", answer_is_cut=True))
+    made = toy_dialogue(toy_turn(0, answer="Well the"), toy_turn(1, answer="Well the", answer_is_cut=True))
     (whole, cut), *_ = build([made], spec_of(SIFT))
     assert whole.input_ids.tolist() == cut.input_ids.tolist()
     (place,) = np.flatnonzero(whole.labels != cut.labels)
@@ -195,14 +203,14 @@ def test_an_answer_that_was_cut_teaches_its_words_and_no_ending():
 
 
 def test_a_turn_that_its_reader_leaves_out_is_counted_under_its_rule():
-    made = toys.dialogue(toys.turn(0, left_out=Rule.OTHER_MODE), toys.turn(1))
+    made = toy_dialogue(toy_turn(0, left_out=Rule.OTHER_MODE), toy_turn(1))
     rows, skipped, left_out, _ = build([made], spec_of(TRANSCRIPTION))
     assert (len(rows), skipped, [one.rule for one in left_out]) == (1, [], [Rule.OTHER_MODE])
 
 
 def test_codes_that_are_no_mimi_codes_are_a_fault_of_their_clip():
     bad = Codes(codec="mimi", values=np.full((8, 2), 2048, np.int16))
-    made = toys.dialogue(toys.turn(0, needs="codes"), toys.turn(1, codes=bad))
+    made = toy_dialogue(toy_turn(0, needs="codes"), toy_turn(1, codes=bad))
     rows, skipped, *_ = build([made], spec_of(MIMI))
     assert [row.codes.values.shape for row in rows] == [(8, 3)]
     assert reasons(skipped) == {"1": Reason.BAD_CODES}
@@ -210,13 +218,13 @@ def test_codes_that_are_no_mimi_codes_are_a_fault_of_their_clip():
 
 
 def test_a_response_carries_the_codes_of_its_answer():
-    made = toys.dialogue(toys.turn(0, needs="codes"), toys.turn(1, needs="codes"))
+    made = toy_dialogue(toy_turn(0, needs="codes"), toy_turn(1, needs="codes"))
     ((row,), *_) = build([made], spec_of(RESPONSE))
-    assert row.codes.values.tolist() == toys.codes("codes", 1).values.tolist()
+    assert row.codes.values.tolist() == toy_codes("codes", 1).values.tolist()
 
 
 def test_both_pairing_makes_every_turn_a_user_and_every_next_one_its_answer():
-    rows, skipped, left_out, _ = build([toys.dialogue(*turns(4, "units"))], usdm_spec())
+    rows, skipped, left_out, _ = build([toy_dialogue(*turns(4, "units"))], usdm_spec())
     assert not skipped
     assert [(row.turn_number, row.role, row.transcript, row.messages[1][1]) for row in rows] == [
         (i, "user", f"text {i}", f"text {i + 1}") for i in range(3)
@@ -227,15 +235,15 @@ def test_both_pairing_makes_every_turn_a_user_and_every_next_one_its_answer():
 
 
 def test_a_dialogue_in_which_one_speaks_twice_in_a_row_is_left_out_of_usdm():
-    made = toys.dialogue(*turns(2, "units"), toys.turn(2, role="assistant", needs="units"))
+    made = toy_dialogue(*turns(2, "units"), toy_turn(2, role="assistant", needs="units"))
     rows, _, left_out, _ = build([made], usdm_spec())
     assert rows == []
     assert [one.rule for one in left_out] == [Rule.SAME_SPEAKER, Rule.SAME_SPEAKER, Rule.NO_ANSWER]
 
 
 def test_a_usdm_row_of_more_than_8192_tokens_is_left_out_and_the_others_stay():
-    long = toys.turn(1, "text 1", codes=toys.codes("units", frames=8100))
-    made = toys.dialogue(toys.turn(0, needs="units"), long, *turns(4, "units")[2:])
+    long = toy_turn(1, "text 1", codes=toy_codes("units", frames=8100))
+    made = toy_dialogue(toy_turn(0, needs="units"), long, *turns(4, "units")[2:])
     rows, skipped, left_out, num_items = build([made], usdm_spec())
     assert [row.turn_number for row in rows] == [2]
     assert sorted(one.rule for one in left_out) == [Rule.NO_ANSWER, Rule.TOO_LONG, Rule.TOO_LONG]
@@ -246,7 +254,7 @@ def test_a_usdm_row_of_more_than_8192_tokens_is_left_out_and_the_others_stay():
 
 
 def test_response_pairs_a_user_with_the_answer_of_the_next_speaker():
-    made = toys.dialogue(*turns(4))
+    made = toy_dialogue(*turns(4))
     rows, skipped, left_out, num_items = build([made], spec_of(RESPONSE))
     assert [(row.transcript, row.messages[1][1]) for row in rows] == [
         ("text 0", "text 1"),
@@ -263,7 +271,7 @@ def test_response_pairs_a_user_with_the_answer_of_the_next_speaker():
 
 def test_a_user_without_an_answer_is_left_out_and_exchanges_are_counted_without_it():
     roles = ["user", "user", "assistant", "assistant", "user", "assistant", "user"]
-    made = toys.dialogue(*(toys.turn(i, f"text {i}", role=role) for i, role in enumerate(roles)))
+    made = toy_dialogue(*(toy_turn(i, f"text {i}", role=role) for i, role in enumerate(roles)))
     rows, _, left_out, _ = build([made], spec_of(RESPONSE))
     assert [(one.clip_id, one.rule) for one in left_out] == [
         ("corpus/one/0", Rule.NO_ANSWER),
@@ -274,7 +282,7 @@ def test_a_user_without_an_answer_is_left_out_and_exchanges_are_counted_without_
 
 
 def test_an_answer_of_text_alone_is_a_row_without_target_audio():
-    made = toys.dialogue(toys.turn(0), toys.turn(1, "fine", audio=None))
+    made = toy_dialogue(toy_turn(0), toy_turn(1, "fine", audio=None))
     (row,), skipped, _, _ = build([made], spec_of(RESPONSE))
     assert row.target_clip is None
     assert not skipped
@@ -294,7 +302,7 @@ BAD = {
 @pytest.mark.parametrize(("change", "reason"), BAD.values(), ids=BAD)
 @pytest.mark.parametrize("at", [0, 1, 3])
 def test_one_fault_drops_the_whole_dialogue_where_the_task_is_whole(at, change, reason):
-    clips = toys.ToyClips()
+    clips = ToyClips()
     spec = spec_of(TTT, tokenizer="metaspace_unk")
     rows, skipped, _, num_items = build([spoilt(at, **change)], spec, clips)
     assert rows == []
@@ -329,9 +337,9 @@ def test_a_lost_clip_of_a_question_or_an_answer_drops_all_exchanges(at):
 
 
 def test_a_fault_of_one_dialogue_leaves_the_others():
-    whole = [toys.dialogue(*turns(2), name=name) for name in ("a", "c")]
-    bad = toys.dialogue(toys.turn(0), toys.turn(1, audio="empty"), name="b")
-    clips = toys.ToyClips()
+    whole = [toy_dialogue(*turns(2), name=name) for name in ("a", "c")]
+    bad = toy_dialogue(toy_turn(0), toy_turn(1, audio="empty"), name="b")
+    clips = ToyClips()
     rows, skipped, _, _ = build([whole[0], bad, whole[1]], spec_of(TTT), clips)
     assert [row.clip_id for row in rows] == ["a/0", "a/1", "c/0", "c/1"]
     assert [one.clip_id for one in skipped] == ["b/0", "b/1"]
@@ -342,7 +350,7 @@ def test_a_fault_of_one_dialogue_leaves_the_others():
 def test_a_fault_that_the_reader_found_is_told_as_it_stands(task):
     fault = Fault(reason=Reason.BAD_SPEAKER, detail="speaker 'LLM3'", file="one.json")
     bad = Turn(number=2, speaker="LLM3", role=None, text="hm", audio=None, fault=fault)
-    made = toys.dialogue(*turns(2, task.needs), bad, toys.turn(3, needs=task.needs))
+    made = toy_dialogue(*turns(2, task.needs), bad, toy_turn(3, needs=task.needs))
     rows, skipped, left_out, num_items = build([made], spec_of(task))
     (told,) = [one for one in skipped if one.reason is not Reason.DIALOGUE_INCOMPLETE]
     assert (told.clip_id, told.reason, told.detail, told.file) == (
@@ -359,8 +367,8 @@ def test_a_fault_that_the_reader_found_is_told_as_it_stands(task):
 @pytest.mark.parametrize("task", [TTT, RESPONSE], ids=["ttt", "response"])
 def test_a_gap_or_repeat_in_the_numbers_drops_the_dialogue_where_the_task_is_whole(numbers, task):
     roles = ("user", "assistant", "user")
-    made = [toys.turn(n, f"t {i}", role=roles[i]) for i, n in enumerate(numbers)]
-    rows, skipped, left_out, num_items = build([toys.dialogue(*made)], spec_of(task))
+    made = [toy_turn(n, f"t {i}", role=roles[i]) for i, n in enumerate(numbers)]
+    rows, skipped, left_out, num_items = build([toy_dialogue(*made)], spec_of(task))
     assert rows == []
     found = [one.reason for one in skipped]
     assert found.count(Reason.BAD_NUMBER) == 1
@@ -369,8 +377,8 @@ def test_a_gap_or_repeat_in_the_numbers_drops_the_dialogue_where_the_task_is_who
 
 
 def test_gaps_are_allowed_elsewhere_and_a_repeat_is_its_own_fault():
-    made = [toys.turn(n, f"t {i}") for i, n in enumerate((0, 4, 4, 9))]
-    rows, skipped, _, _ = build([toys.dialogue(*made)], spec_of(TRANSCRIPTION))
+    made = [toy_turn(n, f"t {i}") for i, n in enumerate((0, 4, 4, 9))]
+    rows, skipped, _, _ = build([toy_dialogue(*made)], spec_of(TRANSCRIPTION))
     assert [row.turn_number for row in rows] == [0, 4, 9]
     assert reasons(skipped) == {"4": Reason.BAD_NUMBER}
 
@@ -380,7 +388,7 @@ CLIPS = st.one_of(st.just("800@8000"), st.integers(1, 40_000).map(lambda n: f"{n
 
 
 @st.composite
-def any_dialogue(draw, needs: str | None) -> Dialogue:
+def any_dialogue(draw, task: Task) -> Dialogue:
     """Dialogues as corpora have them: mostly well, some with gaps, repeats, faults, no answer."""
     made = []
     for i in range(draw(st.integers(0, 6))):
@@ -390,7 +398,7 @@ def any_dialogue(draw, needs: str | None) -> Dialogue:
         )
         role = draw(st.sampled_from([("user", "assistant")[i % 2]] * 8 + ["user", "assistant", None]))
         audio = draw(st.one_of(st.just("800@8000"), st.just("800@8000"), CLIPS, st.none()))
-        one = toys.turn(number, text, audio=audio)
+        one = toy_turn(number, text, audio=audio)
         fault = Fault(reason=Reason.BAD_SPEAKER, detail="who", file="f") if role is None else None
         made.append(
             Turn(
@@ -401,27 +409,28 @@ def any_dialogue(draw, needs: str | None) -> Dialogue:
                 audio=one.audio,
                 fault=fault,
                 traits=Traits(),
-                answer=draw(st.sampled_from(["Well.", "Well.", " ", None])) if needs == "answer" else None,
-                codes=toys.codes(needs) if needs == "codes" and draw(st.booleans()) else None,
-                left_out=draw(st.sampled_from([None] * 8 + [Rule.OTHER_MODE])),
+                answer=draw(st.sampled_from(["Well."] * 2 + [" ", None])) if task.needs == "answer" else None,
+                codes=toy_codes("codes") if task.needs == "codes" and draw(st.booleans()) else None,
+                # No reader leaves a turn out where whole conversations are promised.
+                left_out=None if task.whole else draw(st.sampled_from([None] * 8 + [Rule.OTHER_MODE])),
             )
         )
-    return toys.dialogue(*made, name=draw(st.sampled_from(["a", "b"])))
+    return toy_dialogue(*made, name=draw(st.sampled_from(["a", "b"])))
 
 
 @EACH_TASK
 def test_items_are_rows_and_skipped_and_left_out_whatever_the_dialogues(task):
     spec = spec_of(task, tokenizer="metaspace_unk")
 
-    @toys.MANY
-    @given(st.lists(any_dialogue(task.needs), max_size=4))
+    @MANY
+    @given(st.lists(any_dialogue(task), max_size=4))
     def check(dialogues: list[Dialogue]) -> None:
-        clips = toys.ToyClips()
+        clips = ToyClips()
         rows, skipped, left_out, num_items = build(dialogues, spec, clips)
         assert num_items == len(rows) + len(skipped) + len(left_out)
         for row in rows:
             paths = {turn.audio.path for one in dialogues for turn in one.turns if turn.audio}
-            assert clips.array[row.clip.start : row.clip.stop].tobytes() in map(toys.clip_bytes, paths)
+            assert clips.array[row.clip.start : row.clip.stop].tobytes() in map(clip_bytes, paths)
         for one in dialogues:
             mine, faults, *_ = build([one], spec)
             if task.whole:
@@ -436,11 +445,11 @@ def test_items_are_rows_and_skipped_and_left_out_whatever_the_dialogues(task):
 # --- splits ---------------------------------------------------------------------------------
 
 
-@toys.MANY
+@MANY
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.floats(0, 1))
 def test_twins_are_in_the_same_split_and_a_larger_fraction_only_adds(twin, fraction):
-    one = toys.dialogue(*turns(2), name="xtts/a", twin=twin)
-    two = toys.dialogue(*turns(4), name="orpheus/a", twin=twin)
+    one = toy_dialogue(*turns(2), name="xtts/a", twin=twin)
+    two = toy_dialogue(*turns(4), name="orpheus/a", twin=twin)
     assert split_of(one, fraction) == split_of(two, fraction)
     if split_of(one, fraction / 2) == "validation":
         assert split_of(one, fraction) == "validation"
@@ -449,25 +458,25 @@ def test_twins_are_in_the_same_split_and_a_larger_fraction_only_adds(twin, fract
 
 
 def test_the_split_is_the_same_on_every_machine_and_holds_the_share_asked_for():
-    splits = [split_of(toys.dialogue(twin=f"education/{i}"), 0.1) for i in range(2000)]
+    splits = [split_of(toy_dialogue(twin=f"education/{i}"), 0.1) for i in range(2000)]
     assert 150 < splits.count("validation") < 250
     assert [i for i in range(40) if splits[i] == "validation"] == [0, 12, 18, 21, 27, 28, 31, 32, 35]
 
 
 def test_a_split_of_the_publisher_is_kept():
-    assert split_of(toys.dialogue(split="test"), 1.0) == "test"
-    assert split_of(toys.dialogue(split="validation"), 0.0) == "validation"
+    assert split_of(toy_dialogue(split="test"), 1.0) == "test"
+    assert split_of(toy_dialogue(split="validation"), 0.0) == "validation"
 
 
 def test_the_split_stands_in_the_row_and_its_name():
-    rows, *_ = build([toys.dialogue(*turns(2))], spec_of(TTT, fraction=1.0))
+    rows, *_ = build([toy_dialogue(*turns(2))], spec_of(TTT, fraction=1.0))
     assert {row.split for row in rows} == {"validation"}
     assert rows[0].row_id == "toy_builder/validation/corpus/one/0/ttt"
 
 
 def test_rows_do_not_depend_on_what_they_are_tokenised_with():
     spec = spec_of(TTT)
-    dialogues = [toys.dialogue(*turns(n), name=f"d{n}") for n in (2, 3, 1)]
+    dialogues = [toy_dialogue(*turns(n), name=f"d{n}") for n in (2, 3, 1)]
     together, *_ = build(dialogues, spec)
     apart = [row for one in dialogues for row in build([one], spec)[0]]
     assert [row.row_id for row in together] == [row.row_id for row in apart]

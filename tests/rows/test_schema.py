@@ -12,7 +12,7 @@ from datasets import Dataset
 from datasets import Features
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.examples import MANY
 
 from speechrows.rows.schema import ARROW_SCHEMA
 from speechrows.rows.schema import AUDIO_COLUMNS
@@ -71,7 +71,7 @@ def placed(draw):
     return clips, answers, at + draw(st.integers(0, 20))
 
 
-@toys.MANY
+@MANY
 @given(placed())
 def test_the_bytes_of_every_clip_are_those_of_the_buffer_whatever_the_gaps(case):
     places, answers, size = case
@@ -159,7 +159,7 @@ def test_datasets_reads_a_parquet_file_of_rows_with_the_features_and_the_audio(t
     assert plain[0]["audio"] == {"bytes": wav.tobytes(), "path": "a.wav"}
 
 
-@toys.MANY
+@MANY
 @given(st.lists(st.none() | st.tuples(st.integers(1, 9), st.integers(0, 5)), min_size=1, max_size=6))
 def test_codes_of_any_shape_go_in_and_come_out_null_where_there_are_none(shapes):
     codes = [

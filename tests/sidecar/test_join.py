@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys.building import build_rows
 from toys.building import read_rows
+from toys.dialogues import toy_dialogue
+from toys.dialogues import toy_turn
+from toys.examples import FEW
 from toys.samples import XTTS
-from toys.text import FEW
-from toys.text import dialogue
-from toys.text import turn
 
 from speechrows.cli import main
 from speechrows.errors import UsageError
@@ -58,14 +58,14 @@ def joined(folder: str | list[str], plain: Dialogue, task: str) -> Dialogue:
 
 def test_a_clips_answer_joins_its_turn_and_no_other(tmp_path: Path) -> None:
     values = {"c/one/0": "Hello!", "c/one/1": "And then it went on and…", "c/two/0": "other", "c/one/2": None}
-    first = joined(answers(tmp_path, values), dialogue(*map(turn, range(4)), name="c/one"), "sift_s")
+    first = joined(answers(tmp_path, values), toy_dialogue(*map(turn, range(4)), name="c/one"), "sift_s")
     assert [(t.answer, t.answer_is_cut) for t in first.turns] == [
         ("Hello!", False),
         ("And then it went on and…", True),
         (None, False),
         (None, False),
     ]
-    plain = dialogue(*map(turn, range(4)), name="c/one")
+    plain = toy_dialogue(*map(turn, range(4)), name="c/one")
     assert joined(str(tmp_path), plain, "sift_ssp") == plain, "answers of another mode are no answers"
     assert joined(str(tmp_path), plain, "ttt") == plain, "ttt has no use for answers"
 
@@ -73,8 +73,8 @@ def test_a_clips_answer_joins_its_turn_and_no_other(tmp_path: Path) -> None:
 def test_what_a_turn_has_of_its_own_stays(tmp_path: Path) -> None:
     from dataclasses import replace  # noqa: PLC0415
 
-    own = replace(turn(0), answer="the corpus' own", codes=Codes(codec="cosyvoice2", values=CODES[:1]))
-    plain = dialogue(own, turn(1), name="c")
+    own = replace(toy_turn(0), answer="the corpus' own", codes=Codes(codec="cosyvoice2", values=CODES[:1]))
+    plain = toy_dialogue(own, toy_turn(1), name="c")
     folders = [answers(tmp_path / "a", {"c/0": "made", "c/1": "made"}), codes(tmp_path / "m", {"c/0": CODES})]
     assert [t.answer for t in joined(folders, plain, "sift_s").turns] == ["the corpus' own", "made"]
     kept = joined(folders, plain, "s2s_mimi").turns[0].codes
@@ -85,7 +85,7 @@ def test_what_a_turn_has_of_its_own_stays(tmp_path: Path) -> None:
 def test_codes_are_tables_of_int16_and_units_one_line_of_them(tmp_path: Path) -> None:
     mimi = codes(tmp_path / "mimi", {"c/0": CODES})
     units = codes(tmp_path / "units", {"c/0": np.array([9999, 0], np.int32)}, "units", "hubert_l9_k10000")
-    plain = dialogue(turn(0), turn(1), name="c")
+    plain = toy_dialogue(toy_turn(0), toy_turn(1), name="c")
     for folders, task, codec, values in [
         ([mimi, units], "s2s_mimi", "mimi", CODES),
         ([mimi, units], "usdm", "hubert_l9_k10000", np.array([[9999, 0]], np.int16)),
@@ -114,7 +114,7 @@ def test_values_are_found_in_any_order_with_one_row_group_in_memory(
         numbers = rng.sample(range(1000), 40)
         opened = GeneratedColumns.open([answers(folder, {f"c{i}/0": f"answer {i}" for i in numbers})])
         for i in rng.sample(range(1000), 200):
-            (joined_turn,) = opened.attach(dialogue(turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
+            (joined_turn,) = opened.attach(toy_dialogue(toy_turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
             assert joined_turn.answer == (f"answer {i}" if i in numbers else None)
 
 
@@ -123,7 +123,7 @@ def test_clips_whose_hashes_are_equal_are_told_apart(tmp_path: Path, monkeypatch
     monkeypatch.setattr(join_module, "hash", lambda _: 7, raising=False)
     opened = GeneratedColumns.open([folder])
     for i in (19, 0, 7):
-        (joined_turn,) = opened.attach(dialogue(turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
+        (joined_turn,) = opened.attach(toy_dialogue(toy_turn(0), name=f"c{i}"), TASKS["sift_s"]).turns
         assert joined_turn.answer == f"answer {i}"
     assert opened.answer("sift_s", "c20/0") == (None, False)
 
@@ -205,13 +205,13 @@ def test_codes_that_are_no_table_name_their_clip(tmp_path: Path, value: Any) -> 
     kind = pa.list_(pa.list_(pa.int16()))
     _rewrite(folder, lambda t: t.set_column(1, "codes", pa.array([value], kind)))
     with pytest.raises(UsageError, match="c/0: found codes that are no table"):
-        joined(folder, dialogue(turn(0), name="c"), "s2s_mimi")
+        joined(folder, toy_dialogue(toy_turn(0), name="c"), "s2s_mimi")
 
 
 def test_units_that_no_row_can_hold_name_their_clip(tmp_path: Path) -> None:
     folder = codes(tmp_path, {"c/0": np.array([40_000], np.int32)}, "units", "toy")
     with pytest.raises(UsageError, match="c/0: found units that are no table"):
-        joined(folder, dialogue(turn(0), name="c"), "usdm")
+        joined(folder, toy_dialogue(toy_turn(0), name="c"), "usdm")
 
 
 def test_what_a_task_needs_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.examples import FEW
+from toys.examples import MANY
+from toys.templates import ENDS
+from toys.templates import EOS
+from toys.templates import REFUSED_TEMPLATES
+from toys.templates import TEMPLATES
+from toys.texts import SPELLED
+from toys.texts import TEXTS
+from toys.tokenizers import REAL_TOKENIZERS
+from toys.tokenizers import TOKENIZERS
+from toys.tokenizers import toy_tokenizer
 
 from speechrows.errors import TemplateError
 from speechrows.rows.tasks import TASKS
@@ -21,7 +31,7 @@ from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 
 TTT, TRANSCRIPTION = TASKS["ttt"], TASKS["transcription"]
-TOY_PAIRS = [(name, template) for name in toys.TOKENIZERS for template in (None, *toys.TEMPLATES)]
+TOY_PAIRS = [(name, template) for name in TOKENIZERS for template in (None, *TEMPLATES)]
 REAL_PAIRS = [
     ("llama3", None),
     ("llama3", "llama3_date_string"),
@@ -29,14 +39,14 @@ REAL_PAIRS = [
     ("tekken", "bos_every_turn"),
     ("tekken", "one_pair_only"),
 ]
-SHAPES = sorted(toys.TEMPLATES)
+SHAPES = sorted(TEMPLATES)
 _chats: dict[tuple[str, str | None, str], ChatTemplate] = {}
 
 
 def chat_of(name: str, template: str | None, task: str = "ttt") -> ChatTemplate:
     key = (name, template, task)
     if key not in _chats:
-        _chats[key] = compile_chat(toys.toy(name, template), TASKS[task])
+        _chats[key] = compile_chat(toy_tokenizer(name, template), TASKS[task])
     return _chats[key]
 
 
@@ -57,8 +67,8 @@ def row_of(chat: ChatTemplate, target: str, num_audio: int = 3, *, first: bool =
 def test_the_supervised_tokens_decoded_are_exactly_the_target_for_any_text(name, template):
     chat = chat_of(name, template, "transcription")
 
-    @toys.FEW
-    @given(st.lists(toys.TEXTS.map(normalise).filter(bool), min_size=1, max_size=6))
+    @FEW
+    @given(st.lists(TEXTS.map(normalise).filter(bool), min_size=1, max_size=6))
     def check(targets: list[str]) -> None:
         for target, ids in zip(targets, chat.encode(targets), strict=True):
             if ids is None:
@@ -69,12 +79,12 @@ def test_the_supervised_tokens_decoded_are_exactly_the_target_for_any_text(name,
     check()
 
 
-@pytest.mark.parametrize("name", [name for name in toys.TOKENIZERS if not name.startswith("metaspace")])
+@pytest.mark.parametrize("name", [name for name in TOKENIZERS if not name.startswith("metaspace")])
 def test_a_byte_level_tokenizer_gives_back_every_normalised_text(name):
     chat = chat_of(name, "chatml")
 
-    @toys.MANY
-    @given(toys.TEXTS.map(normalise).filter(bool))
+    @MANY
+    @given(TEXTS.map(normalise).filter(bool))
     def check(target: str) -> None:
         # The tokenizers package has Unicode tables of its own: NFC may differ for the newest characters.
         assert chat.encode([target])[0] is not None or name == "bpe_nfc"
@@ -116,8 +126,8 @@ def test_exactly_the_audio_tokens_are_audio_and_labels_are_ignored_or_equal(name
             assert (labels[-9:] == IGNORE_INDEX).all()
 
 
-@pytest.mark.parametrize("name", [*toys.TOKENIZERS, *toys.REAL_TOKENIZERS])
-@pytest.mark.parametrize("spelled", toys.SPELLED)
+@pytest.mark.parametrize("name", [*TOKENIZERS, *REAL_TOKENIZERS])
+@pytest.mark.parametrize("spelled", SPELLED)
 def test_a_transcript_that_spells_a_special_token_stays_text(name, spelled):
     chat = chat_of(name, None)
     special = set(chat.tokenizer.all_special_ids)
@@ -128,7 +138,7 @@ def test_a_transcript_that_spells_a_special_token_stays_text(name, spelled):
 
 
 def test_corpus_text_does_not_change_how_the_template_is_tokenised():
-    tokenizer = toys.toy("bpe", "chatml")
+    tokenizer = toy_tokenizer("bpe", "chatml")
     before = compile_chat(tokenizer, TTT)
     before.encode(["<|im_end|>"])
     after = compile_chat(tokenizer, TTT)
@@ -136,12 +146,12 @@ def test_corpus_text_does_not_change_how_the_template_is_tokenised():
     assert after.before_first.ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
 
 
-@pytest.mark.parametrize("name", toys.TOKENIZERS)
+@pytest.mark.parametrize("name", TOKENIZERS)
 @pytest.mark.parametrize("template", SHAPES)
 def test_the_end_token_is_supervised_and_gap_and_tail_are_not(name, template):
     chat = chat_of(name, template)
-    end, tail = toys.ENDS[template]
-    end = chat.tokenizer.eos_token if end == toys.EOS else end
+    end, tail = ENDS[template]
+    end = chat.tokenizer.eos_token if end == EOS else end
     assert (chat.end.text, chat.tail.text) == (end, tail)
     end_id = chat.tokenizer.convert_tokens_to_ids(end) if end else chat.tokenizer.eos_token_id
     assert chat.end.ids.tolist() == [end_id]
@@ -194,7 +204,7 @@ def test_the_text_of_a_first_row_is_what_the_template_renders(template, task):
         tokenize=False,
         enable_thinking=False,
         date_string="26 Jul 2024",
-        chat_template=toys.TEMPLATES[template].replace("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
+        chat_template=TEMPLATES[template].replace("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
     )
     assert chat.render("the inn", first=True) == rendered
     assert chat.render("the inn", first=True).count(AUDIO_TOKEN) == 1
@@ -220,7 +230,7 @@ def two_turns(tokenizer, template: str, task) -> str:
         tokenize=False,
         enable_thinking=False,
         date_string="26 Jul 2024",
-        chat_template=toys.TEMPLATES[template].replace("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
+        chat_template=TEMPLATES[template].replace("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
     )
 
 
@@ -257,7 +267,7 @@ def test_joining_rows_without_a_rendered_end_token_ends_each_turn_once(template)
     assert ids.count(chat.tokenizer.eos_token_id) == 2
 
 
-@pytest.mark.parametrize("name", toys.TOKENIZERS)
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_the_plain_form_reads_as_documented(name):
     chat = chat_of(name, None, "transcription")
     weather = "the weather is beautiful today."
@@ -284,7 +294,7 @@ def test_a_template_that_writes_bos_is_not_given_a_second_one(template):
 
 @pytest.mark.parametrize("template", ["llama3_date_string", "llama3_strftime_now"])
 def test_the_date_is_the_one_given_and_never_today(template):
-    tokenizer = toys.toy("bpe", template)
+    tokenizer = toy_tokenizer("bpe", template)
     today = datetime.datetime.now().astimezone().strftime("%d %b %Y")
     text = compile_chat(tokenizer, TTT).render("the inn", first=True)
     assert "Date: 26 Jul 2024" in text
@@ -300,7 +310,7 @@ def test_a_template_may_write_the_date_in_any_form_and_from_inside_a_macro(form)
         "{{ head() }}{{ '[INST]' + messages[0].content + '[/INST]' + messages[1].content + '</s>' }}"
     )
     date = datetime.date(2024, 7, 6)
-    chat = compile_chat(toys.toy("bpe", template), TTT, date)
+    chat = compile_chat(toy_tokenizer("bpe", template), TTT, date)
     assert chat.before_first.text == f"Date: {date.strftime(form)};[INST]"
 
 
@@ -313,9 +323,9 @@ def test_thinking_is_off_and_the_empty_think_block_takes_no_loss():
     assert not set(labels.tolist()) & set(think)
 
 
-@pytest.mark.parametrize(("template", "word"), toys.REFUSED_TEMPLATES.values(), ids=toys.REFUSED_TEMPLATES)
+@pytest.mark.parametrize(("template", "word"), REFUSED_TEMPLATES.values(), ids=REFUSED_TEMPLATES)
 def test_a_template_that_leaves_no_place_for_the_target_is_refused_with_what_it_does(template, word):
-    tokenizer = toys.toy("bpe", template)
+    tokenizer = toy_tokenizer("bpe", template)
     tokenizer.name_or_path = "org/model"
     with pytest.raises(TemplateError, match="org/model") as refusal:
         compile_chat(tokenizer, TTT)
@@ -327,8 +337,8 @@ def test_nothing_to_encode_is_nothing():
     assert chat_of("bpe", "chatml").encode([]) == []
 
 
-@toys.MANY
-@given(toys.TEXTS, st.booleans())
+@MANY
+@given(TEXTS, st.booleans())
 def test_normalise_is_nfc_stripped_and_done_once(text, lower_case):
     once = normalise(text, lower_case=lower_case)
     assert once == once.strip()

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import normalizers
-from toys.text import MANY
-from toys.text import REAL_TOKENIZERS
-from toys.text import SPELLED
-from toys.text import TEXTS
-from toys.text import TOKENIZERS
-from toys.text import toy
+from toys.examples import MANY
+from toys.texts import SPELLED
+from toys.texts import TEXTS
+from toys.tokenizers import REAL_TOKENIZERS
+from toys.tokenizers import TOKENIZERS
+from toys.tokenizers import toy_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import TemplateError
@@ -47,7 +47,7 @@ INSTRUCTION = (
 
 def legacy() -> PreTrainedTokenizerFast:
     """As Llama 2 and Mistral 7B: a normalizer writes the space, after every special token too."""
-    tokenizer = toy("metaspace_always")
+    tokenizer = toy_tokenizer("metaspace_always")
     replaced = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
     tokenizer.backend_tokenizer.normalizer = replaced
     tokenizer.backend_tokenizer.pre_tokenizer = None
@@ -56,7 +56,7 @@ def legacy() -> PreTrainedTokenizerFast:
 
 @cache
 def with_units(name: str) -> PreTrainedTokenizerFast:
-    tokenizer = legacy() if name == "legacy" else copy.deepcopy(toy(name))  # some toys are shared
+    tokenizer = legacy() if name == "legacy" else copy.deepcopy(toy_tokenizer(name))  # some toys are shared
     tokenizer.add_tokens([CORRESPOND, *(f"<|unit{i}|>" for i in range(NUM_UNITS))], special_tokens=True)
     return tokenizer
 
@@ -273,7 +273,7 @@ def test_a_batch_gives_each_row_its_own_texts_and_units() -> None:
     ],
 )
 def test_a_tokenizer_without_the_scripts_tokens_is_refused(tokens: list[str], missing: str) -> None:
-    tokenizer = toy("bpe")
+    tokenizer = toy_tokenizer("bpe")
     if tokens:
         tokenizer.add_tokens(tokens, special_tokens=True)
     with pytest.raises(TemplateError) as error:
@@ -284,7 +284,7 @@ def test_a_tokenizer_without_the_scripts_tokens_is_refused(tokens: list[str], mi
 
 def test_units_that_are_ordinary_tokens_are_not_enough() -> None:
     """A transcript could spell them."""
-    tokenizer = toy("bpe")
+    tokenizer = toy_tokenizer("bpe")
     tokenizer.add_tokens([CORRESPOND, "<|unit0|>"])
     with pytest.raises(TemplateError, match="has no special token"):
         compile_segments(tokenizer, USDM, supervise_eos=True)

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
-from toys import text as toys
+from toys.examples import FEW
+from toys.tokenizers import TOKENIZERS
+from toys.tokenizers import llama3
+from toys.tokenizers import toy_tokenizer
 from transformers import AutoTokenizer
 
 from speechrows.errors import UsageError
@@ -21,7 +24,7 @@ from speechrows.text.tokenizers import save
 from speechrows.types import AUDIO_TOKEN
 
 
-@toys.FEW
+@FEW
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_byte_level_is_one_token_a_byte_and_gives_every_text_back(text):
     tokenizer = byte_level()
@@ -37,9 +40,9 @@ def test_the_default_needs_no_download_and_holds_the_audio_token_once(name):
     assert len(tokenizer) == 259
 
 
-@pytest.mark.parametrize("name", toys.TOKENIZERS)
+@pytest.mark.parametrize("name", TOKENIZERS)
 def test_a_saved_tokenizer_opens_the_same(name, tmp_path):
-    tokenizer = toys.toy(name, "chatml")
+    tokenizer = toy_tokenizer(name, "chatml")
     save(tokenizer, tmp_path / "tokenizer")
     again = open_tokenizer(str(tmp_path / "tokenizer"))
     assert fingerprint(again) == fingerprint(tokenizer)
@@ -66,7 +69,7 @@ def test_a_saved_tokenizer_opens_the_same(name, tmp_path):
     ],
 )
 def test_a_folder_opens_as_autotokenizer_opens_it(toy, named, beside, tmp_path):
-    save(toys.toy(toy, "chatml"), tmp_path)
+    save(toy_tokenizer(toy, "chatml"), tmp_path)
     file = tmp_path / "tokenizer_config.json"
     config = json.loads(file.read_text("utf-8")) | {"tokenizer_class": named}
     file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}), "utf-8")
@@ -82,7 +85,7 @@ def test_a_folder_opens_as_autotokenizer_opens_it(toy, named, beside, tmp_path):
 
 def test_saving_twice_gives_the_same_bytes_and_says_nothing_of_this_machine(tmp_path):
     source, first, second = (tmp_path / name for name in ("source", "first", "second"))
-    save(toys.toy("bpe", "chatml"), source)
+    save(toy_tokenizer("bpe", "chatml"), source)
     save(open_tokenizer(str(source)), first)
     (second / "left").mkdir(parents=True)
     save(open_tokenizer(str(first)), second)
@@ -121,11 +124,15 @@ def test_an_audio_token_that_was_ordinary_keeps_its_id_and_is_never_said_by_a_tr
 
 
 def test_the_fingerprint_ignores_what_a_call_leaves_behind_and_sees_what_decides_ids():
-    tokenizer = toys.toy("bpe", "chatml")
+    tokenizer = toy_tokenizer("bpe", "chatml")
     before = fingerprint(tokenizer)
     tokenizer(["the inn", "a"], padding=True, truncation=True, max_length=4, split_special_tokens=True)
     assert fingerprint(tokenizer) == before
-    others = [toys.toy("bpe", "trims"), toys.toy("bpe_nfc", "chatml"), toys.toy("bpe_without_pad", "chatml")]
+    others = [
+        toy_tokenizer("bpe", "trims"),
+        toy_tokenizer("bpe_nfc", "chatml"),
+        toy_tokenizer("bpe_without_pad", "chatml"),
+    ]
     assert len({before, *map(fingerprint, others)}) == 4
     tokenizer.add_tokens(["word"])
     assert fingerprint(tokenizer) != before
@@ -141,7 +148,7 @@ def test_a_tokenizer_that_is_not_there_is_refused_by_name(tmp_path):
 
 
 def test_a_tokenizer_without_eos_is_refused(tmp_path):
-    tokenizer = toys.toy("bpe")
+    tokenizer = toy_tokenizer("bpe")
     tokenizer.eos_token = None
     save(tokenizer, tmp_path / "no_eos")
     with pytest.raises(UsageError, match="has no eos token"):
@@ -170,7 +177,7 @@ def test_a_tokenizer_that_is_not_a_fast_one_is_refused_by_name(tmp_path: Path):
 
 
 def test_a_real_tokenizer_opens_after_saving_with_the_same_ids(tmp_path):
-    tokenizer = toys.llama3()
+    tokenizer = llama3()
     save(tokenizer, tmp_path / "llama3")
     again = open_tokenizer(str(tmp_path / "llama3"))
     text = "The weather, isn't it?  日本 😀\n\n<|eot_id|> </s> 1234"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from toys.audio import wav
 from toys.building import build_rows
 from toys.building import made_up
 from toys.samples import DOCUMENTED
@@ -61,12 +62,6 @@ def spoil(folder: Path, at: int, change: Callable[[dict[str, Any]], None], shard
     return row_id
 
 
-def wav(samples: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    soundfile.write(out, samples, 24000, subtype="FLOAT", format="WAV")
-    return out.getvalue()
-
-
 def with_audio(data: bytes) -> Callable[[dict[str, Any]], None]:
     return lambda row: row.update(audio={"bytes": data, "path": "a.wav"})
 
@@ -77,7 +72,7 @@ def with_samples(change: Callable[[np.ndarray], None]) -> Callable[[dict[str, An
     def apply(row: dict[str, Any]) -> None:
         samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
         change(samples)
-        row["audio"] = {"bytes": wav(samples), "path": "a.wav"}
+        row["audio"] = {"bytes": wav(samples, subtype="FLOAT"), "path": "a.wav"}
 
     return apply
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.examples import FEW
 from toys.ragged_rows import RATE
 from toys.ragged_rows import ToyRow
 from toys.ragged_rows import ragged
@@ -45,7 +45,7 @@ def decibels(speech: torch.Tensor) -> torch.Tensor:
     return 10 * speech.square().mean(-1).log10()
 
 
-@toys.FEW
+@FEW
 @given(st.permutations(range(6)), st.integers(1, 6), st.integers(0, 9))
 def test_a_row_is_changed_alike_in_any_batch_and_order(order, size, epoch):
     rates = [8_000, 16_000, 24_000, 16_000, 44_100, 16_000]
@@ -161,7 +161,7 @@ def test_what_a_filter_leaves_after_a_clip_is_not_heard_in_its_faster_version():
     assert (long[: len(short)] - short).abs().max() < 1e-6
 
 
-@toys.FEW
+@FEW
 @given(st.integers(1, 40_000), st.sampled_from([8_000, 11_025, 16_000, 24_000]), st.integers(100, 200))
 def test_at_any_speed_a_clip_fits_into_its_room(samples, rate, percent):
     row = ToyRow(number=0, num_samples=samples, rate=rate)

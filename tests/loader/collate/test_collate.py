@@ -12,9 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from toys import ragged_rows as ragged_toys
-from toys import text as toys
 from toys.building import build_rows
 from toys.building import read_rows
+from toys.examples import FEW
+from toys.examples import MANY
 from toys.ragged_rows import AUDIO
 from toys.ragged_rows import PAD
 from toys.ragged_rows import RATE
@@ -57,7 +58,7 @@ def batches(rows: list[ToyRow], plan_options: PlanOptions, **options) -> list[tu
     ]
 
 
-@toys.MANY
+@MANY
 @given(ragged_toys.ROWS, ragged_toys.OPTIONS)
 def test_the_slots_of_a_row_hold_exactly_its_ids_and_labels_and_all_others_are_pads(rows, options):
     for batch, of_rows in batches(rows, options):
@@ -77,7 +78,7 @@ def test_the_slots_of_a_row_hold_exactly_its_ids_and_labels_and_all_others_are_p
         assert torch.equal(batch.attention_mask, ~is_pad)
 
 
-@toys.MANY
+@MANY
 @given(ragged_toys.ROWS, ragged_toys.OPTIONS)
 def test_segments_are_what_is_reset_together(rows, options):
     for batch, of_rows in batches(rows, options):
@@ -106,7 +107,7 @@ def test_segments_are_what_is_reset_together(rows, options):
                 assert (batch.position_ids[line, at].diff() == 1).all()
 
 
-@toys.MANY
+@MANY
 @given(ragged_toys.ROWS, ragged_toys.OPTIONS)
 def test_shapes_and_kinds_are_those_that_are_promised(rows, options):
     for batch, of_rows in batches(rows, options):
@@ -128,7 +129,7 @@ def test_shapes_and_kinds_are_those_that_are_promised(rows, options):
         assert batch.audio_seconds == pytest.approx(sum(row.num_samples / row.rate for row in of_rows))
 
 
-@toys.MANY
+@MANY
 @given(ragged_toys.ROWS, ragged_toys.OPTIONS)
 def test_clips_and_codes_stand_in_the_order_of_their_rows_and_placeholders(rows, options):
     for batch, of_rows in batches(rows, options):
@@ -155,7 +156,7 @@ def test_clips_and_codes_stand_in_the_order_of_their_rows_and_placeholders(rows,
             assert (targets[:, frames:] == -100).all()
 
 
-@toys.MANY
+@MANY
 @given(ragged_toys.ROWS, ragged_toys.OPTIONS)
 def test_speech_is_the_samples_of_each_clip_then_zeros(rows, options):
     for batch, of_rows in batches(rows, options):
@@ -204,7 +205,7 @@ def test_however_many_clips_there_are_of_a_rate_each_is_its_own():
         assert np.array_equal(wave[: row.num_samples], row.wave.astype(np.float32) / 32768)
 
 
-@toys.MANY
+@MANY
 @given(st.integers(1, 300_000), st.sampled_from([8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000]),
        st.sampled_from([Fraction(25, 2), Fraction(10), Fraction(25), Fraction(75, 10), Fraction(50, 3)]),
        st.sampled_from([16_000, 24_000]))  # fmt: skip
@@ -223,7 +224,7 @@ def test_at_every_length_there_is_room_for_the_clip_and_no_more_than_its_placeho
     assert width >= batch.speech_lengths[0] == -(-int(row.num_samples[0]) * new // rate)
 
 
-@toys.FEW
+@FEW
 @given(st.integers(1, 100_000))
 def test_features_have_eight_frames_a_placeholder_at_every_length(samples):
     batch = collator(mel=80)(ragged([ToyRow(number=0, num_samples=samples)]), 0)

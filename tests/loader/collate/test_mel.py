@@ -9,7 +9,7 @@ import torch
 from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.examples import FEW
 from toys.samples import SAMPLES
 from transformers import WhisperFeatureExtractor
 
@@ -49,7 +49,7 @@ def test_features_of_real_speech_are_the_extractors(num_mels):
     assert len(set(rooms)) > 3
 
 
-@toys.FEW
+@FEW
 @given(st.lists(st.tuples(st.integers(1, 4000), st.integers(0, 700)), min_size=1, max_size=4))
 @example([(1600, 0), (3210, 0), (2400, 7)])  # loud up to where the last window is mirrored
 def test_features_are_the_extractors_wherever_a_clip_and_its_padding_end(sizes):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import text as toys
+from toys.examples import MANY
 
 from speechrows.errors import UsageError
 from speechrows.loader.plan.epoch import plan_epoch
@@ -79,7 +79,7 @@ def segment_of(rows: PlanRows) -> np.ndarray:
     return rows.conversations if rows.whole is True else np.arange(len(rows))
 
 
-@toys.MANY
+@MANY
 @given(ROWS, OPTIONS, st.integers(0, 5))
 def test_every_row_comes_once_an_epoch_or_is_counted_as_dropped(rows, options, epoch):
     plan = plan_epoch(rows, options, epoch=epoch)
@@ -102,7 +102,7 @@ def test_every_row_comes_once_an_epoch_or_is_counted_as_dropped(rows, options, e
             assert set(indices) & set(lost) == (set(indices) if needed > options.context else set())
 
 
-@toys.MANY
+@MANY
 @given(ROWS, OPTIONS, st.sampled_from(WORLDS))
 def test_the_ranks_together_run_the_plan_in_order_and_equally_many_rounds(rows, options, world_size):
     plan = plan_epoch(rows, options)
@@ -119,7 +119,7 @@ def test_the_ranks_together_run_the_plan_in_order_and_equally_many_rounds(rows, 
     )
 
 
-@toys.MANY
+@MANY
 @given(ROWS, OPTIONS, st.data())
 def test_a_run_stopped_at_any_step_goes_on_with_the_steps_that_were_left(rows, options, data):
     plan = plan_epoch(rows, options)
@@ -137,7 +137,7 @@ def test_a_run_stopped_at_any_step_goes_on_with_the_steps_that_were_left(rows, o
     assert contents(plan[step:].for_rank(0, after)) == contents(remaining[0])
 
 
-@toys.MANY
+@MANY
 @given(ROWS, OPTIONS)
 def test_the_seed_and_the_epoch_alone_decide_the_order(rows, options):
     plan = plan_epoch(rows, options, epoch=1)
@@ -147,7 +147,7 @@ def test_the_seed_and_the_epoch_alone_decide_the_order(rows, options):
         assert plan_epoch(rows, replace(options, seed=options.seed + 1), epoch=1).digest != plan.digest
 
 
-@toys.MANY
+@MANY
 @given(ROWS, SEQUENCES)
 def test_sequences_hold_rows_side_by_side_within_their_context(rows, options):
     for batch in every(plan_epoch(rows, options)):
@@ -181,7 +181,7 @@ def assert_positions(rows, options, parts: list[tuple[MicroBatch, np.ndarray]]) 
     assert reset.tolist() == [True, *[False] * (len(numbers) - 1)]
 
 
-@toys.MANY
+@MANY
 @given(ROWS, SEQUENCES.map(lambda options: replace(options, mode="pack")))
 def test_packing_keeps_each_conversation_whole_in_one_sequence_from_a_boundary_on(rows, options):
     for batch in every(plan_epoch(rows, options)):
@@ -193,7 +193,7 @@ def test_packing_keeps_each_conversation_whole_in_one_sequence_from_a_boundary_o
                 assert_positions(rows, options, [(batch, part)])
 
 
-@toys.MANY
+@MANY
 @given(ROWS, SEQUENCES.map(lambda options: replace(options, mode="lanes")))
 def test_a_lane_continues_its_conversation_until_it_ends(rows, options):
     plan = plan_epoch(rows, options)
@@ -212,7 +212,7 @@ def test_a_lane_continues_its_conversation_until_it_ends(rows, options):
             assert set(np.diff(steps)) <= {0, 1}, "a lane waited inside a conversation"
 
 
-@toys.MANY
+@MANY
 @given(ROWS, SEQUENCES.map(lambda options: replace(options, mode="lanes", close_on="conversation")))
 def test_conversations_begin_on_a_boundary_of_what_their_lane_carries(rows, options):
     """What the lane carries of a mini-batch, put before a step, makes every reset in it aligned."""
@@ -224,7 +224,7 @@ def test_conversations_begin_on_a_boundary_of_what_their_lane_carries(rows, opti
             assert not ((carried + begins) % options.pad_to_multiple_of).any()
 
 
-@toys.MANY
+@MANY
 @given(ROWS, SEQUENCES.map(lambda options: replace(options, mode="lanes")))
 def test_a_step_ends_only_where_the_next_turn_has_no_room(rows, options):
     plan = plan_epoch(rows, options)
@@ -243,7 +243,7 @@ def test_a_step_ends_only_where_the_next_turn_has_no_room(rows, options):
                     ends[lane] += options.pad_to_multiple_of - 1
 
 
-@toys.MANY
+@MANY
 @given(ROWS, BUCKETS)
 def test_a_bucket_holds_what_its_budget_has_room_for_pads_counted(rows, options):
     plan = plan_epoch(rows, options)
@@ -269,7 +269,7 @@ def test_a_bucket_holds_what_its_budget_has_room_for_pads_counted(rows, options)
     assert (plan.num_total, plan.num_real) == (total, lengths[plan.rows].sum())
 
 
-@toys.MANY
+@MANY
 @given(ROWS, SEQUENCES)
 def test_fill_is_the_share_of_real_tokens(rows, options):
     plan = plan_epoch(rows, options)
@@ -303,7 +303,7 @@ def unread_bytes(rows: PlanRows, plan: Plan) -> list[int]:
     return unread
 
 
-@toys.MANY
+@MANY
 @given(ROWS, WINDOWED)
 def test_windows_bound_what_is_still_to_be_read_of_row_groups_that_were_begun(rows, options):
     plan = plan_epoch(rows, options)
@@ -312,7 +312,7 @@ def test_windows_bound_what_is_still_to_be_read_of_row_groups_that_were_begun(ro
     assert max(unread_bytes(rows, plan), default=0) <= largest * at_once[options.mode]
 
 
-@toys.MANY
+@MANY
 @given(ROWS, WINDOWED)
 def test_a_window_is_whole_row_groups_as_many_as_there_is_room_for(rows, options):
     if not len(rows):
@@ -332,7 +332,7 @@ def test_a_window_is_whole_row_groups_as_many_as_there_is_room_for(rows, options
     )
 
 
-@toys.MANY
+@MANY
 @given(ROWS, PACKED)
 def test_a_sequence_has_rows_of_two_neighbouring_windows_at_most(rows, options):
     window_of = windows(rows, options, 0) if len(rows) else np.empty(0, int)
@@ -478,7 +478,7 @@ DIGESTS_OF_SEED_7 = {
 }
 
 
-@toys.MANY
+@MANY
 @given(st.integers(0, 3000), st.integers(0, 2**70), st.integers(0, 9))
 def test_a_shuffle_is_an_order_of_all_places(count, seed, epoch):
     order = shuffled(count, seed, epoch, 0)
@@ -492,7 +492,7 @@ def test_every_place_is_equally_likely_to_come_first():
     assert abs(firsts - 500).max() < 5 * 500**0.5
 
 
-@toys.MANY
+@MANY
 @given(st.lists(st.integers(0, 2**20) | st.integers(0, 3) | st.just(1 << 16), max_size=200))
 def test_sorting_is_stable_beyond_16_bits(keys):
     expected = sorted(range(len(keys)), key=keys.__getitem__)

@@ -10,8 +10,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from toys.corpus import wav
-from toys.text import FEW
-from toys.text import MANY
+from toys.examples import FEW
+from toys.examples import MANY
 
 from speechrows.errors import BadClipError
 from speechrows.loader.read.pcm import LONGEST_HEAD

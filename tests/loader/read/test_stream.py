@@ -23,8 +23,8 @@ from toys.building import build_rows
 from toys.building import made_up
 from toys.building import read_rows
 from toys.corpus import write_corpus
+from toys.examples import MANY
 from toys.samples import SAMPLE_OF
-from toys.text import MANY
 
 from speechrows.builds import pipeline
 from speechrows.builds import shard_writer

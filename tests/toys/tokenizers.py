@@ -1,4 +1,4 @@
-"""Toys: tokenizers and chat templates of every shape seen, made in a few lines each, and clips in memory."""
+"""Tokenizers of every kind in the field, made in a few lines each, and two real ones."""
 
 import base64
 import importlib.util
@@ -6,10 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
 from tokenizers import Regex
 from tokenizers import Tokenizer
 from tokenizers import decoders
@@ -21,25 +18,10 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from speechrows.errors import BadClipError
 from speechrows.text.tokenizers import byte_level
 from speechrows.types import AUDIO_TOKEN
-from speechrows.types import AudioRef
-from speechrows.types import Clip
-from speechrows.types import Codes
-from speechrows.types import Dialogue
-from speechrows.types import Reason
-from speechrows.types import Turn
-from toys.templates import ENDS
 from toys.templates import EOS
-from toys.templates import REFUSED_TEMPLATES
 from toys.templates import TEMPLATES
-
-__all__ = ["ENDS", "REFUSED_TEMPLATES"]  # the templates too are had from here
-
-# The same examples on every run: a test that fails, fails for everyone.
-FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
-MANY = settings(max_examples=120, deadline=None, derandomize=True, database=None)
 
 # One list for all toys, so that every template runs under every tokenizer.
 BOS, PAD, UNK = "<s>", "<pad>", "<unk>"
@@ -48,9 +30,6 @@ SPECIALS = [
     *("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[gMASK]", "<sop>", "<|user|>"),
     *("<|assistant|>", "<start_of_turn>", "<end_of_turn>"),
 ]
-SPELLED = [*SPECIALS, AUDIO_TOKEN]  # what a transcript may spell, and must not thereby say
-
-# --- tokenizers -----------------------------------------------------------------------------
 
 
 def _fast(core: Tokenizer, **more: str) -> PreTrainedTokenizerFast:
@@ -181,93 +160,8 @@ TOKENIZERS = {
 REAL_TOKENIZERS = {"llama3": llama3, "tekken": tekken}
 
 
-def toy(tokenizer: str, template: str | None = None) -> PreTrainedTokenizerFast:
+def toy_tokenizer(name: str, template: str | None = None) -> PreTrainedTokenizerFast:
     """A tokenizer by name, with a template by name, or the plain form."""
-    made = REAL_TOKENIZERS[tokenizer]() if tokenizer in REAL_TOKENIZERS else TOKENIZERS[tokenizer]()
-    made.chat_template = None if template is None else TEMPLATES.get(template, template)
-    return made
-
-
-# --- dialogues and clips --------------------------------------------------------------------
-
-
-class ToyClips:
-    """A clip buffer in memory. The path of a clip is its recipe: `<samples>@<rate>` or a Reason's name."""
-
-    def __init__(self) -> None:
-        self.array = np.zeros(0, np.uint8)
-        self.used = 0
-
-    def load(self, ref: AudioRef) -> Clip:
-        samples, at, rate = ref.path.partition("@")
-        if not at:
-            raise BadClipError(Reason(ref.path), "as its name says")
-        data = clip_bytes(ref.path)
-        self.array = np.concatenate([self.array[: self.used], np.frombuffer(data, np.uint8)])
-        start, self.used = self.used, self.used + len(data)
-        return Clip(
-            name=f"{samples}.wav",
-            start=start,
-            stop=self.used,
-            sampling_rate=int(rate),
-            num_samples=int(samples),
-        )
-
-    def rewind(self, used: int) -> None:
-        self.used = used
-
-
-def clip_bytes(path: str) -> bytes:
-    """What stands in the buffer for a clip: its path, so that a misplaced byte is seen."""
-    return f"RIFF {path} ".encode()
-
-
-def turn(
-    number: int,
-    text: str = "hello",
-    *,
-    role: str | None = None,
-    audio: str | None = "16000@16000",
-    needs: str | None = None,
-    **more,
-) -> Turn:
-    """A turn; user and assistant alternate from 0 unless `role` says otherwise.
-
-    It has what a task `needs`: an answer that repeats the text, or codes.
-    """
-    role = role or ("user", "assistant")[number % 2]
-    ref = None if audio is None else AudioRef(path=audio)
-    if needs == "answer":
-        more.setdefault("answer", text)
-    elif needs is not None:
-        more.setdefault("codes", codes(needs, number))
-    return Turn(number=number, speaker=f"the {role}", role=role, text=text, audio=ref, **more)
-
-
-def codes(kind: str, seed: int = 0, frames: int = 3) -> Codes:
-    """Codes of `kind` "codes" (Mimi's) or "units", that differ with the seed."""
-    codebooks = 8 if kind == "codes" else 1
-    values = np.arange(codebooks * frames, dtype=np.int16).reshape(codebooks, frames) + 100 * seed
-    return Codes(codec="mimi" if kind == "codes" else "xlsr2_1b_v2_10k", values=values)
-
-
-def dialogue(*turns: Turn, name: str = "corpus/one", split: str = "train", twin: str = "one") -> Dialogue:
-    """A dialogue of these turns."""
-    return Dialogue(
-        conversation_id=name, split=split, domain="toys", turns=turns, twin_key=twin, source=f"{name}.json"
-    )
-
-
-# --- texts ----------------------------------------------------------------------------------
-
-UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=24)
-WORDS = st.lists(
-    st.sampled_from(
-        ["the", "inner", " ", "  ", "\n", "\n\n", "é", "e\u0301", "日本", "\u2581", "don't", "İ"]
-    ),
-    max_size=8,
-).map("".join)
-SPELLING = st.lists(st.one_of(st.sampled_from(SPELLED), st.sampled_from(["the", " ", "x"])), max_size=5).map(
-    "".join
-)
-TEXTS = st.one_of(UNICODE, WORDS, SPELLING)
+    tokenizer = {**TOKENIZERS, **REAL_TOKENIZERS}[name]()
+    tokenizer.chat_template = None if template is None else TEMPLATES.get(template, template)
+    return tokenizer
