@@ -236,9 +236,8 @@ def test_others_who_write_meanwhile_lose_nothing(hub: MiniHub, folder: Path) -> 
             repo = hub.repos["dataset", REPO]
             before = repo.commits[repo.refs["refs/heads/main"]]
             data = f"---\nlicense: mit\n---\nNote {len(raced)}".encode()
-            readme = type(next(iter(before.tree.values())))("0" * 40, len(data), hub.put_blob(data), False)
-            tree = {**before.tree, "README.md": readme}
-            repo.refs["refs/heads/main"] = hub.new_commit(repo, before.oid, tree, "by hand", "", "tester")
+            tree = {**before.tree, "README.md": hub.put_file(data)}
+            repo.refs["refs/heads/main"] = repo.commit(before.oid, tree, "by hand", "", "tester")
 
     hub.hub.fault = race
     publish(folder)

@@ -272,9 +272,7 @@ def test_a_dataset_of_the_hub_is_checked_and_summed_by_reading_little_of_it(
     corpus = write_corpus(tmp_path / "corpus", dialogues=40, turns=4, seconds=5)
     build_rows(corpus, tmp_path / "rows", shard_bytes=12_000_000)
     Publisher(tmp_path / "rows", Target(repo_id="org/large")).publish()
-    size = sum(
-        entry.size for entry in hub.hub.resolve(hub.repos["dataset", "org/large"], "main").tree.values()
-    )
+    size = sum(entry.size for entry in hub.repos["dataset", "org/large"].resolve("main").tree.values())
     assert size > 30_000_000
     hub.sent.clear()
     report = check_viewer("org/large")
