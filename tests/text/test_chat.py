@@ -4,7 +4,9 @@ Over 300 lines, because the promises of one module stand in one file.
 """
 
 import datetime
+import itertools
 import unicodedata
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,13 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys.examples import FEW
 from toys.examples import MANY
+from toys.pairwise import PAIRS
+from toys.pairwise import pairwise
 from toys.templates import ENDS
 from toys.templates import EOS
 from toys.templates import REFUSED_TEMPLATES
+from toys.templates import TEMPLATE_FEATURES
 from toys.templates import TEMPLATES
 from toys.texts import SPELLED
 from toys.texts import TEXTS
 from toys.tokenizers import REAL_TOKENIZERS
+from toys.tokenizers import TOKENIZER_FEATURES
 from toys.tokenizers import TOKENIZERS
 from toys.tokenizers import toy_tokenizer
 
@@ -31,7 +37,6 @@ from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 
 TTT, TRANSCRIPTION = TASKS["ttt"], TASKS["transcription"]
-TOY_PAIRS = [(name, template) for name in TOKENIZERS for template in (None, *TEMPLATES)]
 REAL_PAIRS = [
     ("llama3", None),
     ("llama3", "llama3_date_string"),
@@ -63,7 +68,7 @@ def row_of(chat: ChatTemplate, target: str, num_audio: int = 3, *, first: bool =
     return chat.assemble(ids, num_audio, first=first, length=length)
 
 
-@pytest.mark.parametrize(("name", "template"), [*TOY_PAIRS, *REAL_PAIRS])
+@pytest.mark.parametrize(("name", "template"), [*PAIRS, *REAL_PAIRS])
 def test_the_supervised_tokens_decoded_are_exactly_the_target_for_any_text(name, template):
     chat = chat_of(name, template, "transcription")
 
@@ -106,7 +111,7 @@ def test_a_target_that_the_tokenizer_does_not_give_back_is_none(name, target):
     assert chat_of(name, "chatml").encode([target, "the inn"])[1] is not None
 
 
-@pytest.mark.parametrize(("name", "template"), [*TOY_PAIRS, *REAL_PAIRS])
+@pytest.mark.parametrize(("name", "template"), [*PAIRS, *REAL_PAIRS])
 def test_exactly_the_audio_tokens_are_audio_and_labels_are_ignored_or_equal(name, template):
     chat = chat_of(name, template, "transcription")
     for target in ("the inn", "say <audio> twice <audio>", "İ 日本"):
@@ -127,11 +132,11 @@ def test_exactly_the_audio_tokens_are_audio_and_labels_are_ignored_or_equal(name
 
 
 @pytest.mark.parametrize("name", [*TOKENIZERS, *REAL_TOKENIZERS])
-@pytest.mark.parametrize("spelled", SPELLED)
-def test_a_transcript_that_spells_a_special_token_stays_text(name, spelled):
+def test_a_transcript_that_spells_a_special_token_stays_text(name):
     chat = chat_of(name, None)
     special = set(chat.tokenizer.all_special_ids)
-    for target in (spelled, f"a {spelled} b", spelled * 3, f"{spelled}\n{spelled}"):
+    spellings = ("{0}", "a {0} b", "{0}{0}{0}", "{0}\n{0}")
+    for target in (spelling.format(token) for token in SPELLED for spelling in spellings):
         (ids,) = chat.encode([target])
         assert ids is None or not special & set(ids.tolist())
         assert ids is not None or name == "metaspace_unk"
@@ -146,8 +151,7 @@ def test_corpus_text_does_not_change_how_the_template_is_tokenised():
     assert after.before_first.ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
-@pytest.mark.parametrize("template", SHAPES)
+@pytest.mark.parametrize(("name", "template"), [pair for pair in PAIRS if pair[1] is not None])
 def test_the_end_token_is_supervised_and_gap_and_tail_are_not(name, template):
     chat = chat_of(name, template)
     end, tail = ENDS[template]
@@ -173,7 +177,7 @@ def test_a_space_before_the_end_token_is_a_gap_without_loss():
     assert labels.tolist()[-2:] == [IGNORE_INDEX, chat.end.ids[0]]
 
 
-@pytest.mark.parametrize(("name", "template"), [*TOY_PAIRS, *REAL_PAIRS])
+@pytest.mark.parametrize(("name", "template"), [*PAIRS, *REAL_PAIRS])
 def test_num_tokens_is_the_length_that_assemble_fills(name, template):
     chat = chat_of(name, template)
     for first in (True, False):
@@ -331,6 +335,23 @@ def test_a_template_that_leaves_no_place_for_the_target_is_refused_with_what_it_
         compile_chat(tokenizer, TTT)
     assert word in str(refusal.value)
     assert "Give a tokenizer with another template" in str(refusal.value)
+
+
+def test_each_feature_of_a_template_is_tested_with_each_of_a_tokenizer() -> None:
+    assert set(TEMPLATE_FEATURES) == {"plain form", *TEMPLATES}
+    assert set(TOKENIZER_FEATURES) == set(TOKENIZERS)
+    pairs = [(name, template or "plain form") for name, template in PAIRS]
+    met = {
+        meeting
+        for name, template in pairs
+        for meeting in itertools.product(TOKENIZER_FEATURES[name], TEMPLATE_FEATURES[template])
+    }
+    one, other = (set().union(*table.values()) for table in (TOKENIZER_FEATURES, TEMPLATE_FEATURES))
+    assert met == set(itertools.product(one, other))
+    assert min(Counter(name for pair in pairs for name in pair).values()) >= 2
+    assert set(Counter(name for pair in pairs for name in pair)) == {*TOKENIZERS, *TEMPLATE_FEATURES}
+    assert len(pairs) < len(TOKENIZERS) * len(TEMPLATE_FEATURES) * 2 / 3
+    assert pairwise(TOKENIZER_FEATURES, TEMPLATE_FEATURES) == pairs
 
 
 def test_nothing_to_encode_is_nothing():

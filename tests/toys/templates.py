@@ -96,3 +96,20 @@ ENDS = {
     "end_only_between_turns": ("", ""),
     "end_only_at_the_end": (EOS, ""),
 }
+
+# What each does that a tokenizer could meddle with. "plain form" is what stands in for no template.
+TEMPLATE_FEATURES = {
+    "plain form": frozenset({"bos of the tokenizer", "space before target", "end is added"}),
+    "chatml": frozenset({"no bos", "line break before target", "own end", "line break after end"}),
+    "chatml_with_default_system": frozenset({"system header", "line break before target", "own end"}),
+    "llama3_date_string": frozenset({"bos once", "system header", "date", "trims", "own end"}),
+    "llama3_strftime_now": frozenset({"bos once", "system header", "date", "trims", "own end"}),
+    "think_first": frozenset({"no bos", "think block", "trims", "own end", "line break after end"}),
+    "no_end_token": frozenset({"prefix once", "line break before target", "end is added"}),
+    "trims": frozenset({"no bos", "line break before target", "trims", "own end"}),
+    "bos_every_turn": frozenset({"bos every turn", "space before target", "space before end", "eos is end"}),
+    "model_role": frozenset({"bos once", "line break before target", "trims", "line break after end"}),
+    "one_pair_only": frozenset({"bos once", "token before target", "eos is end", "one pair only"}),
+    "end_only_between_turns": frozenset({"bos once", "token before target", "end is added"}),
+    "end_only_at_the_end": frozenset({"bos once", "token before target", "eos is end"}),
+}

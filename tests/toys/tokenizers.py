@@ -157,6 +157,17 @@ TOKENIZERS = {
     "metaspace_first": lambda: metaspace("first"),
     "metaspace_unk": lambda: metaspace("first", byte_fallback=False),
 }
+# What each does that a template could meddle with.
+TOKENIZER_FEATURES = {
+    "byte_level": frozenset({"a token a byte"}),
+    "bpe": frozenset({"merges line breaks", "merges a space into a word"}),
+    "bpe_nfc": frozenset({"merges line breaks", "merges a space into a word", "normalises"}),
+    "bpe_adds_bos": frozenset({"merges line breaks", "merges a space into a word", "adds bos"}),
+    "bpe_without_pad": frozenset({"merges line breaks", "merges a space into a word", "no pad"}),
+    "metaspace_always": frozenset({"space before every piece", "falls back to bytes"}),
+    "metaspace_first": frozenset({"space before the first piece", "falls back to bytes"}),
+    "metaspace_unk": frozenset({"space before the first piece", "unknown token"}),
+}
 REAL_TOKENIZERS = {"llama3": llama3, "tekken": tekken}
 
 
