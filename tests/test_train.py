@@ -17,6 +17,7 @@ import torch
 from accelerate.utils import is_trackio_available
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toys import ranks
 from toys.building import build_rows
 from toys.building import made_up
 from toys.building import read_rows
@@ -108,29 +109,10 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(rows: Path, tmp_path: Path, 
     assert all(torch.equal(stage_of[name], tensor) for name, tensor in expected.items())
 
 
-NAMING_THREADS = """
-import atexit, contextlib, pathlib, train
-
-def name_threads():
-    names = []
-    for task in pathlib.Path("/proc/self/task").glob("*"):
-        with contextlib.suppress(OSError):  # it has just ended
-            names.append((task / "comm").read_text().strip())
-    print("at exit:", *names)
-
-atexit.register(name_threads)
-raise SystemExit(train.main())
-"""
-
-
-def launch(ranks: int, rows: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+def launch(num_ranks: int, rows: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
     """train.py on some ranks, each of which names the threads that it still has at its end."""
-    script = out.with_suffix(".py")
-    script.write_text(NAMING_THREADS)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone",
-        str(script), "--data", str(rows), "--output-dir", str(out), *QUICK, *flags,
-    ]  # fmt: skip
+    flags = ("--data", str(rows), "--output-dir", str(out), *QUICK, *flags)
+    command = [sys.executable, ranks.__file__, str(num_ranks), *flags]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

@@ -21,7 +21,7 @@ from toys.endpoint import Said
 from toys.endpoint import ToyEndpoint
 from toys.examples import MANY
 from toys.samples import XTTS
-from toys.tokenizers import toy_tokenizer
+from toys.tokenizer import toy_tokenizer
 
 from speechrows.cli import main
 from speechrows.errors import StoreError

@@ -18,7 +18,7 @@ from datasets import load_dataset
 from toys.building import build_rows
 from toys.building import read_rows
 from toys.samples import SAMPLES
-from toys.tokenizers import toy_tokenizer
+from toys.tokenizer import toy_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.cli import main

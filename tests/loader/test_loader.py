@@ -20,7 +20,7 @@ from toys.building import read_rows
 from toys.corpus import write_corpus
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
-from toys.tokenizers import bpe
+from toys.tokenizer import bpe
 from transformers import PreTrainedTokenizerFast
 from transformers import Trainer
 from transformers import TrainingArguments

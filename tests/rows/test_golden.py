@@ -17,7 +17,7 @@ import pytest
 from toys.dialogues import ToyClips
 from toys.dialogues import toy_dialogue
 from toys.dialogues import toy_turn
-from toys.tokenizers import toy_tokenizer
+from toys.tokenizer import toy_tokenizer
 
 from speechrows.rows.rows import RowSpec
 from speechrows.rows.rows import load_clips

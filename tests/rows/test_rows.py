@@ -18,7 +18,7 @@ from toys.dialogues import toy_dialogue
 from toys.dialogues import toy_turn
 from toys.examples import MANY
 from toys.texts import TEXTS
-from toys.tokenizers import toy_tokenizer
+from toys.tokenizer import toy_tokenizer
 
 from speechrows.codec import num_audio_tokens
 from speechrows.rows.pairing import pair

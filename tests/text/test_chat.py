@@ -23,10 +23,10 @@ from toys.templates import TEMPLATE_FEATURES
 from toys.templates import TEMPLATES
 from toys.texts import SPELLED
 from toys.texts import TEXTS
-from toys.tokenizers import REAL_TOKENIZERS
-from toys.tokenizers import TOKENIZER_FEATURES
-from toys.tokenizers import TOKENIZERS
-from toys.tokenizers import toy_tokenizer
+from toys.tokenizer import REAL_TOKENIZERS
+from toys.tokenizer import TOKENIZER_FEATURES
+from toys.tokenizer import TOKENIZERS
+from toys.tokenizer import toy_tokenizer
 
 from speechrows.errors import TemplateError
 from speechrows.rows.tasks import TASKS

@@ -13,9 +13,9 @@ from tokenizers import normalizers
 from toys.examples import MANY
 from toys.texts import SPELLED
 from toys.texts import TEXTS
-from toys.tokenizers import REAL_TOKENIZERS
-from toys.tokenizers import TOKENIZERS
-from toys.tokenizers import toy_tokenizer
+from toys.tokenizer import REAL_TOKENIZERS
+from toys.tokenizer import TOKENIZERS
+from toys.tokenizer import toy_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import TemplateError

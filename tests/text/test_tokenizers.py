@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 from toys.examples import FEW
-from toys.tokenizers import TOKENIZERS
-from toys.tokenizers import llama3
-from toys.tokenizers import toy_tokenizer
+from toys.tokenizer import TOKENIZERS
+from toys.tokenizer import llama3
+from toys.tokenizer import toy_tokenizer
 from transformers import AutoTokenizer
 
 from speechrows.errors import UsageError

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from toys.templates import TEMPLATE_FEATURES
-from toys.tokenizers import TOKENIZER_FEATURES
+from toys.tokenizer import TOKENIZER_FEATURES
 
 Features = Mapping[str, frozenset[str]]
 AT_LEAST = 2  # pairs of each name

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from speechrows.types import AUDIO_TOKEN
-from toys.tokenizers import SPECIALS
+from toys.tokenizer import SPECIALS
 
 SPELLED = [*SPECIALS, AUDIO_TOKEN]  # what a transcript may spell, and must not thereby say
 
