@@ -128,10 +128,10 @@ def assert_is(ragged: Ragged, rows: dict[str, dict]) -> None:
     ):
         assert ids.tolist() == row["input_ids"][: row["num_tokens"]]
         assert labels.tolist() == row["labels"][: row["num_tokens"]]
-    heard = [row for row in expected_rows if row["task"] != "usdm"]
-    assert [ragged.row_ids[i] for i in ragged.clip_rows] == [row["row_id"] for row in heard]
-    clips = parts(ragged.samples, ragged.num_samples) if heard else []
-    for i, (row, clip) in enumerate(zip(heard, clips, strict=True)):
+    with_clips = [row for row in expected_rows if row["task"] != "usdm"]
+    assert [ragged.row_ids[i] for i in ragged.clip_rows] == [row["row_id"] for row in with_clips]
+    clips = parts(ragged.samples, ragged.num_samples) if with_clips else []
+    for i, (row, clip) in enumerate(zip(with_clips, clips, strict=True)):
         with soundfile.SoundFile(io.BytesIO(row["audio"]["bytes"])) as file:
             samples = file.read(dtype="float64", always_2d=True).mean(axis=1)
             assert ragged.sampling_rates[i] == file.samplerate
@@ -236,14 +236,14 @@ def test_an_iterator_that_is_left_leaves_no_thread_and_no_file_and_its_stream_go
     threads = threading.active_count()
     before = open_files()
     stream = Stream(index, num_threads=3, prefetch=5)
-    with_texts = open_files()
+    with_store = open_files()
     iterator = stream.read(batches)
     next(iterator).release()
     assert threading.active_count() > threads
     end(iterator)
     del iterator
     assert threading.active_count() == threads
-    assert open_files() == with_texts == before + 1, "the file of texts is the stream's"
+    assert open_files() == with_store == before + 1, "the store's file is the stream's"
     assert contents(stream.read(batches)) == contents(Stream(index).read(batches))
     del stream
     assert open_files() == before
@@ -336,12 +336,12 @@ def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> 
         read.append((shard, row_group))
         return read_row_group(index, shard, row_group)
 
-    texts = RowStore(index, read_row_group=counted)
+    store = RowStore(index, read_row_group=counted)
     rows = np.arange(len(index), dtype=np.int32)
     with ThreadPoolExecutor(6) as pool:
-        read = list(pool.map(texts.read, [np.roll(rows, 7 * i) for i in range(6)]))
+        of_threads = list(pool.map(store.read, [np.roll(rows, 7 * i) for i in range(6)]))
     assert sorted(read) == sorted({*zip(index.shard.tolist(), index.row_group.tolist(), strict=True)})
-    assert all(sorted(tokens.row_ids) == sorted(read[0].row_ids) for tokens in read)
+    assert all(sorted(tokens.row_ids) == sorted(of_threads[0].row_ids) for tokens in of_threads)
 
 
 @pytest.mark.parametrize(
@@ -425,12 +425,12 @@ def test_texts_that_contradict_the_index_are_refused(many: Path, spoil, message:
     audio_id = tokenizers.open_tokenizer(f"{many}/tokenizer").get_vocab()[AUDIO_TOKEN]
 
     def spoiled(*place) -> RowTokens:
-        texts = read_row_group(*place)
-        return replace(texts, **spoil(texts))
+        tokens = read_row_group(*place)
+        return replace(tokens, **spoil(tokens))
 
-    texts = RowStore(index, read_row_group=spoiled, audio_id=audio_id)
+    store = RowStore(index, read_row_group=spoiled, audio_id=audio_id)
     with pytest.raises(ShortfallError, match=message) as caught:
-        texts.read(np.array([1]))
+        store.read(np.array([1]))
     assert str(caught.value).startswith(("deepdialogue_ttt/train/", index.shards[0].path))
 
 
@@ -441,15 +441,15 @@ def test_a_row_group_that_can_not_be_read_is_named(many: Path) -> None:
 
 
 def test_no_room_for_texts_is_told(many: Path) -> None:
-    texts = RowStore(Index.open(str(many), "ttt"))
+    store = RowStore(Index.open(str(many), "ttt"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(ShortfallError, match=r"no room .* Set TMPDIR"):
-            texts.read(np.array([0]))
+            store.read(np.array([0]))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert texts.read(np.array([0])).row_ids, "nothing is thought to be there that was not written"
+    assert store.read(np.array([0])).row_ids, "nothing is thought to be there that was not written"
 
 
 class InMemory:
@@ -539,7 +539,7 @@ def test_placeholders_in_bulk_are_those_of_codec_py(clips, rates) -> None:
 
 
 @st.composite
-def texts(draw) -> RowTokens:
+def row_tokens(draw) -> RowTokens:
     """Rows of any lengths, with ids in any script, with codes or without."""
     num_tokens = draw(st.lists(st.integers(0, 9), min_size=1, max_size=6))
     ids = np.array([draw(st.integers(0, 2**31 - 1)) for _ in range(sum(num_tokens))], np.int32)
@@ -561,7 +561,7 @@ def texts(draw) -> RowTokens:
 
 
 @MANY
-@given(texts())
+@given(row_tokens())
 def test_records_give_back_what_rows_say(tokens: RowTokens) -> None:
     records, sizes = to_records(tokens)
     assert len(records) == sizes.sum()
