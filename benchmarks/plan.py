@@ -105,7 +105,7 @@ def write_index(folder: Path, num_rows: int) -> None:
     from speechrows.folder.manifest import ShardEntry
     from speechrows.folder.manifest import TaskFacts
     from speechrows.rows.ledger import LedgerSummary
-    from speechrows.text.template import TemplateOptions
+    from speechrows.text.options import TemplateOptions
 
     rows = lengths(num_rows)
     counts = np.bincount(rows.conversations).astype(np.int32)

@@ -20,8 +20,8 @@ from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import listing_digest
 from speechrows.errors import UsageError
 from speechrows.flags import flag
-from speechrows.text.chat import DEFAULT_DATE
-from speechrows.text.template import TemplateOptions
+from speechrows.text.options import DEFAULT_DATE
+from speechrows.text.options import TemplateOptions
 
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
 

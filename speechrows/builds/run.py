@@ -30,7 +30,7 @@ from speechrows.folder.manifest import TaskFacts
 from speechrows.rows.ledger import MAX_SKIPPED
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.text import tokenizers
-from speechrows.text.template import TemplateOptions
+from speechrows.text.options import TemplateOptions
 from speechrows.types import Task
 
 _INDEX_GROUP_ROWS = 1 << 17

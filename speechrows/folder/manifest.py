@@ -11,7 +11,7 @@ from typing import Any
 
 from speechrows.errors import UsageError
 from speechrows.rows.ledger import LedgerSummary
-from speechrows.text.template import TemplateOptions
+from speechrows.text.options import TemplateOptions
 
 _KEY = b"speechrows"  # of the parquet metadata
 

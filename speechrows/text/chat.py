@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import TemplateError
 from speechrows.text.normalise import normalise
+from speechrows.text.options import DEFAULT_DATE
 from speechrows.text.tokenizers import pad_id
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
@@ -22,7 +23,6 @@ from speechrows.types import Fields
 from speechrows.types import Int32
 from speechrows.types import Task
 
-DEFAULT_DATE = datetime.date(2024, 7, 26)
 _AUDIO, _TARGET = "SpeechRowsAudio", "SpeechRowsTarget"  # mixed case: a template that changes it is seen
 
 

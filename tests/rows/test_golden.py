@@ -25,7 +25,7 @@ from speechrows.rows.rows import to_rows
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.rows.tasks import NUM_UNITS
 from speechrows.rows.tasks import TASKS
-from speechrows.text.template import TemplateOptions
+from speechrows.text.options import TemplateOptions
 from speechrows.text.template import compile_template
 from speechrows.text.template import is_chat
 from speechrows.types import IGNORE_INDEX

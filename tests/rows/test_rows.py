@@ -32,7 +32,7 @@ from speechrows.rows.tasks import TASKS
 from speechrows.text.chat import ChatTemplate
 from speechrows.text.chat import compile_chat
 from speechrows.text.normalise import normalise
-from speechrows.text.template import TemplateOptions
+from speechrows.text.options import TemplateOptions
 from speechrows.text.template import compile_template
 from speechrows.text.template import is_chat
 from speechrows.types import AUDIO_TOKEN

@@ -1,0 +1,34 @@
+"""What a build chooses about its templates; kept in its indexes, and read there without transformers."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DEFAULT_DATE = datetime.date(2024, 7, 26)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TemplateOptions:
+    """A build's choices that templates are compiled with; its index keeps them.
+
+    `date` is the one that chat templates write. `supervise_eos` is None in builders without that choice.
+    """
+
+    date: datetime.date = DEFAULT_DATE
+    supervise_eos: bool | None = None
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "TemplateOptions":
+        """Read the options among a config's values, or what `to_json` gave; other keys are passed over.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        date = datetime.date.fromisoformat(values["date"])
+        return TemplateOptions(date=date, supervise_eos=values.get("supervise_eos"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as plain values; those that a builder does not have are left out."""
+        supervise_eos = {} if self.supervise_eos is None else {"supervise_eos": self.supervise_eos}
+        return {"date": self.date.isoformat(), **supervise_eos}
