@@ -39,9 +39,9 @@ def test_num_proc_changes_no_byte(corpus: Path, tmp_path: Path) -> None:
     for num_proc in (1, 2):
         options: dict[str, Any] = {"num_proc": num_proc, "shard_bytes": SMALL_SHARDS}
         build_rows(corpus, tmp_path / str(num_proc), validation_fraction=0.3, **options)
-    one, two = published_files(tmp_path / "1"), published_files(tmp_path / "2")
-    assert len([path for path in one if path.startswith("data/ttt/train/")]) > 2
-    assert one == two
+    alone, together = published_files(tmp_path / "1"), published_files(tmp_path / "2")
+    assert len([path for path in alone if path.startswith("data/ttt/train/")]) > 2
+    assert alone == together
 
 
 def test_place_time_host_and_folder_change_no_byte(corpus: Path, tmp_path: Path) -> None:
@@ -53,13 +53,13 @@ def test_place_time_host_and_folder_change_no_byte(corpus: Path, tmp_path: Path)
         os.utime(path, (978_307_200, 978_307_200))
     out = elsewhere.parent / "rows"
     _build_on_another_host(elsewhere, out, shard_bytes=SMALL_SHARDS)
-    there = published_files(out)
-    assert here == there
+    elsewhere_files = published_files(out)
+    assert here == elsewhere_files
     names = [name for name in (socket.gethostname(), getpass.getuser()) if len(name) > 6]  # no chance hits
     secrets = [str(tmp_path), "very-private", str(corpus.parent), str(Path.cwd()), "zebra", *names]
     secrets += [str(datetime.datetime.now().date()), "2001-01-01", "978307200", ".build"]
-    for path, data in there.items():
-        assert not [one for one in secrets if one.encode() in data or one in path], path
+    for path, data in elsewhere_files.items():
+        assert not [secret for secret in secrets if secret.encode() in data or secret in path], path
 
 
 def _build_on_another_host(data_dir: Path, out: Path, **options: Any) -> None:

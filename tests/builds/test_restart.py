@@ -146,20 +146,20 @@ def _check_that_no_orphan_writes(process: subprocess.Popen[str], out: Path) -> N
 
 
 def _alive_in_group(group: int) -> list[int]:
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             status, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
         except OSError:
             continue
         if int(pgrp) == group and status != "Z":
-            found.append(int(stat.parent.name))
-    return found
+            pids.append(int(stat.parent.name))
+    return pids
 
 
 def _stamps(out: Path) -> dict[str, tuple[int, int, int]]:
-    found = {path: path.stat() for path in sorted(out.rglob("*")) if path.is_file()}
-    return {str(path): (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in found.items()}
+    stats = {path: path.stat() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {str(path): (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in stats.items()}
 
 
 def _finished_files(out: Path) -> dict[str, tuple[int, int]]:
@@ -216,11 +216,11 @@ def test_a_living_worker_of_a_dead_build_keeps_the_next_one_out(
 ) -> None:
     build_rows(corpus, tmp_path, **OPTIONS)
     monkeypatch.setattr(state, "_ORPHANS_END_WITHIN", 0.1)
-    held = os.open(tmp_path / ".build" / "workers", os.O_RDWR)
-    fcntl.flock(held, fcntl.LOCK_SH)
+    lock = os.open(tmp_path / ".build" / "workers", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_SH)
     with pytest.raises(UsageError, match="another build is writing here"):
         build_rows(corpus, tmp_path, **OPTIONS)
-    os.close(held)
+    os.close(lock)
     build_rows(corpus, tmp_path, **OPTIONS)
 
 

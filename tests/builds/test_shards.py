@@ -55,9 +55,9 @@ def _check_groups(path: Path) -> None:
     file, before, sizes = pq.ParquetFile(path), set[str](), list[int]()
     for group in range(file.metadata.num_row_groups):
         table = file.read_row_group(group, columns=["audio", "conversation_id", "turn_number", "num_turns"])
-        told = set(table["conversation_id"].to_pylist())
-        assert not told & before
-        before |= told
+        ids = set(table["conversation_id"].to_pylist())
+        assert not ids & before
+        before |= ids
         rows = table.select(["conversation_id", "turn_number", "num_turns"]).to_pylist()
         for _, conversation in groupby(rows, lambda row: row["conversation_id"]):
             turns = list(conversation)
@@ -165,7 +165,7 @@ def test_validation_takes_whole_conversations(large: tuple[Path, Path]) -> None:
     ids: dict[str, list[str]] = {}
     for split in ("train", "validation"):
         ids[split] = RowsFolder.open(str(large[1])).index("ttt", split)["conversation_id"].to_pylist()
-        assert all(ids[split].count(one) == 4 for one in ids[split])
+        assert all(ids[split].count(name) == 4 for name in ids[split])
         assert sum(a != b for a, b in pairwise(ids[split])) == len(ids[split]) // 4 - 1
     assert not set(ids["train"]) & set(ids["validation"])
     assert len(ids["train"]) + len(ids["validation"]) == 28 * 4

@@ -100,11 +100,11 @@ def test_row_groups_and_shards_are_where_the_rows_are(staged: Path) -> None:
     index = Index.open(str(staged), "stage_4")
     for number, shard in enumerate(index.shards):
         with pq.ParquetFile(staged / shard.path) as file:
-            mine = np.flatnonzero(index.shard == number)
-            assert len(mine) == shard.rows == file.metadata.num_rows
+            rows = np.flatnonzero(index.shard == number)
+            assert len(rows) == shard.rows == file.metadata.num_rows
             for group in range(file.num_row_groups):
                 expected = file.read_row_group(group, ["row_id"])["row_id"].to_pylist()
-                assert index.row_ids(mine[index.row_group[mine] == group].tolist()) == expected
+                assert index.row_ids(rows[index.row_group[rows] == group].tolist()) == expected
         index.check_shard(number)
     rows = plan_rows(index, windowed=True)
     groups = list(zip(index.shard.tolist(), index.row_group.tolist(), strict=True))
@@ -125,9 +125,9 @@ def test_an_index_has_few_row_groups_whatever_the_shards_and_the_processes(
         build_rows(
             tmp_path / "corpus", tmp_path / f"rows{num_proc}", num_proc=num_proc, shard_bytes=1_000_000
         )
-    one, two = (tmp_path / f"rows{n}/index/ttt/train.parquet" for n in (1, 2))
-    assert one.read_bytes() == two.read_bytes()
-    groups = pq.read_metadata(one)
+    first, second = (tmp_path / f"rows{n}/index/ttt/train.parquet" for n in (1, 2))
+    assert first.read_bytes() == second.read_bytes()
+    groups = pq.read_metadata(first)
     sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
     assert len(sizes) > 1
     assert min(sizes[:-1]) >= 40
@@ -161,7 +161,7 @@ def test_a_plan_is_made_of_an_index_and_its_errors_name_rows(staged: Path) -> No
     seconds = [
         Fraction(*pair) for pair in zip(index.num_samples.tolist(), index.sampling_rate.tolist(), strict=True)
     ]
-    assert plan_rows(index).ticks.tolist() == [math.ceil(100 * one) for one in seconds]
+    assert plan_rows(index).ticks.tolist() == [math.ceil(100 * length) for length in seconds]
     with pytest.raises(UsageError, match=f"^{index.row_id(int(index.num_tokens.argmax()))}: a row of "):
         plan_epoch(plan_rows(index), PlanOptions(mode="lanes", context=64), name=index.row_id)
 
@@ -290,11 +290,11 @@ def test_stats_with_a_context_tells_the_fill_of_every_config_that_the_card_lists
     build_rows(XTTS, tmp_path / "rows", "transcription")
     for mode in ("lanes", "pack"):
         assert main(["stats", str(tmp_path / "rows"), "--context", "512", "--mode", mode, "--json"]) == 0
-        found = {one["config"]: one for one in json.loads(capsys.readouterr().out)}
-        assert sorted(found) == ["stage_1", "stage_2", "stage_3", "stage_4", "transcription", "ttt"]
+        sums = {stat["config"]: stat for stat in json.loads(capsys.readouterr().out)}
+        assert sorted(sums) == ["stage_1", "stage_2", "stage_3", "stage_4", "transcription", "ttt"]
         index = Index.open(str(tmp_path / "rows"), "stage_2")
         plan = plan_epoch(plan_rows(index), PlanOptions(mode=mode, context=512, too_long="drop"))
-        assert (found["stage_2"]["fill"], found["stage_2"]["steps"]) == (plan.fill, len(plan))
+        assert (sums["stage_2"]["fill"], sums["stage_2"]["steps"]) == (plan.fill, len(plan))
         assert 0.5 < plan.fill <= 1
         tokens = int(index.num_tokens.sum())
         assert plan.fill == pytest.approx(tokens / (len(plan) * 512), abs=0.2)

@@ -57,14 +57,18 @@ def test_stages_are_nested_and_load_what_fits_their_limit(built: Path, tmp_path:
 
 def test_stats_are_the_sums_of_the_rows_and_say_which_stage_adds_nothing(built: Path) -> None:
     rows = read_rows(built)
-    for one in stats(str(built)):
-        mine = [row for row in rows if row["conversation_tokens"] <= STAGE_LIMITS.get(one.config, 10**9)]
-        tokens = {row["conversation_id"]: row["conversation_tokens"] for row in mine}
-        assert (one.turns, one.conversations) == (len(mine), len(tokens))
-        assert one.hours == pytest.approx(sum(r["num_samples"] / r["sampling_rate"] for r in mine) / 3600)
-        assert one.tokens_mean == pytest.approx(sum(tokens.values()) / len(tokens))
-        assert one.tokens_max == max(tokens.values())
-    assert [one.adds for one in stats(str(built))] == [None, 2, 2, 0, 2]
+    for stat in stats(str(built)):
+        stage_rows = [
+            row for row in rows if row["conversation_tokens"] <= STAGE_LIMITS.get(stat.config, 10**9)
+        ]
+        tokens = {row["conversation_id"]: row["conversation_tokens"] for row in stage_rows}
+        assert (stat.turns, stat.conversations) == (len(stage_rows), len(tokens))
+        assert stat.hours == pytest.approx(
+            sum(r["num_samples"] / r["sampling_rate"] for r in stage_rows) / 3600
+        )
+        assert stat.tokens_mean == pytest.approx(sum(tokens.values()) / len(tokens))
+        assert stat.tokens_max == max(tokens.values())
+    assert [stat.adds for stat in stats(str(built))] == [None, 2, 2, 0, 2]
     text = to_text(str(built), stats(str(built)))
     assert "train: stage_3 add nothing: no conversation lies between" in text
 

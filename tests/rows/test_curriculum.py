@@ -46,9 +46,9 @@ def test_the_limits_are_those_of_the_curriculum():
 
 
 def test_stages_are_nested_and_the_task_holds_all_bands():
-    held = [set(bands_of(stage)) for stage in STAGE_LIMITS]
-    assert all(small < large for small, large in itertools.pairwise(held))
-    assert set(bands_of("ttt")) == set(range(1, NUM_BANDS + 1)) > held[-1]
+    bands = [set(bands_of(stage)) for stage in STAGE_LIMITS]
+    assert all(small < large for small, large in itertools.pairwise(bands))
+    assert set(bands_of("ttt")) == set(range(1, NUM_BANDS + 1)) > bands[-1]
 
 
 @pytest.mark.parametrize("stage", STAGE_LIMITS)

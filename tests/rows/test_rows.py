@@ -71,11 +71,13 @@ def spec_of(task, *, tokenizer: str = "bpe", fraction: float = 0.0) -> RowSpec:
 def build(dialogues: list[Dialogue], spec: RowSpec, clips: ToyClips | None = None):
     """Rows, skipped and left out of dialogues, and how many items there were."""
     clips = clips or ToyClips()
-    heard = [load_clips(one, spec.task, clips) for one in dialogues]
-    rows, unspoken, too_long = to_rows(heard, spec)
-    skipped = [fault for one in heard for fault in one.skipped] + unspoken
-    left_out = [rule for one in heard for rule in one.left_out] + too_long
-    num_items = sum(len(items) + len(rules) for items, rules in (pair(one, spec.task) for one in dialogues))
+    loaded = [load_clips(dialogue, spec.task, clips) for dialogue in dialogues]
+    rows, not_round_trip, too_long = to_rows(loaded, spec)
+    skipped = [fault for dialogue in loaded for fault in dialogue.skipped] + not_round_trip
+    left_out = [rule for dialogue in loaded for rule in dialogue.left_out] + too_long
+    num_items = sum(
+        len(items) + len(rules) for items, rules in (pair(dialogue, spec.task) for dialogue in dialogues)
+    )
     return rows, skipped, left_out, num_items
 
 
@@ -89,17 +91,17 @@ def turns(number: int, needs: str | None = None) -> list[Turn]:
 
 def spoilt(at: int, number: int = 4, **change) -> Dialogue:
     """A dialogue of `number` turns of which one is bad."""
-    made = turns(number)
-    made[at] = toy_turn(at, **{"text": f"text {at}", **change})
-    return toy_dialogue(*made)
+    changed = turns(number)
+    changed[at] = toy_turn(at, **{"text": f"text {at}", **change})
+    return toy_dialogue(*changed)
 
 
 # --- what a row is --------------------------------------------------------------------------
 
 
 def test_a_dialogue_of_ttt_is_a_row_a_turn_in_order_with_its_columns():
-    made = toy_dialogue(toy_turn(0, " the inn "), toy_turn(1, "A thé", audio="24000@24000"))
-    (first, second), skipped, left_out, _ = build([made], spec_of(TTT))
+    dialogue = toy_dialogue(toy_turn(0, " the inn "), toy_turn(1, "A thé", audio="24000@24000"))
+    (first, second), skipped, left_out, _ = build([dialogue], spec_of(TTT))
     assert not skipped
     assert not left_out
     assert first.row_id == "toy_builder/train/corpus/one/0/ttt"
@@ -144,15 +146,15 @@ def test_every_row_keeps_every_promise_for_any_text(task):
     def check(texts: list[str], num_samples: int) -> None:
         texts = texts[: len(texts) // 2 * 2]
         assume(all(text.strip() for text in texts))
-        made = [
+        dialogue_turns = [
             toy_turn(i, text, audio=f"{num_samples}@16000", needs=task.needs) for i, text in enumerate(texts)
         ]
-        rows, skipped, _, _ = build([toy_dialogue(*made)], spec)
+        rows, skipped, _, _ = build([toy_dialogue(*dialogue_turns)], spec)
         assert not skipped
         targets = texts[1::2] if task.pairing == "exchange" else texts
         for row, target in zip(rows, targets, strict=True):
             check_row(row, spec, normalise(target, lower_case=task.lower_case))
-            assert row.conversation_tokens == sum(len(one.input_ids) for one in rows)
+            assert row.conversation_tokens == sum(len(other.input_ids) for other in rows)
 
     check()
 
@@ -183,43 +185,45 @@ def usdm_spec() -> RowSpec:
 
 
 def test_a_clip_without_answer_or_codes_is_left_out_and_an_empty_answer_is_a_fault():
-    made = toy_dialogue(toy_turn(0, answer="Well."), toy_turn(1), toy_turn(2, answer=" "))
-    rows, skipped, left_out, num_items = build([made], spec_of(SIFT))
+    dialogue = toy_dialogue(toy_turn(0, answer="Well."), toy_turn(1), toy_turn(2, answer=" "))
+    rows, skipped, left_out, num_items = build([dialogue], spec_of(SIFT))
     assert [(row.clip_id, row.transcript, row.messages[1][1]) for row in rows] == [
         ("corpus/one/0", "hello", "Well.")
     ]
     assert (reasons(skipped), num_items) == ({"2": Reason.EMPTY_TEXT}, 3)
-    assert [(one.clip_id, one.rule) for one in left_out] == [("corpus/one/1", Rule.NO_ANSWER)]
+    assert [(item.clip_id, item.rule) for item in left_out] == [("corpus/one/1", Rule.NO_ANSWER)]
     _, _, left_out, _ = build([toy_dialogue(*turns(2))], spec_of(MIMI))
-    assert [one.rule for one in left_out] == [Rule.NO_CODES] * 2
+    assert [item.rule for item in left_out] == [Rule.NO_CODES] * 2
 
 
 def test_an_answer_that_was_cut_teaches_its_words_and_no_ending():
-    made = toy_dialogue(toy_turn(0, answer="Well the"), toy_turn(1, answer="Well the", answer_is_cut=True))
-    (whole, cut), *_ = build([made], spec_of(SIFT))
+    dialogue = toy_dialogue(
+        toy_turn(0, answer="Well the"), toy_turn(1, answer="Well the", answer_is_cut=True)
+    )
+    (whole, cut), *_ = build([dialogue], spec_of(SIFT))
     assert whole.input_ids.tolist() == cut.input_ids.tolist()
     (place,) = np.flatnonzero(whole.labels != cut.labels)
     assert (cut.labels[place], whole.labels[place]) == (IGNORE_INDEX, spec_of(SIFT).template.end.ids[0])
 
 
 def test_a_turn_that_its_reader_leaves_out_is_counted_under_its_rule():
-    made = toy_dialogue(toy_turn(0, left_out=Rule.OTHER_MODE), toy_turn(1))
-    rows, skipped, left_out, _ = build([made], spec_of(TRANSCRIPTION))
-    assert (len(rows), skipped, [one.rule for one in left_out]) == (1, [], [Rule.OTHER_MODE])
+    dialogue = toy_dialogue(toy_turn(0, left_out=Rule.OTHER_MODE), toy_turn(1))
+    rows, skipped, left_out, _ = build([dialogue], spec_of(TRANSCRIPTION))
+    assert (len(rows), skipped, [item.rule for item in left_out]) == (1, [], [Rule.OTHER_MODE])
 
 
 def test_codes_that_are_no_mimi_codes_are_a_fault_of_their_clip():
     bad = Codes(codec="mimi", values=np.full((8, 2), 2048, np.int16))
-    made = toy_dialogue(toy_turn(0, needs="codes"), toy_turn(1, codes=bad))
-    rows, skipped, *_ = build([made], spec_of(MIMI))
+    dialogue = toy_dialogue(toy_turn(0, needs="codes"), toy_turn(1, codes=bad))
+    rows, skipped, *_ = build([dialogue], spec_of(MIMI))
     assert [row.codes.values.shape for row in rows] == [(8, 3)]
     assert reasons(skipped) == {"1": Reason.BAD_CODES}
     assert "2048" in skipped[0].detail
 
 
 def test_a_response_carries_the_codes_of_its_answer():
-    made = toy_dialogue(toy_turn(0, needs="codes"), toy_turn(1, needs="codes"))
-    ((row,), *_) = build([made], spec_of(RESPONSE))
+    dialogue = toy_dialogue(toy_turn(0, needs="codes"), toy_turn(1, needs="codes"))
+    ((row,), *_) = build([dialogue], spec_of(RESPONSE))
     assert row.codes.values.tolist() == toy_codes("codes", 1).values.tolist()
 
 
@@ -231,22 +235,22 @@ def test_both_pairing_makes_every_turn_a_user_and_every_next_one_its_answer():
     ]
     assert [row.codes.values[0, 0] for row in rows] == [100, 200, 300]
     assert all(row.target_clip for row in rows)
-    assert [one.rule for one in left_out] == [Rule.NO_ANSWER]
+    assert [item.rule for item in left_out] == [Rule.NO_ANSWER]
 
 
 def test_a_dialogue_in_which_one_speaks_twice_in_a_row_is_left_out_of_usdm():
-    made = toy_dialogue(*turns(2, "units"), toy_turn(2, role="assistant", needs="units"))
-    rows, _, left_out, _ = build([made], usdm_spec())
+    dialogue = toy_dialogue(*turns(2, "units"), toy_turn(2, role="assistant", needs="units"))
+    rows, _, left_out, _ = build([dialogue], usdm_spec())
     assert rows == []
-    assert [one.rule for one in left_out] == [Rule.SAME_SPEAKER, Rule.SAME_SPEAKER, Rule.NO_ANSWER]
+    assert [item.rule for item in left_out] == [Rule.SAME_SPEAKER, Rule.SAME_SPEAKER, Rule.NO_ANSWER]
 
 
 def test_a_usdm_row_of_more_than_8192_tokens_is_left_out_and_the_others_stay():
     long = toy_turn(1, "text 1", codes=toy_codes("units", frames=8100))
-    made = toy_dialogue(toy_turn(0, needs="units"), long, *turns(4, "units")[2:])
-    rows, skipped, left_out, num_items = build([made], usdm_spec())
+    dialogue = toy_dialogue(toy_turn(0, needs="units"), long, *turns(4, "units")[2:])
+    rows, skipped, left_out, num_items = build([dialogue], usdm_spec())
     assert [row.turn_number for row in rows] == [2]
-    assert sorted(one.rule for one in left_out) == [Rule.NO_ANSWER, Rule.TOO_LONG, Rule.TOO_LONG]
+    assert sorted(item.rule for item in left_out) == [Rule.NO_ANSWER, Rule.TOO_LONG, Rule.TOO_LONG]
     assert num_items == len(rows) + len(skipped) + len(left_out)
 
 
@@ -254,8 +258,8 @@ def test_a_usdm_row_of_more_than_8192_tokens_is_left_out_and_the_others_stay():
 
 
 def test_response_pairs_a_user_with_the_answer_of_the_next_speaker():
-    made = toy_dialogue(*turns(4))
-    rows, skipped, left_out, num_items = build([made], spec_of(RESPONSE))
+    dialogue = toy_dialogue(*turns(4))
+    rows, skipped, left_out, num_items = build([dialogue], spec_of(RESPONSE))
     assert [(row.transcript, row.messages[1][1]) for row in rows] == [
         ("text 0", "text 1"),
         ("text 2", "text 3"),
@@ -271,9 +275,9 @@ def test_response_pairs_a_user_with_the_answer_of_the_next_speaker():
 
 def test_a_user_without_an_answer_is_left_out_and_exchanges_are_counted_without_it():
     roles = ["user", "user", "assistant", "assistant", "user", "assistant", "user"]
-    made = toy_dialogue(*(toy_turn(i, f"text {i}", role=role) for i, role in enumerate(roles)))
-    rows, _, left_out, _ = build([made], spec_of(RESPONSE))
-    assert [(one.clip_id, one.rule) for one in left_out] == [
+    dialogue = toy_dialogue(*(toy_turn(i, f"text {i}", role=role) for i, role in enumerate(roles)))
+    rows, _, left_out, _ = build([dialogue], spec_of(RESPONSE))
+    assert [(item.clip_id, item.rule) for item in left_out] == [
         ("corpus/one/0", Rule.NO_ANSWER),
         ("corpus/one/6", Rule.NO_ANSWER),
     ]
@@ -282,8 +286,8 @@ def test_a_user_without_an_answer_is_left_out_and_exchanges_are_counted_without_
 
 
 def test_an_answer_of_text_alone_is_a_row_without_target_audio():
-    made = toy_dialogue(toy_turn(0), toy_turn(1, "fine", audio=None))
-    (row,), skipped, _, _ = build([made], spec_of(RESPONSE))
+    dialogue = toy_dialogue(toy_turn(0), toy_turn(1, "fine", audio=None))
+    (row,), skipped, _, _ = build([dialogue], spec_of(RESPONSE))
     assert row.target_clip is None
     assert not skipped
 
@@ -310,7 +314,7 @@ def test_one_fault_drops_the_whole_dialogue_where_the_task_is_whole(at, change, 
     expected = {str(i): Reason.DIALOGUE_INCOMPLETE for i in range(4)}
     assert reasons(skipped) == expected | {str(at): reason}
     assert all(
-        f"/{at} is skipped" in one.detail for one in skipped if one.reason is Reason.DIALOGUE_INCOMPLETE
+        f"/{at} is skipped" in item.detail for item in skipped if item.reason is Reason.DIALOGUE_INCOMPLETE
     )
     assert clips.used == 0 or reason is Reason.NOT_ROUND_TRIP
 
@@ -332,7 +336,7 @@ def test_a_lost_clip_of_a_question_or_an_answer_drops_all_exchanges(at):
     assert rows == []
     lost, other = str(at // 2 * 2), str(2 - at // 2 * 2)
     assert reasons(skipped) == {lost: Reason.MISSING, other: Reason.DIALOGUE_INCOMPLETE}
-    (fault,) = [one for one in skipped if one.reason is Reason.MISSING]
+    (fault,) = [item for item in skipped if item.reason is Reason.MISSING]
     assert fault.file == "missing"
 
 
@@ -342,7 +346,7 @@ def test_a_fault_of_one_dialogue_leaves_the_others():
     clips = ToyClips()
     rows, skipped, _, _ = build([whole[0], bad, whole[1]], spec_of(TTT), clips)
     assert [row.clip_id for row in rows] == ["a/0", "a/1", "c/0", "c/1"]
-    assert [one.clip_id for one in skipped] == ["b/0", "b/1"]
+    assert [item.clip_id for item in skipped] == ["b/0", "b/1"]
     assert clips.used == sum(row.clip.stop - row.clip.start for row in rows)
 
 
@@ -350,10 +354,10 @@ def test_a_fault_of_one_dialogue_leaves_the_others():
 def test_a_fault_that_the_reader_found_is_told_as_it_stands(task):
     fault = Fault(reason=Reason.BAD_SPEAKER, detail="speaker 'LLM3'", file="one.json")
     bad = Turn(number=2, speaker="LLM3", role=None, text="hm", audio=None, fault=fault)
-    made = toy_dialogue(*turns(2, task.needs), bad, toy_turn(3, needs=task.needs))
-    rows, skipped, left_out, num_items = build([made], spec_of(task))
-    (told,) = [one for one in skipped if one.reason is not Reason.DIALOGUE_INCOMPLETE]
-    assert (told.clip_id, told.reason, told.detail, told.file) == (
+    dialogue = toy_dialogue(*turns(2, task.needs), bad, toy_turn(3, needs=task.needs))
+    rows, skipped, left_out, num_items = build([dialogue], spec_of(task))
+    (skip,) = [item for item in skipped if item.reason is not Reason.DIALOGUE_INCOMPLETE]
+    assert (skip.clip_id, skip.reason, skip.detail, skip.file) == (
         "corpus/one/2",
         Reason.BAD_SPEAKER,
         "speaker 'LLM3'",
@@ -367,18 +371,18 @@ def test_a_fault_that_the_reader_found_is_told_as_it_stands(task):
 @pytest.mark.parametrize("task", [TTT, RESPONSE], ids=["ttt", "response"])
 def test_a_gap_or_repeat_in_the_numbers_drops_the_dialogue_where_the_task_is_whole(numbers, task):
     roles = ("user", "assistant", "user")
-    made = [toy_turn(n, f"t {i}", role=roles[i]) for i, n in enumerate(numbers)]
-    rows, skipped, left_out, num_items = build([toy_dialogue(*made)], spec_of(task))
+    dialogue_turns = [toy_turn(n, f"t {i}", role=roles[i]) for i, n in enumerate(numbers)]
+    rows, skipped, left_out, num_items = build([toy_dialogue(*dialogue_turns)], spec_of(task))
     assert rows == []
-    found = [one.reason for one in skipped]
-    assert found.count(Reason.BAD_NUMBER) == 1
-    assert set(found) <= {Reason.BAD_NUMBER, Reason.DIALOGUE_INCOMPLETE}
+    skip_reasons = [item.reason for item in skipped]
+    assert skip_reasons.count(Reason.BAD_NUMBER) == 1
+    assert set(skip_reasons) <= {Reason.BAD_NUMBER, Reason.DIALOGUE_INCOMPLETE}
     assert len(skipped) + len(left_out) == num_items
 
 
 def test_gaps_are_allowed_elsewhere_and_a_repeat_is_its_own_fault():
-    made = [toy_turn(n, f"t {i}") for i, n in enumerate((0, 4, 4, 9))]
-    rows, skipped, _, _ = build([toy_dialogue(*made)], spec_of(TRANSCRIPTION))
+    dialogue_turns = [toy_turn(n, f"t {i}") for i, n in enumerate((0, 4, 4, 9))]
+    rows, skipped, _, _ = build([toy_dialogue(*dialogue_turns)], spec_of(TRANSCRIPTION))
     assert [row.turn_number for row in rows] == [0, 4, 9]
     assert reasons(skipped) == {"4": Reason.BAD_NUMBER}
 
@@ -390,7 +394,7 @@ CLIPS = st.one_of(st.just("800@8000"), st.integers(1, 40_000).map(lambda n: f"{n
 @st.composite
 def any_dialogue(draw, task: Task) -> Dialogue:
     """Dialogues as corpora have them: mostly well, some with gaps, repeats, faults, no answer."""
-    made = []
+    dialogue_turns = []
     for i in range(draw(st.integers(0, 6))):
         number = draw(st.sampled_from([i, i, i, i, i, i, i, i + 1, 0]))
         text = draw(
@@ -398,15 +402,15 @@ def any_dialogue(draw, task: Task) -> Dialogue:
         )
         role = draw(st.sampled_from([("user", "assistant")[i % 2]] * 8 + ["user", "assistant", None]))
         audio = draw(st.one_of(st.just("800@8000"), st.just("800@8000"), CLIPS, st.none()))
-        one = toy_turn(number, text, audio=audio)
+        turn = toy_turn(number, text, audio=audio)
         fault = Fault(reason=Reason.BAD_SPEAKER, detail="who", file="f") if role is None else None
-        made.append(
+        dialogue_turns.append(
             Turn(
                 number=number,
                 speaker="x",
                 role=role,
-                text=one.text,
-                audio=one.audio,
+                text=turn.text,
+                audio=turn.audio,
                 fault=fault,
                 traits=Traits(),
                 answer=draw(st.sampled_from(["Well."] * 2 + [" ", None])) if task.needs == "answer" else None,
@@ -415,7 +419,7 @@ def any_dialogue(draw, task: Task) -> Dialogue:
                 left_out=None if task.whole else draw(st.sampled_from([None] * 8 + [Rule.OTHER_MODE])),
             )
         )
-    return toy_dialogue(*made, name=draw(st.sampled_from(["a", "b"])))
+    return toy_dialogue(*dialogue_turns, name=draw(st.sampled_from(["a", "b"])))
 
 
 @EACH_TASK
@@ -429,15 +433,15 @@ def test_items_are_rows_and_skipped_and_left_out_whatever_the_dialogues(task):
         rows, skipped, left_out, num_items = build(dialogues, spec, clips)
         assert num_items == len(rows) + len(skipped) + len(left_out)
         for row in rows:
-            paths = {turn.audio.path for one in dialogues for turn in one.turns if turn.audio}
+            paths = {turn.audio.path for dialogue in dialogues for turn in dialogue.turns if turn.audio}
             assert clips.array[row.clip.start : row.clip.stop].tobytes() in map(clip_bytes, paths)
-        for one in dialogues:
-            mine, faults, *_ = build([one], spec)
+        for dialogue in dialogues:
+            dialogue_rows, faults, *_ = build([dialogue], spec)
             if task.whole:
-                assert [row.turn_number for row in mine] == list(range(len(mine)))
-                assert not (mine and faults)
-                assert all(row.num_turns == len(mine) for row in mine)
-            assert len({row.row_id for row in mine}) == len(mine)
+                assert [row.turn_number for row in dialogue_rows] == list(range(len(dialogue_rows)))
+                assert not (dialogue_rows and faults)
+                assert all(row.num_turns == len(dialogue_rows) for row in dialogue_rows)
+            assert len({row.row_id for row in dialogue_rows}) == len(dialogue_rows)
 
     check()
 
@@ -448,13 +452,13 @@ def test_items_are_rows_and_skipped_and_left_out_whatever_the_dialogues(task):
 @MANY
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.floats(0, 1))
 def test_twins_are_in_the_same_split_and_a_larger_fraction_only_adds(twin, fraction):
-    one = toy_dialogue(*turns(2), name="xtts/a", twin=twin)
-    two = toy_dialogue(*turns(4), name="orpheus/a", twin=twin)
-    assert split_of(one, fraction) == split_of(two, fraction)
-    if split_of(one, fraction / 2) == "validation":
-        assert split_of(one, fraction) == "validation"
-    assert split_of(one, 0) == "train"
-    assert split_of(one, 1) == "validation"
+    first = toy_dialogue(*turns(2), name="xtts/a", twin=twin)
+    second = toy_dialogue(*turns(4), name="orpheus/a", twin=twin)
+    assert split_of(first, fraction) == split_of(second, fraction)
+    if split_of(first, fraction / 2) == "validation":
+        assert split_of(first, fraction) == "validation"
+    assert split_of(first, 0) == "train"
+    assert split_of(first, 1) == "validation"
 
 
 def test_the_split_is_the_same_on_every_machine_and_holds_the_share_asked_for():
@@ -478,9 +482,9 @@ def test_rows_do_not_depend_on_what_they_are_tokenised_with():
     spec = spec_of(TTT)
     dialogues = [toy_dialogue(*turns(n), name=f"d{n}") for n in (2, 3, 1)]
     together, *_ = build(dialogues, spec)
-    apart = [row for one in dialogues for row in build([one], spec)[0]]
+    apart = [row for dialogue in dialogues for row in build([dialogue], spec)[0]]
     assert [row.row_id for row in together] == [row.row_id for row in apart]
-    for one, two in zip(together, apart, strict=True):
-        assert np.array_equal(one.input_ids, two.input_ids)
-        assert np.array_equal(one.labels, two.labels)
-        assert one.conversation_tokens == two.conversation_tokens
+    for row, alone in zip(together, apart, strict=True):
+        assert np.array_equal(row.input_ids, alone.input_ids)
+        assert np.array_equal(row.labels, alone.labels)
+        assert row.conversation_tokens == alone.conversation_tokens

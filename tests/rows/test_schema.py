@@ -29,7 +29,7 @@ def clip(start: int, stop: int, name: str = "a.wav") -> Clip:
 
 
 def row(
-    number: int, said: Clip, answer: Clip | None = None, num_ids: int = 3, codes: Codes | None = None
+    number: int, spoken: Clip, answer: Clip | None = None, num_ids: int = 3, codes: Codes | None = None
 ) -> Row:
     ids = np.arange(number, number + num_ids, dtype=np.int32)
     return Row(
@@ -42,7 +42,7 @@ def row(
         num_turns=2,
         speaker="LLM1",
         role="user",
-        clip=said,
+        clip=spoken,
         transcript="thé",
         messages=(("user", "<audio>"), ("assistant", "thé")),
         text="User: <audio>\nAssistant: thé",
@@ -77,17 +77,17 @@ def test_the_bytes_of_every_clip_are_those_of_the_buffer_whatever_the_gaps(case)
     places, answers, size = case
     buffer = np.random.default_rng(size).integers(0, 256, size, np.uint8)
     clips = [clip(start, stop, f"{start}.wav") for start, stop in places]
-    rows = [row(i, one, clips[-1 - i] if answers[i] else None) for i, one in enumerate(clips)]
+    rows = [row(i, spoken, clips[-1 - i] if answers[i] else None) for i, spoken in enumerate(clips)]
     table = to_table(rows, buffer)
     table.validate(full=True)
-    for said, column in (("clip", "audio"), ("target_clip", "target_audio")):
-        for made, cell in zip(rows, table[column].to_pylist(), strict=True):
-            place = getattr(made, said)
-            if place is None:
+    for name, column in (("clip", "audio"), ("target_clip", "target_audio")):
+        for source_row, cell in zip(rows, table[column].to_pylist(), strict=True):
+            expected_clip = getattr(source_row, name)
+            if expected_clip is None:
                 assert cell is None
             else:
-                expected = buffer[place.start : place.stop].tobytes()
-                assert cell == {"bytes": expected, "path": place.name}
+                expected = buffer[expected_clip.start : expected_clip.stop].tobytes()
+                assert cell == {"bytes": expected, "path": expected_clip.name}
 
 
 def test_clips_that_follow_one_another_are_not_copied():
@@ -98,28 +98,28 @@ def test_clips_that_follow_one_another_are_not_copied():
 
 
 def test_a_row_goes_in_and_comes_out_column_by_column():
-    one = row(1, clip(0, 8))
-    (cells,) = to_table([one], np.zeros(8, np.uint8)).to_pylist()
+    written = row(1, clip(0, 8))
+    (cells,) = to_table([written], np.zeros(8, np.uint8)).to_pylist()
     assert cells["messages"] == [
         {"role": "user", "content": "<audio>"},
         {"role": "assistant", "content": "thé"},
     ]
-    assert cells["input_ids"] == one.input_ids.tolist()
-    assert cells["labels"] == one.labels.tolist()
+    assert cells["input_ids"] == written.input_ids.tolist()
+    assert cells["labels"] == written.labels.tolist()
     assert (cells["sampling_rate"], cells["num_samples"]) == (16000, 4)
     assert (cells["emotion"], cells["gender"], cells["domain"]) == ("happy", None, None)
     assert (cells["codec"], cells["codec_targets"], cells["target_audio"]) == (None, None, None)
     same = ("row_id", "task", "clip_id", "conversation_id", "turn_number", "num_turns", "speaker", "role")
     for name in (*same, "transcript", "text", "num_tokens", "conversation_tokens", "source"):
-        assert cells[name] == getattr(one, name)
+        assert cells[name] == getattr(written, name)
 
 
 @pytest.mark.parametrize("num_ids", [0, 1, 64])
 def test_rows_of_different_lengths_keep_their_own_ids(num_ids):
     rows = [row(0, clip(0, 2), num_ids=num_ids), row(5, clip(2, 4), num_ids=7)]
     table = to_table(rows, np.zeros(4, np.uint8))
-    assert table["input_ids"].to_pylist() == [one.input_ids.tolist() for one in rows]
-    assert table["labels"].to_pylist() == [one.labels.tolist() for one in rows]
+    assert table["input_ids"].to_pylist() == [written.input_ids.tolist() for written in rows]
+    assert table["labels"].to_pylist() == [written.labels.tolist() for written in rows]
 
 
 def test_no_rows_are_an_empty_table_of_the_same_schema():
@@ -129,9 +129,9 @@ def test_no_rows_are_an_empty_table_of_the_same_schema():
 
 
 def test_tables_of_rows_with_and_without_answers_mix():
-    one = to_table([row(0, clip(0, 2))], np.zeros(2, np.uint8))
-    two = to_table([row(1, clip(0, 2), clip(2, 4)), row(2, clip(2, 4))], np.zeros(4, np.uint8))
-    assert pa.concat_tables([one, two]).num_rows == 3
+    first = to_table([row(0, clip(0, 2))], np.zeros(2, np.uint8))
+    second = to_table([row(1, clip(0, 2), clip(2, 4)), row(2, clip(2, 4))], np.zeros(4, np.uint8))
+    assert pa.concat_tables([first, second]).num_rows == 3
 
 
 def test_the_metadata_is_in_the_notation_that_datasets_36_reads_too():
@@ -169,7 +169,11 @@ def test_codes_of_any_shape_go_in_and_come_out_null_where_there_are_none(shapes)
         for i, shape in enumerate(shapes)
     ]
     clip = Clip(name="a.wav", start=0, stop=4, sampling_rate=16000, num_samples=2)
-    table = to_table([row(i, clip, codes=one) for i, one in enumerate(codes)], np.zeros(4, np.uint8))
+    table = to_table(
+        [row(i, clip, codes=row_codes) for i, row_codes in enumerate(codes)], np.zeros(4, np.uint8)
+    )
     table.validate(full=True)
-    assert table["codec"].to_pylist() == [one and one.codec for one in codes]
-    assert table["codec_targets"].to_pylist() == [one and one.values.tolist() for one in codes]
+    assert table["codec"].to_pylist() == [row_codes and row_codes.codec for row_codes in codes]
+    assert table["codec_targets"].to_pylist() == [
+        row_codes and row_codes.values.tolist() for row_codes in codes
+    ]

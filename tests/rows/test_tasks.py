@@ -43,14 +43,18 @@ def test_only_a_task_of_whole_conversations_is_banded(task):
 
 @EACH
 def test_a_task_needs_what_its_segments_and_codec_targets_hold(task):
-    fields = {name for one in task.segments for _, name, _, _ in string.Formatter().parse(one.text) if name}
+    fields = {
+        name for segment in task.segments for _, name, _, _ in string.Formatter().parse(segment.text) if name
+    }
     assert ("units" in fields) == (task.needs == "units")
     assert task.codec_targets or task.needs != "codes"
 
 
 def test_usdm_supervises_what_it_is_to_write_and_not_what_it_hears():
     """The regions of the published template of USDM, and the end, which it leaves out."""
-    assert [(one.text.replace("\n", " ")[:14], one.supervised) for one in TASKS["usdm"].segments] == [
+    assert [
+        (segment.text.replace("\n", " ")[:14], segment.supervised) for segment in TASKS["usdm"].segments
+    ] == [
         ("Below is a con", False),
         ("{units}<|corre", False),
         ("{transcript} ", True),
