@@ -58,14 +58,14 @@ def joined(folder: str | list[str], plain: Dialogue, task: str) -> Dialogue:
 
 def test_a_clips_answer_joins_its_turn_and_no_other(tmp_path: Path) -> None:
     values = {"c/one/0": "Hello!", "c/one/1": "And then it went on and…", "c/two/0": "other", "c/one/2": None}
-    first = joined(answers(tmp_path, values), toy_dialogue(*map(turn, range(4)), name="c/one"), "sift_s")
+    first = joined(answers(tmp_path, values), toy_dialogue(*map(toy_turn, range(4)), name="c/one"), "sift_s")
     assert [(t.answer, t.answer_is_cut) for t in first.turns] == [
         ("Hello!", False),
         ("And then it went on and…", True),
         (None, False),
         (None, False),
     ]
-    plain = toy_dialogue(*map(turn, range(4)), name="c/one")
+    plain = toy_dialogue(*map(toy_turn, range(4)), name="c/one")
     assert joined(str(tmp_path), plain, "sift_ssp") == plain, "answers of another mode are no answers"
     assert joined(str(tmp_path), plain, "ttt") == plain, "ttt has no use for answers"
 
