@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import soundfile
 
+from speechrows.generate.clip import InputClip
 from speechrows.generate.clip import LazyAudio
-from speechrows.generate.clip import SourceClip
 from speechrows.types import AudioRef
 
 
@@ -29,6 +29,6 @@ def encoded(
     return file.getvalue()
 
 
-def clip(name: str, data: bytes) -> SourceClip:
+def clip(name: str, data: bytes) -> InputClip:
     """A clip of these bytes, its id the name."""
-    return SourceClip(clip_id=name, text="", audio=LazyAudio(ref=AudioRef(path=f"{name}.wav", data=data)))
+    return InputClip(clip_id=name, text="", audio=LazyAudio(ref=AudioRef(path=f"{name}.wav", data=data)))
