@@ -68,7 +68,7 @@ def line(conversation: str, number: int, **other: Any) -> Line:
     }
 
 
-def clip(entry: Line, size: int = 800) -> tuple[str, bytes]:
+def named_clip(entry: Line, size: int = 800) -> tuple[str, bytes]:
     """A line's clip: noise of its own."""
     return entry["audpath"], wav(random.Random(entry["audpath"]).randbytes(size), 16000)
 
@@ -130,11 +130,11 @@ def faults(dialogue: Dialogue) -> dict[int, Reason]:
 
 
 A, B, C = ([line(name, i) for i in range(4)] for name in ("t_a", "t_b", "t_c"))
-CLIPS = {line["audpath"]: clip(line)[1] for line in (*A, *B, *C)}
+CLIPS = {line["audpath"]: named_clip(line)[1] for line in (*A, *B, *C)}
 
 
 def clips(*lines: Line) -> list[tuple[str, bytes]]:
-    return [clip(line) for line in lines]
+    return [named_clip(line) for line in lines]
 
 
 def whole(*conversations: Sequence[Line]) -> dict[str, list[bytes]]:
@@ -401,21 +401,21 @@ def test_clips_that_wait_beyond_the_limit_come_back_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [line(f"t_{i}", number) for number in range(5) for i in range(40)]
-    folder = write(tmp_path, ([clip(entry, 2000) for entry in lines], lines))
+    folder = write(tmp_path, ([named_clip(entry, 2000) for entry in lines], lines))
     expected, _ = read(folder)
     monkeypatch.setattr(tar_join, "SPILL_BYTES", 10_000)
     dialogues, _ = read(folder)
     assert {name: clips_of(dialogue) for name, dialogue in dialogues.items()} == {
         name: clips_of(dialogue) for name, dialogue in expected.items()
     }
-    assert clips_of(dialogues["t_7"])[3] == clip(line("t_7", 3), 2000)[1]
+    assert clips_of(dialogues["t_7"])[3] == named_clip(line("t_7", 3), 2000)[1]
 
 
 # --- bad archives ---------------------------------------------------------------------------
 
 
 def test_half_an_archive_costs_the_clips_behind_the_cut_and_they_say_why(tmp_path: Path) -> None:
-    folder = write(tmp_path, ([clip(entry, 60_000) for entry in (*A, *B)], [*A, *B]), (clips(*C), C))
+    folder = write(tmp_path, ([named_clip(entry, 60_000) for entry in (*A, *B)], [*A, *B]), (clips(*C), C))
     archive = folder / "data/train/train_chunks_0000.tar.gz"
     archive.write_bytes(archive.read_bytes()[: int(archive.stat().st_size * 0.7)])
     dialogues, files = read(folder)
@@ -646,7 +646,7 @@ def spanning(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs: list[Pair] = []
     for i in range(NUM_ARCHIVES):
         own = lines[max(0, 32 * i - 2) : 32 * i + (30 if i < NUM_ARCHIVES - 1 else 32)]
-        pairs.append(([clip(entry, 64_000) for entry in own], rng.sample(own, len(own))))
+        pairs.append(([named_clip(entry, 64_000) for entry in own], rng.sample(own, len(own))))
     return write(tmp_path_factory.mktemp("spanning") / "corpus", *pairs)
 
 

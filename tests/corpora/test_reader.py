@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from toys.audio import wav
 from toys.building import read_rows
 from toys.building import read_skipped
-from toys.corpus import wav
 from toys.dialogues import toy_dialogue
 from toys.dialogues import toy_turn
 

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import io
 import json
 import shutil
 import tracemalloc
@@ -13,6 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from toys.audio import clip
+from toys.audio import encoded
+from toys.audio import wav
 from toys.samples import XTTS
 from transformers import MimiConfig
 from transformers import MimiModel
@@ -22,7 +24,6 @@ from speechrows.codec import check
 from speechrows.codec import num_frames
 from speechrows.errors import UsageError
 from speechrows.generate.clip import InputClip
-from speechrows.generate.clip import LazyAudio
 from speechrows.generate.encode import run
 from speechrows.generate.mimi import MimiEncoder
 from speechrows.generate.mimi import load_model
@@ -36,7 +37,6 @@ from speechrows.generate.waves import batches
 from speechrows.generate.waves import load
 from speechrows.generate.waves import windows
 from speechrows.generate.writer import SidecarWriter
-from speechrows.types import AudioRef
 
 MIMI = CODECS["mimi"]
 CPU = torch.device("cpu")
@@ -96,19 +96,9 @@ def options(out, model, **more):
     return argparse.Namespace(**{**source, **named, **more})
 
 
-def wav(samples, rate=24_000, **how):
-    out = io.BytesIO()
-    soundfile.write(out, samples, rate, **{"format": "WAV", **how})
-    return out.getvalue()
-
-
 def noise(num_samples, seed=0, channels=1):
     samples = np.random.default_rng(seed).normal(0, 0.1, (num_samples, channels))
     return samples.astype(np.float32)
-
-
-def clip(name, data):
-    return InputClip(clip_id=name, text="", audio=LazyAudio(ref=AudioRef(path=f"{name}.wav", data=data)))
 
 
 def speech():
@@ -229,7 +219,7 @@ FAULTS = {
     "cut": (wav(noise(24_000))[:-5000], "truncated"),
     "no_samples": (wav(noise(0)), "zero_samples"),
     "nan": (wav(np.full(100, np.nan, np.float32), subtype="FLOAT"), "undecodable"),
-    "cut_flac": (wav(noise(48_000), format="FLAC")[:-40_000], "truncated"),
+    "cut_flac": (encoded(noise(48_000), 24_000, "FLAC")[:-40_000], "truncated"),
 }
 
 
@@ -368,7 +358,7 @@ def test_mixed_rates_and_broken_clips_are_counted_told_and_spoil_nobody_elses_co
         "stereo_44k": (wav(noise(44_100, channels=2), 44_100), 44_100, 44_100),
         "one_sample": (wav(noise(1)), 1, 24_000),
         "phone": (wav(noise(4_001, seed=2), 8_000), 4_001, 8_000),
-        "flac": (wav(noise(16_000, seed=3), 16_000, format="FLAC"), 16_000, 16_000),
+        "flac": (encoded(noise(16_000, seed=3), 16_000, "FLAC"), 16_000, 16_000),
     }
     clips = [clip(name, data) for name, (data, _) in FAULTS.items()]
     clips[2:2] = [clip(name, data) for name, (data, _, _) in good.items()]

@@ -2,15 +2,15 @@
 
 import argparse
 import dataclasses
-import io
 from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import soundfile
 import torch
+from toys.audio import clip
+from toys.audio import wav
 from toys.samples import XTTS
 from transformers import HubertConfig
 from transformers import HubertModel
@@ -21,8 +21,6 @@ from transformers import Wav2Vec2FeatureExtractor
 from transformers import Wav2Vec2Model
 
 from speechrows.errors import UsageError
-from speechrows.generate.clip import InputClip
-from speechrows.generate.clip import LazyAudio
 from speechrows.generate.encode import run
 from speechrows.generate.selection import ClipSelection
 from speechrows.generate.units import KMeansUnits
@@ -31,7 +29,6 @@ from speechrows.generate.units import load_centroids
 from speechrows.generate.units import run_units
 from speechrows.generate.waves import load
 from speechrows.generate.writer import SidecarWriter
-from speechrows.types import AudioRef
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -81,16 +78,6 @@ def speech():
     """The sample corpus' clips at 16 kHz."""
     files = sorted(XTTS.rglob("segments/*.wav"))
     return [load(clip(file.name, file.read_bytes()), 16_000).samples for file in files]
-
-
-def clip(name, data):
-    return InputClip(clip_id=name, text="", audio=LazyAudio(ref=AudioRef(path=f"{name}.wav", data=data)))
-
-
-def wav(samples, rate=16_000):
-    out = io.BytesIO()
-    soundfile.write(out, samples, rate, format="WAV")
-    return out.getvalue()
 
 
 def stored(folder):
@@ -239,7 +226,7 @@ def test_every_clip_of_a_corpus_gets_its_units(tmp_path, models, centroids):
 
 def test_any_extractor_will_do_and_its_units_stand_where_their_sound_is(tmp_path):
     loud = np.repeat(np.array([0.1, 0.9, 0.5], np.float32), 320)
-    clips = [clip("loud", wav(loud)), clip("short", wav(loud[:5])), clip("broken", b"?")]
+    clips = [clip("loud", wav(loud, 16_000)), clip("short", wav(loud[:5], 16_000)), clip("broken", b"?")]
     with SidecarWriter.open(tmp_path / "units", {"kind": "units", "codec": ToyUnits.name}) as writer:
         report = run(clips, writer, UnitEncoder(ToyUnits()), batch_seconds=1, num_threads=1)
     rows = stored(tmp_path / "units")

@@ -24,7 +24,7 @@ from speechrows.types import Row
 from speechrows.types import Traits
 
 
-def clip(start: int, stop: int, name: str = "a.wav") -> Clip:
+def stored_clip(start: int, stop: int, name: str = "a.wav") -> Clip:
     return Clip(name=name, start=start, stop=stop, sampling_rate=16000, num_samples=(stop - start) // 2)
 
 
@@ -76,7 +76,7 @@ def placed(draw):
 def test_the_bytes_of_every_clip_are_those_of_the_buffer_whatever_the_gaps(case):
     places, answers, size = case
     buffer = np.random.default_rng(size).integers(0, 256, size, np.uint8)
-    clips = [clip(start, stop, f"{start}.wav") for start, stop in places]
+    clips = [stored_clip(start, stop, f"{start}.wav") for start, stop in places]
     rows = [row(i, spoken, clips[-1 - i] if answers[i] else None) for i, spoken in enumerate(clips)]
     table = to_table(rows, buffer)
     table.validate(full=True)
@@ -92,13 +92,13 @@ def test_the_bytes_of_every_clip_are_those_of_the_buffer_whatever_the_gaps(case)
 
 def test_clips_that_follow_one_another_are_not_copied():
     buffer = np.zeros(100, np.uint8)
-    table = to_table([row(0, clip(10, 30)), row(1, clip(30, 70))], buffer)
+    table = to_table([row(0, stored_clip(10, 30)), row(1, stored_clip(30, 70))], buffer)
     data = table["audio"].chunk(0).field("bytes").buffers()[2]
     assert data.address == buffer.__array_interface__["data"][0]
 
 
 def test_a_row_goes_in_and_comes_out_column_by_column():
-    written = row(1, clip(0, 8))
+    written = row(1, stored_clip(0, 8))
     (cells,) = to_table([written], np.zeros(8, np.uint8)).to_pylist()
     assert cells["messages"] == [
         {"role": "user", "content": "<audio>"},
@@ -116,7 +116,7 @@ def test_a_row_goes_in_and_comes_out_column_by_column():
 
 @pytest.mark.parametrize("num_ids", [0, 1, 64])
 def test_rows_of_different_lengths_keep_their_own_ids(num_ids):
-    rows = [row(0, clip(0, 2), num_ids=num_ids), row(5, clip(2, 4), num_ids=7)]
+    rows = [row(0, stored_clip(0, 2), num_ids=num_ids), row(5, stored_clip(2, 4), num_ids=7)]
     table = to_table(rows, np.zeros(4, np.uint8))
     assert table["input_ids"].to_pylist() == [written.input_ids.tolist() for written in rows]
     assert table["labels"].to_pylist() == [written.labels.tolist() for written in rows]
@@ -129,8 +129,10 @@ def test_no_rows_are_an_empty_table_of_the_same_schema():
 
 
 def test_tables_of_rows_with_and_without_answers_mix():
-    first = to_table([row(0, clip(0, 2))], np.zeros(2, np.uint8))
-    second = to_table([row(1, clip(0, 2), clip(2, 4)), row(2, clip(2, 4))], np.zeros(4, np.uint8))
+    first = to_table([row(0, stored_clip(0, 2))], np.zeros(2, np.uint8))
+    second = to_table(
+        [row(1, stored_clip(0, 2), stored_clip(2, 4)), row(2, stored_clip(2, 4))], np.zeros(4, np.uint8)
+    )
     assert pa.concat_tables([first, second]).num_rows == 3
 
 
@@ -151,7 +153,7 @@ def test_datasets_reads_a_parquet_file_of_rows_with_the_features_and_the_audio(t
     )
     wav = np.frombuffer(head + samples.tobytes(), np.uint8)
     file = tmp_path / "rows.parquet"
-    pq.write_table(to_table([row(0, clip(0, len(wav)))], wav), file)
+    pq.write_table(to_table([row(0, stored_clip(0, len(wav)))], wav), file)
     read = Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache"))
     assert read.features == FEATURES
     assert all(isinstance(read.features[name], Audio) for name in AUDIO_COLUMNS)

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from toys.corpus import wav
+from toys.audio import encoded
+from toys.audio import wav
 from toys.examples import FEW
 from toys.examples import MANY
 
@@ -29,12 +30,6 @@ ENCODINGS = [
 
 def noise(num_samples: int, channels: int = 1, loudest: float = 0.9) -> np.ndarray:
     return np.random.default_rng(num_samples).uniform(-loudest, loudest, (num_samples, channels))
-
-
-def encoded(samples: np.ndarray, container: str, kind: str, rate: int = 24_000) -> memoryview:
-    file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=container, subtype=kind)
-    return memoryview(file.getvalue())
 
 
 def expected(data: memoryview) -> np.ndarray:
@@ -66,7 +61,7 @@ def with_chunks(pcm: bytes, chunks: Sequence[tuple[bytes, bytes]], rate: int = 1
 def test_every_encoding_becomes_what_it_decodes_to_rounded_and_averaged(container, kind, channels) -> None:
     if container == "MP3" and channels > 2:
         pytest.skip("MP3 has no three channels")
-    data = encoded(noise(9_000, channels), container, kind)
+    data = memoryview(encoded(noise(9_000, channels), 24_000, container, kind))
     want = expected(data)
     samples = to_samples(data, len(want), 24_000)
     assert samples.dtype == np.int16
@@ -75,7 +70,7 @@ def test_every_encoding_becomes_what_it_decodes_to_rounded_and_averaged(containe
 
 def test_a_float_beyond_full_scale_is_clipped_and_never_wraps() -> None:
     loud = np.array([0.0, 1.0, -1.0, 1.7, -1.7, 0.99999, -0.99999])
-    samples = to_samples(encoded(loud, "WAV", "FLOAT"), len(loud), 24_000)
+    samples = to_samples(memoryview(wav(loud, subtype="FLOAT")), len(loud), 24_000)
     assert samples.tolist() == [0, 32767, -32768, 32767, -32768, 32767, -32768]
 
 
@@ -127,7 +122,7 @@ def test_a_head_with_a_wrong_byte_is_decoded_or_refused_and_never_read_as_it_is(
 
 def test_heads_are_told_apart_in_one_go() -> None:
     pcm = np.arange(100, dtype="<i2").tobytes()
-    stereo = encoded(noise(50, 2), "WAV", "PCM_16", 16_000)
+    stereo = memoryview(wav(noise(50, 2), 16_000))
     clips = [
         with_chunks(pcm, []), with_chunks(pcm, [(b"LIST", b"abc")]), stereo,
         memoryview(wav(pcm, 8_000)), with_chunks(pcm, [(b"data", b"")]),
@@ -143,10 +138,10 @@ def test_heads_are_told_apart_in_one_go() -> None:
 @FEW
 @given(cut=st.integers(1, 400))
 def test_a_clip_of_another_length_or_rate_is_refused_with_both_numbers(cut: int) -> None:
-    data = encoded(noise(1_000), "FLAC", "PCM_16")
+    data = memoryview(encoded(noise(1_000), 24_000, "FLAC"))
     with pytest.raises(BadClipError, match=f"1000 samples at 24000 Hz, expected {1000 - cut} at 24000"):
         to_samples(data, 1_000 - cut, 24_000)
-    plain = encoded(noise(1_000), "WAV", "PCM_16")
+    plain = memoryview(wav(noise(1_000)))
     with pytest.raises(BadClipError, match="1000 samples at 24000 Hz, expected 1000 at 16000"):
         to_samples(plain, 1_000, 16_000)
     with pytest.raises(BadClipError, match=f"found {1_000 - cut} samples"):
