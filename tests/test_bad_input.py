@@ -167,22 +167,15 @@ TEXTS: dict[str, tuple[Spoil, str, str]] = {
     "third speaker": (lambda t: t.set(speaker="Narrator"), "bad_speaker", "found speaker 'Narrator', exp"),
     "list of speakers": (lambda t: t.set(speaker=["A"]), "bad_speaker", "found speaker ['A'], expected"),
     "text null": (lambda t: t.set(text=None), "bad_text", "found text None, expected a string"),
-    "text number": (lambda t: t.set(text=7), "bad_text", "found text 7, expected a string"),
-    "text list": (lambda t: t.set(text=["a"]), "bad_text", "found text ['a'], expected a string"),
     "text empty": (lambda t: t.set(text=""), "empty_text", "the text is empty; expected words"),
     "text blank": (lambda t: t.set(text=" \n\t\u00a0"), "empty_text", "the text is empty; expected words"),
     "not UTF-8": (lambda t: raw_text(t, b"caf\xe9"), "bad_text", r"found text 'caf\udce9', expected"),
-    "lone surrogate": (lambda t: raw_text(t, rb"\ud83d?"), "bad_text", r"found text '\ud83d?', expected"),
     "turn is a string": (lambda t: (t.turns.__setitem__(TURN, "hm"), t.save()), "bad_speaker", "None"),
 }  # fmt: skip
 
 NUMBERS: dict[str, tuple[Spoil, str, str]] = {
     "string": (lambda t: t.set(turn_id="two"), "bad_number", "found turn number 'two', expected a whole"),
-    "null": (lambda t: t.set(turn_id=None), "bad_number", "found turn number None, expected a whole number"),
-    "list": (lambda t: t.set(turn_id=[2]), "bad_number", "found turn number [2], expected a whole number"),
-    "boolean": (lambda t: t.set(turn_id=True), "bad_number", "found turn number True, expected a whole"),
     "negative": (lambda t: t.set(turn_id=-1), "bad_number", "found turn number -1, expected a whole number"),
-    "huge": (lambda t: t.set(turn_id=1 << 40), "bad_number", "found turn number 1099511627776, expected"),
 }  # fmt: skip
 
 NAMES: dict[str, tuple[Spoil, str, str]] = {
@@ -484,7 +477,6 @@ def table_of(corpus: Path, change: Callable[[list[dict[str, Any]]], object]) -> 
         ("segment_audio_path", "../../a.wav", "refused_path", "found '../../a.wav', which leads out"),
         ("segment_audio_path", "/etc/passwd", "refused_path", "found '/etc/passwd', which leads out"),
         ("segment_audio_path", f"{PUBLISHED}/segments/002_LLM2_neutral.wav", "metadata_disagrees", "'LLM2'"),
-        ("turn_index", None, "bad_number", "found turn number None, expected a whole number from 1"),
         ("turn_index", 0, "bad_number", "found turn number 0, expected a whole number from 1"),
         ("speaker", None, "bad_speaker", "found speaker None, expected one of LLM1, LLM2"),
         ("text", None, "bad_text", "found text None, expected a string"),
