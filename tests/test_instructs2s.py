@@ -3,10 +3,8 @@
 import gzip
 import io
 import json
-import os
 import random
 import shutil
-import signal
 import tarfile
 import time
 from collections.abc import Callable
@@ -19,7 +17,7 @@ import numpy as np
 import pytest
 from huggingface_hub import HfApi
 from toys.audio import wav
-from toys.build_process import start
+from toys.build_process import ForkedBuild
 from toys.building import build_rows
 from toys.building import plain
 from toys.building import published_files
@@ -306,11 +304,11 @@ def test_a_packed_build_killed_at_many_moments_ends_in_the_same_bytes(shuffled: 
     killed, commits = 0, tmp_path / "out/.build/ttt"
     for _ in range(2):
         before = len(list(commits.glob("*.json")))
-        process = start(shuffled, tmp_path / "out", **options)
+        process = ForkedBuild(shuffled, tmp_path / "out", **options)
         while process.poll() is None and len(list(commits.glob("*.json"))) < before + 3:
             time.sleep(0.001)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill(group=True)
             killed += 1
         assert process.communicate()[1].count("again from the start") == (1 if 0 < before < 13 else 0)
     assert killed

@@ -3,9 +3,7 @@
 import gzip
 import io
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import tarfile
@@ -21,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toys.audio import wav
-from toys.build_process import start
+from toys.build_process import ForkedBuild
 from toys.building import build_rows
 from toys.building import open_reader
 from toys.building import published_files
@@ -664,11 +662,11 @@ def test_a_build_killed_in_the_middle_ends_in_the_same_bytes(
     spanning: Path, undisturbed: Mapping[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    process = start(spanning, out, builder=BUILDER, shard_bytes=1)
+    process = ForkedBuild(spanning, out, builder=BUILDER, shard_bytes=1)
     while len(list((out / ".build/ttt").glob("*.json"))) < 2:
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill(group=True)
     process.communicate()
     assert published_files(out) != undisturbed
     build_rows(spanning, out, builder=BUILDER, shard_bytes=1)
