@@ -314,7 +314,7 @@ def test_a_domain_that_is_no_text_is_unknown(documented: Path, tmp_path: Path) -
     assert {row["domain"] for row in read_rows(tmp_path / "ttt")} == {None}
 
 
-@pytest.mark.parametrize("text", ["SPEECHROWSAUDIO SPEECHROWSTARGET {transcript}", "word " * 200_000])
+@pytest.mark.parametrize("text", ["SPEECHROWSAUDIO SPEECHROWSTARGET {transcript}", "word " * 20_000])
 def test_any_text_of_words_passes(documented: Path, tmp_path: Path, text: str) -> None:
     told = Told(documented, TOLD)
     (told.folder / "metadata.tsv").unlink()

@@ -59,7 +59,8 @@ def test_a_config_is_built_from_real_speech_validates_and_loads(builder, config,
         if task.needs == "codes":
             spec = CODECS["mimi"]
             assert (row["codec"], len(row["codec_targets"])) == ("mimi", spec.num_codebooks)
-            assert "codec_targets        [8, " in show(str(tmp_path / "rows"), row["row_id"])
+    shown = next((row["row_id"] for row in rows if TASKS[row["task"]].needs == "codes"), None)
+    assert shown is None or "codec_targets        [8, " in show(str(tmp_path / "rows"), shown)
 
 
 def test_every_builder_has_a_sample_and_every_task_a_builder() -> None:

@@ -87,6 +87,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return path
 
 
+@pytest.mark.parametrize("file", ["my-corpus"], indirect=True)  # processes are slow to start
 def test_two_processes_build_the_files_of_one_and_ids_begin_with_the_stem(file: Path, tmp_path: Path) -> None:
     for num_proc in (1, 2):
         build_rows(XTTS, tmp_path / str(num_proc), builder=str(file), num_proc=num_proc, shard_bytes=SMALL)
@@ -121,6 +122,7 @@ def test_it_is_a_builder_of_datasets_in_processes_and_streams(file: Path, tmp_pa
     assert plain(builder.as_streaming_dataset(split="train")) == rows
 
 
+@pytest.mark.parametrize("file", ["my-corpus"], indirect=True)  # processes are slow to start
 def test_a_process_that_never_loaded_its_file_makes_its_rows(file: Path, tmp_path: Path) -> None:
     builder: SpeechBuilder = load_builder(str(file))(config_name="ttt", data_dir=str(XTTS))
     [split] = builder._split_generators(None)
