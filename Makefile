@@ -37,7 +37,7 @@ demo: install
 	@echo '  rows = load_dataset("$(DEMO)", "stage_2", split="train", streaming=True)'
 
 test: install
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15
 
 # The ways in, the Hub and back, under the other versions of datasets, decoding where there is ffmpeg; and
 # the preview in a browser, where there is one.
