@@ -109,10 +109,13 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(rows: Path, tmp_path: Path, 
     assert all(torch.equal(stage_of[name], tensor) for name, tensor in expected.items())
 
 
-def launch(num_ranks: int, rows: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
-    """train.py on some ranks, each of which names the threads that it still has at its end."""
-    flags = ("--data", str(rows), "--output-dir", str(out), *QUICK, *flags)
-    command = [sys.executable, ranks.__file__, str(num_ranks), *flags]
+FORKED = (ranks.__file__, "2")  # each rank names the threads that it still has at its end
+BY_TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(ROOT / "train.py"))
+
+
+def launch(how: tuple[str, ...], rows: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+    """train.py on two ranks."""
+    command = [sys.executable, *how, "--data", str(rows), "--output-dir", str(out), *QUICK, *flags]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -123,7 +126,7 @@ def test_two_ranks_have_the_loss_curve_of_one_and_leave_no_thread_of_their_group
 ) -> None:
     flags = ["--steps", "3", "--micro-batches", micro_batches, *MODES[mode]]
     alone = curve(run(rows, tmp_path / "one", *flags))
-    two = launch(2, rows, tmp_path / "two", *flags)
+    two = launch(FORKED, rows, tmp_path / "two", *flags)
     output, _ = two.communicate(timeout=120)
     assert two.returncode == 0, output[-3000:]
     assert output.count("at exit:") == 2, output[-3000:]
@@ -140,7 +143,7 @@ def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
     rows: Path, tmp_path: Path
 ) -> None:
     flags = ["--steps", "6", "--save-every", "2", "--micro-batches", "2", *MODES["bucket"]]
-    two = launch(2, rows, tmp_path, *flags, "--steps", "100000")
+    two = launch(BY_TORCHRUN, rows, tmp_path, *flags, "--steps", "100000")
     checkpoint = tmp_path / "checkpoint-00000002"
     deadline = time.monotonic() + 90
     while not checkpoint.exists() and time.monotonic() < deadline:

@@ -12,16 +12,16 @@ NOTICEABLE_MB = 80
 
 
 def test_a_build_stays_small_whatever_the_corpus_weighs(tmp_path: Path) -> None:
-    small = write_corpus(tmp_path / "small", dialogues=64, seconds=14)  # 175 MB
-    large = write_corpus(tmp_path / "large", dialogues=256, seconds=14)  # 700 MB, one shard
-    builds = [_start(small), _start(large), _start(small, num_proc=2, shard_bytes=90 << 20)]
+    small = write_corpus(tmp_path / "small", dialogues=32, seconds=14)  # 90 MB
+    large = write_corpus(tmp_path / "large", dialogues=128, seconds=14)  # 350 MB, one shard
+    builds = [_start(small), _start(large), _start(small, num_proc=2, shard_bytes=45 << 20)]
     before, after, with_workers = map(_peak_mb, builds)
     assert max(before, with_workers) < LIMIT_MB
     assert after < min(LIMIT_MB, before + NOTICEABLE_MB), (before, after)
 
 
-def test_a_build_of_20_000_tiny_clips_stays_small(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "corpus", dialogues=2000, turns=10, seconds=0.1)
+def test_a_build_of_10_000_tiny_clips_stays_small(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", dialogues=1000, turns=10, seconds=0.1)
     assert _peak_mb(_start(corpus)) < LIMIT_MB
 
 
