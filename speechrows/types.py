@@ -275,13 +275,18 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fields:
-    """What a row puts into the segments of its task, as the corpus has it; units are int16 [F]."""
+    """What a row puts into the segments of its task, as the corpus has it; units are int16 [F].
+
+    `first` and `last` say which turn of its conversation it is: both, where rows are no conversations.
+    """
 
     transcript: str
     answer: str = ""
     units: Int16 | None = None
     answer_units: Int16 | None = None
     answer_is_cut: bool = False
+    first: bool = True
+    last: bool = True
 
 
 class Rendered(Protocol):
@@ -292,15 +297,15 @@ class Rendered(Protocol):
         """What the assistant says, as the row's messages hold it."""
         ...
 
-    def num_tokens(self, num_audio_tokens: int, *, first: bool) -> int:
+    def num_tokens(self, num_audio_tokens: int) -> int:
         """The length before padding."""
         ...
 
-    def assemble(self, num_audio_tokens: int, *, first: bool, length: int) -> tuple[Int32, Int32]:
+    def assemble(self, num_audio_tokens: int, *, length: int) -> tuple[Int32, Int32]:
         """`input_ids` and `labels`, int32 [length], padded on the right."""
         ...
 
-    def text(self, *, first: bool) -> str:
+    def text(self) -> str:
         """The text."""
         ...
 
@@ -313,6 +318,6 @@ class Template(Protocol):
         """The user's message, with `<audio>`."""
         ...
 
-    def fill(self, fillings: Sequence[Fields]) -> Sequence[Rendered | None]:
+    def fill(self, rows: Sequence[Fields]) -> Sequence[Rendered | None]:
         """Rows to be, in one batch; None where the tokenizer does not give a text back."""
         ...

@@ -24,6 +24,7 @@ from speechrows.text.options import DEFAULT_DATE
 from speechrows.text.options import TemplateOptions
 
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
+MODEL_ROW_VERSION = "1.1.0"  # the same, of rows under a model\'s tokenizer: ids of the whole text since 0.2
 
 
 @dataclass
@@ -96,7 +97,7 @@ class SpeechConfig(datasets.BuilderConfig):
             **own,
             **({"generated": joined} if joined else {}),
             **({"revision": corpus.revision} if corpus.revision else {}),
-            "row_version": ROW_VERSION,
+            "row_version": ROW_VERSION if self.tokenizer is None else MODEL_ROW_VERSION,
             "tokenizer": self.inputs.tokenizer_digest,
             "audio_tokens_per_second": str(parse_rate(self.audio_tokens_per_second)),
             "corpus": corpus.label,

@@ -36,8 +36,8 @@ from speechrows.types import Fields
 from speechrows.types import Int32
 from speechrows.types import Template
 
-_VERSION = "1"  # of retokenising; raised when lengths in the cache would be wrong
-COLUMNS = ("row_id", "turn_number", "num_samples", "sampling_rate", "messages", "labels")
+_VERSION = "2"  # of retokenising; raised when lengths in the cache would be wrong
+COLUMNS = ("row_id", "turn_number", "num_turns", "num_samples", "sampling_rate", "messages", "labels")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,16 +91,15 @@ class Retokenizer:
         """
         whole, rate = TASKS[task].whole, self.tokens_per_second[task]
         rows = table.to_pylist()
-        rendered = self.templates[task].fill([self._fields(row) for row in rows])
+        rendered = self.templates[task].fill([self._fields(row, whole=whole) for row in rows])
         for row, text in zip(rows, rendered, strict=True):
             if text is None:
                 raise ShortfallError(
                     f"{row['row_id']}: the tokenizer does not give {row['messages'][1]['content']!r:.80} "
                     "back; build the rows with it: such rows are then skipped and counted"
                 )
-            first = not whole or row["turn_number"] == 0
             audio = num_audio_tokens(row["num_samples"], row["sampling_rate"], rate)
-            yield text.assemble(audio, first=first, length=text.num_tokens(audio, first=first))
+            yield text.assemble(audio, length=text.num_tokens(audio))
 
     def read_row_group(self, index: Index, shard: int, row_group: int) -> RowTokens:
         """Read the retokenised rows of a row group; codes as they are stored.
@@ -118,11 +117,17 @@ class Retokenizer:
             labels=np.concatenate([labels for _, labels in rows]),
         )
 
-    def _fields(self, row: Mapping[str, Any]) -> Fields:
+    def _fields(self, row: Mapping[str, Any], *, whole: bool) -> Fields:
         answer = row["messages"][1]["content"]
         supervised = [label for label in row["labels"] if label >= 0]
         is_cut = not supervised or supervised[-1] not in self.end_ids  # an answer that was cut has no end
-        return Fields(transcript=answer, answer=answer, answer_is_cut=is_cut)
+        return Fields(
+            transcript=answer,
+            answer=answer,
+            answer_is_cut=is_cut,
+            first=not whole or row["turn_number"] == 0,
+            last=not whole or row["turn_number"] == row["num_turns"] - 1,
+        )
 
 
 def retokenized(index: Index, retokenizer: Retokenizer) -> Index:

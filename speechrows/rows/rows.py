@@ -161,7 +161,11 @@ class Outcome(NamedTuple):
 
 def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
     """Rows of loaded dialogues, in order; texts are tokenised in one batch."""
-    fields = [_fields(item, spec.task) for dialogue in loaded for item in dialogue.items]
+    fields = [
+        _fields(item, spec.task, num_items=len(dialogue.items))
+        for dialogue in loaded
+        for item in dialogue.items
+    ]
     texts = iter(spec.template.fill(fields))
     outcome = Outcome([], [], [])
     for dialogue in loaded:
@@ -181,8 +185,8 @@ def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
     return outcome
 
 
-def _fields(item: Item, task: Task) -> Fields:
-    """The fields that an item fills its task's segments with."""
+def _fields(item: Item, task: Task, *, num_items: int) -> Fields:
+    """The fields that an item, one of `num_items` of its dialogue, fills its task's segments with."""
     turn, answer, has_units = item.turn, item.answer, task.needs == "units"
     return Fields(
         transcript=turn.text,
@@ -190,6 +194,8 @@ def _fields(item: Item, task: Task) -> Fields:
         units=turn.codes.values[0] if turn.codes and has_units else None,
         answer_units=answer.codes.values[0] if answer and answer.codes and has_units else None,
         answer_is_cut=turn.answer_is_cut and answer is None,
+        first=not task.whole or item.number == 0,
+        last=not task.whole or item.number == num_items - 1,
     )
 
 
@@ -228,7 +234,6 @@ class _Draft:
     rendered: Rendered
     num_audio_tokens: int
     num_tokens: int
-    first: bool
 
 
 def _rows_of(
@@ -242,9 +247,8 @@ def _rows_of(
         if text is None:
             continue
         item, clip = loaded.items[i], loaded.clips[i]
-        first = not task.whole or item.number == 0
         audio = num_audio_tokens(clip.num_samples, clip.sampling_rate, spec.tokens_per_second)
-        num_tokens = text.num_tokens(audio, first=first)
+        num_tokens = text.num_tokens(audio)
         if task.max_tokens is not None and num_tokens > task.max_tokens:
             left_out.append(LeftOut(clip_id=item.clip_id, rule=Rule.TOO_LONG))
             continue
@@ -256,7 +260,6 @@ def _rows_of(
                 rendered=text,
                 num_audio_tokens=audio,
                 num_tokens=num_tokens,
-                first=first,
             )
         )
     lengths = [padded_length(draft.num_tokens, task.pad_to_multiple_of) for draft in drafts]
@@ -269,7 +272,7 @@ def _rows_of(
 
 def _row(draft: _Draft, loaded: LoadedDialogue, spec: RowSpec, split: str, length: int, total: Tokens) -> Row:
     task, item, dialogue = spec.task, draft.item, loaded.dialogue
-    input_ids, labels = draft.rendered.assemble(draft.num_audio_tokens, first=draft.first, length=length)
+    input_ids, labels = draft.rendered.assemble(draft.num_audio_tokens, length=length)
     file = item.turn.audio.path if item.turn.audio else dialogue.source
     role = "user" if task.pairing == "both" else item.turn.role
     return Row(
@@ -285,7 +288,7 @@ def _row(draft: _Draft, loaded: LoadedDialogue, spec: RowSpec, split: str, lengt
         clip=draft.clip,
         transcript=normalise(item.turn.text),
         messages=(("user", spec.template.user), ("assistant", draft.rendered.target)),
-        text=draft.rendered.text(first=draft.first),
+        text=draft.rendered.text(),
         input_ids=input_ids,
         labels=labels,
         num_tokens=Tokens(draft.num_tokens),

@@ -65,7 +65,7 @@ class PiecesTemplate:
     pad_id: int
     user: str = field(default=AUDIO_TOKEN, init=False)
 
-    def fill(self, fillings: Sequence[Fields]) -> list["RenderedPieces | None"]:
+    def fill(self, rows: Sequence[Fields]) -> list["RenderedPieces | None"]:
         """Tokenise rows in one batch; None where the tokenizer does not give a text back."""
         values = [
             {
@@ -74,13 +74,13 @@ class PiecesTemplate:
                 "units": fields.units,
                 "answer_units": fields.answer_units,
             }
-            for fields in fillings
+            for fields in rows
         ]
         text_pieces = [piece for piece in self.pieces if piece.ids is None and not _is_units(piece)]
         texts = [(piece, piece.text.format_map(row)) for row in values for piece in text_pieces]
         encoded = iter(self._encode(texts))
         rendered: list[RenderedPieces | None] = []
-        for fields, row in zip(fillings, values, strict=True):
+        for fields, row in zip(rows, values, strict=True):
             ids_of = {piece.text: next(encoded) for piece in text_pieces}
             ids_of["{units}"] = self._units(fields.units)
             ids_of["{answer_units}"] = self._units(fields.answer_units)
@@ -140,11 +140,11 @@ class RenderedPieces:
         """The text that the assistant says."""
         return str(self.fields["answer"])
 
-    def num_tokens(self, num_audio_tokens: int, *, first: bool) -> int:  # noqa: ARG002
+    def num_tokens(self, num_audio_tokens: int) -> int:  # noqa: ARG002
         """Return the number of tokens before padding. Units stand for audio: there are no placeholders."""
         return len(self.template.leading) + sum(map(len, self.piece_ids)) + 1
 
-    def assemble(self, num_audio_tokens: int, *, first: bool, length: int) -> tuple[Int32, Int32]:  # noqa: ARG002
+    def assemble(self, num_audio_tokens: int, *, length: int) -> tuple[Int32, Int32]:  # noqa: ARG002
         """Return `input_ids` and `labels`, int32 [length], padded on the right."""
         input_ids = np.full(length, self.template.pad_id, np.int32)
         labels = np.full(length, IGNORE_INDEX, np.int32)
@@ -159,7 +159,7 @@ class RenderedPieces:
         labels[at + 1 - self.template.num_unsupervised : at + 1] = IGNORE_INDEX
         return input_ids, labels
 
-    def text(self, *, first: bool) -> str:  # noqa: ARG002
+    def text(self) -> str:
         """Return the text, its units spelled, to the end token."""
         return "".join(map(self._spell, self.template.pieces)) + str(self.template.tokenizer.eos_token)
 

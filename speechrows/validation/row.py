@@ -194,7 +194,6 @@ def codes(row: RowDict, context: RowContext) -> str | None:
 
 def rendering(row: RowDict, context: RowContext) -> str | None:
     """Text, ids and labels are what the messages give under the saved tokenizer, made anew."""
-    first = not context.task.whole or row["turn_number"] == 0
     spaces = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
     wrong = "the tokenizer does not give back the assistant's content"
     for is_cut in (False, True) if context.task.needs == "answer" else (False,):
@@ -204,10 +203,10 @@ def rendering(row: RowDict, context: RowContext) -> str | None:
             return str(error)
         if rendered is None:
             continue
-        if row["text"] != rendered.text(first=first):
+        if row["text"] != rendered.text():
             return f"text is {row['text']!r:.80}, not the rendering of messages"
-        length = max(len(row["input_ids"]), rendered.num_tokens(spaces, first=first))
-        ids, marks = rendered.assemble(spaces, first=first, length=length)
+        length = max(len(row["input_ids"]), rendered.num_tokens(spaces))
+        ids, marks = rendered.assemble(spaces, length=length)
         if row["input_ids"] == ids.tolist() and row["labels"] == marks.tolist():
             return None
         name = "labels" if row["input_ids"] == ids.tolist() else "input_ids"
@@ -219,7 +218,13 @@ def _fields(row: RowDict, task: Task, *, is_cut: bool) -> Fields:
     """What a row's segments were filled with, taken from its columns."""
     reply = row["messages"][1]["content"]
     if is_chat(task):
-        return Fields(transcript=reply, answer=reply, answer_is_cut=is_cut)
+        return Fields(
+            transcript=reply,
+            answer=reply,
+            answer_is_cut=is_cut,
+            first=not task.whole or row["turn_number"] == 0,
+            last=not task.whole or row["turn_number"] == row["num_turns"] - 1,
+        )
     units = [min(int(unit), _NO_UNIT) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
     answer_units = (row["codec_targets"] or [[]])[0]  # the check `codes` reports what is missing
     return Fields(

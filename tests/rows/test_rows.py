@@ -130,7 +130,7 @@ def check_row(row: Row, spec: RowSpec, target: str) -> None:
     assert (row.labels[row.num_tokens :] == IGNORE_INDEX).all()
     num_audio = num_audio_tokens(row.clip.num_samples, row.clip.sampling_rate, spec.tokens_per_second)
     assert (row.input_ids == chat.audio_id).sum() == num_audio
-    assert supervised[-1] == chat.end.ids[0]
+    assert supervised[-1] == chat.last.end_ids[0]
     assert row.text.count(AUDIO_TOKEN) == 1 + target.count(AUDIO_TOKEN)
     assert row.text.index(AUDIO_TOKEN) < row.text.rindex(target)
     assert row.messages[1] == ("assistant", target)
@@ -203,7 +203,7 @@ def test_an_answer_that_was_cut_teaches_its_words_and_no_ending():
     (whole, cut), *_ = build([dialogue], spec_of(SIFT))
     assert whole.input_ids.tolist() == cut.input_ids.tolist()
     (place,) = np.flatnonzero(whole.labels != cut.labels)
-    assert (cut.labels[place], whole.labels[place]) == (IGNORE_INDEX, spec_of(SIFT).template.end.ids[0])
+    assert (cut.labels[place], whole.labels[place]) == (IGNORE_INDEX, spec_of(SIFT).template.last.end_ids[0])
 
 
 def test_a_turn_that_its_reader_leaves_out_is_counted_under_its_rule():

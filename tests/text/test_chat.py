@@ -7,6 +7,7 @@ import datetime
 import itertools
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -30,13 +31,21 @@ from toys.tokenizer import toy_tokenizer
 
 from speechrows.errors import TemplateError
 from speechrows.rows.tasks import TASKS
+from speechrows.text import render
 from speechrows.text.chat import ChatTemplate
+from speechrows.text.chat import RenderedChat
 from speechrows.text.chat import compile_chat
 from speechrows.text.normalise import normalise
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
+from speechrows.types import Fields
 
 TTT, TRANSCRIPTION = TASKS["ttt"], TASKS["transcription"]
+# Texts that begin and end with what tokenizers treat in ways of their own.
+EDGES = st.sampled_from(["", " ", "\n", "日", "é", "7", "…", "\u2581"])
+TARGETS = st.one_of(TEXTS, st.tuples(EDGES, TEXTS, EDGES).map("".join)).filter(
+    lambda text: bool(text.strip())
+)
 REAL_PAIRS = [
     ("llama3", None),
     ("llama3", "llama3_date_string"),
@@ -59,13 +68,31 @@ def decode(chat: ChatTemplate, ids: np.ndarray) -> str:
     return chat.tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def row_of(chat: ChatTemplate, target: str, num_audio: int = 3, *, first: bool = True, pads: int = 0):
+def fill(chat: ChatTemplate, *targets: str) -> list[RenderedChat | None]:
+    """The turns of a conversation with these targets."""
+    turns = range(len(targets))
+    fields = [Fields(transcript=targets[i], first=i == 0, last=i == turns[-1]) for i in turns]
+    return chat.fill(fields)
+
+
+def row_of(
+    chat: ChatTemplate,
+    target: str,
+    num_audio: int = 3,
+    *,
+    first: bool = True,
+    last: bool = True,
+    pads: int = 0,
+):
     """`input_ids` and `labels` of a row with `pads` pads; None where the target does not round trip."""
-    (ids,) = chat.encode([target])
-    if ids is None:
-        return None
-    length = chat.num_tokens(len(ids), num_audio, first=first) + pads
-    return chat.assemble(ids, num_audio, first=first, length=length)
+    (row,) = chat.fill([Fields(transcript=target, first=first, last=last)])
+    return row and row.assemble(num_audio, length=row.num_tokens(num_audio) + pads)
+
+
+def text_of(chat: ChatTemplate, target: str, **which: bool) -> str:
+    (row,) = chat.fill([Fields(transcript=target, **which)])
+    assert row is not None
+    return row.text()
 
 
 @pytest.mark.parametrize(("name", "template"), [*PAIRS, *REAL_PAIRS])
@@ -75,11 +102,11 @@ def test_the_supervised_tokens_decoded_are_exactly_the_target_for_any_text(name,
     @FEW
     @given(st.lists(TEXTS.map(normalise).filter(bool), min_size=1, max_size=6))
     def check(targets: list[str]) -> None:
-        for target, ids in zip(targets, chat.encode(targets), strict=True):
-            if ids is None:
-                continue
-            _, labels = chat.assemble(ids, 2, first=True, length=chat.num_tokens(len(ids), 2, first=True) + 5)
-            assert decode(chat, labels[labels != IGNORE_INDEX]).removeprefix(chat.lead) == target
+        for target in targets:
+            row = row_of(chat, target, 2, pads=5)
+            if row is not None:
+                target = normalise(target, lower_case=True)  # noqa: PLW2901
+                assert decode(chat, row[1][row[1] != IGNORE_INDEX]) in (target, f" {target}")
 
     check()
 
@@ -92,7 +119,7 @@ def test_a_byte_level_tokenizer_gives_back_every_normalised_text(name):
     @given(TEXTS.map(normalise).filter(bool))
     def check(target: str) -> None:
         # The tokenizers package has Unicode tables of its own: NFC may differ for the newest characters.
-        assert chat.encode([target])[0] is not None or name == "bpe_nfc"
+        assert row_of(chat, target) is not None or name == "bpe_nfc"
 
     check()
 
@@ -103,12 +130,12 @@ def test_a_byte_level_tokenizer_gives_back_every_normalised_text(name):
         ("metaspace_unk", "snow\u2603man"),
         ("metaspace_unk", "\u2603"),
         ("metaspace_always", "a\u2581b"),
-        ("bpe_nfc", "e\u0301"),
     ],
 )
 def test_a_target_that_the_tokenizer_does_not_give_back_is_none(name, target):
-    assert chat_of(name, "chatml").encode([target, "the inn"])[0] is None
-    assert chat_of(name, "chatml").encode([target, "the inn"])[1] is not None
+    bad, good = fill(chat_of(name, "chatml"), target, "the inn")
+    assert bad is None
+    assert good is not None
 
 
 @pytest.mark.parametrize(("name", "template"), [*PAIRS, *REAL_PAIRS])
@@ -122,7 +149,7 @@ def test_exactly_the_audio_tokens_are_audio_and_labels_are_ignored_or_equal(name
             input_ids, labels = row
             is_audio = input_ids == chat.audio_id
             assert is_audio.sum() == num_audio
-            at = len(chat.before_first.ids)
+            at = len(chat.head_first_ids)
             assert is_audio[at : at + num_audio].all()
             assert (labels[is_audio] == IGNORE_INDEX).all()
             assert ((labels == IGNORE_INDEX) | (labels == input_ids)).all()
@@ -137,44 +164,44 @@ def test_a_transcript_that_spells_a_special_token_stays_text(name):
     special = set(chat.tokenizer.all_special_ids)
     spellings = ("{0}", "a {0} b", "{0}{0}{0}", "{0}\n{0}")
     for target in (spelling.format(token) for token in SPELLED for spelling in spellings):
-        (ids,) = chat.encode([target])
-        assert ids is None or not special & set(ids.tolist())
-        assert ids is not None or name == "metaspace_unk"
+        (row,) = fill(chat, target)
+        assert row is None or not special & set(row.ids[row.is_target].tolist())
+        assert row is not None or name == "metaspace_unk"
 
 
 def test_corpus_text_does_not_change_how_the_template_is_tokenised():
     tokenizer = toy_tokenizer("bpe", "chatml")
     before = compile_chat(tokenizer, TTT)
-    before.encode(["<|im_end|>"])
+    fill(before, "<|im_end|>")
     after = compile_chat(tokenizer, TTT)
-    assert after.before_first.ids.tolist() == before.before_first.ids.tolist()
-    assert after.before_first.ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert after.head_first_ids.tolist() == before.head_first_ids.tolist()
+    assert after.head_first_ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
 
 
 @pytest.mark.parametrize(("name", "template"), [pair for pair in PAIRS if pair[1] is not None])
 def test_the_end_token_is_supervised_and_gap_and_tail_are_not(name, template):
     chat = chat_of(name, template)
     end, tail = ENDS[template]
-    end = chat.tokenizer.eos_token if end == EOS else end
-    assert (chat.end.text, chat.tail.text) == (end, tail)
+    end, tail = (text.replace(EOS, chat.tokenizer.eos_token) for text in (end, tail))
+    assert (chat.last.end, chat.last.tail) == (end, tail)
     end_id = chat.tokenizer.convert_tokens_to_ids(end) if end else chat.tokenizer.eos_token_id
-    assert chat.end.ids.tolist() == [end_id]
+    assert chat.last.end_ids.tolist() == [end_id]
     input_ids, labels = row_of(chat, "the inn")
     supervised = np.flatnonzero(labels != IGNORE_INDEX)
     assert labels[supervised[-1]] == end_id
     after = len(input_ids) - 1 - supervised[-1]
-    assert after == len(chat.tail.ids)
+    assert after == len(chat.last.tail_ids)
     assert (supervised[0] > np.flatnonzero(input_ids == chat.audio_id)[-1]).all()
     num_between = supervised[-1] - supervised[0] + 1 - len(supervised)
-    assert num_between == len(chat.gap.ids)
+    assert num_between <= len(chat.last.gap)
 
 
 def test_a_space_before_the_end_token_is_a_gap_without_loss():
     chat = chat_of("bpe", "bos_every_turn")
-    assert chat.gap.text == " "
+    assert chat.last.gap == " "
     assert chat.lead == " "
     _, labels = row_of(chat, "the inn")
-    assert labels.tolist()[-2:] == [IGNORE_INDEX, chat.end.ids[0]]
+    assert labels.tolist()[-2:] == [IGNORE_INDEX, chat.last.end_ids[0]]
 
 
 @pytest.mark.parametrize(("name", "template"), [*PAIRS, *REAL_PAIRS])
@@ -210,25 +237,13 @@ def test_the_text_of_a_first_row_is_what_the_template_renders(template, task):
         date_string="26 Jul 2024",
         chat_template=TEMPLATES[template].replace("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
     )
-    assert chat.render("the inn", first=True) == rendered
-    assert chat.render("the inn", first=True).count(AUDIO_TOKEN) == 1
+    assert text_of(chat, "the inn") == rendered
+    assert text_of(chat, "the inn").count(AUDIO_TOKEN) == 1
 
 
-@pytest.mark.parametrize("template", SHAPES)
-def test_later_turns_drop_bos_and_the_default_system_header(template):
-    chat = chat_of("bpe", template)
-    specials = chat.before_later.ids.tolist()
-    assert chat.tokenizer.bos_token_id not in specials
-    assert "system" not in chat.before_later.text
-    assert "Date" not in chat.before_later.text
-    assert "[gMASK]" not in chat.before_later.text
-    assert chat.before_first.text.endswith(chat.before_later.text)
-    assert chat.before_later.text  # and the user's header stays
-
-
-def two_turns(tokenizer, template: str, task) -> str:
-    ask = task.segments[0].text
-    contents = [ask, "the inn", ask, "er"]
+def conversation(tokenizer, template: str, targets: Sequence[str]) -> str:
+    """A conversation as the template itself writes it."""
+    contents = [content for target in targets for content in (TTT.segments[0].text, target)]
     return tokenizer.apply_chat_template(
         [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)],
         tokenize=False,
@@ -238,56 +253,90 @@ def two_turns(tokenizer, template: str, task) -> str:
     )
 
 
-def joined(chat: ChatTemplate) -> tuple[str, list[int]]:
-    """The texts and the unpadded ids of turns 0 and 1, one audio token each."""
-    text = chat.render("the inn", first=True) + chat.render("er", first=False)
-    ids = [row_of(chat, target, 1, first=target == "the inn")[0] for target in ("the inn", "er")]
-    return text, np.concatenate(ids).tolist()
-
-
 @pytest.mark.parametrize(
-    ("name", "template"),
-    [
-        *((name, shape) for name in ("bpe", "bpe_nfc", "byte_level") for shape in ("chatml", "trims")),
-        ("bpe", "chatml_with_default_system"),
-        ("bpe", "model_role"),
-        ("llama3", "llama3_date_string"),
-        ("llama3", "llama3_strftime_now"),
-        ("byte_level", "llama3_date_string"),
-    ],
+    "template", [shape for shape in SHAPES if shape not in ("one_pair_only", "think_first")]
 )
-def test_joining_the_rows_of_two_turns_gives_what_the_template_renders_for_both(name, template):
-    chat = chat_of(name, template)
-    text, ids = joined(chat)
-    rendered = two_turns(chat.tokenizer, template, TTT)
-    assert text == rendered
-    assert ids == chat.tokenizer(rendered, add_special_tokens=False)["input_ids"]
-
-
-@pytest.mark.parametrize("template", ["end_only_between_turns", "no_end_token"])
-def test_joining_rows_without_a_rendered_end_token_ends_each_turn_once(template):
+@pytest.mark.parametrize("num_turns", [1, 2, 3, 7])
+def test_rows_of_a_conversation_joined_are_the_templates_own_rendering(template, num_turns):
+    targets = [("the inn", "er", "in the")[i % 3] + f" {i}" for i in range(num_turns)]
     chat = chat_of("bpe", template)
-    _, ids = joined(chat)
-    assert ids.count(chat.tokenizer.eos_token_id) == 2
+    assert "".join(row.text() for row in fill(chat, *targets)) == conversation(
+        chat.tokenizer, template, targets
+    )
+
+
+def test_a_template_that_rewrites_history_is_taken_in_the_form_in_which_answers_are_generated():
+    chat = chat_of("bpe", "think_first")
+    assert chat.shape.rewrites_history
+    joined = "".join(row.text() for row in fill(chat, "the inn", "er", "in"))
+    block = "<think>\n\n</think>\n\n"
+    assert joined.count(block) == 3
+    expected = conversation(chat.tokenizer, "think_first", ["the inn", "er", "in"])
+    assert expected.count(block) == 1
+    assert joined.replace(block, "") == expected.replace(block, "")
+
+
+def test_what_is_written_once_stands_in_the_first_or_the_last_row_alone():
+    first, middle, last = (row.text() for row in fill(chat_of("bpe", "harmony"), "a", "b", "c"))
+    assert [text.count("You help.") for text in (first, middle, last)] == [1, 0, 0]
+    assert [text.count("</s>") for text in (first, middle, last)] == [0, 0, 1]
+    turn = "<start_of_turn>user\n<audio><end_of_turn><start_of_turn>assistant\nb<end_of_turn>"
+    assert middle == turn
+    *_, before, last = (row.text() for row in fill(chat_of("bpe", "end_of_conversation"), "a", "b"))
+    assert (before.count("</s>"), last.endswith("<|im_end|>\n</s>")) == (0, True)
+    with_bos = [row.text() for row in fill(chat_of("bpe", "llama3_date_string"), "a", "b", "c")]
+    assert [text.count("<s>") for text in with_bos] == [1, 0, 0]
+
+
+def test_a_template_for_one_turn_alone_gives_later_rows_without_bos():
+    chat = chat_of("bpe", "one_pair_only")
+    assert text_of(chat, "the inn", first=False) == "[INST]<audio>[/INST]the inn</s>"
+
+
+def without_repeats(ids: list[int], audio_id: int) -> list[int]:
+    return [one for i, one in enumerate(ids) if one != audio_id or i == 0 or ids[i - 1] != audio_id]
+
+
+@pytest.mark.parametrize(("name", "template"), [*PAIRS, *REAL_PAIRS])
+def test_a_rows_ids_are_those_that_the_tokenizer_gives_for_its_text(name, template):
+    chat = chat_of(name, template)
+    tokenizer, eos = chat.tokenizer, chat.tokenizer.eos_token_id
+    specials = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+
+    @FEW
+    @given(TARGETS, st.booleans(), st.booleans())
+    def check(target: str, first: bool, last: bool) -> None:
+        (row,) = chat.fill([Fields(transcript=target, first=first, last=last)])
+        if row is None or any(special in row.target for special in specials):
+            return  # in a text, what is spelled is the token; in corpus text, it is not
+        ids = without_repeats(row.assemble(5, length=row.num_tokens(5))[0].tolist(), chat.audio_id)
+        expected = tokenizer(row.text(), add_special_tokens=False)["input_ids"]
+        ending = chat.last if last else chat.inner
+        if not ending.end:  # eos, which is not rendered
+            assert ids.pop(-1 - len(ending.tail_ids)) == eos
+        if template is None and first and name == "bpe_adds_bos":
+            assert ids.pop(0) == tokenizer.bos_token_id
+        assert ids == expected
+
+    check()
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_the_plain_form_reads_as_documented(name):
     chat = chat_of(name, None, "transcription")
     weather = "the weather is beautiful today."
-    assert chat.render(weather, first=True) == f"User: <audio> Transcribe:\nAssistant: {weather}"
-    assert chat.lead == " "
-    assert chat.end.ids.tolist() == [chat.tokenizer.eos_token_id]
-    assert chat.end.text == chat.tail.text == chat.gap.text == ""
+    assert text_of(chat, weather) == f"User: <audio> Transcribe:\nAssistant: {weather}"
+    assert chat.last.end_ids.tolist() == [chat.tokenizer.eos_token_id]
+    assert chat.last.end == chat.last.tail == chat.last.gap == ""
 
 
 def test_the_plain_form_begins_with_the_bos_that_the_tokenizer_adds_and_only_at_turn_0():
     chat = chat_of("bpe_adds_bos", None)
     bos = chat.tokenizer.bos_token_id
     assert row_of(chat, "the inn", first=True)[0].tolist().count(bos) == 1
-    assert chat.before_first.ids[0] == bos
+    assert chat.head_first_ids[0] == bos
     assert bos not in row_of(chat, "the inn", first=False)[0]
-    assert bos not in chat_of("bpe", None).before_first.ids
+    assert bos not in chat_of("bpe", None).head_first_ids
 
 
 @pytest.mark.parametrize("template", ["llama3_date_string", "bos_every_turn"])
@@ -300,9 +349,9 @@ def test_a_template_that_writes_bos_is_not_given_a_second_one(template):
 def test_the_date_is_the_one_given_and_never_today(template):
     tokenizer = toy_tokenizer("bpe", template)
     today = datetime.datetime.now().astimezone().strftime("%d %b %Y")
-    text = compile_chat(tokenizer, TTT).render("the inn", first=True)
+    text = text_of(compile_chat(tokenizer, TTT), "the inn")
     assert "Date: 26 Jul 2024" in text
-    given_date = compile_chat(tokenizer, TTT, datetime.date(1999, 1, 2)).render("the inn", first=True)
+    given_date = text_of(compile_chat(tokenizer, TTT, datetime.date(1999, 1, 2)), "the inn")
     assert "Date: 02 Jan 1999" in given_date
     assert today not in text + given_date
 
@@ -315,12 +364,12 @@ def test_a_template_may_write_the_date_in_any_form_and_from_inside_a_macro(form)
     )
     date = datetime.date(2024, 7, 6)
     chat = compile_chat(toy_tokenizer("bpe", template), TTT, date)
-    assert chat.before_first.text == f"Date: {date.strftime(form)};[INST]"
+    assert chat.shape.head_first == f"Date: {date.strftime(form)};[INST]"
 
 
 def test_thinking_is_off_and_the_empty_think_block_takes_no_loss():
     chat = chat_of("bpe", "think_first")
-    assert chat.between.text.endswith("<think>\n\n</think>\n\n")
+    assert chat.shape.between.endswith("<think>\n\n</think>\n\n")
     input_ids, labels = row_of(chat, "the inn")
     think = chat.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
     assert [token_id for token_id in input_ids if token_id in think] == think
@@ -335,6 +384,25 @@ def test_a_template_that_leaves_no_place_for_the_target_is_refused_with_what_it_
         compile_chat(tokenizer, TTT)
     assert word in str(refusal.value)
     assert "Give a tokenizer with another template" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "word"),
+    [
+        (
+            "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+            "does not end within",
+        ),
+        ("{{ 'x' * 9000000000 }}", "more memory than a template may"),
+        ("{{ 'x' * 9000000 }}", "writes 9000000 characters"),
+        ("{{ range(99999) | random }}{{ messages[0].content + messages[1].content }}</s>", "in two ways"),
+    ],
+    ids=["never ends", "writes gigabytes", "writes megabytes", "answers differently each time"],
+)
+def test_a_template_that_misbehaves_is_refused_within_a_deadline(template, word, monkeypatch):
+    monkeypatch.setattr(render, "DEADLINE_S", 1.0)
+    with pytest.raises(TemplateError, match=word):
+        compile_chat(toy_tokenizer("bpe", template), TTT)
 
 
 def test_each_feature_of_a_template_is_tested_with_each_of_a_tokenizer() -> None:
@@ -355,7 +423,7 @@ def test_each_feature_of_a_template_is_tested_with_each_of_a_tokenizer() -> None
 
 
 def test_nothing_to_encode_is_nothing():
-    assert chat_of("bpe", "chatml").encode([]) == []
+    assert chat_of("bpe", "chatml").fill([]) == []
 
 
 @MANY

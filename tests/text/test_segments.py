@@ -79,7 +79,7 @@ def fill(template: PiecesTemplate, filling: Fields) -> RenderedPieces | None:
 def row(template: PiecesTemplate, filling: Fields) -> tuple[list[int], list[int]]:
     filled = fill(template, filling)
     assert filled is not None
-    ids, labels = filled.assemble(99, first=True, length=filled.num_tokens(99, first=True))
+    ids, labels = filled.assemble(99, length=filled.num_tokens(99))
     return ids.tolist(), labels.tolist()
 
 
@@ -142,7 +142,7 @@ def test_ids_decode_to_the_text_and_the_mask_is_that_of_the_segments(name: str, 
     ids, labels = row(template, filling)
     assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
     eos = str(tokenizer.eos_token)
-    text = filled.text(first=True)
+    text = filled.text()
     transcript, _, rest = text.partition(CORRESPOND)[2].partition("\n### Agent\n")
     assert rest == f"{filled.target}{CORRESPOND}{spelled(filling.answer_units)}\n{eos}"
     assert text.startswith(f"{INSTRUCTION}\n### User\n{spelled(filling.units)}{CORRESPOND}")
@@ -180,7 +180,7 @@ def test_a_corpus_text_is_stripped_lowered_and_on_one_line() -> None:
     filled = fill(script("bpe"), HEARD)
     assert filled is not None
     assert filled.target == "no, it is free."
-    assert filled.text(first=True) == (
+    assert filled.text() == (
         f"{INSTRUCTION}\n### User\n<|unit3|><|unit3|><|unit1|><|correspond|>does it cost to use it?\n"
         "### Agent\nno, it is free.<|correspond|><|unit0|><|unit11|>\n</s>"
     )
@@ -230,9 +230,9 @@ def test_rows_are_padded_on_the_right_and_audio_takes_no_room() -> None:
     template = script("bpe")
     filled = fill(template, HEARD)
     assert filled is not None
-    length = filled.num_tokens(0, first=True)
-    assert filled.num_tokens(5000, first=False) == length
-    ids, labels = filled.assemble(7, first=False, length=length + 3)
+    length = filled.num_tokens(0)
+    assert filled.num_tokens(5000) == length
+    ids, labels = filled.assemble(7, length=length + 3)
     assert ids.dtype == labels.dtype == np.int32
     assert ids[length:].tolist() == [with_units("bpe").pad_token_id] * 3
     assert labels[length:].tolist() == [-100] * 3
@@ -262,10 +262,7 @@ def test_a_batch_gives_each_row_its_own_texts_and_units() -> None:
     ]
     for entry, filling in zip(rendered, [HEARD, other, HEARD], strict=True):
         assert entry is not None
-        assert (
-            entry.assemble(0, first=True, length=entry.num_tokens(0, first=True))[0].tolist()
-            == (row(script("bpe"), filling)[0])
-        )
+        assert entry.assemble(0, length=entry.num_tokens(0))[0].tolist() == (row(script("bpe"), filling)[0])
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,15 @@ TEMPLATES = {
         "{{ bos_token }}" + _EACH + "{% set role = 'model' if m.role == 'assistant' else m.role %}"
         "{{ '<start_of_turn>' + role + '\n' + m.content | trim + '<end_of_turn>\n' }}" + _END
     ),
+    "harmony": (  # as gpt-oss: the last answer ends otherwise than all other messages
+        "<start_of_turn>system\nYou help.<end_of_turn>"
+        + _EACH
+        + "<start_of_turn>{{ m.role }}\n{{ m.content }}"
+        "{{ eos_token if m.role == 'assistant' and loop.last else '<end_of_turn>' }}" + _END
+    ),
+    "end_of_conversation": (  # as Phi 3: something behind the last turn alone
+        _EACH + "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}" + _END + "{{ eos_token }}"
+    ),
     "one_pair_only": (
         "{% if messages | length > 2 %}{{ raise_exception('one question, one answer') }}{% endif %}"
         "{{ bos_token }}{{ '[INST]' + messages[0].content + '[/INST]' + messages[1].content + eos_token }}"
@@ -77,6 +86,7 @@ REFUSED_TEMPLATES = {  # the template, and a word of the reason
         "{{ messages[1].content + '</s>[INST]' + messages[0].content }}",
         "expected user text, target",
     ),
+    "writes_audio": (_inst("[INST]<audio>{{ m.content }}", "{{ m.content + '</s>' }}"), "writes <audio>"),
     "raises": ("{{ raise_exception('system message missing') }}", "system message missing"),
     "broken_jinja": ("{% for m in messages %}", "fails on a plain user/assistant pair"),
 }
@@ -92,6 +102,8 @@ ENDS = {
     "trims": ("<|im_end|>", ""),
     "bos_every_turn": (EOS, ""),
     "model_role": ("<end_of_turn>", "\n"),
+    "harmony": (EOS, ""),
+    "end_of_conversation": ("<|im_end|>", "\n</s>"),
     "one_pair_only": (EOS, ""),
     "end_only_between_turns": ("", ""),
     "end_only_at_the_end": (EOS, ""),
@@ -110,6 +122,8 @@ TEMPLATE_FEATURES = {
     "bos_every_turn": frozenset({"bos every turn", "space before target", "space before end", "eos is end"}),
     "model_role": frozenset({"bos once", "line break before target", "trims", "line break after end"}),
     "one_pair_only": frozenset({"bos once", "token before target", "eos is end", "one pair only"}),
+    "harmony": frozenset({"no bos", "system header", "eos is end", "last turn ends otherwise"}),
+    "end_of_conversation": frozenset({"no bos", "line break after end", "last turn ends otherwise"}),
     "end_only_between_turns": frozenset({"bos once", "token before target", "end is added"}),
     "end_only_at_the_end": frozenset({"bos once", "token before target", "eos is end"}),
 }

@@ -75,6 +75,17 @@ def metaspace(scheme: str, *, byte_fallback: bool = True) -> PreTrainedTokenizer
     return _fast(core)
 
 
+def legacy_metaspace() -> PreTrainedTokenizerFast:
+    """As Llama 2, TinyLlama and Mistral 7B are saved: a normalizer writes U+2581 before every stretch."""
+    tokenizer = metaspace("always")
+    core = tokenizer.backend_tokenizer
+    core.pre_tokenizer = None  # pyright: ignore[reportAttributeAccessIssue]
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    return tokenizer
+
+
 def without_pad() -> PreTrainedTokenizerFast:
     """As many published ones are: pads are then its eos."""
     tokenizer = bpe()
@@ -154,6 +165,7 @@ TOKENIZERS = {
     "bpe_adds_bos": lambda: bpe(adds_bos=True),
     "bpe_without_pad": without_pad,
     "metaspace_always": lambda: metaspace("always"),
+    "metaspace_legacy": legacy_metaspace,
     "metaspace_first": lambda: metaspace("first"),
     "metaspace_unk": lambda: metaspace("first", byte_fallback=False),
 }
@@ -165,6 +177,7 @@ TOKENIZER_FEATURES = {
     "bpe_adds_bos": frozenset({"merges line breaks", "merges a space into a word", "adds bos"}),
     "bpe_without_pad": frozenset({"merges line breaks", "merges a space into a word", "no pad"}),
     "metaspace_always": frozenset({"space before every piece", "falls back to bytes"}),
+    "metaspace_legacy": frozenset({"space before every piece", "falls back to bytes", "normalises"}),
     "metaspace_first": frozenset({"space before the first piece", "falls back to bytes"}),
     "metaspace_unk": frozenset({"space before the first piece", "unknown token"}),
 }
