@@ -161,11 +161,7 @@ class Outcome(NamedTuple):
 
 def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
     """Rows of loaded dialogues, in order; texts are tokenised in one batch."""
-    fields = [
-        _fields(item, spec.task, num_items=len(dialogue.items))
-        for dialogue in loaded
-        for item in dialogue.items
-    ]
+    fields = [_fields(item, spec.task, len(dialogue.items)) for dialogue in loaded for item in dialogue.items]
     texts = iter(spec.template.fill(fields))
     outcome = Outcome([], [], [])
     for dialogue in loaded:
@@ -185,7 +181,7 @@ def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
     return outcome
 
 
-def _fields(item: Item, task: Task, *, num_items: int) -> Fields:
+def _fields(item: Item, task: Task, num_items: int) -> Fields:
     """The fields that an item, one of `num_items` of its dialogue, fills its task's segments with."""
     turn, answer, has_units = item.turn, item.answer, task.needs == "units"
     return Fields(
