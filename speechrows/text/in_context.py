@@ -7,6 +7,7 @@ sentinels that behave as its neighbours do. They are the only special tokens the
 spells `<|im_end|>` or `<audio>` stays text.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,6 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.types import Int32
-
-_OPEN, _CLOSE = "\ue000\ue001", "\ue000\ue002"  # of the private use area: no corpus text has them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,38 +31,58 @@ class Stretch:
 class StretchEncoder:
     """Encodes what stands between two special tokens, `before` and `after`, of a tokenizer."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, before: str | None, after: str | None) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, before: str, after: str | None) -> None:
         added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
-        backend = tokenizer.backend_tokenizer
-        self._core = Tokenizer(backend.model)  # shares the vocabulary
-        if backend.normalizer is not None:
-            self._core.normalizer = backend.normalizer
-        if backend.pre_tokenizer is not None:
-            self._core.pre_tokenizer = backend.pre_tokenizer
-        self._core.add_tokens([token for token in added.values() if not token.special])
-        for sentinel, neighbour in ((_OPEN, before), (_CLOSE, after)):
-            token = added.get(neighbour or "")
-            strips = {"lstrip": token.lstrip, "rstrip": token.rstrip} if token else {}
-            self._core.add_special_tokens([AddedToken(sentinel, normalized=False, special=True, **strips)])
-        # Added tokens may have other numbers here: those in between, which are special, are not there.
-        self._ids = {
-            self._core.token_to_id(token.content): number
-            for number, token in tokenizer.added_tokens_decoder.items()
-            if not token.special and self._core.token_to_id(token.content) != number
-        }
-        self._open = "" if before is None else _OPEN
-        self._close = "" if after is None else _CLOSE
+        self._tokenizer = tokenizer
+        self._before = added[before]
+        self._after = None if after is None else added[after]
+        self._cores: dict[int, Tokenizer] = {}  # by the number of their sentinels
 
     def __call__(self, texts: Sequence[str]) -> list[Stretch]:
         """The tokens of each text, in one batch."""
-        encoded = self._core.encode_batch(
-            [f"{self._open}{text}{self._close}" for text in texts], add_special_tokens=False
+        number = next(
+            n for n in itertools.count() if not any(mark in text for text in texts for mark in _marks(n))
         )
-        start, cut = bool(self._open), -1 if self._close else None
+        if number not in self._cores:
+            self._cores[number] = self._core(_marks(number))
+        core, (opening, closing) = self._cores[number], _marks(number)
+        if self._after is None:
+            closing = ""
+        encodings = core.encode_batch(
+            [f"{opening}{text}{closing}" for text in texts], add_special_tokens=False
+        )
+        # Added tokens may have other numbers here: special ones, which come between them, are not there.
+        ids = {core.token_to_id(token.content): token_id for token_id, token in self._plain.items()}
+        stop = -1 if closing else None
         return [
             Stretch(
-                ids=np.array([self._ids.get(number, number) for number in encoding.ids[start:cut]], np.int32),
-                spans=np.array(encoding.offsets[start:cut], np.int64).reshape(-1, 2) - len(self._open),
+                ids=np.array([ids.get(token_id, token_id) for token_id in encoding.ids[1:stop]], np.int32),
+                spans=np.array(encoding.offsets[1:stop], np.int64).reshape(-1, 2) - len(opening),
             )
-            for encoding in encoded
+            for encoding in encodings
         ]
+
+    @property
+    def _plain(self) -> dict[int, AddedToken]:
+        """Added tokens that are not special: corpus text may spell them."""
+        added = self._tokenizer.added_tokens_decoder
+        return {token_id: token for token_id, token in added.items() if not token.special}
+
+    def _core(self, marks: tuple[str, str]) -> Tokenizer:
+        """The tokenizer's own rules over its own vocabulary, with the sentinels for special tokens."""
+        backend = self._tokenizer.backend_tokenizer
+        core = Tokenizer(backend.model)
+        if backend.normalizer is not None:
+            core.normalizer = backend.normalizer
+        if backend.pre_tokenizer is not None:
+            core.pre_tokenizer = backend.pre_tokenizer
+        core.add_tokens([*self._plain.values()])
+        for mark, neighbour in zip(marks, (self._before, self._after), strict=True):
+            strips = {"lstrip": neighbour.lstrip, "rstrip": neighbour.rstrip} if neighbour else {}
+            core.add_special_tokens([AddedToken(mark, normalized=False, special=True, **strips)])
+        return core
+
+
+def _marks(number: int) -> tuple[str, str]:
+    """Sentinels of the private use area; the next number's where a text has these."""
+    return f"\ue000{number}\ue001", f"\ue000{number}\ue002"

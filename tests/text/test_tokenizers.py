@@ -124,7 +124,7 @@ def test_an_audio_token_that_was_ordinary_keeps_its_id_and_is_never_said_by_a_tr
     (row,) = compile_chat(opened, TASKS["ttt"]).fill([Fields(transcript="say <audio> now")])
     assert row is not None
     assert 258 not in row.ids
-    assert opened.decode(row.ids[row.is_target].tolist()) == "say <audio> now"
+    assert opened.decode(row.ids[row.is_target].tolist()) == " say <audio> now"
 
 
 def test_the_fingerprint_ignores_what_a_call_leaves_behind_and_sees_what_decides_ids():
