@@ -97,7 +97,7 @@ class SpeechConfig(datasets.BuilderConfig):
             **own,
             **({"generated": joined} if joined else {}),
             **({"revision": corpus.revision} if corpus.revision else {}),
-            "row_version": ROW_VERSION if self.tokenizer is None else MODEL_ROW_VERSION,
+            "row_version": ROW_VERSION if self.inputs.is_byte_level else MODEL_ROW_VERSION,
             "tokenizer": self.inputs.tokenizer_digest,
             "audio_tokens_per_second": str(parse_rate(self.audio_tokens_per_second)),
             "corpus": corpus.label,

@@ -41,6 +41,12 @@ class Inputs:
         return tokenizers.fingerprint(self.tokenizer)
 
     @cached_property
+    def is_byte_level(self) -> bool:
+        """True for the default tokenizer, wherever it was opened from."""
+        default = tokenizers.open_tokenizer(None, self._config.EXTRA_TOKENS)
+        return self.tokenizer_digest == tokenizers.fingerprint(default)
+
+    @cached_property
     def generated(self) -> GeneratedColumns:
         """The generated columns that are joined."""
         return GeneratedColumns.open(self._config.generated)
