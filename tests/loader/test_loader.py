@@ -41,7 +41,7 @@ MODES: dict[str, dict[str, Any]] = {
     "lanes": {"context": 512, "batch_size": 2, "too_long": "drop"},
 }
 modes = st.sampled_from(sorted(MODES))
-worlds = st.sampled_from([1, 2, 3, 4, 8])
+worlds = st.sampled_from([1, 2, 3, 5])  # 5: more than there are micro-batches in a step
 
 
 @pytest.fixture(scope="module")
