@@ -1,12 +1,6 @@
-"""train.py: a tiny real model learns; stopped anywhere it goes on bit for bit; ranks change nothing."""
+"""train.py: a tiny real model learns; stopped anywhere it goes on bit for bit."""
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from copy import deepcopy
 from itertools import takewhile
 from pathlib import Path
@@ -17,12 +11,14 @@ import torch
 from accelerate.utils import is_trackio_available
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toys import ranks
 from toys.building import build_rows
 from toys.building import made_up
 from toys.building import read_rows
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
+from toys.training import MODES
+from toys.training import curve
+from toys.training import run
 
 import speechrows
 import train
@@ -32,13 +28,6 @@ from speechrows.loader import opened_folder
 from speechrows.loader.batch import Batch
 from speechrows.model.evaluation import share_exact
 from speechrows.model.omni import loss_counts
-
-ROOT = Path(__file__).parents[1]
-QUICK = ["--learning-rate", "1e-3", "--warmup-steps", "2", "--log-every", "1"]
-MODES = {
-    "bucket": ["--budget-seconds", "12"],
-    "lanes with TTT": ["--mode", "lanes", "--context", "512", "--batch-size", "2", "--ttt-layers", "1"],
-}
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +44,6 @@ def spoken(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     codes = made_up(rows, "mimi", out / "codes")
     build_rows(XTTS, out / "rows", "s2s_mimi", generated=(codes,))
     return out / "rows"
-
-
-def run(rows: Path, out: Path, *flags: str) -> list[dict[str, Any]]:
-    """A run in this process; the lines of its metrics."""
-    assert train.main(["--data", str(rows), "--output-dir", str(out), *QUICK, *flags]) == 0
-    return metrics(out)
-
-
-def metrics(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
-
-
-def curve(lines: list[dict[str, Any]]) -> list[tuple[int, float, float]]:
-    return [
-        (entry["step"], entry["text_loss"], entry["grad_norm"]) for entry in lines if "text_loss" in entry
-    ]
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -107,55 +80,6 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(rows: Path, tmp_path: Path, 
     assert curve(resumed)[-2:] == curve(straight)[-2:]
     expected, stage_of = weights(tmp_path / "straight"), weights(tmp_path / "stopped")
     assert all(torch.equal(stage_of[name], tensor) for name, tensor in expected.items())
-
-
-FORKED = (ranks.__file__, "2")  # each rank names the threads that it still has at its end
-BY_TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(ROOT / "train.py"))
-
-
-def launch(how: tuple[str, ...], rows: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
-    """train.py on two ranks."""
-    command = [sys.executable, *how, "--data", str(rows), "--output-dir", str(out), *QUICK, *flags]
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-@pytest.mark.parametrize(("mode", "micro_batches"), [("bucket", "3"), ("lanes with TTT", "2")])
-def test_two_ranks_have_the_loss_curve_of_one_and_leave_no_thread_of_their_group(
-    rows: Path, tmp_path: Path, mode: str, micro_batches: str
-) -> None:
-    flags = ["--steps", "3", "--micro-batches", micro_batches, *MODES[mode]]
-    alone = curve(run(rows, tmp_path / "one", *flags))
-    two = launch(FORKED, rows, tmp_path / "two", *flags)
-    output, _ = two.communicate(timeout=120)
-    assert two.returncode == 0, output[-3000:]
-    assert output.count("at exit:") == 2, output[-3000:]
-    assert "gloo" not in output, "a thread that lets go of a tensor while Python ends aborts its rank"
-    for (step, loss, norm), (same_step, same_loss, same_norm) in zip(
-        alone, curve(metrics(tmp_path / "two")), strict=True
-    ):
-        assert step == same_step
-        assert loss == pytest.approx(same_loss, rel=1e-4)
-        assert norm == pytest.approx(same_norm, rel=1e-2)
-
-
-def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
-    rows: Path, tmp_path: Path
-) -> None:
-    flags = ["--steps", "6", "--save-every", "2", "--micro-batches", "2", *MODES["bucket"]]
-    two = launch(BY_TORCHRUN, rows, tmp_path, *flags, "--steps", "100000")
-    checkpoint = tmp_path / "checkpoint-00000002"
-    deadline = time.monotonic() + 90
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    children = subprocess.run(["pgrep", "-P", str(two.pid)], capture_output=True, text=True, check=True)
-    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-    output, _ = two.communicate(timeout=120)
-    assert two.returncode != 0
-    assert "SIGKILL" in output or "Signal 9" in output
-    latest = int(sorted(tmp_path.glob("checkpoint-????????"))[-1].name.partition("-")[2])
-    lines = run(rows, tmp_path, *flags, "--steps", str(latest + 1), "--resume")
-    assert curve(lines)[-1][0] == latest + 1
 
 
 def test_the_curriculum_has_the_founding_stages_in_order(rows: Path, tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""Runs of train.py, and what they log."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import train
+
+QUICK = ["--learning-rate", "1e-3", "--warmup-steps", "2", "--log-every", "1"]
+MODES = {
+    "bucket": ["--budget-seconds", "12"],
+    "lanes with TTT": ["--mode", "lanes", "--context", "512", "--batch-size", "2", "--ttt-layers", "1"],
+}
+
+
+def run(rows: Path, out: Path, *flags: str) -> list[dict[str, Any]]:
+    """A run in this process; the lines of its metrics."""
+    assert train.main(["--data", str(rows), "--output-dir", str(out), *QUICK, *flags]) == 0
+    return metrics(out)
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
+
+
+def curve(lines: list[dict[str, Any]]) -> list[tuple[int, float, float]]:
+    return [
+        (entry["step"], entry["text_loss"], entry["grad_norm"]) for entry in lines if "text_loss" in entry
+    ]
