@@ -26,8 +26,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from speechrows.builder import DIALOGUE_CONFIGS
 from speechrows.builder import About
 from speechrows.builder import AudioRef
@@ -36,7 +34,6 @@ from speechrows.builder import Corpus
 from speechrows.builder import Dialogue
 from speechrows.builder import Entry
 from speechrows.builder import Fault
-from speechrows.builder import Int16
 from speechrows.builder import Listing
 from speechrows.builder import Reason
 from speechrows.builder import Role
@@ -50,11 +47,11 @@ from speechrows.builder import UsageError
 from speechrows.builder import basename
 from speechrows.builder import codec
 from speechrows.builder import flag
-from speechrows.builder import folder_of
 from speechrows.builder import json_stream
 from speechrows.builder import tar_join
 from speechrows.builder import text_index
 from speechrows.builder import turns
+from speechrows.builder import unpacked_clips
 
 SOURCE = "ICTNLP/InstructS2S-200K"
 CODEC = codec.CODECS["cosyvoice2"]
@@ -83,7 +80,6 @@ ABOUT = About(
 )
 
 _SLICE = re.compile(r"(?:.*/)?en_part_(\w+)")
-_ARCHIVE = re.compile(r".*\.(?:tar|tar\.gz|tgz)")
 _JSON = re.compile(r"(?:.*/)?(?:instruct|en_part)[^/]*\.json")  # as published, or as documented
 RECORD_START = re.compile(rb'\{\s*"(?:id|instruction)"\s*:')  # a record's first key, as published
 _ROLES: Mapping[str, Role] = {"human": "user", "gpt": "assistant"}
@@ -129,30 +125,26 @@ class InstructS2SReader:
         if not jsons:
             return Listing(found="no instruct_en_200k_data_cosy2.json", units=[])
         conversations = self._open(jsons)
-        index, clips = conversations.index, [entry for entry in entries if turns.is_audio(entry.path)]
-        matches, slices = index.match([entry.path for entry in clips]), _slices(files)
-        num_clips = int(np.count_nonzero(matches >= 0))
-        num_missing = int(np.count_nonzero((matches < 0) & index.column("speech").is_valid().to_numpy()))
-        summary = f"{len(conversations)} conversations of {index.num_records} records in {', '.join(jsons)}"
-        units: list[Unit[int | range]] = []
+        clips = unpacked_clips.find_clips(conversations, entries)
+        num_clips, num_missing = clips.num_clips, clips.num_missing
+        slices = tar_join.slices_of(files, _SLICE)
+        num_records = conversations.index.num_records
+        summary = f"{len(conversations)} conversations of {num_records} records in {', '.join(jsons)}"
         if slices and num_missing:
+            lost = tar_join.missing_slice(slices, _SLICE)
+            hole = "" if lost is None else f" (en_part_{lost:02} is missing, and with it all that follows)"
             note = f", of which {num_clips} clips lie unpacked: these are not read" if num_clips else ""
-            summary += (
-                f"; one archive in {len(slices)} files{_holes(slices)}{note}, read as one stream by one "
-            )
+            summary += f"; one archive in {len(slices)} files{hole}{note}, read as one stream by one "
             summary += "process (unpacked, the corpus builds in parallel)"
             opened = (*(entry.path for entry in slices), *jsons)
-            num_bytes = sum(entry.num_bytes for entry in slices)
-            for run, weight in conversations.runs(num_bytes, self._shard_bytes):
-                units.append(Unit(payload=run, opened=opened, num_bytes=weight, in_stream=True))
+            runs = conversations.runs(sum(entry.num_bytes for entry in slices), self._shard_bytes)
+            units: list[Unit[int | range]] = [
+                Unit(payload=run, opened=opened, num_bytes=weight, in_stream=True) for run, weight in runs
+            ]
             return Listing(found=summary, units=units)
         summary += f"; {num_clips} clips, unpacked" + (f", {num_missing} missing" if num_missing else "")
         summary += f" (not read: {slices[0].path} and the like)" if slices else ""
-        for number in range(len(conversations)):
-            own = [clips[i] for i in dict.fromkeys(matches[conversations.rows(number)].tolist()) if i >= 0]
-            paths, weight = tuple(entry.path for entry in own), sum(entry.num_bytes for entry in own)
-            units.append(Unit(payload=number, opened=tuple(jsons), files=paths, num_bytes=weight))
-        return Listing(found=summary, units=units)
+        return Listing(found=summary, units=clips.units(jsons))
 
     def _open(self, jsons: Sequence[str]) -> tar_join.Conversations:
         if self._conversations is None:
@@ -164,7 +156,7 @@ class InstructS2SReader:
         """The conversations of a unit."""
         conversations = self._open([path for path in unit.opened if path.endswith(".json")])
         if isinstance(unit.payload, int):
-            clips = conversations.unpacked_clips(self._corpus, unit.payload, unit.files)
+            clips = unpacked_clips.clips_of(conversations, unit.payload, self._corpus, unit.files)
             yield self._dialogue(conversations, unit.payload, clips)
             return
         if self._runs is None:
@@ -195,22 +187,6 @@ class InstructS2SReader:
             twin_key=name,
             source=first.file,
         )
-
-
-def _slices(files: Sequence[Entry]) -> list[Entry]:
-    """The files of one archive, in order."""
-    slices = [entry for entry in files if _SLICE.fullmatch(entry.path)]
-    if slices:
-        return [entry for entry in slices if folder_of(entry.path) == folder_of(slices[0].path)]
-    return [entry for entry in files if _ARCHIVE.fullmatch(entry.path)][:1]
-
-
-def _holes(slices: Sequence[Entry]) -> str:
-    """Which numbers between the first and the last slice are missing, in words."""
-    names = [match[1] for entry in slices if (match := _SLICE.fullmatch(entry.path))]
-    numbers = {int(name) for name in names if name.isdecimal()}
-    lost = sorted(set(range(max(numbers, default=-1) + 1)) - numbers)
-    return f" (en_part_{lost[0]:02} is missing, and with it all that follows)" if lost else ""
 
 
 def _turn(
@@ -269,7 +245,7 @@ def _path_of(record: Mapping[str, Any], key: str) -> Any:
 def _parse_turn(name: str | None, row: Any, number: int, speakers: Sequence[Any]) -> text_index.TurnRecord:
     record = row if isinstance(row, dict) else {}
     text, speech, speaker = record.get("text", record.get("value")), record.get("speech"), speakers[number]
-    codes, bad_codes = _codes(record.get("unit"))
+    codes, bad_codes = text_index.parse_codes(record.get("unit"), CODEC)
     fault: tuple[Reason, str] | None = None
     if not isinstance(row, dict):
         fault = Reason.BAD_TEXT, f"found {reprlib.repr(row)}, expected a turn of from, text, speech, unit"
@@ -308,16 +284,6 @@ def _wrong_speaker(number: int, speakers: Sequence[Any]) -> str | None:
     if number == len(speakers) - 1 and speaker != "gpt":
         return "found human last, expected gpt"
     return None
-
-
-def _codes(value: Any) -> tuple[Int16 | None, str | None]:
-    """The codes of a turn, int16 [F], or what is wrong with them; neither where there are none."""
-    if value is None:
-        return None, None
-    if not isinstance(value, list):
-        return None, f"found {reprlib.repr(value)} as its units, expected a list of {CODEC.name} codes"
-    wrong = codec.check([value], CODEC)
-    return (None, wrong) if wrong else (np.array(value, np.int16), None)
 
 
 class InstructS2STTT(SpeechBuilder):

@@ -123,9 +123,7 @@ def test_torch_is_imported_in_its_files_alone_and_nowhere_when_rows_are_built() 
 LONG_FILES = {
     "speechrows/types.py": 380,  # whoever looks for a noun looks here
     "omni_tasks.py": 400,  # the table of thirteen sources
-    **dict.fromkeys(
-        ("deepdialogue_ttt.py", "multidialog_ttt.py", "instructs2s_ttt.py", "dailytalk_usdm.py"), 350
-    ),
+    **dict.fromkeys(("deepdialogue_ttt.py", "multidialog_ttt.py", "dailytalk_usdm.py"), 350),
 }
 LONG_FUNCTIONS = {("speechrows/loader/load.py", "load")}  # every option of loading is told in its one place
 

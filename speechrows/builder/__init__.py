@@ -16,6 +16,7 @@ from speechrows.corpora import tar_lines
 from speechrows.corpora import text_index
 from speechrows.corpora import traits
 from speechrows.corpora import turns
+from speechrows.corpora import unpacked_clips
 from speechrows.corpora.columnar import Column
 from speechrows.corpora.columnar import Source
 from speechrows.corpora.columnar import SourceFile
@@ -93,4 +94,5 @@ __all__ = [
     "text_index",
     "traits",
     "turns",
+    "unpacked_clips",
 ]

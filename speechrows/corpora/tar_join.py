@@ -1,27 +1,25 @@
 """Join of a text index with one tar archive: conversations, each when its last clip has come."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from datasets.utils import logging
 
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import basename
+from speechrows.corpora.folder import Entry
+from speechrows.corpora.folder import folder_of
 from speechrows.corpora.spill import SPILL_BYTES
 from speechrows.corpora.spill import SpillBuffer
 from speechrows.corpora.tar import Member
 from speechrows.corpora.tar import members
 from speechrows.corpora.text_index import TextIndex
 from speechrows.corpora.text_index import TurnRecord
-from speechrows.corpora.text_index import shared_parts
-from speechrows.corpora.turns import fault_of
-from speechrows.errors import BadClipError
 from speechrows.types import AudioRef
 from speechrows.types import Fault
 from speechrows.types import Reason
@@ -31,7 +29,24 @@ Clips = Mapping[int, AudioRef | Fault]  # by row of the index
 Joined = tuple[int, Clips]  # the number of a conversation, and its clips
 Strays = dict[str, tuple[int, str]]  # members that no turn uses, by what is odd: how many, the first
 
+_ARCHIVE = re.compile(r".*\.(?:tar|tar\.gz|tgz)")
+
 logger = logging.get_logger(__name__)
+
+
+def slices_of(files: Sequence[Entry], slice_name: re.Pattern[str]) -> list[Entry]:
+    """The files of one archive, in order: slices whose paths match `slice_name`, else the first tar."""
+    slices = [entry for entry in files if slice_name.fullmatch(entry.path)]
+    if slices:
+        return [entry for entry in slices if folder_of(entry.path) == folder_of(slices[0].path)]
+    return [entry for entry in files if _ARCHIVE.fullmatch(entry.path)][:1]
+
+
+def missing_slice(slices: Sequence[Entry], slice_name: re.Pattern[str]) -> int | None:
+    """The lowest number missing before the last slice; `slice_name` has the number as its first group."""
+    names = [match[1] for entry in slices if (match := slice_name.fullmatch(entry.path))]
+    numbers = {int(name) for name in names if name.isdecimal()}
+    return min(set(range(max(numbers, default=-1) + 1)) - numbers, default=None)
 
 
 class PendingClips:
@@ -110,23 +125,6 @@ class Conversations:
         """The turns of a conversation, each with its row of the index."""
         turns = [turn for record in self.records(number) for turn in self.index.turns(record)]
         return list(zip(self.rows(number).tolist(), turns, strict=True))
-
-    def unpacked_clips(self, corpus: Corpus, number: int, files: Sequence[str]) -> Clips:
-        """The clips of a conversation that are files of the corpus' folder; `files` are those there are."""
-        named = {
-            name: list(paths) for name, paths in itertools.groupby(sorted(files, key=basename), basename)
-        }
-        clips: dict[int, AudioRef | Fault] = {}
-        for row, turn in self.turns(number):
-            if turn.speech is None:
-                continue
-            paths = named.get(basename(turn.speech), [turn.speech])
-            try:
-                path = max(paths, key=partial(shared_parts, turn.speech))
-                clips[row] = AudioRef(path=corpus.resolve("", path))
-            except BadClipError as error:
-                clips[row] = fault_of(error, turn.file)
-        return clips
 
     def runs(self, num_bytes: int, run_bytes: int) -> list[tuple[range, int]]:
         """Divide an archive's conversations into runs of about `run_bytes` each, with what they weigh."""

@@ -8,6 +8,7 @@ costs itself alone: it is a row that says so.
 import hashlib
 import os
 import re
+import reprlib
 from array import array
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ import pyarrow as pa
 from datasets.utils import logging
 from fsspec.core import url_to_fs
 
+from speechrows import codec
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import basename
@@ -72,6 +74,16 @@ class TurnRecord:
     detail: str | None = None
     bad_codes: str | None = None
     file: str = ""
+
+
+def parse_codes(value: Any, spec: codec.CodecSpec) -> tuple[Int16 | None, str | None]:
+    """The codes of a turn, int16 [F], or what is wrong with them; neither where there are none."""
+    if value is None:
+        return None, None
+    if not isinstance(value, list):
+        return None, f"found {reprlib.repr(value)} as its units, expected a list of {spec.name} codes"
+    wrong = codec.check([value], spec)
+    return (None, wrong) if wrong else (np.array(value, np.int16), None)
 
 
 ParseRecord = Callable[[Any], Sequence[TurnRecord]]  # a record's turns, one at least
