@@ -347,6 +347,15 @@ def test_a_sequence_has_rows_of_two_neighbouring_windows_at_most(rows, options):
     assert opened == sorted(opened)
 
 
+def test_rows_of_one_length_meet_others_in_every_epoch():
+    rows = rows_of([[50]] * 200)
+    options = PlanOptions(mode="bucket", budget_tokens=400, micro_batches=1)
+    plans = [plan_epoch(rows, options, epoch=epoch) for epoch in (0, 1)]
+    first, second = ({frozenset(batch.rows.tolist()) for batch in every(plan)} for plan in plans)
+    assert {len(batch) for batch in first | second} == {8}
+    assert not first & second
+
+
 def test_row_groups_come_in_another_order_each_epoch_and_rows_of_a_window_are_mixed():
     rows = like_deepdialogue(20_000)
     rows = replace(rows, row_groups=rows.conversations // 12, num_bytes=rows.ticks * 480)
