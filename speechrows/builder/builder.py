@@ -30,6 +30,7 @@ from speechrows.corpora.folder import Corpus
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Reader
 from speechrows.corpora.reader import Shard
+from speechrows.corpora.reader import list_units
 from speechrows.errors import UsageError
 from speechrows.rows import schema
 from speechrows.rows.curriculum import bands_of
@@ -107,7 +108,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         """
         corpus, about = self.config.inputs.corpus, self.ABOUT
         reader = type(self).READER(corpus, self.config, task)
-        listing = reader.units(self.config.inputs.listing)
+        listing = list_units(reader, corpus, self.config.inputs.listing, self.name)
         if not listing.units:
             raise NothingToReadError(
                 f"{corpus.root}: found {listing.found}; expected {about.title} as it is published "

@@ -15,6 +15,7 @@ from speechrows.corpora.folder import basename
 from speechrows.corpora.turns import describe_error
 from speechrows.errors import BadClipError
 from speechrows.errors import SpeechRowsError
+from speechrows.errors import UsageError
 from speechrows.types import Dialogue
 from speechrows.types import Task
 from speechrows.types import UnreadableFile
@@ -97,6 +98,22 @@ class Reader(Protocol[Payload]):
         ...
 
 
+def list_units(reader: Reader[Any], corpus: Corpus, entries: list[Entry], builder: str) -> Listing[Any]:
+    """What a reader finds in a corpus.
+
+    Raises:
+        UsageError: it can not be read at all, or its reader raises.
+    """
+    try:
+        return reader.units(entries)
+    except (SpeechRowsError, MemoryError):
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{corpus.root}: {_failure(error, f'{builder} listed it')}. Mend the files, or the reader"
+        ) from error
+
+
 def read_unit(reader: Reader[Any], unit: Unit[Any], builder: str) -> Iterator[Dialogue | UnreadableFile]:
     """The dialogues of a unit; where its reader raises, an UnreadableFile in place of those that follow.
 
@@ -109,9 +126,12 @@ def read_unit(reader: Reader[Any], unit: Unit[Any], builder: str) -> Iterator[Di
     except (SpeechRowsError, MemoryError):
         raise
     except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        detail = (
-            f"found {describe_error(error):.200} while {builder} read it ({basename(line.filename)}, line "
-            f"{line.lineno}); expected what its reader knows. Mend the file, or the reader"
-        )
+        detail = f"{_failure(error, f'{builder} read it')}. Mend the file, or the reader"
         yield UnreadableFile(file=unit.file, detail=detail)
+
+
+def _failure(error: Exception, deed: str) -> str:
+    """What was raised while a reader did its `deed`, and on which line of which file."""
+    line = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{basename(line.filename)}, line {line.lineno}"
+    return f"found {describe_error(error):.200} while {deed} ({place}); expected what its reader knows"

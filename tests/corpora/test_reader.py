@@ -17,6 +17,7 @@ from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Unit
+from speechrows.corpora.reader import list_units
 from speechrows.corpora.reader import read_unit
 from speechrows.errors import BadClipError
 from speechrows.errors import ShortfallError
@@ -177,3 +178,17 @@ def test_a_build_whose_reader_raises_loses_that_unit_alone_and_counts_it(
     )
     assert " ".join(capfd.readouterr().out.split()).count("unreadable metadata files, of 3 1") == 1
     assert main([*arguments, "--out", str(tmp_path / "strict")]) == 1, "a third is too much by default"
+
+
+def test_a_reader_that_raises_while_it_lists_is_told_in_one_line_with_its_own() -> None:
+    class Careless(ToyReader):
+        def units(self, entries: list[Entry]) -> Listing[str]:
+            raise KeyError(entries[0].path)
+
+    careless, corpus = Careless(Corpus(root="/"), lambda: None, TASKS["ttt"]), Corpus(root="corpora/toys")
+    entries = [Entry("a.csv", 3, "")]
+    with pytest.raises(
+        UsageError, match=r"corpora/toys: found KeyError: 'a.csv' while toys listed it \(test_reader"
+    ):
+        list_units(careless, corpus, entries, "toys")
+    assert list_units(reader(), corpus, entries, "toys").found == "toys"
