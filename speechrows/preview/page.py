@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from typing import get_args
@@ -54,6 +55,13 @@ _STEPS: dict[Step, str] = {
 }
 
 
+@dataclass(slots=True)
+class _Visit:
+    """How often a visitor has chosen a config, split or task: Gradio hands all their actions the same one."""
+
+    choices: int = 0
+
+
 def make_page(library: Library) -> gr.Blocks:
     """Make the page of a library; the clips that it plays come from the routes of sound.py."""
     components: Components = {}
@@ -62,6 +70,7 @@ def make_page(library: Library) -> gr.Blocks:
         components["head"] = _markup()
         _bar(components, list(library.splits))
         components |= {"at": gr.State(0), "tab": gr.State(LISTEN), "search": gr.State(None)}
+        components["visit"] = gr.State(_Visit())
         with gr.Tabs(selected=LISTEN):
             _listen(components)
             with gr.Tab("Distributions", id=NUMBERS) as components["numbers_tab"]:
@@ -120,17 +129,12 @@ def _wire(blocks: gr.Blocks, components: Components, actions: Actions) -> None:
     steps = [components[step].click for step in get_args(Step)]
     for event in (components["find"].submit, components["go"].click, components["numbers"].select, *steps):
         event(None, js=_TO_LISTEN)
-    searches = [
+    for event in (components["find"].submit, components["go"].click):
         on(event, actions.search, (*_CHOICE, "at", "find"), results, shows_progress=True)
-        for event in (components["find"].submit, components["go"].click)
-    ]
-    searches.append(
-        on(components["more"].click, actions.search_on, (*_CHOICE, "search"), results, shows_progress=True)
-    )
-    on(blocks.load, actions.choose, (*_CHOICE, "tab"), chosen)
-    on(components["config"].input, actions.choose_config, (*_CHOICE, "tab"), chosen, cancels=searches)
-    for name in ("split", "task"):
-        on(components[name].input, actions.choose, (*_CHOICE, "tab"), chosen, cancels=searches)
+    on(components["more"].click, actions.search_on, (*_CHOICE, "search"), results, shows_progress=True)
+    on(components["config"].input, actions.choose_config, (*_CHOICE, "tab"), chosen, chooses=True)
+    for event in (blocks.load, components["split"].input, components["task"].input):
+        on(event, actions.choose, (*_CHOICE, "tab"), chosen, chooses=True)
     for name in ("chat", "hits", "numbers"):
         on(components[name].select, actions.select, _CHOICE, _SHOWN, takes_row=True)
     for step in get_args(Step):
@@ -150,39 +154,44 @@ def _on(
     *,
     takes_row: bool = False,
     shows_progress: bool = False,
-    cancels: Sequence[Any] = (),
-) -> Any:
+    chooses: bool = False,
+) -> None:
     """Bind an event to an action on the values of `inputs` and, with `takes_row`, on the row clicked.
 
-    Events of `cancels` that are still running then change nothing any more.
+    An action that `chooses` makes whatever still runs of the same visitor too late.
     """
-    guarded = _guarded(action, components, outputs)
+    guarded = _guarded(action, components, outputs, chooses=chooses)
 
-    def clicked(config: str, split: str, task: str, event: gr.EventData) -> dict[Any, Any]:
-        return guarded(config, split, task, int(event.row))
+    def clicked(visit: _Visit, config: str, split: str, task: str, event: gr.EventData) -> dict[Any, Any]:
+        return guarded(visit, config, split, task, int(event.row))
 
-    return bind(
+    bind(
         clicked if takes_row else guarded,
-        [components[name] for name in inputs],
+        [components[name] for name in ("visit", *inputs)],
         [components[name] for name in outputs],
         show_progress="minimal" if shows_progress else "hidden",
         api_visibility="private",
-        cancels=[*cancels],
         preprocess=False,  # a choice that another control has just replaced is no error
     )
 
 
 def _guarded(
-    action: Callable[..., Values], components: Components, outputs: Sequence[str]
+    action: Callable[..., Values], components: Components, outputs: Sequence[str], *, chooses: bool
 ) -> Callable[..., dict[Any, Any]]:
-    """Wrap an action for Gradio: errors are shown in the page as text, for Gradio's toasts take markup."""
+    """Wrap an action for Gradio: errors are shown in the page as text, for Gradio's toasts take markup.
+
+    What ends after another choice was made changes nothing. (Gradio's own `cancels` does not hold that: it
+    asks for a cancellation by a number that the page may not have been told yet.)
+    """
     shown_in = "turn" if "turn" in outputs else outputs[-1]
 
-    def run(*inputs: Any) -> dict[Any, Any]:
+    def run(visit: _Visit, *inputs: Any) -> dict[Any, Any]:
+        visit.choices += chooses
+        choice = visit.choices
         try:
             values = action(*inputs)
         except (SpeechRowsError, OSError) as error:  # a store that does not answer, too
             values = {shown_in: html.trouble(error)}
-        return {components[name]: value for name, value in values.items()}
+        return {components[name]: value for name, value in values.items() if visit.choices == choice}
 
     return run
