@@ -28,8 +28,6 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
-import pyarrow as pa
-
 from speechrows.builder import DIALOGUE_CONFIGS
 from speechrows.builder import About
 from speechrows.builder import AudioRef
@@ -44,12 +42,12 @@ from speechrows.builder import SpeechBuilder
 from speechrows.builder import SpeechConfig
 from speechrows.builder import Task
 from speechrows.builder import Turn
+from speechrows.builder import TurnTables
 from speechrows.builder import Unit
 from speechrows.builder import UnreadableFile
 from speechrows.builder import basename
 from speechrows.builder import flag
 from speechrows.builder import folder_of
-from speechrows.builder import parquet
 from speechrows.builder import traits
 from speechrows.builder import turns
 
@@ -109,7 +107,10 @@ class DeepDialogueReader:
     def __init__(self, corpus: Corpus, config: DeepDialogueConfig, task: Task) -> None:  # noqa: ARG002
         self._corpus = corpus
         self._swap_roles = config.swap_roles
-        self._tables: tuple[tuple[str, ...], _Tables] | None = None  # that were read last
+        self._tables = TurnTables(
+            corpus, _TABLE_COLUMNS, "the corpus' one-row-per-turn table",
+            named_by=("conversation_id", "segment_audio_path"), name=_stem,
+        )  # fmt: skip
 
     def units(self, entries: list[Entry]) -> Listing[str | None]:
         """The dialogues of the JSONs, or, where there are none, of the tables."""
@@ -135,24 +136,22 @@ class DeepDialogueReader:
         listed = {entry.path: entry for entry in entries}  # what is not there is not downloaded
         for folder, group in itertools.groupby(tables, folder_of):
             paths = tuple(group)
-            table = self._open_tables(paths)
-            clips = table.table["segment_audio_path"].to_pylist()
+            table = self._tables.open(paths)
+            clips = table.column("segment_audio_path")
             for stem, rows in sorted(table.rows.items()):
                 named = dict.fromkeys(posixpath.join(folder, str(clips[row])) for row in rows)
                 yield _unit(stem, paths, [listed[path] for path in named if path in listed])
-
-    def _open_tables(self, paths: tuple[str, ...]) -> "_Tables":
-        if self._tables is None or self._tables[0] != paths:
-            self._tables = paths, _read_tables(self._corpus, paths)
-        return self._tables[1]
 
     def dialogues(self, unit: Unit[str | None]) -> Iterator[Dialogue | UnreadableFile]:
         """The dialogue of a unit."""
         if unit.payload is None:
             yield from self._read_json(unit)
             return
-        rows, folder = self._open_tables(unit.opened).of(unit.payload), folder_of(unit.file)
-        record = _Record(file=unit.file, folder=folder, turns=rows, domain=rows[0]["domain"], first=1)
+        rows, folder = self._tables.open(unit.opened).turns(unit.payload), folder_of(unit.file)
+        record = _Record(
+            file=unit.file, folder=folder, turns=[_turn_of_table(row) for row in rows],
+            domain=rows[0].get("domain"), first=1,
+        )  # fmt: skip
         yield self._dialogue(record, folder, unit.payload)
 
     def _read_json(self, unit: Unit[str | None]) -> Iterator[Dialogue | UnreadableFile]:
@@ -161,15 +160,13 @@ class DeepDialogueReader:
             record = json.loads(turns.read_text(self._corpus, unit.file))
             rows = _turns(record)
         except (ValueError, RecursionError, OSError, BadClipError) as error:
-            detail = f"found {turns.describe_error(error)}; expected the JSON of a dialogue"
-            yield UnreadableFile(file=unit.file, detail=detail)
+            yield turns.unreadable(unit.file, error, "the JSON of a dialogue")
             return
         try:
             if f"{folder}/metadata.tsv" in unit.files:
                 lines = _read_lines(turns.read_text(self._corpus, f"{folder}/metadata.tsv", "strict"))
         except (ValueError, OSError, BadClipError) as error:
-            detail = f"found {turns.describe_error(error)}; expected tab-separated lines of UTF-8"
-            yield UnreadableFile(file=f"{folder}/metadata.tsv", detail=detail)
+            yield turns.unreadable(f"{folder}/metadata.tsv", error, "tab-separated lines of UTF-8")
         segments: dict[int, list[str]] = {}
         for path in unit.files:
             if match := _PUBLISHED_NAME.match(basename(path)):
@@ -236,49 +233,19 @@ def _unit(stem: str | None, tables: tuple[str, ...], entries: Sequence[Entry]) -
     return Unit(payload=stem, opened=tables, files=files, num_bytes=weight)
 
 
-@dataclass(frozen=True)
-class _Tables:
-    """The turns of a folder's tables, as Arrow holds them: as objects the real table weighs 600 MB."""
-
-    table: pa.Table
-    rows: Mapping[str, Sequence[int]]  # of the table, by conversation
-
-    def of(self, stem: str) -> list[dict[str, Any]]:
-        """The turns of a conversation, as in the documented JSON."""
-        return [
-            {
-                "turn_id": row["turn_index"],
-                "speaker": row["speaker"],
-                "text": row["text"],
-                "emotion": row.get("audio_ravdess_emotion") or row.get("emotion"),
-                "audio_file": None if row["segment_audio_path"] in _NO_CLIP else row["segment_audio_path"],
-                "domain": row.get("domain"),
-            }
-            for row in self.table.take(self.rows[stem]).to_pylist()
-        ]
-
-
-def _read_tables(corpus: Corpus, paths: Sequence[str]) -> _Tables:
-    """A folder's tables as one; a conversation may straddle them, and lacks an id only by mistake."""
-    tables: list[pa.Table] = []
-    rows: dict[str, list[int]] = {}
-    at = 0
-    for path in paths:
-        table = parquet.read_table(corpus, path, _TABLE_COLUMNS, "the corpus' one-row-per-turn table")
-        columns = (table[name].to_pylist() for name in ("conversation_id", "segment_audio_path"))
-        for i, (conversation, clip) in enumerate(zip(*columns, strict=True)):
-            rows.setdefault(_stem(conversation, clip, f"{basename(path)[:-8]}:{i}"), []).append(at + i)
-        tables.append(table)
-        at += len(table)
-    return _Tables(pa.concat_tables(tables, promote_options="permissive"), rows)
-
-
-def _stem(conversation: Any, clip: Any, otherwise: str) -> str:
-    """`<config>/<name>` of a table's conversation: as it says, by its clip's folder, or `otherwise`."""
+def _stem(conversation: Any, clip: Any) -> str:
+    """`<config>/<name>` of a table's conversation: as it says, or by its clip's folder; "" for neither."""
     folder = str(clip).rpartition("/segments/")[0]
     if "/" not in str(conversation) and "/" in folder:
         return "/".join(folder.split("/")[-2:])  # a bare stem repeats across configs
-    return otherwise if conversation in (None, "") else str(conversation)
+    return "" if conversation is None else str(conversation)
+
+
+def _turn_of_table(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table, as a turn of the documented JSON."""
+    clip, emotion = row["segment_audio_path"], row.get("audio_ravdess_emotion") or row.get("emotion")
+    clip = None if clip in _NO_CLIP else clip
+    return {**row, "turn_id": row["turn_index"], "audio_file": clip, "emotion": emotion}
 
 
 def _turns(record: Any) -> list[dict[str, Any]]:
@@ -324,19 +291,9 @@ def _clip(corpus: Corpus, record: _Record, turn: dict[str, Any]) -> str:
 def _compare(name: str, record: _Record, speaker: str, text: str) -> None:
     """Refuse a clip whose name, or whose line in metadata.tsv, tells of another speaker or text."""
     match, line = _PUBLISHED_NAME.match(name), record.lines.get(name, {})
-    for what, ours, theirs in [
-        ("speaker", speaker, match[2] if match else None),
-        ("speaker", speaker, line.get("speaker")),
-        ("text", text, line.get("original_text") or line.get("text")),
-    ]:
-        if _words(ours) and _words(theirs or "") not in ("", _words(ours)):
-            detail = f"{name}: found {what} {ours!r:.80}, expected its clip's, which is {theirs!r:.80}"
-            raise BadClipError(Reason.METADATA_DISAGREES, detail)
-
-
-def _words(text: str) -> str:
-    """A text without what quoting and spacing change."""
-    return "".join(filter(str.isalnum, text.casefold()))
+    turns.check_same("speaker", speaker, match[2] if match else None, name)
+    turns.check_same("speaker", speaker, line.get("speaker"), name)
+    turns.check_same("text", text, line.get("original_text") or line.get("text"), name)
 
 
 class DeepDialogueTTT(SpeechBuilder):

@@ -27,6 +27,7 @@ from speechrows.corpora.folder import folder_of
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Reader
 from speechrows.corpora.reader import Unit
+from speechrows.corpora.turn_tables import TurnTables
 from speechrows.corpora.utterances import read_utterances
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
@@ -76,6 +77,7 @@ __all__ = [
     "Task",
     "Traits",
     "Turn",
+    "TurnTables",
     "Unit",
     "UnreadableFile",
     "UsageError",

@@ -11,6 +11,7 @@ from speechrows.errors import BadClipError
 from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import Role
+from speechrows.types import UnreadableFile
 
 AUDIO_SUFFIX = r"\.(?:wav|flac|opus|ogg|mp3|aiff?|au|caf|rf64|w64)"  # of clips' names, whatever their case
 MAX_NUMBER = 1 << 31  # turns are numbered in int32
@@ -87,6 +88,26 @@ def read_text(corpus: Corpus, path: str, errors: str = "surrogateescape") -> str
         UnicodeDecodeError: it is no UTF-8, where `errors` is "strict".
     """
     return corpus.read(corpus.resolve("", path)).decode("utf-8-sig", errors)
+
+
+def check_same(what: str, ours: str, theirs: str | None, clip: str) -> None:
+    """Compare what a corpus says twice of a turn: letters and digits alone, for writers quote as they like.
+
+    Raises:
+        BadClipError: the clip, by its name or its line of a table, has something else.
+    """
+    if _letters(ours) and _letters(theirs or "") not in ("", _letters(ours)):
+        detail = f"{clip}: found {what} {ours!r:.80}, expected its clip's, which is {theirs!r:.80}"
+        raise BadClipError(Reason.METADATA_DISAGREES, detail)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
+def unreadable(file: str, error: Exception, expected: str) -> UnreadableFile:
+    """A file that can not be read, as an item of the ledger."""
+    return UnreadableFile(file=file, detail=f"found {describe_error(error)}; expected {expected}")
 
 
 def describe_error(error: Exception) -> str:

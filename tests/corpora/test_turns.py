@@ -178,3 +178,10 @@ def test_a_file_outside_the_corpus_is_not_read(corpus: Corpus) -> None:
         with pytest.raises(BadClipError) as refused:
             turns.read_text(corpus, path)
         assert refused.value.reason is Reason.REFUSED_PATH
+
+
+def test_what_a_corpus_says_twice_is_compared_by_its_letters() -> None:
+    turns.check_same("text", "It's fine.", '"its Fine"', "a.wav")
+    turns.check_same("text", "It's fine.", None, "a.wav")
+    with pytest.raises(BadClipError, match=r"a\.wav: found text 'No\.', expected its clip's, which is 'Yes'"):
+        turns.check_same("text", "No.", "Yes", "a.wav")
