@@ -10,7 +10,7 @@ COMPAT_TESTS := builder/test_ways_in.py hub/test_round_trip.py hub/test_publish.
 UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test test-compat check format bench clean
+.PHONY: install demo test test-compat fuzz check format bench clean
 
 install: .venv/installed
 
@@ -38,6 +38,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15
+
+# The property tests alone, with 50 times the suite's examples, others every time.
+fuzz: install
+	SPEECHROWS_FUZZ=50 $(BIN)/python -m pytest -n auto -m hypothesis
 
 # The ways in, the Hub and back, under the other versions of datasets, decoding where there is ffmpeg; and
 # the preview in a browser, where there is one.

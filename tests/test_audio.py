@@ -12,9 +12,9 @@ import pytest
 import soundfile
 from hypothesis import example
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from toys.audio import encoded
+from toys.examples import MANY
 from toys.samples import XTTS
 
 from speechrows import audio
@@ -282,7 +282,7 @@ def agrees(data: bytes) -> None:
     assert (facts.sampling_rate, facts.num_samples, facts.num_channels) == (rate, *decoded.shape)
 
 
-@settings(max_examples=150, deadline=None)
+@MANY
 @given(
     st.sampled_from([b"", riff()[:12], riff(FMT)[:20], b"fLaC", b"OggS", b"ID3", b"FORM"]),
     st.binary(max_size=300),
@@ -300,7 +300,7 @@ BASES = [
 ]
 
 
-@settings(max_examples=250, deadline=None)
+@MANY
 @given(
     st.sampled_from(BASES),
     st.lists(st.tuples(st.integers(4, 80), st.integers(0, 255)), min_size=1, max_size=3),

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader
@@ -18,6 +17,7 @@ from toys.building import build_rows
 from toys.building import made_up
 from toys.building import read_rows
 from toys.corpus import write_corpus
+from toys.examples import FEW
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
 from toys.tokenizer import bpe
@@ -34,7 +34,6 @@ from speechrows.loader.torch_dataset import RowsDataset
 from speechrows.model.omni import omni
 from speechrows.model.presets import PRESETS
 
-FEW = settings(max_examples=25, deadline=None)
 MODES: dict[str, dict[str, Any]] = {
     "bucket": {"budget_seconds": 6, "too_long": "drop"},
     "pack": {"context": 1024, "batch_size": 2, "too_long": "drop"},

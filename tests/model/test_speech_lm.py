@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import example
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from toys.batches import AUDIO
 from toys.batches import RATE
@@ -17,6 +16,7 @@ from toys.batches import ToyRow
 from toys.batches import idle_batch
 from toys.batches import toy_batch
 from toys.building import build_rows
+from toys.examples import FEW
 from toys.examples import MANY
 from toys.samples import XTTS
 from transformers import AutoModel
@@ -194,7 +194,7 @@ def test_a_batch_with_other_audio_than_the_encoder_takes_is_refused(speech: str,
 def test_for_every_length_frames_equal_placeholders(speech: str, rate: Fraction) -> None:
     net = model(speech, rate=rate)
 
-    @settings(MANY, max_examples=120 if speech == "whisper" else 10)  # the convolutions take their time
+    @MANY if speech == "whisper" else FEW  # the convolutions take their time
     @example(num_samples=1)
     @example(num_samples=60 * 16_000)
     @given(num_samples=st.integers(1, 60 * 16_000))

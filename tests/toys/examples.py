@@ -1,7 +1,18 @@
-"""How many examples a property test tries: the same ones on every run."""
+"""How many examples a property test tries: in the suite the same few on every run, in `make fuzz` many.
+
+A test of the suite that fails, fails for everyone.
+"""
+
+import os
 
 from hypothesis import settings
 
-# The same examples on every run: a test that fails, fails for everyone.
-FEW = settings(max_examples=8, deadline=None, derandomize=True, database=None)
-MANY = settings(max_examples=120, deadline=None, derandomize=True, database=None)
+_TIMES = int(os.environ.get("SPEECHROWS_FUZZ", "1"))
+
+
+def _tries(num_examples: int) -> settings:
+    return settings(max_examples=num_examples * _TIMES, deadline=None, derandomize=_TIMES == 1, database=None)
+
+
+FEW = _tries(8)
+MANY = _tries(40)
