@@ -28,6 +28,7 @@ from speechrows.rows.curriculum import bands_of
 from speechrows.rows.curriculum import configs_of
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
+from speechrows.storage.card_head import write_head
 
 __all__ = ["PICTURES", "About", "BuiltTask", "describe"]
 
@@ -202,7 +203,7 @@ def _front_matter(builder: str, about: About, configs: Mapping[str, Sequence[_Sp
         ],
     )
     DatasetInfosDict(infos).to_dataset_card_data(data)
-    return data.to_yaml().strip()
+    return write_head(data.to_dict())
 
 
 def _size_category(rows: int) -> str:

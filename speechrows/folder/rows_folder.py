@@ -11,10 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from huggingface_hub import HfApi
 from huggingface_hub import HfFileSystem
-from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
@@ -22,6 +20,7 @@ from speechrows.folder.layout import CARD
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
 from speechrows.folder.manifest import TaskFacts
+from speechrows.storage.card_head import parse_head
 from speechrows.storage.filesystem import LOG_IN
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
@@ -125,7 +124,7 @@ class RowsFolder:
                 files["split"]: [files["path"]] if isinstance(files["path"], str) else files["path"]
                 for files in config["data_files"]
             }
-            for config in _head(text).get("configs") or []
+            for config in parse_head(text).get("configs") or []
         }
 
     def tokenizer_folder(self) -> str:
@@ -177,12 +176,6 @@ class RowsFolder:
     def glob(self, pattern: str) -> list[str]:
         """The folder's files that match a pattern of the card, sorted."""
         return sorted(path[len(self.root) + 1 :] for path in self.fs.glob(f"{self.root}/{pattern}"))
-
-
-def _head(card: str) -> dict[str, Any]:
-    """A card's YAML, by libyaml: a union's card takes huggingface_hub, which parses in Python, a second."""
-    head = REGEX_YAML_BLOCK.search(card)
-    return yaml.load(head[2], getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if head else {}
 
 
 def _ahead(path: str) -> dict[str, Any]:

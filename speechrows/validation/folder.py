@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from datasets import Features
-from huggingface_hub import DatasetCard
 
 from speechrows.folder.index import INDEX_COLUMNS
 from speechrows.folder.layout import CARD
@@ -26,6 +25,7 @@ from speechrows.rows.curriculum import configs_of
 from speechrows.rows.curriculum import task_of
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
+from speechrows.storage.card_head import parse_head
 from speechrows.storage.parquet_file import footer_digest
 from speechrows.types import Task
 from speechrows.validation.report import ValidationReport
@@ -146,7 +146,7 @@ def check_card(folder: RowsFolder, shard_rows: Mapping[str, int], report: Valida
     """The card's configs hold the shards of their bands, each once, and sum them right."""
     try:
         with folder.open_file(CARD) as file:
-            data = DatasetCard(file.read().decode("utf-8")).data.to_dict()
+            data = parse_head(file.read().decode("utf-8"))
     except (OSError, ValueError) as error:
         report.fail("card", CARD, f"found {error}; expected the card that a build wrote")
         return
