@@ -10,10 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetInfo
-from datasets import SplitDict
-from datasets import SplitInfo
-from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 from transformers import PreTrainedTokenizerFast
 
@@ -170,18 +166,19 @@ def _lines(configs: Mapping[str, Sequence[_Split]]) -> list[prose.TableLine]:
 
 
 def _front_matter(builder: str, about: About, configs: Mapping[str, Sequence[_Split]]) -> str:
-    infos: dict[str, DatasetInfo] = {}
-    for config, splits in configs.items():
-        sums = SplitDict()
-        for split in splits:
-            sums.add(SplitInfo(split.name, num_bytes=split.num_bytes, num_examples=split.rows))
-        infos[config] = DatasetInfo(
-            features=schema.FEATURES,
-            config_name=config,
-            splits=sums,
-            download_size=sum(split.size for split in splits),
-            dataset_size=sum(split.num_bytes for split in splits),
-        )
+    infos = [
+        {
+            "config_name": config,
+            "features": schema.FEATURES_YAML,
+            "splits": [
+                {"name": split.name, "num_bytes": split.num_bytes, "num_examples": split.rows}
+                for split in splits
+            ],
+            "download_size": sum(split.size for split in splits),
+            "dataset_size": sum(split.num_bytes for split in splits),
+        }
+        for config, splits in sorted(configs.items())
+    ]
     rows = max(sum(split.rows for split in splits) for splits in configs.values())
     data = DatasetCardData(
         pretty_name=f"{about.title} ({builder})",
@@ -201,8 +198,8 @@ def _front_matter(builder: str, about: About, configs: Mapping[str, Sequence[_Sp
             }
             for i, (config, splits) in enumerate(configs.items())
         ],
+        dataset_info=infos if len(infos) > 1 else infos[0],
     )
-    DatasetInfosDict(infos).to_dataset_card_data(data)
     return write_head(data.to_dict())
 
 

@@ -63,6 +63,10 @@ def _old_notation(feature: Any) -> Any:
     return feature
 
 
+# As a card has them.
+FEATURES_YAML: list[dict[str, Any]] = FEATURES._to_yaml_list()  # pyright: ignore[reportPrivateUsage]
+
+
 def features_json() -> dict[str, Any]:
     """FEATURES as JSON that every version of datasets from 3.6 on reads."""
     return _old_notation(FEATURES.to_dict())

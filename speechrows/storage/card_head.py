@@ -8,7 +8,13 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 _LOADER: Any = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # a PyYAML without libyaml has the slow ones alone
-_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_SAFE_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_SAFE_DUMPER):
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        """Write what stands twice twice: not every reader of cards knows YAML's references."""
+        return True
 
 
 def parse_head(card: str) -> dict[str, Any]:
@@ -31,4 +37,4 @@ def parse_head(card: str) -> dict[str, Any]:
 
 def write_head(head: dict[str, Any]) -> str:
     """A head's YAML, as huggingface_hub writes it, without its fences."""
-    return yaml.dump(head, Dumper=_DUMPER, sort_keys=False, allow_unicode=True).strip()
+    return yaml.dump(head, Dumper=_Dumper, sort_keys=False, allow_unicode=True).strip()

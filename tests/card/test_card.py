@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCardData
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -145,6 +147,13 @@ def test_skipped_and_left_out_items_are_counted_by_reason(built: Path) -> None:
         assert ledger.skipped
         for what, count in [*ledger.skipped.items(), *ledger.left_out.items()]:
             assert re.search(rf": {what} +{count}$", table[1], re.MULTILINE)
+
+
+def test_the_head_says_of_configs_what_datasets_itself_would_write(built: Path) -> None:
+    data = DatasetCard(text_of(built)).data
+    again = DatasetCardData()
+    DatasetInfosDict.from_dataset_card_data(data).to_dataset_card_data(again)
+    assert data["dataset_info"] == again["dataset_info"]
 
 
 @pytest.mark.parametrize("name", SAMPLE_OF)
