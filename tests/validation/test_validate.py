@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def drop_a_placeholder(row: dict[str, Any]) -> None:
     row["input_ids"] = row["input_ids"][:at] + row["input_ids"][at + 1 :] + [257]
 
 
-BROKEN: list[tuple[str, Callable[[dict[str, Any]], None]]] = [
+Broken = tuple[str, Callable[[dict[str, Any]], None]]  # a check, and what breaks its promise in a row
+BROKEN: list[Broken] = [
     ("required fields", lambda row: row.update(transcript=None)),
     ("required fields", lambda row: row.update(role="narrator")),
     ("required fields", lambda row: row.update(clip_id="elsewhere/0")),
@@ -120,29 +122,43 @@ BROKEN: list[tuple[str, Callable[[dict[str, Any]], None]]] = [
     ("required fields", lambda row: row.update(input_ids=None)),
     ("required fields", lambda row: row.update(audio=None)),
     ("required fields", lambda row: row.update(emotion="enthusiastic")),
-    ("conversations", lambda row: row.update(turn_number=7)),
-    ("conversations", lambda row: row.update(num_turns=9)),
-    ("conversations", lambda row: row.update(conversation_tokens=64)),
-    ("unique row ids", lambda row: row.update(row_id=None)),
 ]
 
 
-@pytest.mark.parametrize(("check", "change"), BROKEN)
-def test_a_broken_promise_is_named_with_its_row(
-    check: str, change: Callable[[dict[str, Any]], None], copy: Path
-) -> None:
-    if check == "unique row ids":
-        rows = pq.read_table(copy / SHARD).to_pylist()
-        spoil(copy, 1, lambda row: row.update(row_id=rows[0]["row_id"]))
-        index = pq.read_table(copy / "index/ttt/train.parquet")
-        ids = [rows[0]["row_id"]] * 2 + index["row_id"].to_pylist()[2:]
-        pq.write_table(index.set_column(0, "row_id", pa.array(ids)), copy / "index/ttt/train.parquet")
-        assert validate(str(copy)).failures[check][0][0] == rows[0]["row_id"]
-        return
-    row_id = spoil(copy, 0, change)
-    report = validate(str(copy))
-    assert not report.ok
-    assert row_id in {where for where, _ in report.failures.get(check, [])}, str(report)
+def named_wrong(built: Path, shard: Path, broken: list[Broken], tmp_path: Path) -> list[str]:
+    """Break one promise in a row each, as many at once as there are rows; what validate does not name."""
+    missed: list[str] = []
+    rows = pq.read_table(built / shard).to_pylist()
+    for part in range(0, len(broken), len(rows)):
+        folder = Path(shutil.copytree(built, tmp_path / str(part)))
+        spoiled = deepcopy(rows)
+        for (_, change), row in zip(broken[part:], spoiled, strict=False):
+            change(row)
+        pq.write_table(pa.Table.from_pylist(spoiled, schema=ARROW_SCHEMA), folder / shard)
+        report = validate(str(folder))
+        for (check, _), row in zip(broken[part:], rows, strict=False):
+            if row["row_id"] not in {where for where, _ in report.failures.get(check, [])}:
+                missed.append(f"{check} of {row['row_id']} in {report}")
+    return missed
+
+
+def test_a_broken_promise_is_named_with_its_row(built: Path, tmp_path: Path) -> None:
+    assert not named_wrong(built, Path(SHARD), BROKEN, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"turn_number": 7}, {"num_turns": 9}, {"conversation_tokens": 64}])
+def test_a_conversation_that_is_broken_is_named(change: dict[str, int], copy: Path) -> None:
+    row_id = spoil(copy, 0, lambda row: row.update(change))
+    assert row_id in {where for where, _ in validate(str(copy)).failures["conversations"]}
+
+
+def test_a_row_id_that_comes_twice_is_named(copy: Path) -> None:
+    rows = pq.read_table(copy / SHARD).to_pylist()
+    spoil(copy, 1, lambda row: row.update(row_id=rows[0]["row_id"]))
+    index = pq.read_table(copy / "index/ttt/train.parquet")
+    ids = [rows[0]["row_id"]] * 2 + index["row_id"].to_pylist()[2:]
+    pq.write_table(index.set_column(0, "row_id", pa.array(ids)), copy / "index/ttt/train.parquet")
+    assert validate(str(copy)).failures["unique row ids"][0][0] == rows[0]["row_id"]
 
 
 @pytest.fixture(scope="module")
@@ -171,34 +187,37 @@ def supervise_nothing_of(text: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-OTHERS: list[tuple[str, str, Callable[[dict[str, Any]], None]]] = [
-    ("s2s_mimi", "codes", lambda row: row.update(codec=None, codec_targets=None)),
-    ("s2s_mimi", "codes", lambda row: row.update(codec=None)),
-    ("s2s_mimi", "codes", lambda row: row["codec_targets"][0].__setitem__(0, 2048)),
-    ("s2s_mimi", "codes", lambda row: row["codec_targets"].pop()),
-    ("s2s_mimi", "codes", lambda row: row["codec_targets"][3].pop()),
-    ("sift_s", "codes", lambda row: row.update(codec="mimi", codec_targets=[[1]] * 8)),
-    ("sift_s", "required fields", lambda row: row.update(gender="m")),
-    ("sift_s", "rendering", supervise_nothing_of("Sounds like")),
-    ("sift_s", "target decodes", lambda row: row["messages"][1].update(content="Sounds unlike")),
-    ("usdm", "rendering", supervise_nothing_of("### Agent")),
-    ("usdm", "rendering", lambda row: row["codec_targets"][0].__setitem__(0, 9_999)),
-    ("usdm", "rendering", lambda row: row.update(transcript="another")),
-    ("usdm", "rendering", lambda row: row.update(text=row["text"].replace("<|unit", "<|unit99999", 1))),
-    ("usdm", "placeholders", lambda row: row["input_ids"].__setitem__(0, 258)),
-    ("usdm", "codes", lambda row: row.update(codec=None, codec_targets=None)),
-]
+OTHERS: dict[str, list[Broken]] = {
+    "s2s_mimi": [
+        ("codes", lambda row: row.update(codec=None, codec_targets=None)),
+        ("codes", lambda row: row.update(codec=None)),
+        ("codes", lambda row: row["codec_targets"][0].__setitem__(0, 2048)),
+        ("codes", lambda row: row["codec_targets"].pop()),
+        ("codes", lambda row: row["codec_targets"][3].pop()),
+    ],
+    "sift_s": [
+        ("codes", lambda row: row.update(codec="mimi", codec_targets=[[1]] * 8)),
+        ("required fields", lambda row: row.update(gender="m")),
+        ("rendering", supervise_nothing_of("Sounds like")),
+        ("target decodes", lambda row: row["messages"][1].update(content="Sounds unlike")),
+    ],
+    "usdm": [
+        ("rendering", supervise_nothing_of("### Agent")),
+        ("rendering", lambda row: row["codec_targets"][0].__setitem__(0, 9_999)),
+        ("rendering", lambda row: row.update(transcript="another")),
+        ("rendering", lambda row: row.update(text=row["text"].replace("<|unit", "<|unit99999", 1))),
+        ("placeholders", lambda row: row["input_ids"].__setitem__(0, 258)),
+        ("codes", lambda row: row.update(codec=None, codec_targets=None)),
+    ],
+}
 
 
-@pytest.mark.parametrize(("task", "check", "change"), OTHERS)
+@pytest.mark.parametrize("task", OTHERS)
 def test_a_broken_promise_of_codes_answers_and_scripts_is_named_with_its_row(
-    task: str, check: str, change: Callable[[dict[str, Any]], None], others: Path, tmp_path: Path
+    task: str, others: Path, tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(others / task, tmp_path / "rows"))
-    (shard,) = sorted((folder / "data" / task / "train").glob("*.parquet"))
-    row_id = spoil(folder, 0, change, shard)
-    report = validate(str(folder))
-    assert row_id in {where for where, _ in report.failures.get(check, [])}, str(report)
+    (shard,) = (others / task / "data" / task / "train").glob("*.parquet")
+    assert not named_wrong(others / task, shard.relative_to(others / task), OTHERS[task], tmp_path)
 
 
 def test_a_missing_turn_0_and_swapped_turns_are_named(copy: Path) -> None:
