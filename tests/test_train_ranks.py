@@ -18,8 +18,6 @@ from toys.training import metrics
 from toys.training import run
 
 ROOT = Path(__file__).parents[1]
-FORKED = (ranks.__file__, "2")  # each rank names the threads that it still has at its end
-BY_TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(ROOT / "train.py"))
 
 
 @pytest.fixture(scope="module")
@@ -29,37 +27,42 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def launch(how: tuple[str, ...], rows: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
-    """train.py on two ranks."""
-    command = [sys.executable, *how, "--data", str(rows), "--output-dir", str(out), *QUICK, *flags]
+def launch(*runs: list[str]) -> subprocess.Popen[str]:
+    """Runs of train.py on two ranks, one after another."""
+    flags = [flag for run in runs for flag in ("--", *run)]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, ranks.__file__, "2", *flags]
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-@pytest.mark.parametrize(("mode", "micro_batches"), [("bucket", "3"), ("lanes with TTT", "2")])
 def test_two_ranks_have_the_loss_curve_of_one_and_leave_no_thread_of_their_group(
-    rows: Path, tmp_path: Path, mode: str, micro_batches: str
+    rows: Path, tmp_path: Path
 ) -> None:
-    flags = ["--steps", "3", "--micro-batches", micro_batches, *MODES[mode]]
-    alone = curve(run(rows, tmp_path / "one", *flags))
-    two = launch(FORKED, rows, tmp_path / "two", *flags)
+    modes = {"bucket": "3", "lanes with TTT": "2"}
+    flags = {mode: ["--steps", "3", "--micro-batches", m, *MODES[mode]] for mode, m in modes.items()}
+    outs = {mode: ["--data", str(rows), "--output-dir", str(tmp_path / mode), *QUICK] for mode in modes}
+    two = launch(*([*outs[mode], *flags[mode]] for mode in modes))
+    alone = {mode: curve(run(rows, tmp_path / f"{mode} alone", *flags[mode])) for mode in modes}
     output, _ = two.communicate(timeout=120)
     assert two.returncode == 0, output[-3000:]
-    assert output.count("at exit:") == 2, output[-3000:]
+    assert output.count("at exit:") == 4, output[-3000:]
     assert "gloo" not in output, "a thread that lets go of a tensor while Python ends aborts its rank"
-    for (step, loss, norm), (same_step, same_loss, same_norm) in zip(
-        alone, curve(metrics(tmp_path / "two")), strict=True
-    ):
-        assert step == same_step
-        assert loss == pytest.approx(same_loss, rel=1e-4)
-        assert norm == pytest.approx(same_norm, rel=1e-2)
+    for mode in modes:
+        assert len(alone[mode]) == 3
+        for (step, loss, norm), (same_step, same_loss, same_norm) in zip(
+            alone[mode], curve(metrics(tmp_path / mode)), strict=True
+        ):
+            assert step == same_step
+            assert loss == pytest.approx(same_loss, rel=1e-4)
+            assert norm == pytest.approx(same_norm, rel=1e-2)
 
 
 def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
     rows: Path, tmp_path: Path
 ) -> None:
     flags = ["--steps", "6", "--save-every", "2", "--micro-batches", "2", *MODES["bucket"]]
-    two = launch(BY_TORCHRUN, rows, tmp_path, *flags, "--steps", "100000")
+    endless = ["--data", str(rows), "--output-dir", str(tmp_path), *QUICK, *flags, "--steps", "100000"]
+    two = launch(endless)
     checkpoint = tmp_path / "checkpoint-00000002"
     deadline = time.monotonic() + 90
     while not checkpoint.exists() and time.monotonic() < deadline:

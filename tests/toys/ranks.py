@@ -3,6 +3,7 @@
 A rank of torchrun's own imports torch before it trains, which takes longer than a test's few steps.
 """
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,5 +40,7 @@ def _train(flags: Sequence[str]) -> None:
         sys.exit(code)
 
 
-if __name__ == "__main__":
-    launch(int(sys.argv[1]), sys.argv[2:])
+if __name__ == "__main__":  # with `--` between the flags of one run and the next
+    for _, flags in itertools.groupby(sys.argv[2:], lambda flag: flag == "--"):
+        if (of_run := [*flags]) != ["--"]:
+            launch(int(sys.argv[1]), of_run)
