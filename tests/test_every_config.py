@@ -36,23 +36,38 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]
     return folders
 
 
-@pytest.mark.parametrize(("builder", "config"), CELLS, ids=[f"{b}/{c}" for b, c in CELLS])
-def test_a_config_is_built_from_real_speech_validates_and_loads(builder, config, made, tmp_path):
-    cls = load_builder(builder)
-    lacks = [task for task in cls.tasks(config) if task.needs and task.needs not in cls.HAS]
-    generated = [made[builder, KIND_OF[task.needs](task)] for task in lacks]
-    if lacks:
-        with pytest.raises(UsageError, match=f"generate (sift|mimi|units) .*{builder}"):
-            build_rows(SAMPLE_OF[builder], tmp_path / "rows", config, builder=builder)
-    summary = build_rows(SAMPLE_OF[builder], tmp_path / "rows", config, builder=builder, generated=generated)
-    assert summary.rows
-    assert summary.items == (summary.rows + sum(summary.skipped.values()) + sum(summary.left_out.values()))
-    report = validate(str(tmp_path / "rows"), allow=("silence", "clipping"))
+@pytest.fixture(scope="session")
+def built(made: dict[tuple[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every config of every builder, built one after another into a folder a builder."""
+    folder = tmp_path_factory.mktemp("built")
+    for builder, config in CELLS:
+        cls, sample = load_builder(builder), SAMPLE_OF[builder]
+        lacks = [task for task in cls.tasks(config) if task.needs and task.needs not in cls.HAS]
+        if lacks:
+            with pytest.raises(UsageError, match=f"generate (sift|mimi|units) .*{builder}"):
+                build_rows(sample, folder / builder, config, builder=builder)
+        generated = [made[builder, KIND_OF[task.needs](task)] for task in lacks]
+        summary = build_rows(sample, folder / builder, config, builder=builder, generated=generated)
+        assert summary.rows, (builder, config)
+        skipped, left_out = (sum(counts.values()) for counts in (summary.skipped, summary.left_out))
+        assert summary.items == summary.rows + skipped + left_out, (builder, config)
+    return folder
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_rows_of_real_speech_of_every_config_validate(builder: str, built: Path) -> None:
+    report = validate(str(built / builder), allow=("silence", "clipping"))
     assert report.ok, str(report)
-    loaded = load_dataset(str(tmp_path / "rows"), config, cache_dir=str(tmp_path / "cache"), streaming=True)
+
+
+@pytest.mark.parametrize(("builder", "config"), CELLS, ids=[f"{b}/{c}" for b, c in CELLS])
+def test_a_config_loads_with_the_rows_of_its_tasks(
+    builder: str, config: str, built: Path, tmp_path: Path
+) -> None:
+    folder = str(built / builder)
+    loaded = load_dataset(folder, config, cache_dir=str(tmp_path / "cache"), streaming=True)
     rows = [row for split in loaded.values() for row in split.decode(False)]
-    tasks = {task.name for task in cls.tasks(config)}
-    assert {row["task"] for row in rows} == tasks
+    assert {row["task"] for row in rows} == {task.name for task in load_builder(builder).tasks(config)}
     for row in rows:
         task = TASKS[row["task"]]
         assert (row["codec_targets"] is not None) or task.needs not in ("codes", "units")
@@ -60,7 +75,7 @@ def test_a_config_is_built_from_real_speech_validates_and_loads(builder, config,
             spec = CODECS["mimi"]
             assert (row["codec"], len(row["codec_targets"])) == ("mimi", spec.num_codebooks)
     shown = next((row["row_id"] for row in rows if TASKS[row["task"]].needs == "codes"), None)
-    assert shown is None or "codec_targets        [8, " in show(str(tmp_path / "rows"), shown)
+    assert shown is None or "codec_targets        [8, " in show(folder, shown)
 
 
 def test_every_builder_has_a_sample_and_every_task_a_builder() -> None:
