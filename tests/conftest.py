@@ -5,15 +5,20 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from toys.mini_hub import MiniHub
 from toys.samples import DOCUMENTED
 from toys.samples import XTTS
+
+# What huggingface_hub parses cards with, by libyaml: its Python takes a tenth of the suite's time.
+yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 _home = tempfile.mkdtemp(prefix="speechrows-tests-")
 HUB = MiniHub(orgs=("org", "SALT-Research")).__enter__()
