@@ -167,7 +167,7 @@ class DailyTalkReader:
             text = turns.checked_text(self._text(record, metadata, unit))
         except BadClipError as error:
             fault = turns.fault_of(error, unit.file)
-        tone = traits.normalise(emotion=mood if turns.is_text(mood) else None, gender=GENDERS.get(speaker))
+        tone = traits.normalise(emotion=mood, gender=GENDERS.get(speaker))
         return Turn(
             number=record.number, speaker=speaker, role=None, text=text, audio=audio, traits=tone, fault=fault
         )

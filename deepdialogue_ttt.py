@@ -222,7 +222,7 @@ class DeepDialogueReader:
             role=role,
             text=text if isinstance(text, str) else "",
             audio=AudioRef(path=path) if path else None,
-            traits=traits.Traits(emotion=traits.emotion(emotion) if isinstance(emotion, str) else None),
+            traits=traits.normalise(emotion=emotion),
             fault=fault,
         )
 

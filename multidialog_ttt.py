@@ -261,7 +261,7 @@ def _parse_line(record: Any, path: str, at: int) -> tar_lines.TurnLine:
         role=role,
         text=text if isinstance(text, str) else "",
         audio=None,
-        traits=_traits(emotion) if turns.is_text(emotion) else Traits(),
+        traits=_traits(emotion) if isinstance(emotion, str) else traits.normalise(emotion=emotion),
         fault=fault,
     )
     return tar_lines.TurnLine(

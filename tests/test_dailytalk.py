@@ -232,13 +232,15 @@ def test_clips_alone_are_enough_to_find_dialogues_but_not_what_is_said(
     assert [line["reason"] for line in load(dailytalk)[1]] == ["empty_text"] * 6
 
 
-@pytest.mark.parametrize(("raw", "emotion"), [("happiness", "happy"), ("no emotion", None), ("none", None)])
-def test_emotions_are_ours_by_metadata_else_by_the_list(
+@pytest.mark.parametrize(
+    ("raw", "emotion"), [("happiness", "happy"), ("no emotion", None), ("none", None), ("puce", None)]
+)
+def test_emotions_are_ours_by_metadata_else_by_the_list_and_others_are_told(
     dailytalk: Path, raw: str, emotion: str | None
 ) -> None:
     metadata(dailytalk, lambda record: record["0"]["2"].update(emotion=raw))
     turn = dialogues(dailytalk)[0].turns[2]
-    assert (turn.traits.emotion, turn.traits.unknown) == (emotion, ())
+    assert (turn.traits.emotion, turn.traits.unknown) == (emotion, ("emotion: puce",) * (raw == "puce"))
     (dailytalk / "metadata.json").unlink()
     lines = (dailytalk / "train.txt").read_text().replace("rains?|none", f"rains?|{raw}")
     (dailytalk / "train.txt").write_text(lines)

@@ -164,7 +164,9 @@ def test_swapped_roles_are_other_exchanges_of_the_same_clips(tmp_path: Path) -> 
     assert (len(plain), len(swapped)) == (8, 5)
 
 
-def test_emotion_is_the_one_that_was_acted(xtts: Path, documented: Path) -> None:
+def test_emotion_is_the_one_that_was_acted_and_others_are_told(
+    xtts: Path, documented: Path, tmp_path: Path
+) -> None:
     travel = next(one for one in dialogues(xtts) if one.conversation_id.endswith("travel_2_3"))
     assert [turn.traits.emotion for turn in travel.turns] == ["sad", "surprise", "neutral"]
     for path in xtts.rglob("travel_2_3.json"):
@@ -173,6 +175,14 @@ def test_emotion_is_the_one_that_was_acted(xtts: Path, documented: Path) -> None
     assert travel.turns[0].traits.emotion == "sad"
     told = [turn.traits.emotion for turn in dialogues(documented)[0].turns]
     assert told == [None, "neutral", None, "happy"]  # "confused" and "curious" are none of the seven
+    (path,) = documented.rglob("dialogue_001.json")
+    record = json.loads(path.read_text())
+    for turn, emotion in zip(record["turns"], ("furious", 7, "Furious", None), strict=True):
+        turn["emotion"] = emotion
+    path.write_text(json.dumps(record))
+    summary = build_rows(documented, tmp_path / "out")
+    assert summary.unknown_traits == {"emotion: 7": 1, "emotion: furious": 2}
+    assert "null, as unknown: emotion: furious" in (tmp_path / "out/README.md").read_text()
 
 
 def splits(out: Path) -> dict[str, str]:

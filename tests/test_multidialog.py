@@ -208,13 +208,25 @@ def test_every_config_is_a_task() -> None:
 
 
 def test_both_spellings_of_emotions_are_read_and_others_are_told(tmp_path: Path) -> None:
-    emotions = ["Surprise", "surprising", "Joy", "Disgust", "disgusting", "curious", "puce", 5]
+    emotions = [
+        "Surprise",
+        "surprising",
+        "Joy",
+        "Disgust",
+        "disgusting",
+        "curious",
+        "puce",
+        5,
+        None,
+        "\ud800",
+    ]
     lines = [line("t", i, emotion=emotion) for i, emotion in enumerate(emotions)]
     turns = read(write(tmp_path, (clips(*lines), lines)))[0]["t"].turns
     assert [turn.traits.emotion for turn in turns] == [
-        *("surprise", "surprise", "happy", "disgust", "disgust", None, None, None)
+        *("surprise", "surprise", "happy", "disgust", "disgust", None, None, None, None, None)
     ]
-    assert [turn.traits.unknown for turn in turns if turn.traits.unknown] == [("emotion: puce",)]
+    unknown = [word for turn in turns for word in turn.traits.unknown]
+    assert unknown == ["emotion: puce", "emotion: 5", "emotion: \\ud800"]
 
 
 @pytest.mark.parametrize("form", ["{}", "utt_{}", 0])

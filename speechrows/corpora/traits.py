@@ -7,6 +7,7 @@ shows every word of every corpus.
 """
 
 import math
+import reprlib
 from collections.abc import Iterable
 from collections.abc import Mapping
 
@@ -170,7 +171,8 @@ def _clean(raw: object) -> str | None:
     """A word in one spelling of case and space; None where it says that nothing is known."""
     if raw is None:
         return None
-    text = str(raw).encode(errors="backslashreplace").decode()  # JSON may hold lone surrogates
+    text = str(raw) if isinstance(raw, str | int | float) else reprlib.repr(raw)  # a word, or any JSON value
+    text = text.encode(errors="backslashreplace").decode()  # JSON may hold lone surrogates
     word = " ".join(text.lower().split())
     return None if word in _MISSING else word
 
