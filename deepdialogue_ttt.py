@@ -49,6 +49,7 @@ from speechrows.builder import basename
 from speechrows.builder import flag
 from speechrows.builder import folder_of
 from speechrows.builder import traits
+from speechrows.builder import tsv
 from speechrows.builder import turns
 
 SOURCES = ("SALT-Research/DeepDialogue-xtts", "SALT-Research/DeepDialogue-orpheus")
@@ -261,9 +262,7 @@ def _turns(record: Any) -> list[dict[str, Any]]:
 
 def _read_lines(text: str) -> dict[str, dict[str, str]]:
     """The lines of a metadata.tsv, by the name of their clip."""
-    # Not by csv: some writers quote, some do not, and quotes are not compared.
-    heads, *rows = text.splitlines()
-    lines = [dict(zip(heads.split("\t"), row.split("\t"), strict=False)) for row in rows]
+    lines = tsv.read_table(text)
     return {basename(line.get("filename") or line.get("audio_path") or ""): line for line in lines}
 
 

@@ -5,6 +5,7 @@ integer; seconds are never an argument. A codec is a value: its frames, codebook
 delays, all that rows and models need of it.
 """
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -156,17 +157,23 @@ def _delays(codes: Int16, spec: CodecSpec) -> tuple[int, ...]:
     return spec.delays or (0,) * spec.num_codebooks
 
 
-def check(codes: Sequence[Sequence[int]] | Int16, spec: CodecSpec) -> str | None:
+def check(  # noqa: PLR0911  # a fault a line
+    codes: Sequence[Sequence[int]] | Int16, spec: CodecSpec
+) -> str | None:
     """Check a clip's codes, [K][F], of a corpus or a parquet cell; return what is wrong, or None.
 
     Codes that pass become an array by `np.array(codes, np.int16)`.
     """
-    lists = "one list" if spec.num_codebooks == 1 else f"{spec.num_codebooks} lists of one length"
-    expected = f"expected {lists} of {spec.name} codes"
+    form = "one list" if spec.num_codebooks == 1 else f"{spec.num_codebooks} lists of one length"
+    expected = f"expected {form} of {spec.name} codes"
     if len(codes) != spec.num_codebooks:
         return f"found {len(codes)} codebooks, {expected}"
     try:
         lengths = [len(row) for row in codes]
+        lists = [row for row in codes if isinstance(row, list)]  # numpy makes words of all, where one is
+        others = [value for row in lists for value in row if type(value) is not int]
+        if others:
+            return f"found {reprlib.repr(others[0])}, a {type(others[0]).__name__}, among them, {expected}"
         values = np.array(codes) if min(lengths) == max(lengths) else None
     except (TypeError, ValueError, OverflowError):
         return f"found codebooks that are no lists of numbers, {expected}"

@@ -169,6 +169,7 @@ TEXTS: dict[str, tuple[Spoil, str, str]] = {
     "text null": (lambda t: t.set(text=None), "bad_text", "found text None, expected a string"),
     "text empty": (lambda t: t.set(text=""), "empty_text", "the text is empty; expected words"),
     "text blank": (lambda t: t.set(text=" \n\t\u00a0"), "empty_text", "the text is empty; expected words"),
+    "text invisible": (lambda t: t.set(text="\u200b\ufeff \u202e\x00"), "empty_text", "expected words"),
     "not UTF-8": (lambda t: raw_text(t, b"caf\xe9"), "bad_text", r"found text 'caf\udce9', expected"),
     "turn is a string": (lambda t: (t.turns.__setitem__(TURN, "hm"), t.save()), "bad_speaker", "None"),
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """DeepDialogue's three shapes, and what the reader makes of them."""
 
+import csv
 import json
 import shutil
 from collections.abc import Sequence
@@ -233,6 +234,23 @@ def test_a_byte_order_mark_is_passed_over(documented: Path) -> None:
     for path in [*documented.rglob("*.json"), *documented.rglob("metadata.tsv")]:
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert dialogues(documented) == expected
+
+
+def test_metadata_that_csv_wrote_agrees_with_its_json_whatever_the_texts_hold(xtts: Path) -> None:
+    path = next(xtts.rglob("education_1_4.json"))
+    record, folder = json.loads(path.read_text()), path.with_suffix("")
+    texts = ("Two\u2028lines.", "Wait\x85 \x0cwhat?", "Two things:\n1. sleep\n2. eat", 'a\ttab "here"')
+    with (folder / "metadata.tsv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerow(["filename", "speaker", "original_text"])
+        for turn, text, clip in zip(
+            record["conversation"], texts, sorted(folder.glob("segments/*")), strict=True
+        ):
+            turn["text"] = text
+            writer.writerow([clip.name, turn["speaker"], text])
+    path.write_text(json.dumps(record))
+    told = next(one for one in dialogues(xtts) if one.source.endswith(path.name))
+    assert [(turn.text, turn.fault) for turn in told.turns] == [(text, None) for text in texts]
 
 
 def test_a_conversation_without_an_id_is_named_after_its_file_and_row(xtts: Path) -> None:

@@ -15,6 +15,7 @@ from speechrows.corpora import tar_join
 from speechrows.corpora import tar_lines
 from speechrows.corpora import text_index
 from speechrows.corpora import traits
+from speechrows.corpora import tsv
 from speechrows.corpora import turns
 from speechrows.corpora import unpacked_clips
 from speechrows.corpora.columnar import Column
@@ -95,6 +96,7 @@ __all__ = [
     "tar_lines",
     "text_index",
     "traits",
+    "tsv",
     "turns",
     "unpacked_clips",
 ]

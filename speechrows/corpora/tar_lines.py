@@ -4,6 +4,7 @@ Files of lines and archives pair by number. A conversation's lines, and its clip
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -86,7 +87,7 @@ def read_lines(
     for path in files:
         lost = lines.lost.setdefault(path, [])
         try:
-            data = corpus.read(corpus.resolve("", path)).removeprefix(b"\xef\xbb\xbf")
+            data = corpus.read(corpus.resolve("", path))
         except OSError as error:
             lost.append(UnreadableFile(file=path, detail=f"found {error.strerror}; expected lines of JSON"))
             continue
@@ -94,11 +95,12 @@ def read_lines(
             lost.append(UnreadableFile(file=path, detail=error.detail))
             continue
         for number, line in enumerate(data.split(b"\n"), 1):
-            if not line.strip():
+            if not line.removeprefix(BOM_UTF8).strip():
                 continue
             try:
                 # Bytes that are no UTF-8 become lone surrogates: they cost their own turn, not the line.
-                record = json.loads(line.decode(errors="surrogateescape"))
+                # A byte order mark begins a file, or a line, where files were joined.
+                record = json.loads(line.decode(errors="surrogateescape").lstrip("\ufeff"))
                 lines.add(parse_line(record, path, number))
             except (ValueError, TypeError, RecursionError) as error:
                 detail = f"line {number}: found {error!s:.200}; expected {expected}"

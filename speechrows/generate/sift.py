@@ -31,6 +31,7 @@ from speechrows.generate.clip import InputClip
 from speechrows.generate.selection import ClipSelection
 from speechrows.generate.writer import SidecarWriter
 from speechrows.sidecar.join import GeneratedColumns
+from speechrows.text.normalise import is_blank
 
 _MAX_PENDING = 1 << 16  # clips that may wait for an answer, most of them for the same
 
@@ -186,8 +187,8 @@ class _Run:
             if clip.clip_id in self._writer:
                 self._take_up(clip.clip_id, key)
                 continue
-            is_new = bool(clip.text.strip()) and key not in self._asked and self._cache.get(key) is None
-            if not clip.text.strip():
+            is_new = not is_blank(clip.text) and key not in self._asked and self._cache.get(key) is None
+            if is_blank(clip.text):
                 self._cache.put(key, Answer(reason="the clip has no text"))
             self._pending.append(_PendingClip(clip.clip_id, key, is_new))
             if is_new:

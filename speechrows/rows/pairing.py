@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from speechrows.corpora.turns import is_unicode
+from speechrows.text.normalise import is_blank
 from speechrows.types import Dialogue
 from speechrows.types import Fault
 from speechrows.types import LeftOut
@@ -111,6 +112,6 @@ def text_fault(item: Item, task: Task, source: str) -> Fault | None:
             return Fault(reason=Reason.BAD_TEXT, detail=detail, file=source)
     if item.turn.audio is None:
         return Fault(reason=Reason.MISSING, detail="found no audio, expected a clip", file=source)
-    if not all(text.strip() for text in texts):
+    if any(map(is_blank, texts)):
         return Fault(reason=Reason.EMPTY_TEXT, detail="the text is empty; expected words", file=source)
     return None

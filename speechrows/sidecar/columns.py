@@ -44,8 +44,16 @@ def read_recipe(path: str, schema: pa.Schema) -> dict[str, Any]:
             f"{path}: has the columns {names}, and no recipe in its metadata; expected a part of generated "
             "columns, which `speechrows generate` writes"
         )
-    recipe = json.loads(metadata)
-    if recipe.get("kind") not in COLUMN_OF:
+    try:
+        recipe = json.loads(metadata)
+    except (ValueError, RecursionError):
+        recipe = None
+    if not isinstance(recipe, dict):
+        raise UsageError(
+            f"{path}: found {metadata!r:.80} as its recipe, expected a JSON object; make the columns anew "
+            "with `speechrows generate --overwrite`"
+        )
+    if recipe.get("kind") not in [*COLUMN_OF]:  # which may be of any JSON type
         raise UsageError(
             f"{path}: holds {recipe.get('kind')!r}; expected one of {', '.join(COLUMN_OF)}. A newer "
             "speechrows wrote it, perhaps"

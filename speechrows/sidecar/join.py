@@ -237,7 +237,7 @@ def _open_files(address: str) -> Iterator[_File]:
                 recipe = read_recipe(path, table.schema_arrow)
                 ids = table.read(["clip_id"], use_threads=False)["clip_id"].to_pylist()
                 counts = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _broken(path, error) from error
         hashes = np.fromiter(map(hash, ids), np.int64, len(ids))
         yield _File(fs, path, recipe, [0, *itertools.accumulate(counts[:-1])], hashes)

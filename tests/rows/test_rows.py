@@ -297,7 +297,7 @@ def test_an_answer_of_text_alone_is_a_row_without_target_audio():
 BAD = {
     "missing clip": ({"audio": "missing"}, Reason.MISSING),
     "truncated clip": ({"audio": "truncated"}, Reason.TRUNCATED),
-    "empty text": ({"text": " \n"}, Reason.EMPTY_TEXT),
+    "empty text": ({"text": "\u200b\n"}, Reason.EMPTY_TEXT),
     "lone surrogate": ({"text": "caf\udce9"}, Reason.BAD_TEXT),
     "no round trip": ({"text": "snow\u2603man"}, Reason.NOT_ROUND_TRIP),
 }

@@ -179,6 +179,15 @@ def _renamed(table: pa.Table, **names: str) -> pa.Table:
         (lambda t: t.set_column(1, "answer", pa.array([[1]])), r"answer \(list.* expected answer of string"),
         (lambda t: t.replace_schema_metadata({}), "no recipe in its metadata"),
         (lambda t: t.replace_schema_metadata({"speechrows_generated": '{"kind": "poems"}'}), "holds 'poems'"),
+        (
+            lambda t: t.replace_schema_metadata({"speechrows_generated": '{"kind": ["mimi"]}'}),
+            "holds .'mimi'",
+        ),
+        (
+            lambda t: t.replace_schema_metadata({"speechrows_generated": '{"kind": "mi'}),
+            "as its recipe, expected",
+        ),
+        (lambda t: t.replace_schema_metadata({"speechrows_generated": "[]"}), "as its recipe, expected"),
     ],
 )
 def test_columns_that_are_missing_or_renamed_are_named(tmp_path: Path, change: Any, words: str) -> None:
