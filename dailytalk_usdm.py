@@ -15,7 +15,6 @@ texts are the lists' (lower case, numbers in words), which is what USDM was made
 pairs, before the cut at 8 192 tokens.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -230,7 +229,7 @@ class _Descriptions:
     def _read_metadata(self, text: str) -> Iterator[str]:
         """Yields faults. Raises ValueError: it is no JSON object."""
         # An object with a key twice stays a list of its pairs.
-        record = json.loads(text, object_pairs_hook=lambda p: dict(p) if len(dict(p)) == len(p) else p)
+        record = turns.parse_json(text, object_pairs_hook=lambda p: dict(p) if len(dict(p)) == len(p) else p)
         dialogues = _items(record)
         if dialogues is None:
             raise ValueError("JSON of another kind than an object of dialogues")

@@ -18,7 +18,6 @@ the curriculum's four stages hold the same conversations (`speechrows stats` say
 """
 
 import itertools
-import json
 import posixpath
 import re
 from collections.abc import Iterator
@@ -76,6 +75,7 @@ ABOUT = About(
 
 _PUBLISHED_NAME = re.compile(r"(\d+)_([^_]+)_([^.]*)" + turns.AUDIO_SUFFIX + "$", re.IGNORECASE)  # from 1
 _DOCUMENTED_NAME = re.compile(r"turn_(\d+)" + turns.AUDIO_SUFFIX + "$", re.IGNORECASE)  # from 0
+_MOST_TURNS = 100_000  # of a dialogue; they have ten at most
 _NO_CLIP = (None, "", "null")  # as a table's path
 _TABLE_COLUMNS = ("conversation_id", "turn_index", "speaker", "text", "segment_audio_path")
 
@@ -158,7 +158,7 @@ class DeepDialogueReader:
     def _read_json(self, unit: Unit[str | None]) -> Iterator[Dialogue | UnreadableFile]:
         folder, lines = unit.file[:-5], dict[str, dict[str, str]]()
         try:
-            record = json.loads(turns.read_text(self._corpus, unit.file))
+            record = turns.parse_json(turns.read_text(self._corpus, unit.file))
             rows = _turns(record)
         except (ValueError, RecursionError, OSError, BadClipError) as error:
             yield turns.unreadable(unit.file, error, "the JSON of a dialogue")
@@ -256,6 +256,8 @@ def _turns(record: Any) -> list[dict[str, Any]]:
         is_object = isinstance(record, dict)
         what = f"the keys {', '.join(map(ascii, record))}" if is_object else type(record).__name__
         raise ValueError(f"{what:.200} without a list of turns under 'conversation' or 'turns'")
+    if len(rows) > _MOST_TURNS:
+        raise ValueError(f"{len(rows):,} turns, more than the {_MOST_TURNS:,} that a dialogue may have")
     rows = [row if isinstance(row, dict) else {"text": row} for row in rows]
     return [{"turn_id": i, **row} for i, row in enumerate(rows)]
 

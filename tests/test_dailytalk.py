@@ -413,7 +413,14 @@ def twice_in_metadata(folder: Path) -> None:
     (folder / "metadata.json").write_text(text.replace('"3": {', f'"2": {entry}, "3": {{', 1))
 
 
+def number_without_end(folder: Path) -> None:
+    path = folder / "metadata.json"
+    metadata_says(text=424242)(folder)
+    path.write_text(path.read_text().replace("424242", "9" * 5000))
+
+
 SPOILED = [
+    (number_without_end, "bad_text", "found text inf"),
     (no_clip, "missing", "found none, expected one clip 0/2_<speaker>_d0.wav"),
     (cut_clip, "truncated", "956 bytes"),
     (empty_clip, "empty", ""),

@@ -208,6 +208,9 @@ def test_what_was_found_is_said_and_whether_it_builds_in_parallel(tmp_path: Path
     assert "of which 5 clips lie unpacked: these are not read" in listed(tmp_path / "unpacked")[0]
     (tmp_path / "unpacked" / "en_part_00").unlink()
     assert "en_part_00 is missing, and with it all that follows" in listed(tmp_path / "unpacked")[0]
+    (tmp_path / "unpacked" / "en_part_99999999").touch()  # counting up to it would never end
+    (tmp_path / "unpacked" / f"en_part_{'9' * 200}").touch()
+    assert "en_part_00 is missing, and with it all that follows" in listed(tmp_path / "unpacked")[0]
 
 
 @pytest.mark.parametrize("folder", ["", "instructs2s_200k/en/wav/", "somewhere/else/wav/"])

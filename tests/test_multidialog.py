@@ -33,6 +33,7 @@ from multidialog_ttt import MultiDialogConfig
 from multidialog_ttt import MultiDialogReader
 from multidialog_ttt import MultiDialogTTT
 from speechrows.corpora import tar_join
+from speechrows.corpora import tar_lines
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.reader import Listing
 from speechrows.errors import UsageError
@@ -533,6 +534,7 @@ def test_a_bomb_costs_itself_and_what_lies_behind_it(tmp_path: Path) -> None:
         ({"from": ["gpt"]}, Reason.BAD_SPEAKER, "found from ['gpt']"),
         ({"value": None}, Reason.BAD_TEXT, "found value None"),
         ({"audpath": None}, Reason.MISSING, "found audpath None"),
+        ({"utterance_id": 10**4000}, Reason.BAD_NUMBER, "found utterance_id inf"),
         ({"audpath": 5}, Reason.MISSING, "found audpath 5"),
         ({"audpath": "t_a/"}, Reason.MISSING, "found audpath 't_a/'"),
         ({"audpath": "../../etc/passwd"}, Reason.MISSING, "found no member 'passwd'"),
@@ -581,6 +583,16 @@ def test_a_line_that_describes_no_turn_is_an_item_of_its_own(
     for config in ("ttt", "transcription", "response"):
         summary = build_rows(folder, tmp_path / "out", config, builder=BUILDER)
         assert (summary.rows, summary.skipped) == (2 if config == "response" else 4, {"unreadable": 1})
+
+
+def test_a_line_without_end_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_lines, "MAX_TEXT_BYTES", 1 << 20)
+    endless = b'{"conv_id": "' + b"x" * (3 << 20)
+    dialogues, _ = read(write(tmp_path, (clips(*A), [A[0], endless, *A[1:]])))
+    assert clips_of(dialogues["t_a"]) == whole(A)["t_a"]
+    fault = dialogues["train_metadata_0000.jsonl:2"].turns[0].fault
+    assert fault
+    assert "line 2: found more than 1 MiB without a line's end" in fault.detail
 
 
 def test_bytes_that_are_no_utf8_cost_their_own_turn(tmp_path: Path) -> None:

@@ -177,22 +177,29 @@ class Corpus:
         except FileNotFoundError:
             return None
 
-    def read(self, path: str) -> bytes:
-        """Read a whole file.
+    def read(self, path: str, most: int | None = None) -> bytes:
+        """Read a whole file, of `most` bytes.
 
         Raises:
+            BadClipError: it is larger.
             OSError: it can not be read, FileNotFoundError among them.
             StoreError: a remote store did not answer, after all retries.
         """
-        if path in self._fetched:
-            return self._fetched[path]
-        if self.located is not None and path not in self.located:
-            raise FileNotFoundError(path)
+        end = None if most is None else most + 1
         place = self.local_path(path)
-        if place is None:
-            return self._read_remote(path)
-        with open(place, "rb") as file:
-            return file.read()
+        if path in self._fetched:
+            data = self._fetched[path]
+        elif self.located is not None and path not in self.located:
+            raise FileNotFoundError(path)
+        elif place is None:
+            data = self._read_remote(path, end)
+        else:
+            with open(place, "rb") as file:
+                data = file.read(end)
+        if most is not None and len(data) > most:
+            detail = f"found more than {most >> 20} MiB, expected less in one file; divide it"
+            raise BadClipError(Reason.TOO_LARGE, detail)
+        return data
 
     def open_file(self, path: str) -> BinaryIO:
         """Open a file for reading at any offset, for files larger than memory.
@@ -210,12 +217,12 @@ class Corpus:
         fs, place = url_to_fs(self.located[path])
         return fs.open(place, "rb")
 
-    def _read_remote(self, path: str) -> bytes:
+    def _read_remote(self, path: str, end: int | None) -> bytes:
         def read() -> bytes:
             if self.located is None:
-                return self._fs.cat_file(f"{self.root}/{path}")
+                return self._fs.cat_file(f"{self.root}/{path}", end=end)
             with fsspec.open(self.located[path], "rb") as file:
-                return file.read()  # pyright: ignore[reportAttributeAccessIssue]
+                return file.read(end)  # pyright: ignore[reportAttributeAccessIssue]
 
         try:
             return retry(read)

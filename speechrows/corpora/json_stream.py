@@ -12,6 +12,8 @@ import ijson
 NOT_TEXT = "\ufdd0"  # stands where bytes were no UTF-8, or an escape half a pair; no text may hold it
 _MAX_RECORD = 64 << 20  # bytes: a record that goes on for longer was never closed
 _MAX_BRACKETS = 8192  # that a record opens: the parser's memory grows with the square of their depth
+_LONG_NUMBER = re.compile(rb"[0-9]{600,}")  # the parser crashes on those that Python refuses to read
+_STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*+"|(?P<number>[0-9]{600,})', re.DOTALL)
 _MAX_START = 64  # bytes that show where a record begins
 _READ, _PIECE = 1 << 20, 1 << 16
 
@@ -41,7 +43,7 @@ def read_records(file: BinaryIO, record_start: re.Pattern[bytes]) -> Iterator[An
                 frames.close_record()
                 yield record
                 number += 1
-        except (ijson.JSONError, ValueError) as error:
+        except (ijson.JSONError, ValueError, ArithmeticError) as error:  # the last of huge exponents
             message = re.sub(r"\s+", " ", str(error)).partition(" (right here)")[0]
             yield Broken(
                 detail=f"found {message!r:.120} in record {number}, which begins near byte {frames.start}; "
@@ -77,6 +79,7 @@ class _Frames:
         self._prefix = b""
         self._open = 0  # bytes read since a record was closed
         self._brackets = 0  # among them
+        self._digits = b""  # that the last piece ends with
         self._framed = True
         self._num_frames = 0
         self.start = 0
@@ -85,9 +88,18 @@ class _Frames:
         """Note that the parser has come to the end of a record."""
         self._open = self._brackets = 0
 
+    def _refuse_long_numbers(self, piece: bytes) -> None:
+        """Raises ValueError. A piece is a record with all of its strings, or, unframed, any part of one."""
+        piece = self._digits + piece
+        self._digits = piece[len(piece.rstrip(b"0123456789")) :][-_MAX_START * 10 :]
+        if _LONG_NUMBER.search(piece) and (
+            not self._framed or any(match["number"] for match in _STRING_OR_NUMBER.finditer(piece))
+        ):
+            raise ValueError("a number of 600 digits or more")
+
     def skip(self) -> bool:
         """Go on at the next record, as if the array began there. False where none is seen to begin."""
-        self._prefix, self._open, self._brackets = b"[", 0, 0
+        self._prefix, self._open, self._brackets, self._digits = b"[", 0, 0, b""
         if not self._framed:
             return False
         while not (match := self._record_start.search(self._buffer, self._at)):
@@ -114,6 +126,7 @@ class _Frames:
         self._brackets += piece.count(b"[") + piece.count(b"{")
         if self._brackets > _MAX_BRACKETS:
             raise ValueError(f"{self._brackets} brackets")
+        self._refuse_long_numbers(piece)
         return piece
 
     def _end(self) -> int:

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 from typing import Generic
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import TypeVar
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import basename
+from speechrows.corpora.turns import MAX_NAME
 from speechrows.corpora.turns import describe_error
 from speechrows.errors import BadClipError
 from speechrows.errors import SpeechRowsError
@@ -120,7 +122,7 @@ def read_unit(reader: Reader[Any], unit: Unit[Any], builder: str) -> Iterator[Di
     What speechrows raises of its own ends the build: a store that does not answer, a corpus that is none.
     """
     try:
-        yield from reader.dialogues(unit)
+        yield from map(_with_short_names, reader.dialogues(unit))
     except BadClipError as error:
         yield UnreadableFile(file=unit.file, detail=error.detail)
     except (SpeechRowsError, MemoryError):
@@ -128,6 +130,18 @@ def read_unit(reader: Reader[Any], unit: Unit[Any], builder: str) -> Iterator[Di
     except Exception as error:
         detail = f"{_failure(error, f'{builder} read it')}. Mend the file, or the reader"
         yield UnreadableFile(file=unit.file, detail=detail)
+
+
+def _with_short_names(dialogue: Dialogue | UnreadableFile) -> Dialogue | UnreadableFile:
+    """A dialogue whose names a row can bear: without its domain, or not at all, where they have no end."""
+    if isinstance(dialogue, UnreadableFile):
+        return dialogue
+    if len(dialogue.conversation_id) > MAX_NAME:
+        detail = f"found a conversation's id of {len(dialogue.conversation_id):,} letters, expected a name"
+        return UnreadableFile(file=dialogue.source, detail=f"{detail}: {dialogue.conversation_id!a:.80}…")
+    if dialogue.domain is not None and len(dialogue.domain) > MAX_NAME:
+        return replace(dialogue, domain=None)
+    return dialogue
 
 
 def _failure(error: Exception, deed: str) -> str:

@@ -29,6 +29,7 @@ Clips = Mapping[int, AudioRef | Fault]  # by row of the index
 Joined = tuple[int, Clips]  # the number of a conversation, and its clips
 Strays = dict[str, tuple[int, str]]  # members that no turn uses, by what is odd: how many, the first
 
+_MAX_DIGITS = 10  # of a slice's number: a longer one is part of a name
 _ARCHIVE = re.compile(r".*\.(?:tar|tar\.gz|tgz)")
 
 logger = logging.get_logger(__name__)
@@ -45,8 +46,9 @@ def slices_of(files: Sequence[Entry], slice_name: re.Pattern[str]) -> list[Entry
 def missing_slice(slices: Sequence[Entry], slice_name: re.Pattern[str]) -> int | None:
     """The lowest number missing before the last slice; `slice_name` has the number as its first group."""
     names = [match[1] for entry in slices if (match := slice_name.fullmatch(entry.path))]
-    numbers = {int(name) for name in names if name.isdecimal()}
-    return min(set(range(max(numbers, default=-1) + 1)) - numbers, default=None)
+    numbers = {int(name) for name in names if name.isdecimal() and len(name) < _MAX_DIGITS}
+    first = next(number for number in itertools.count() if number not in numbers)
+    return first if first < max(numbers, default=-1) else None
 
 
 class PendingClips:

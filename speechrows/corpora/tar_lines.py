@@ -3,7 +3,7 @@
 Files of lines and archives pair by number. A conversation's lines, and its clips, may stand in several.
 """
 
-import json
+import io
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -23,7 +23,9 @@ from speechrows.corpora.tar import members
 from speechrows.corpora.tar_join import PendingClips
 from speechrows.corpora.tar_join import Strays
 from speechrows.corpora.tar_join import count_stray
+from speechrows.corpora.turns import MAX_TEXT_BYTES
 from speechrows.corpora.turns import numbered
+from speechrows.corpora.turns import parse_json
 from speechrows.errors import BadClipError
 from speechrows.types import AudioRef
 from speechrows.types import Dialogue
@@ -87,25 +89,35 @@ def read_lines(
     for path in files:
         lost = lines.lost.setdefault(path, [])
         try:
-            data = corpus.read(corpus.resolve("", path))
+            for number, line in enumerate(_lines(corpus, path), 1):
+                if not line.removeprefix(BOM_UTF8).strip():
+                    continue
+                try:
+                    if len(line) > MAX_TEXT_BYTES:
+                        raise ValueError(f"more than {MAX_TEXT_BYTES >> 20} MiB without a line's end")
+                    # Bytes that are no UTF-8 become lone surrogates: they cost their own turn, not the line.
+                    # A byte order mark begins a file, or a line, where files were joined.
+                    record = parse_json(line.decode(errors="surrogateescape").lstrip("\ufeff"))
+                    lines.add(parse_line(record, path, number))
+                except (ValueError, TypeError, RecursionError) as error:
+                    detail = f"line {number}: found {error!s:.200}; expected {expected}"
+                    lost.append(_lost_line(f"{corpus.name}/{split}", path, number, detail))
         except OSError as error:
             lost.append(UnreadableFile(file=path, detail=f"found {error.strerror}; expected lines of JSON"))
-            continue
         except BadClipError as error:
             lost.append(UnreadableFile(file=path, detail=error.detail))
-            continue
-        for number, line in enumerate(data.split(b"\n"), 1):
-            if not line.removeprefix(BOM_UTF8).strip():
-                continue
-            try:
-                # Bytes that are no UTF-8 become lone surrogates: they cost their own turn, not the line.
-                # A byte order mark begins a file, or a line, where files were joined.
-                record = json.loads(line.decode(errors="surrogateescape").lstrip("\ufeff"))
-                lines.add(parse_line(record, path, number))
-            except (ValueError, TypeError, RecursionError) as error:
-                detail = f"line {number}: found {error!s:.200}; expected {expected}"
-                lost.append(_lost_line(f"{corpus.name}/{split}", path, number, detail))
     return lines
+
+
+def _lines(corpus: Corpus, path: str) -> Iterator[bytes]:
+    """The lines of a file; of one that is longer than MAX_TEXT_BYTES, a byte more than these."""
+    path = corpus.resolve("", path)
+    is_local = corpus.local_path(path) is not None
+    with corpus.open_file(path) if is_local else io.BytesIO(corpus.read(path)) as file:
+        while line := file.readline(MAX_TEXT_BYTES + 1):
+            yield line.removesuffix(b"\n")
+            while len(line) > MAX_TEXT_BYTES and not line.endswith(b"\n"):
+                line = file.readline(MAX_TEXT_BYTES + 1)
 
 
 def _lost_line(above: str, path: str, number: int, detail: str) -> Dialogue:

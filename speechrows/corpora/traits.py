@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from speechrows.corpora.turns import MAX_NAME
 from speechrows.types import Traits
 
 _MISSING = frozenset({"", "na", "null", "unk", "unknown", "nan", "none"})
@@ -127,7 +128,11 @@ def normalise(
         words[name] = trait
         if not is_known:
             unknown.append(f"{name}: {_clean(raw)}"[:80])
-    return Traits(**words, accent=_clean(accent), unknown=tuple(unknown))
+    own_accent = _clean(accent)
+    if own_accent is not None and len(own_accent) > MAX_NAME:
+        unknown.append(f"accent: {own_accent}"[:80])
+        own_accent = None
+    return Traits(**words, accent=own_accent, unknown=tuple(unknown))
 
 
 def top_vote(votes: Mapping[str, float | None]) -> str | None:

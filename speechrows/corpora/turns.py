@@ -1,6 +1,7 @@
 """What every reader does with a turn: its text, number, role and clip's name checked, its faults made."""
 
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,10 @@ from speechrows.types import UnreadableFile
 
 AUDIO_SUFFIX = r"\.(?:wav|flac|opus|ogg|mp3|aiff?|au|caf|rf64|w64)"  # of clips' names, whatever their case
 MAX_NUMBER = 1 << 31  # turns are numbered in int32
+MAX_NAME = 4096  # letters of a conversation's id, a speaker, a domain: each row repeats them
+MAX_TEXT_BYTES = 64 << 20  # of a file that is read whole; parsed, JSON may take thirty times as much
+
+_MAX_DIGITS = 600  # Python reads a few thousand at most
 
 _AUDIO = re.compile(rf".*{AUDIO_SUFFIX}", re.IGNORECASE | re.DOTALL)
 
@@ -77,17 +82,34 @@ def fault_of(error: BadClipError, file: str) -> Fault:
     return Fault(reason=error.reason, detail=error.detail, file=file)
 
 
-def read_text(corpus: Corpus, path: str, errors: str = "surrogateescape") -> str:
-    """The text of a file, without its byte order mark.
+def read_text(
+    corpus: Corpus, path: str, errors: str = "surrogateescape", *, most: int = MAX_TEXT_BYTES
+) -> str:
+    """The text of a file of `most` bytes, without its byte order mark.
 
     By default, bytes that are no UTF-8 become lone surrogates, which cost their own turn and not the file.
 
     Raises:
-        BadClipError: the path leads out of the corpus.
+        BadClipError: the path leads out of the corpus, or the file is larger.
         OSError: it can not be read.
         UnicodeDecodeError: it is no UTF-8, where `errors` is "strict".
     """
-    return corpus.read(corpus.resolve("", path)).decode("utf-8-sig", errors)
+    return corpus.read(corpus.resolve("", path), most).decode("utf-8-sig", errors)
+
+
+def parse_json(text: str, **hooks: Any) -> Any:
+    """A JSON value, as json.loads reads it with these hooks; a whole number of endless digits is infinity.
+
+    So it costs the turn whose it is, and not all that is described beside it.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or nested too deeply.
+    """
+    return json.loads(text, parse_int=_whole_number, **hooks)
+
+
+def _whole_number(digits: str) -> float:
+    return int(digits) if len(digits) < _MAX_DIGITS else float(digits)
 
 
 def check_same(what: str, ours: str, theirs: str | None, clip: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from speechrows.corpora.turns import MAX_NAME
 from speechrows.corpora.turns import is_unicode
 from speechrows.text.normalise import is_blank
 from speechrows.types import Dialogue
@@ -13,6 +14,8 @@ from speechrows.types import Reason
 from speechrows.types import Rule
 from speechrows.types import Task
 from speechrows.types import Turn
+
+MAX_TEXT = 2_000_000  # characters: a day of speech. A tokenizer takes hundreds of bytes for each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,12 +109,24 @@ def text_fault(item: Item, task: Task, source: str) -> Fault | None:
     for turn in turns:
         if turn.fault is not None:
             return turn.fault
-    for text in (*texts, item.turn.text):
-        if not is_unicode(text):
-            detail = f"the text is not valid UTF-8: {text[:80]!a}"
-            return Fault(reason=Reason.BAD_TEXT, detail=detail, file=source)
+        if len(turn.speaker) > MAX_NAME:
+            detail = f"found a speaker of {len(turn.speaker):,} letters, expected a name"
+            return Fault(reason=Reason.BAD_SPEAKER, detail=detail, file=source)
+    faults = [fault for text in (*texts, item.turn.text) if (fault := _unwritable(text, source))]
+    if faults:
+        return faults[0]
     if item.turn.audio is None:
         return Fault(reason=Reason.MISSING, detail="found no audio, expected a clip", file=source)
     if any(map(is_blank, texts)):
         return Fault(reason=Reason.EMPTY_TEXT, detail="the text is empty; expected words", file=source)
     return None
+
+
+def _unwritable(text: str, source: str) -> Fault | None:
+    """The fault of a text that no row can hold."""
+    detail: str | None = None
+    if len(text) > MAX_TEXT:
+        detail = f"found a text of {len(text):,} characters, expected {MAX_TEXT:,} at most"
+    elif not is_unicode(text):
+        detail = f"the text is not valid UTF-8: {text[:80]!a}"
+    return None if detail is None else Fault(reason=Reason.BAD_TEXT, detail=detail, file=source)

@@ -20,6 +20,7 @@ from speechrows.rows.pairing import Item
 from speechrows.rows.pairing import number_faults
 from speechrows.rows.pairing import pair
 from speechrows.rows.pairing import text_fault
+from speechrows.text.fill import fill
 from speechrows.text.normalise import normalise
 from speechrows.types import AudioRef
 from speechrows.types import Clip
@@ -162,7 +163,7 @@ class Outcome(NamedTuple):
 def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
     """Rows of loaded dialogues, in order; texts are tokenised in one batch."""
     fields = [_fields(item, spec.task, len(dialogue.items)) for dialogue in loaded for item in dialogue.items]
-    texts = iter(spec.template.fill(fields))
+    texts = iter(fill(spec.template, fields))
     outcome = Outcome([], [], [])
     for dialogue in loaded:
         rendered = [next(texts) for _ in dialogue.items]

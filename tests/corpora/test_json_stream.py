@@ -130,6 +130,22 @@ def test_a_nesting_bomb_costs_little_and_the_record_after_it_is_read() -> None:
     assert "brackets" in broken.detail
 
 
+@pytest.mark.parametrize(
+    "number", ["9" * 5000, "-" + "9" * 5000, "1e" + "9" * 5000, "1e" + "9" * 22, "0." + "0" * 5000]
+)
+@pytest.mark.parametrize("most", [1000, 1 << 20])
+def test_a_number_that_no_one_can_hold_costs_its_record_and_a_text_of_digits_none(
+    number: str, most: int
+) -> None:
+    digits = "9" * 5000
+    records = '[{"id": "%s"}, {"id": "2", "x": %s}, {"id": "3", "x": "\\"%s"}]' % (digits, number, digits)  # noqa: UP031
+    first, broken, last = read(records.encode(), most)
+    assert (first, last) == ({"id": digits}, {"id": "3", "x": f'"{digits}'})
+    assert isinstance(broken, Broken)
+    other = records.replace("id", "name").replace(digits, "1", 1)  # where records are not seen to begin
+    assert isinstance(read(other.encode(), most)[-1], Broken)
+
+
 def test_a_byte_order_mark_is_passed_over() -> None:
     assert read(b'\xef\xbb\xbf[{"id": "1"}]') == [{"id": "1"}]
 

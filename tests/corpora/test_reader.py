@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,25 @@ def test_an_exception_costs_what_follows_in_its_unit_and_is_told_with_builder_fi
     assert "(test_reader.py, line " in lost.detail
     assert "/home" not in lost.detail
     assert lost.detail.endswith("expected what its reader knows. Mend the file, or the reader")
+
+
+def test_names_without_end_cost_their_dialogue_and_a_domain_itself() -> None:
+    class Named(ToyReader):
+        def dialogues(self, unit: Unit[str]) -> Iterator[Dialogue | UnreadableFile]:
+            first, second, third = super().dialogues(unit)
+            assert isinstance(first, Dialogue)
+            assert isinstance(second, Dialogue)
+            yield replace(first, conversation_id="a" * 5000)
+            yield replace(second, domain="b" * 5000)
+            yield third
+
+    lost, *others = read_unit(Named(Corpus(root="/"), lambda: None, TASKS["ttt"]), UNIT, "toys")
+    assert isinstance(lost, UnreadableFile)
+    assert "found a conversation's id of 5,000 letters" in lost.detail
+    assert [(d.conversation_id, d.domain) for d in others if isinstance(d, Dialogue)] == [
+        ("two/1", None),
+        ("two/2", toy_dialogue().domain),
+    ]
 
 
 def test_an_exception_in_one_unit_leaves_the_next_one_whole() -> None:

@@ -170,6 +170,7 @@ def test_what_says_that_nothing_is_known_is_none_and_not_reported(raw):
         ({"speaking_rate": "brisk"}, "pace: brisk"),
         ({"relative_db": math.inf}, "volume: inf"),
         ({"emotion": "x" * 999}, "emotion: " + "x" * 71),
+        ({"accent": "x" * 9999}, "accent: " + "x" * 72),
         ({"emotion": ["sad"] * 999}, "emotion: " + str(["sad"] * 6).replace("]", ", ...]")),
     ],
 )

@@ -1,5 +1,6 @@
 """The checks that every reader makes of a turn: text, number, role, clip's name, and what a fault says."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -154,10 +155,28 @@ def write(corpus: Corpus, data: bytes) -> str:
 @MANY
 def test_a_text_file_is_read_without_its_byte_order_mark(text: str, has_mark: bool) -> None:
     class Memory(Corpus):
-        def read(self, path: str) -> bytes:
+        def read(self, path: str, most: int | None = None) -> bytes:
             return (b"\xef\xbb\xbf" if has_mark else b"") + text.encode()
 
     assert turns.read_text(Memory(root="/", located={}), "a.txt") == text
+
+
+def test_a_text_file_without_end_is_refused_before_it_fills_the_memory(corpus: Corpus) -> None:
+    path = write(corpus, b"")
+    os.truncate(Path(corpus.root) / path, 1 << 40)  # of zeros, that take no place on disk
+    with pytest.raises(BadClipError, match="found more than 64 MiB, expected less in one file; divide it"):
+        turns.read_text(corpus, path)
+    os.truncate(Path(corpus.root) / path, 9)
+    assert turns.read_text(corpus, path, most=9) == "\0" * 9
+    with pytest.raises(BadClipError):
+        turns.read_text(corpus, path, most=8)
+
+
+def test_a_whole_number_of_endless_digits_is_infinity_and_costs_nothing_beside_it() -> None:
+    text = '{"turn": %s, "low": -%s, "text": "%s", "next": 12}' % (("9" * 5000,) * 3)
+    value = turns.parse_json(text)
+    assert value == {"turn": math.inf, "low": -math.inf, "text": "9" * 5000, "next": 12}
+    assert turns.turn_number(value["turn"]) is None
 
 
 def test_bytes_that_are_no_utf_8_become_surrogates_which_cost_their_own_turn(corpus: Corpus) -> None:

@@ -298,6 +298,8 @@ BAD = {
     "missing clip": ({"audio": "missing"}, Reason.MISSING),
     "truncated clip": ({"audio": "truncated"}, Reason.TRUNCATED),
     "empty text": ({"text": "\u200b\n"}, Reason.EMPTY_TEXT),
+    "text without end": ({"text": "a" * 2_000_001}, Reason.BAD_TEXT),
+    "speaker without end": ({"speaker": "a" * 5000}, Reason.BAD_SPEAKER),
     "lone surrogate": ({"text": "caf\udce9"}, Reason.BAD_TEXT),
     "no round trip": ({"text": "snow\u2603man"}, Reason.NOT_ROUND_TRIP),
 }

@@ -61,7 +61,8 @@ def toy_turn(
         more.setdefault("answer", text)
     elif needs is not None:
         more.setdefault("codes", toy_codes(needs, number))
-    return Turn(number=number, speaker=f"the {role}", role=role, text=text, audio=ref, **more)
+    more.setdefault("speaker", f"the {role}")
+    return Turn(number=number, role=role, text=text, audio=ref, **more)
 
 
 def toy_codes(kind: str, seed: int = 0, frames: int = 3) -> Codes:
