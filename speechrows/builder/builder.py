@@ -133,7 +133,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             except NothingToReadError as error:
                 refused.append(error)
                 continue
-            shards = plan_shards(listing.units, self.config.shard_bytes)
+            shards = plan_shards(listing.units, self.config.shard_bytes, self.config.inputs.listing)
             tasks.append(_TaskShards(task=task, reader=reader, found=listing.found, shards=shards))
         if not tasks:
             raise refused[0]

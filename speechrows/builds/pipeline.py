@@ -16,6 +16,7 @@ from speechrows.corpora.reader import Reader
 from speechrows.corpora.reader import Shard
 from speechrows.corpora.reader import Unit
 from speechrows.corpora.reader import read_unit
+from speechrows.errors import ShortfallError
 from speechrows.rows import schema
 from speechrows.rows.curriculum import band_of
 from speechrows.rows.ledger import Ledger
@@ -84,7 +85,20 @@ class Pipeline:
                 else:
                     buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
         yield from self._tables(loaded, buffer, ledger)
+        self._check_unchanged(shard)
         ledger.check()
+
+    def _check_unchanged(self, shard: Shard) -> None:
+        """Raise where a file is not the one that was listed: what was read of it is of neither build."""
+        for entry in shard.entries:
+            found = self.corpus.changed(entry)
+            if found is not None:
+                raise ShortfallError(
+                    f"{self.corpus.label}/{entry.path}: changed since it was listed: found {found}, expected "
+                    f"{entry.num_bytes} bytes of {entry.stamp}. Its shard is not built, finished ones are "
+                    "kept: put the file back and run the same command again; or, once nothing writes there, "
+                    "build again with --overwrite"
+                )
 
     def _dialogues(self, shard: Shard, ledger: Ledger) -> Iterator[Dialogue]:
         """The dialogues of a shard; files that can not be read are counted."""

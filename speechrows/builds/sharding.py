@@ -1,16 +1,24 @@
 """Units to shards, from the corpus listing alone, so that no process count changes a byte."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from speechrows.corpora.folder import Entry
 from speechrows.corpora.reader import Shard
 from speechrows.corpora.reader import Unit
 
 SHARD_BYTES = 1 << 30
 
 
-def plan_shards(units: Sequence[Unit[Any]], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
-    """Runs of units of about `shard_bytes`, in order; a unit is never divided."""
+def plan_shards(
+    units: Sequence[Unit[Any]], shard_bytes: int = SHARD_BYTES, listing: Sequence[Entry] = ()
+) -> list[Shard]:
+    """Runs of units of about `shard_bytes`, in order; a unit is never divided.
+
+    Each knows the entries of its files in the `listing` that they were planned from.
+    """
     shards: list[Shard] = []
     pending: list[Unit[Any]] = []
     num_bytes = 0
@@ -22,4 +30,10 @@ def plan_shards(units: Sequence[Unit[Any]], shard_bytes: int = SHARD_BYTES) -> l
         num_bytes += unit.num_bytes
     if pending:
         shards.append(Shard(number=len(shards), units=tuple(pending)))
-    return shards
+    entries = {entry.path: entry for entry in listing}
+    return [replace(shard, entries=_entries(shard, entries)) for shard in shards]
+
+
+def _entries(shard: Shard, entries: Mapping[str, Entry]) -> tuple[Entry, ...]:
+    paths = dict.fromkeys(path for unit in shard.units for path in unit.paths)
+    return tuple(entries[path] for path in paths if path in entries)

@@ -30,6 +30,7 @@ from speechrows.storage.retry import retry
 from speechrows.types import Reason
 
 _CONNECTIONS = 16  # to a remote store, at most
+_IN_PARTS = re.compile(r"\.(?:parquet|tar|tar\.gz|tgz)$|(?:^|/)[^.]*$")  # the last as en_part_00
 _REVISION = re.compile(r"@((?:refs/(?:pr|convert)/)?[^/]*)")  # of a Hub repository, after its name
 
 
@@ -233,6 +234,28 @@ class Corpus:
                 f"{self.root}/{path}: the store did not answer ({error}). Run the same command again: "
                 "finished shards are kept"
             ) from error
+
+    def changed(self, entry: Entry) -> str | None:
+        """What a file is now, in words, if it is not as it was listed; None if it is.
+
+        Not told of a download manager's copy, nor of remote files one by one: these are asked for again
+        only where they are archives and tables, which are read in parts.
+        """
+        if entry.refused or self.located is not None:
+            return None
+        try:
+            if self._fs is None:
+                stat = os.stat(os.path.join(self.root, entry.path))
+                now = entry._replace(num_bytes=stat.st_size, stamp=str(stat.st_mtime_ns))
+            elif entry.stamp and _IN_PARTS.search(entry.path):  # some stores list files without
+                self._fs.invalidate_cache()
+                info = self._fs.info(f"{self.root}/{entry.path}")
+                now = entry._replace(num_bytes=int(info["size"] or 0), stamp=_stamp(info))
+            else:
+                return None
+        except FileNotFoundError:
+            return "none"
+        return None if now == entry else f"{now.num_bytes} bytes of {now.stamp}"
 
     def address(self, path: str) -> str:
         """The fsspec address of a file, for a download manager."""

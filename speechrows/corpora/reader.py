@@ -58,10 +58,11 @@ class Unit(Generic[Payload]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
-    """A run of units that one process builds in one go."""
+    """A run of units that one process builds in one go; `entries` are their files as they were listed."""
 
     number: int
     units: tuple[Unit[Any], ...]
+    entries: tuple[Entry, ...] = ()
 
     @property
     def num_bytes(self) -> int:
