@@ -492,6 +492,17 @@ def test_a_bad_row_of_the_table_costs_its_turn(
     costs_one_turn(told, tmp_path, reason, detail)
 
 
+def test_bytes_of_the_table_that_are_no_utf_8_cost_their_turn(xtts: Path, tmp_path: Path) -> None:
+    told = Told(xtts, PUBLISHED)
+    table_of(xtts, lambda rows: rows[TURN].update(text="caf? au lait"))
+    path = next(xtts.rglob("*.parquet"))
+    table = pq.read_table(path)
+    raw = [text.encode().replace(b"f? ", b"f\xe9 ") for text in table["text"].to_pylist()]
+    text = pa.array(raw, pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(table.schema.get_field_index("text"), "text", text), path)
+    costs_one_turn(told, tmp_path, "bad_text", r"found text 'caf\udce9 au lait', expected a string of UTF-8")
+
+
 def test_rows_that_name_no_conversation_find_it_by_their_clips(xtts: Path, tmp_path: Path) -> None:
     table_of(xtts, lambda rows: [row.update(conversation_id=None) for row in rows])
     outcome = build(xtts, tmp_path / "ttt", "ttt")
@@ -509,7 +520,9 @@ def test_a_table_without_its_columns_is_told_those_there_and_those_needed(xtts: 
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"half a table"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"half a table", b"PAR1" + b"\xff" * 20 + b"\x14\0\0\0PAR1"]
+)
 def test_a_table_that_is_no_parquet_is_named(xtts: Path, tmp_path: Path, content: bytes) -> None:
     table_of(xtts, lambda rows: None).write_bytes(content)
     with pytest.raises(UsageError, match=r"data/train-00000-of-00001.parquet: found .*; expected parquet"):

@@ -1,5 +1,6 @@
 """A build from start to card: claim the folder, build missing shards, merge, describe."""
 
+import filecmp
 import json
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -83,9 +84,7 @@ def build(
     with state.locked(out):
         claim = state.Claim(builder=job.builder, tokenizer=job.tokenizer_digest, task=task, recipe=job.recipe)
         state.claim(out, claim, overwrite=overwrite)
-        if not (out / TOKENIZER).exists():
-            tokenizers.save(job.tokenizer, state.temporary_folder(out) / TOKENIZER)
-            state.replace_folder(state.temporary_folder(out) / TOKENIZER, out / TOKENIZER)
+        _keep_tokenizer(job, out)
         missing = [s for s in job.shards if not state.finished(out, task, s.number)]
         with _progress_bar(job, missing) as bar:
             engine.run(missing, job.pipeline, job.make_pipeline, out, num_proc, bar.update)
@@ -97,6 +96,16 @@ def build(
         _remove_strays(out, task, commits[task])
         _write_card(job, out, commits)
     return ledger
+
+
+def _keep_tokenizer(job: BuildJob, out: Path) -> None:
+    """Write the tokenizer where it is not there as it should be: lost, or damaged since."""
+    made, kept = state.temporary_folder(out) / TOKENIZER, out / TOKENIZER
+    tokenizers.save(job.tokenizer, made)
+    names = {path.name for path in made.iterdir()}
+    same = filecmp.cmpfiles(made, kept, names, shallow=False)[0] if kept.is_dir() else []
+    if not kept.is_dir() or not {path.name for path in kept.iterdir()} == names == {*same}:
+        state.replace_folder(made, kept)
 
 
 def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:

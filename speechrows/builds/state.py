@@ -17,12 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from speechrows.builds.commit import Commit
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import STATE
 from speechrows.folder.layout import TOKENIZER
+from speechrows.folder.manifest import BuiltShard
+from speechrows.storage.parquet_file import footer_digest
 
 _ORPHANS_END_WITHIN = 10  # seconds after their parent's death; it takes them milliseconds
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -86,19 +91,39 @@ def write_text(path: Path, text: str, out: Path) -> None:
 
 
 def commits(out: Path, task: str) -> list[Commit]:
-    """The commits of a task, in shard order."""
-    return [Commit.read(path) for path in sorted(task_folder(out, task).glob("*.json"))]
+    """The commits of a task, in shard order.
+
+    Raises:
+        UsageError: one is damaged.
+    """
+    found = {path: _commit(path) for path in sorted(task_folder(out, task).glob("*.json"))}
+    for path in (path for path, commit in found.items() if commit is None):
+        raise UsageError(f"{path}: is no commit that a build wrote; build {task} again, with --overwrite")
+    return [commit for commit in found.values() if commit is not None]
+
+
+def _commit(path: Path) -> Commit | None:
+    """The commit in a file; None where it is damaged."""
+    try:
+        return Commit.read(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def finished(out: Path, task: str, shard: int) -> bool:
-    """Whether a shard has its commit, and every file that the commit names."""
-    commit = commit_file(out, task, shard)
-    return commit.exists() and all(
-        (out / file.path).is_file()
-        and (out / file.path).stat().st_size == file.size
-        and (commit.parent / file.index).is_file()
-        for file in Commit.read(commit).files
-    )
+    """Whether a shard has its commit, and every file that the commit names, as it was built."""
+    commit = _commit(commit_file(out, task, shard))
+    return commit is not None and all(_is_whole(out, task, file) for file in commit.files)
+
+
+def _is_whole(out: Path, task: str, file: BuiltShard) -> bool:
+    """Whether a shard's file, and its part of the index, are those that were built, by size and footer."""
+    try:
+        with (out / file.path).open("rb") as opened:
+            is_same = opened.seek(0, os.SEEK_END) == file.size and footer_digest(opened) == file.footer_sha256
+        return is_same and len(pq.read_table(task_folder(out, task) / file.index)) == file.rows
+    except (OSError, ValueError, pa.ArrowException):
+        return False
 
 
 @contextmanager
@@ -212,10 +237,18 @@ class _Content:
 
 def _content(out: Path) -> _Content | None:
     """What the folder holds; None before its first build."""
-    if not recipe_file(out).exists():
+    path = recipe_file(out)
+    if not path.exists():
         return None
-    content = json.loads(recipe_file(out).read_text("utf-8"))
-    return _Content(builder=content["builder"], tokenizer=content["tokenizer"], recipes=content["tasks"])
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        recipes = {name: dict(recipe) for name, recipe in content["tasks"].items()}
+        return _Content(builder=str(content["builder"]), tokenizer=str(content["tokenizer"]), recipes=recipes)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"{path}: found {type(error).__name__}: {error!s:.200}; expected what a build wrote there. Give "
+            "another folder, or delete this one and build again"
+        ) from error
 
 
 def recipes(out: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -124,8 +124,11 @@ def read_table(corpus: Corpus, path: str, needed: Sequence[str], like: str) -> p
     """
     try:
         table = pq.read_table(io.BytesIO(corpus.read(path)))
-    except ValueError as error:
-        raise UsageError(f"{path}: found {error}; expected parquet. Download it again") from error
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError):
+            raise  # the disk's, or a store's
+        words = " ".join(str(error).split())
+        raise UsageError(f"{path}: found {words:.200}; expected parquet. Download it again") from error
     missing = [column for column in needed if column not in table.column_names]
     if missing:
         raise UsageError(
@@ -216,6 +219,12 @@ def values(column: Array, errors: str = "backslashreplace") -> list[Any]:
         return column.to_pylist()
     except UnicodeDecodeError:
         return [_value(cell, errors) for cell in column]
+
+
+def records(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a table; bytes that are no UTF-8 become lone surrogates, which cost their own row."""
+    columns = [values(column, "surrogateescape") for column in table.columns]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _value(cell: Any, errors: str) -> Any:

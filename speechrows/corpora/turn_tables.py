@@ -22,11 +22,11 @@ class TurnTable:
 
     def turns(self, conversation: str) -> list[dict[str, Any]]:
         """The rows of a conversation, in the tables' order."""
-        return self.table.take(self.rows[conversation]).to_pylist()
+        return parquet.records(self.table.take(self.rows[conversation]))
 
     def column(self, name: str) -> list[Any]:
         """The cells of a column, row by row."""
-        return self.table[name].to_pylist()
+        return parquet.values(self.table[name])
 
 
 @dataclass
@@ -63,7 +63,7 @@ class TurnTables:
         start = 0
         for path in paths:
             table = parquet.read_table(self.corpus, path, self.columns, self.like)
-            cells = zip(*(table[name].to_pylist() for name in self.named_by), strict=True)
+            cells = zip(*(parquet.values(table[name]) for name in self.named_by), strict=True)
             for row, of_row in enumerate(cells):
                 name = self.name(*of_row) or f"{basename(path).removesuffix('.parquet')}:{row}"
                 rows.setdefault(name, []).append(start + row)

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.folder.layout import index_path
+from speechrows.folder.index_file import check_whole
+from speechrows.folder.layout import CARD
 from speechrows.folder.manifest import ShardEntry
 from speechrows.folder.manifest import TaskFacts
 from speechrows.folder.rows_folder import FileVersion
@@ -106,7 +107,12 @@ class Index:
         if isinstance(folder, str):
             folder = _open_folder(folder)
         shards, facts = listed_shards(folder, _patterns(folder, config, split), split)
-        num_rows = sum(shard.rows for shard in shards)
+        num_rows, told = sum(shard.rows for shard in shards), folder.num_rows(config, split)
+        if told not in (None, num_rows):
+            raise ShortfallError(
+                f"{folder.address}: {CARD} tells {told} rows of {config}, {split}, the indexes {num_rows}: "
+                "one is of another build. Run the same build again, or download the folder again"
+            )
         kinds = {**_COLUMNS, "conversation": np.int32, "shard": np.int32}
         columns: dict[str, Any] = {name: np.empty(num_rows, kind) for name, kind in kinds.items()}
         at = _fill(columns, folder, split, shards)
@@ -245,8 +251,9 @@ def _batches(
     """The lines of these shards, batch by batch, with the number of the shard of each."""
     numbers = {shard.path: number for number, shard in enumerate(shards)}
     for task in dict.fromkeys(shard.task for shard in shards):
-        with folder.open_parquet(index_path(task, split)) as index:
+        with folder.open_index(task, split) as index:
             for batch in index.iter_batches(_BATCH_ROWS, columns=[*columns, "shard"], use_threads=False):
+                check_whole(batch)
                 paths: Any = batch["shard"]
                 names = paths.dictionary.to_pylist()
                 number = np.array([numbers.get(name, -1) for name in names], np.int32)[paths.indices]

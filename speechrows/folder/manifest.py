@@ -4,6 +4,7 @@ It is one JSON in the index's parquet metadata, written and read here alone.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,7 @@ from speechrows.rows.ledger import LedgerSummary
 from speechrows.text.options import TemplateOptions
 
 _KEY = b"speechrows"  # of the parquet metadata
+_SHARD = re.compile(r"data/\w[\w.-]*/\w[\w.-]*/(?:band_\d+/)?\d+\.parquet")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,10 +81,13 @@ class TaskFacts:
         """
         text = (metadata or {}).get(_KEY)
         if text is None:
-            raise UsageError(f"{where} is no index that a build wrote")
+            raise UsageError(
+                f"{where} is no index that a build wrote; expected what it says of its shards. Build or "
+                "download the folder again"
+            )
         try:
             return _parse(json.loads(text))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise UsageError(
                 f"{where}: its parquet metadata is damaged: found {error!r}; expected shards, ledger, audio "
                 "tokens a second and template options as a build writes them. Build or download the folder "
@@ -97,9 +102,15 @@ def _parse(facts: Mapping[str, Any]) -> TaskFacts:
         )
         for path, entry in sorted(facts["shards"].items())
     ]
+    rate = Fraction(facts["audio_tokens_per_second"])
+    for shard in shards:
+        if not _SHARD.fullmatch(shard.path) or min(shard.rows, shard.size) < 0:
+            raise ValueError(f"{shard.path!r:.80} of {shard.rows} rows and {shard.size} bytes")
+    if rate <= 0:
+        raise ValueError(f"{rate} audio tokens a second")
     return TaskFacts(
         shards=tuple(shards),
         ledger=LedgerSummary.from_json(facts["ledger"]),
-        audio_tokens_per_second=Fraction(facts["audio_tokens_per_second"]),
+        audio_tokens_per_second=rate,
         template_options=TemplateOptions.from_json(facts["form"]),
     )

@@ -3,8 +3,11 @@
 import atexit
 import os
 import shutil
+import struct
 import tempfile
+from collections.abc import Generator
 from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,8 +17,12 @@ import pyarrow.parquet as pq
 from huggingface_hub import HfApi
 from huggingface_hub import HfFileSystem
 
+from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.folder.card_facts import CardFacts
+from speechrows.folder.index_file import check_columns
+from speechrows.folder.index_file import check_whole
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
@@ -93,39 +100,103 @@ class RowsFolder:
         return [(task, split.removesuffix(".parquet")) for _, task, split in parts]
 
     def index(self, task: str, split: str, columns: list[str] | None = None) -> pa.Table:
-        """The index of a task and split."""
-        with self.open_parquet(index_path(task, split)) as index:
-            return index.read(columns, use_threads=False)
+        """The index of a task and split.
+
+        Raises:
+            ShortfallError: it is damaged.
+        """
+        with self.open_index(task, split) as index:
+            table = index.read(columns, use_threads=False)
+            check_whole(table)
+            return table
 
     def index_facts(self, task: str, split: str) -> TaskFacts:
         """What the index says of the task as a whole: its shards, ledger, rate and template options.
 
         Raises:
             UsageError: no build wrote it, or what it says is damaged.
+            ShortfallError: it is damaged.
         """
-        path = index_path(task, split)
-        with self.open_parquet(path) as index:
-            return TaskFacts.from_metadata(index.schema_arrow.metadata, f"{self.address}: {path}")
+        with self.open_index(task, split) as index:
+            return TaskFacts.from_metadata(index.schema_arrow.metadata, index_path(task, split))
 
-    def configs(self) -> dict[str, dict[str, list[str]]]:
-        """The files of each config and split that the card lists: a stage's bands, a union's tasks.
+    @contextmanager
+    def open_index(self, task: str, split: str) -> Generator[pq.ParquetFile]:
+        """Open the index of a task and split, which has the columns and lines that a build writes.
 
         Raises:
-            UsageError: there is no card.
+            UsageError: no build wrote it, or what it says is damaged.
+            ShortfallError: it, or what is read of it while it is open, is damaged.
+        """
+        path = index_path(task, split)
+        with self.naming(path), self.open_parquet(path) as index:
+            facts = TaskFacts.from_metadata(index.schema_arrow.metadata, f"{self.address}: {path}")
+            check_columns(index.schema_arrow)
+            num_lines, num_rows = index.metadata.num_rows, sum(shard.rows for shard in facts.shards)
+            if num_lines != num_rows:
+                raise ShortfallError(
+                    f"{self.address}: {path} has {num_lines} lines of {task}, its shards promise {num_rows} "
+                    "rows; build or download it again"
+                )
+            yield index
+
+    @contextmanager
+    def naming(self, path: str) -> Generator[None]:
+        """Read a file of the folder: what shows that it is damaged is told in words.
+
+        Raises:
+            ShortfallError: it is damaged, or it is not there.
+            StoreError: a remote store did not answer.
         """
         try:
-            with self.open_file(CARD) as file:
+            yield
+        except (pa.ArrowException, OSError, ValueError, LookupError, struct.error) as error:
+            is_of_arrow = type(error) is OSError and error.errno is None
+            is_of_file = not isinstance(error, OSError) or is_of_arrow or isinstance(error, FileNotFoundError)
+            if not self.is_local and not is_of_file:
+                raise StoreError(f"{self.address}: {path}: the store did not answer ({error})") from error
+            raise self._damaged(path, error, "the file") from error
+
+    def _damaged(self, path: str, error: Exception, what: str) -> ShortfallError:
+        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return ShortfallError(
+            f"{self.address}: {path}: found {type(error).__name__}: {' '.join(told.split()):.200}; expected "
+            f"{what} that a build wrote. Run the same build again, or download the file again"
+        )
+
+    def configs(self) -> dict[str, dict[str, list[str]]]:
+        """The patterns of each split of each config, as the card lists: a stage's bands, a union's tasks.
+
+        Raises:
+            UsageError: there is no card, or it lists none.
+            ShortfallError: it is damaged.
+        """
+        configs = self._card.configs
+        if not configs:
+            raise UsageError(
+                f"{self.address}: its {CARD} lists no config; expected those of the tasks in the folder. Run "
+                "the same build again, or download the file again"
+            )
+        return configs
+
+    def num_rows(self, config: str, split: str) -> int | None:
+        """The rows of a config and split, as the card tells; None where it tells none."""
+        return self._card.num_rows.get((config, split))
+
+    @cached_property
+    def _card(self) -> CardFacts:
+        try:
+            with self.naming(CARD), self.open_file(CARD) as file:
                 text = file.read().decode("utf-8")
-        except FileNotFoundError as error:
+        except ShortfallError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
             message = f"{self.address}: has no {CARD}, which a build writes last. Run the same build again"
             raise UsageError(message) from error
-        return {
-            config["config_name"]: {
-                files["split"]: [files["path"]] if isinstance(files["path"], str) else files["path"]
-                for files in config["data_files"]
-            }
-            for config in parse_head(text).get("configs") or []
-        }
+        try:
+            return CardFacts.of(parse_head(text))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise self._damaged(CARD, error, "the YAML at its head") from error
 
     def tokenizer_folder(self) -> str:
         """The tokenizer's folder on this machine; for a Hub dataset, a copy until this process ends."""

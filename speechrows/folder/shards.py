@@ -21,11 +21,12 @@ def listed_shards(
     Raises:
         UsageError: a pattern is of no task, or an index says nothing that can be read.
     """
-    tasks = list(dict.fromkeys(pattern.split("/")[1] for pattern in patterns))
-    unknown = [task for task in tasks if task not in TASKS]
+    tasks = list(dict.fromkeys("".join(pattern.split("/")[1:2]) for pattern in patterns))
+    unknown = [pattern for pattern in patterns if "".join(pattern.split("/")[1:2]) not in TASKS]
     if unknown:
         raise UsageError(
-            f"{folder.address}: its card lists {patterns[0]}; expected data/<task>/…, of a task of speechrows"
+            f"{folder.address}: {CARD} lists {unknown[0]:.80}; expected data/<task>/…, of a task of "
+            "speechrows"
         )
     facts = {task: folder.index_facts(task, split) for task in tasks}
     shards = [

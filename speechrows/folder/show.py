@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import UsageError
 from speechrows.folder.rows_folder import RowsFolder
+from speechrows.folder.shards import check_shard
 from speechrows.text import tokenizers
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
@@ -28,9 +29,14 @@ def find_row(folder: RowsFolder, row_id: str | None) -> Mapping[str, Any]:
         if row_id is not None and row_id not in ids:
             continue
         at = 0 if row_id is None else ids.index(row_id)
-        with folder.open_parquet(index["shard"][at]) as shard:
-            table = shard.read_row_group(index["row_group"][at], use_threads=False)
-        return table.slice(table["row_id"].to_pylist().index(ids[at]), 1).to_pylist()[0]
+        if not ids:
+            continue
+        path = index["shard"][at]
+        with folder.naming(path):
+            check_shard(folder, {shard.path: shard for shard in folder.index_facts(task, split).shards}[path])
+            with folder.open_parquet(path) as shard:
+                table = shard.read_row_group(index["row_group"][at], use_threads=False)
+            return table.slice(table["row_id"].to_pylist().index(ids[at]), 1).to_pylist()[0]
     raise UsageError(f"{folder.address}: no row {row_id!r}; ids look like those of `speechrows show FOLDER`")
 
 

@@ -104,13 +104,13 @@ class LedgerSummary:
             KeyError, TypeError, ValueError: it is something else.
         """
         return LedgerSummary(
-            items=int(values["items"]),
-            rows=int(values["rows"]),
-            skipped=_sorted(values["skipped"]),
-            left_out=_sorted(values["left_out"]),
-            files=int(values["files"]),
-            unreadable_files=int(values["unreadable_files"]),
-            unknown_traits=_sorted(values["unknown_traits"]),
+            items=_count(values["items"]),
+            rows=_count(values["rows"]),
+            skipped=_counts(values["skipped"]),
+            left_out=_counts(values["left_out"]),
+            files=_count(values["files"]),
+            unreadable_files=_count(values["unreadable_files"]),
+            unknown_traits=_counts(values["unknown_traits"]),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -169,3 +169,13 @@ class LedgerSummary:
 
 def _sorted(counts: Mapping[str, int]) -> Counter[str]:
     return Counter(dict(sorted(counts.items())))
+
+
+def _counts(values: Mapping[str, Any]) -> Counter[str]:
+    return _sorted({name: _count(value) for name, value in values.items()})
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r:.80} as a count")
+    return value

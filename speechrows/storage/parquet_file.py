@@ -16,13 +16,19 @@ from speechrows.storage.filesystem import is_local
 # Bytes read ahead of a remote file: the small columns of a row group lie side by side, but for the audio
 # between them.
 AHEAD = 128 << 10
+_TAIL = 8  # bytes of a parquet file: its footer's length, and PAR1
 
 
 def footer_digest(file: BinaryIO) -> str:
-    """The SHA-256 of a parquet file's footer; an index identifies its shards by it."""
-    file.seek(-8, os.SEEK_END)
+    """The SHA-256 of a parquet file's footer; an index identifies its shards by it. "" where it has none."""
+    size = file.seek(0, os.SEEK_END)
+    if size < _TAIL:
+        return ""
+    file.seek(-_TAIL, os.SEEK_END)
     (length,) = struct.unpack("<I", file.read(4))
-    file.seek(-8 - length, os.SEEK_END)
+    if size < length + _TAIL:
+        return ""
+    file.seek(-_TAIL - length, os.SEEK_END)
     return hashlib.sha256(file.read(length)).hexdigest()
 
 

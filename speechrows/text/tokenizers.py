@@ -59,7 +59,7 @@ def open_tokenizer(name: str | None, extra: Sequence[str] = ()) -> PreTrainedTok
 def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
     try:
         tokenizer = _open(name)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # of transformers, of Hub and network, and the bare ones of tokenizers
         raise UsageError(
             f"tokenizer {name}: can not be opened; expected a Hub repository or a folder with "
             f"tokenizer.json, and for a gated one `hf auth login`. What was found: {error}"

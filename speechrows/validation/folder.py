@@ -130,7 +130,7 @@ def check_ledger(
             for line in file:
                 fault = json.loads(line)
                 listed[fault["task"]] += fault["clip_id"] is not None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         report.fail("ledger", SKIPPED, f"found {error!r}; expected a line a fault")
     for task, ledger in ledgers.items():
         skipped = ledger.skipped.total()
@@ -147,9 +147,15 @@ def check_card(folder: RowsFolder, shard_rows: Mapping[str, int], report: Valida
     try:
         with folder.open_file(CARD) as file:
             data = parse_head(file.read().decode("utf-8"))
-    except (OSError, ValueError) as error:
-        report.fail("card", CARD, f"found {error}; expected the card that a build wrote")
-        return
+        _check_card(folder, data, shard_rows, report)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        words = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        report.fail("card", CARD, f"found {words}; expected the card that a build wrote")
+
+
+def _check_card(
+    folder: RowsFolder, data: Mapping[str, Any], shard_rows: Mapping[str, int], report: ValidationReport
+) -> None:
     infos = data.get("dataset_info") or []
     by_name = {info["config_name"]: info for info in (infos if isinstance(infos, list) else [infos])}
     configs = {config["config_name"]: config["data_files"] for config in data.get("configs") or []}

@@ -1,16 +1,20 @@
 """Check every promise of docs/design.md on the bytes of a built folder or a Hub dataset."""
 
-import struct
 from collections import Counter
+from collections.abc import Generator
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
+from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
 from speechrows.folder.manifest import ShardEntry
 from speechrows.folder.manifest import TaskFacts
@@ -44,27 +48,42 @@ def validate(address: str, allow: Iterable[str] = ()) -> ValidationReport:
         UsageError: nothing that speechrows built is there.
     """
     folder = RowsFolder.open(address)
-    tokenizer = tokenizers.open_tokenizer(folder.tokenizer_folder())
     report = ValidationReport(address=address, allowed=frozenset(allow))
     rows: Counter[str] = Counter()
     shard_rows: dict[str, int] = {}
     ledgers: dict[str, LedgerSummary] = {}
     seen = NameHashes()
+    tokenizer = _open_tokenizer(folder, report)
     for task, split in folder.splits():
-        try:
+        with _telling("index", index_path(task, split), report):
             facts = folder.index_facts(task, split)
-        except (OSError, pa.ArrowException) as error:
-            report.fail("index", index_path(task, split), f"found {error}; expected an index")
-            continue
-        ledgers[task] = facts.ledger
-        shard_rows |= {shard.path: shard.rows for shard in facts.shards}
-        for row_id in _validate_split(folder, tokenizer, task, split, facts, report):
-            rows[task] += 1
-            seen.add(row_id)
+            ledgers[task] = facts.ledger
+            shard_rows |= {shard.path: shard.rows for shard in facts.shards}
+            if tokenizer is None:  # rows can not be checked without
+                rows[task] += sum(shard.rows for shard in facts.shards)
+                continue
+            for row_id in _validate_split(folder, tokenizer, task, split, facts, report):
+                rows[task] += 1
+                seen.add(row_id)
     _name_repeated(folder, "row_id", seen, report)
     check_ledger(folder, ledgers, rows, report)
     check_card(folder, shard_rows, report)
     return report
+
+
+def _open_tokenizer(folder: RowsFolder, report: ValidationReport) -> PreTrainedTokenizerFast | None:
+    with _telling("tokenizer", TOKENIZER, report):
+        return tokenizers.open_tokenizer(folder.tokenizer_folder())
+    return None
+
+
+@contextmanager
+def _telling(check: str, where: str, report: ValidationReport) -> Generator[None]:
+    """Report what ends a check early; others go on."""
+    try:
+        yield
+    except (ShortfallError, UsageError) as error:
+        report.fail(check, where, str(error))
 
 
 def _validate_split(
@@ -124,7 +143,7 @@ def _groups(
                 check_places(folder, path, rows, lines.slice(at, len(rows)).to_pylist(), group, report)
                 at += len(rows)
                 yield rows
-    except (OSError, pa.ArrowException, struct.error) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         report.fail("index", path, f"found {error}; expected the shard that the index was made of")
 
 
@@ -148,7 +167,8 @@ def _name_repeated(folder: RowsFolder, column: str, seen: NameHashes, report: Va
     if not repeated:
         return
     for task, split in folder.splits():
-        names: list[str] = folder.index(task, split, [column])[column].to_pylist()  # pyright: ignore[reportAssignmentType]
-        for name in sorted({name for name in names if hash(name) in repeated}):
-            what = "unique row ids" if column == "row_id" else "conversations"
-            report.fail(what, name, "comes in two places; expected it once, its rows together")
+        with _telling("index", index_path(task, split), report):
+            names: list[str] = folder.index(task, split, [column])[column].to_pylist()  # pyright: ignore[reportAssignmentType]
+            for name in sorted({name for name in names if hash(name) in repeated}):
+                what = "unique row ids" if column == "row_id" else "conversations"
+                report.fail(what, name, "comes in two places; expected it once, its rows together")

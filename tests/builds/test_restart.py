@@ -23,7 +23,10 @@ from toys.building import build_rows
 from toys.building import published_files
 from toys.corpus import write_corpus
 
+from speechrows.builder.builder import load_builder
 from speechrows.builds import state
+from speechrows.builds.run import build
+from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 
 SHARDS = 30  # a dialogue each, 0.6 MB
@@ -237,6 +240,54 @@ def test_a_build_that_dies_between_overwriting_and_its_tokenizer_goes_on_with_th
     )
     state.claim(out, another, overwrite=True)
     assert not (out / "tokenizer").exists()
+
+
+def test_whatever_was_damaged_in_a_folder_the_same_build_mends_it(
+    corpus: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(corpus.parent / "undisturbed", tmp_path / "out"))
+    shards, parts = sorted((out / "data").rglob("*.parquet")), sorted((out / ".build/ttt").glob("*.parquet"))
+    commits = sorted((out / ".build/ttt").glob("*.json"))
+    for number, path in enumerate((shards[0], parts[1], commits[2], out / "tokenizer/tokenizer.json")):
+        path.write_bytes((b"\xff", b"\0", b"[", b"{")[number] * path.stat().st_size)  # of the same size
+    for path in (shards[3], parts[4], commits[5], out / "README.md", out / "skipped.jsonl"):
+        path.write_bytes(path.read_bytes()[:-9])
+    shutil.rmtree(out / "index")
+    build_rows(corpus, out, **OPTIONS)
+    assert published_files(out) == undisturbed
+    for damage in (b"", b"[]", b'{"builder": "x", "tokenizer": "y", "tasks": 7}'):
+        state.recipe_file(out).write_bytes(damage)
+        with pytest.raises(UsageError, match=r"recipe\.json: found .*; expected what a build wrote there"):
+            build_rows(corpus, out, **OPTIONS)
+
+
+def _touched(clip: Path) -> None:
+    os.utime(clip)
+
+
+def _longer(clip: Path) -> None:
+    clip.write_bytes(clip.read_bytes() + b"\0\0")
+
+
+@pytest.mark.parametrize("change", [_touched, _longer, Path.unlink])
+def test_a_file_that_changes_while_it_is_read_fails_its_shard_and_put_back_the_build_goes_on(
+    corpus: Path, undisturbed: dict[str, bytes], tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    out, clip = tmp_path / "out", sorted(corpus.rglob("*.wav"))[-1]
+    made = load_builder("deepdialogue_ttt")(config_name="ttt", data_dir=str(corpus), **OPTIONS)
+    (job,) = made.jobs()  # the corpus is listed
+    content, stat = clip.read_bytes(), clip.stat()
+    change(clip)
+    try:
+        with pytest.raises(ShortfallError, match=f"{clip.name}: changed since it was listed: found .*again"):
+            build(job, out)
+    finally:
+        clip.write_bytes(content)
+        os.utime(clip, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert 0 < _commits(out) < SHARDS
+    assert not (out / "README.md").exists()
+    build(job, out)
+    assert published_files(out) == undisturbed
 
 
 def test_no_room_for_a_file_is_told_and_mended(
