@@ -23,6 +23,7 @@ from speechrows.card import card
 from speechrows.card.prose import About
 from speechrows.corpora.reader import Shard
 from speechrows.folder.layout import CARD
+from speechrows.folder.layout import PICTURES
 from speechrows.folder.layout import SKIPPED
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
@@ -135,7 +136,7 @@ def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[Commit]
     for path, data in pictures.items():
         (state.temporary_folder(out) / path).parent.mkdir(parents=True, exist_ok=True)
         (state.temporary_folder(out) / path).write_bytes(data)
-    state.replace_folder(state.temporary_folder(out) / card.PICTURES, out / card.PICTURES)
+    state.replace_folder(state.temporary_folder(out) / PICTURES, out / PICTURES)
     state.write_text(out / CARD, text, out)
 
 

@@ -18,6 +18,7 @@ from speechrows.card import pictures
 from speechrows.card import prose
 from speechrows.card.example import example
 from speechrows.card.prose import About
+from speechrows.folder.layout import PICTURES
 from speechrows.folder.manifest import BuiltShard
 from speechrows.rows import schema
 from speechrows.rows.curriculum import bands_of
@@ -26,9 +27,7 @@ from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
 from speechrows.storage.card_head import write_head
 
-__all__ = ["PICTURES", "About", "BuiltTask", "describe"]
-
-PICTURES = "assets"  # the folder of a task's pictures is below it
+__all__ = ["About", "BuiltTask", "describe"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from speechrows.errors import UsageError
+from speechrows.folder.layout import is_shard
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.text.options import TemplateOptions
 
@@ -96,6 +97,9 @@ class TaskFacts:
 
 
 def _parse(facts: Mapping[str, Any]) -> TaskFacts:
+    strange = [path for path in facts["shards"] if not is_shard(path)]
+    if strange:
+        raise ValueError(f"the shard {strange[0]!r:.200}, where no build writes rows")
     shards = [
         ShardEntry(
             path=path, rows=int(entry["rows"]), size=int(entry["size"]), footer_sha256=entry["footer_sha256"]

@@ -1,6 +1,7 @@
 """A built folder, on disk or as a Hub dataset: its splits, configs, indexes and files."""
 
 import atexit
+import itertools
 import os
 import shutil
 import struct
@@ -23,12 +24,16 @@ from speechrows.errors import UsageError
 from speechrows.folder.card_facts import CardFacts
 from speechrows.folder.index_file import check_columns
 from speechrows.folder.index_file import check_whole
+from speechrows.folder.inside import check_name
+from speechrows.folder.inside import check_pattern
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
+from speechrows.folder.layout import is_built
 from speechrows.folder.manifest import TaskFacts
 from speechrows.storage.card_head import parse_head
 from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import check_link
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.filesystem import locate
@@ -168,7 +173,7 @@ class RowsFolder:
         """The patterns of each split of each config, as the card lists: a stage's bands, a union's tasks.
 
         Raises:
-            UsageError: there is no card, or it lists none.
+            UsageError: there is no card, or it lists none, or what builds do not write.
             ShortfallError: it is damaged.
         """
         configs = self._card.configs
@@ -177,6 +182,9 @@ class RowsFolder:
                 f"{self.address}: its {CARD} lists no config; expected those of the tasks in the folder. Run "
                 "the same build again, or download the file again"
             )
+        for splits in configs.values():
+            for pattern in itertools.chain(*splits.values()):
+                check_pattern(pattern, self.address)
         return configs
 
     def num_rows(self, config: str, split: str) -> int | None:
@@ -198,38 +206,61 @@ class RowsFolder:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged(CARD, error, "the YAML at its head") from error
 
-    def tokenizer_folder(self) -> str:
-        """The tokenizer's folder on this machine; for a Hub dataset, a copy until this process ends."""
+    def place(self, path: str) -> str:
+        """Where a file of the folder is in its file system; all that is opened here is opened there.
+
+        Raises:
+            UsageError: no build writes such a file, or a symlink leads out of the folder.
+        """
+        check_name(path, self.address)
         if self.is_local:
+            check_link(self.root, path, self.address)
+        return f"{self.root}/{path}"
+
+    def tokenizer_files(self) -> list[str]:
+        """The paths of what a build saved of the tokenizer, sorted; each may be opened."""
+        found = [path[len(self.root) + 1 :] for path in self.fs.find(f"{self.root}/{TOKENIZER}")]
+        files = sorted(path for path in found if is_built(path))
+        for path in files:
+            self.place(path)
+        return files
+
+    def tokenizer_folder(self) -> str:
+        """A folder on this machine with the tokenizer's files alone; a copy ends with this process."""
+        files = self.tokenizer_files()
+        if self.is_local and len(files) == len(self.fs.find(f"{self.root}/{TOKENIZER}")):
             return f"{self.root}/{TOKENIZER}"
         local = tempfile.mkdtemp(prefix="speechrows-tokenizer-")
         atexit.register(shutil.rmtree, local, ignore_errors=True)
-        self.fs.get(f"{self.root}/{TOKENIZER}/", local, recursive=True)
+        for path in files:
+            copy = f"{local}/{path.removeprefix(TOKENIZER)}"
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            self.fs.get_file(f"{self.root}/{path}", copy)
         return local
 
     def has(self, path: str) -> bool:
         """Whether the folder has a file."""
-        return bool(self.fs.exists(f"{self.root}/{path}"))
+        return bool(self.fs.exists(self.place(path)))
 
     def version_of(self, path: str) -> FileVersion:
         """An identity of a file on this machine that changes when it is edited or replaced; else None."""
         if not self.is_local:
             return None
         try:
-            stat = os.stat(f"{self.root}/{path}")
+            stat = os.stat(self.place(path))
         except FileNotFoundError:
             return None
         return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def open_file(self, path: str) -> Any:
         """Open a file of the folder for reading."""
-        return self.fs.open(f"{self.root}/{path}", "rb", **_ahead(path))
+        return self.fs.open(self.place(path), "rb", **_ahead(path))
 
     def open_parquet(
         self, path: str, metadata: pq.FileMetaData | None = None
     ) -> AbstractContextManager[pq.ParquetFile]:
         """Open a parquet file of the folder; `metadata` is its footer, if that was parsed before."""
-        return open_parquet(self.fs, f"{self.root}/{path}", metadata=metadata, **_ahead(path))
+        return open_parquet(self.fs, self.place(path), metadata=metadata, **_ahead(path))
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         """Read exactly the bytes from `start` to `stop` of a file, in one request.
@@ -237,7 +268,7 @@ class RowsFolder:
         Raises:
             OSError: they can not be read, or end early; stores have other errors of their own.
         """
-        with self.fs.open(f"{self.root}/{path}", "rb", cache_type="none") as file:
+        with self.fs.open(self.place(path), "rb", cache_type="none") as file:
             file.seek(start)
             data = file.read(stop - start)
         if len(data) != stop - start:
@@ -245,8 +276,11 @@ class RowsFolder:
         return data
 
     def glob(self, pattern: str) -> list[str]:
-        """The folder's files that match a pattern of the card, sorted."""
-        return sorted(path[len(self.root) + 1 :] for path in self.fs.glob(f"{self.root}/{pattern}"))
+        """The folder's files that match a pattern of the card and that builds write, sorted."""
+        if ".." in pattern.split("/"):  # would be listed before it is refused
+            return []
+        found = [path[len(self.root) + 1 :] for path in self.fs.glob(f"{self.root}/{pattern}")]
+        return sorted(path for path in found if is_built(path))
 
 
 def _ahead(path: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def to_text(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colou
 
 def _cell(name: str, value: Any) -> str:
     if name in ("audio", "target_audio"):
-        return f"{value['path']}, {len(value['bytes']):,} bytes"
+        return f"{value['path']}, {len(value['bytes'] or b''):,} bytes"
     if name == "codec_targets":
         return f"[{len(value)}, {len(value[0])}], the first codebook {value[0]}"
     if name == "messages":

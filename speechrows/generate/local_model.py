@@ -168,8 +168,12 @@ def _load(model: str, device: str) -> tuple[Any, Any]:
     is_gguf = file.suffix == ".gguf" and file.exists()
     address, kwargs = (str(file.parent), {"gguf_file": file.name}) if is_gguf else (model, {})
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(address, padding_side="left", **kwargs)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(address, dtype="auto", **kwargs)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            address, padding_side="left", trust_remote_code=False, **kwargs
+        )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            address, dtype="auto", trust_remote_code=False, **kwargs
+        )
         return _with_pad(tokenizer), loaded.to(device).eval()
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise UsageError(

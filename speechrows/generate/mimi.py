@@ -90,7 +90,7 @@ def load_model(model: str) -> MimiModel:
     """
     expected = f"--model {model}: expected a folder or a Hub repository with a Mimi such as {DEFAULT_MODEL}"
     try:
-        config: Any = AutoConfig.from_pretrained(model)
+        config: Any = AutoConfig.from_pretrained(model, trust_remote_code=False)
         if config.model_type != "mimi":
             raise UsageError(f"{expected}; found a model of type {config.model_type!r}")
         shape = (config.sampling_rate, config.frame_size, config.codebook_size)

@@ -163,7 +163,9 @@ def _load_model(model: str, layer: int, width: int) -> Any:
     """The model up to the layer, in eval mode; its hidden states are `width` wide."""
     expected = f"--model {model}: expected a folder or a Hub repository with a HuBERT, XLS-R or wav2vec 2.0"
     try:
-        pair: Any = AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+        pair: Any = AutoModel.from_pretrained(
+            model, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise UsageError(f"{expected}; found: {str(error).splitlines()[0]}") from error
     loaded, info = pair

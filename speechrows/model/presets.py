@@ -112,7 +112,7 @@ def speech_lm(
 def _pretrained(kind: Any, name: str, **options: Any) -> Any:
     """Open a Hub repository or folder with one of transformers' Auto classes."""
     try:
-        return kind.from_pretrained(name, **options)
+        return kind.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(
             f"model {name}: can not be opened; expected a Hub repository or a folder with weights, and for a "

@@ -7,6 +7,7 @@ the order in which `generate` wrote them.
 import bisect
 import hashlib
 import itertools
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from speechrows.sidecar.columns import how_to_make
 from speechrows.sidecar.columns import kinds_for
 from speechrows.sidecar.columns import read_recipe
 from speechrows.sidecar.columns import satisfies
+from speechrows.storage.filesystem import check_link
+from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import locate
 from speechrows.storage.parquet_file import open_parquet
 from speechrows.types import Codes
@@ -232,6 +235,8 @@ def _open_files(address: str) -> Iterator[_File]:
             f"--with {address}: found no parquet there; expected a folder that `speechrows generate` wrote"
         )
     for path in paths:
+        if is_local(fs):
+            check_link(root, os.path.relpath(path, root), f"--with {address}")
         try:
             with open_parquet(fs, path) as table:
                 recipe = read_recipe(path, table.schema_arrow)

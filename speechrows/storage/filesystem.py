@@ -1,11 +1,17 @@
 """File systems: a local folder, an fsspec address, or a dataset on the Hub."""
 
+import os
 import re
 from typing import Any
 
 from fsspec.core import url_to_fs
 
+from speechrows.errors import UsageError
+
 LOG_IN = "If it is private, log in with `hf auth login` or set HF_TOKEN, as someone who may read it"
+
+# Where the Hub's client keeps a repository: files of a snapshot are symlinks to its blobs.
+_SNAPSHOT = re.compile(r"(?P<cache>.*/\w+--[^/]+)/snapshots/[^/]+(/.*)?", re.DOTALL)
 
 
 def locate(address: str) -> tuple[Any, str]:
@@ -25,3 +31,20 @@ def is_refusal(error: Exception) -> bool:
     """True for not-found and forbidden, which the Hub does not tell apart."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(error, FileNotFoundError | PermissionError) or status in (401, 403, 404)
+
+
+def check_link(root: str, path: str, address: str) -> None:
+    """Refuse a file of a folder on this machine that a symlink takes from somewhere else.
+
+    Raises:
+        UsageError: it names the folder `address`, and the path.
+    """
+    top = os.path.realpath(root)
+    place = os.path.realpath(os.path.join(top, path))
+    snapshot = _SNAPSHOT.fullmatch(top)
+    homes = [top] if snapshot is None else [top, f"{snapshot['cache']}/blobs"]
+    if not any(place.startswith(f"{home}/") for home in homes):
+        raise UsageError(
+            f"{address}: {path} is, or lies behind, a symlink that leads out of the folder; put the file "
+            "itself in its place"
+        )

@@ -60,6 +60,11 @@ def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
     try:
         tokenizer = _open(name)
     except Exception as error:  # of transformers, of Hub and network, and the bare ones of tokenizers
+        if "trust_remote_code" in str(error):  # transformers' advice
+            raise UsageError(
+                f"tokenizer {name}: brings code of its own, which is never run; expected a fast tokenizer of "
+                "transformers, a folder or a Hub repository with tokenizer.json"
+            ) from error
         raise UsageError(
             f"tokenizer {name}: can not be opened; expected a Hub repository or a folder with "
             f"tokenizer.json, and for a gated one `hf auth login`. What was found: {error}"
@@ -85,7 +90,8 @@ def _open(name: str) -> Any:
         return named.from_pretrained(name, **more)
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    return AutoTokenizer.from_pretrained(name)
+    # Said, not left out: left out, transformers asks on a terminal whether to run what the repository brings.
+    return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
 
 def _named_class(folder: Path) -> type[PreTrainedTokenizerFast] | None:
@@ -128,11 +134,18 @@ def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the tokenizer without any path of this machine; replace the folder."""
+    """Write the tokenizer without any path of this machine or code of its own; replace the folder."""
     shutil.rmtree(folder, ignore_errors=True)
     tokenizer.save_pretrained(folder)
     config_file = folder / "tokenizer_config.json"
     config = json.loads(config_file.read_text("utf-8"))
-    for key in ("name_or_path", "_commit_hash", "local_files_only", "is_local"):
+    for key in (
+        "name_or_path",
+        "_commit_hash",
+        "local_files_only",
+        "is_local",
+        "auto_map",
+        "trust_remote_code",
+    ):
         config.pop(key, None)
     config_file.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")

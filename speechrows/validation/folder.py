@@ -15,6 +15,7 @@ from datasets import Features
 from speechrows.folder.index import INDEX_COLUMNS
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import SKIPPED
+from speechrows.folder.layout import is_pattern_of_shards
 from speechrows.folder.layout import shard_folder
 from speechrows.folder.manifest import ShardEntry
 from speechrows.folder.rows_folder import RowsFolder
@@ -182,6 +183,10 @@ def _check_files(
     shard_rows: Mapping[str, int], report: ValidationReport,
 ) -> None:  # fmt: skip
     """The files that a config lists for a split are the shards of its bands or tasks, no more, no less."""
+    strange = [pattern for pattern in split["path"] if not is_pattern_of_shards(pattern)]
+    if strange:
+        report.fail("card", config, f"lists {strange[0]!r:.200}; expected data/<task>/<split>/…")
+        return
     listed = [path for pattern in split["path"] for path in folder.glob(pattern)]
     if config in {name for task in TASKS.values() for name in configs_of(task)}:
         tasks = [task_of(config)]

@@ -62,6 +62,8 @@ def fields(row: RowDict, context: RowContext) -> str | None:
     missing = [name for name, value in row.items() if value is None and name not in NULLABLE]
     if not missing and None in (row["audio"]["bytes"], row["audio"]["path"]):
         missing = ["audio"]
+    if row["target_audio"] is not None and row["target_audio"]["bytes"] is None:
+        missing.append("target_audio")
     if missing or any(None in message.values() for message in row["messages"]):
         return f"{', '.join(missing or ['messages'])} is null"
     for trait, words in _CLOSED.items():

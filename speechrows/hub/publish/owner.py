@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from speechrows.errors import UsageError
-from speechrows.hub.publish.contents import is_ours
+from speechrows.folder.layout import is_built
 from speechrows.storage.parquet_file import parquet_of
 
 
 def first_index(paths: Iterable[str]) -> str | None:
     """Return the first index among a folder's or repository's files, to give to `builder_of`."""
-    return min((path for path in paths if path.startswith("index/") and is_ours(path)), default=None)
+    return min((path for path in paths if path.startswith("index/") and is_built(path)), default=None)
 
 
 def builder_of(index: Any) -> str | None:
@@ -36,7 +36,7 @@ def check_owner(
     Raises:
         UsageError: what it holds, what was to be published, what to do.
     """
-    replaced = [path for path in remote if is_ours(path)]
+    replaced = [path for path in remote if is_built(path)]
     if not replaced:
         return
     if builder is None:

@@ -29,12 +29,13 @@ from huggingface_hub.utils import validate_repo_id
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
+from speechrows.folder.layout import is_built
 from speechrows.hub.publish.calls import MovedError
 from speechrows.hub.publish.calls import NoAnswerError
 from speechrows.hub.publish.calls import call_hub
 from speechrows.hub.publish.calls import call_once
 from speechrows.hub.publish.changes import Changes
-from speechrows.hub.publish.contents import is_ours
+from speechrows.hub.publish.contents import check_clips
 from speechrows.hub.publish.contents import published_files
 from speechrows.hub.publish.merge import merge
 from speechrows.hub.publish.owner import builder_of
@@ -173,12 +174,13 @@ class Publisher:
     def _addition(self, path: str) -> CommitOperationAdd:
         """Return the operation that adds a file: one for each, for it remembers that it was uploaded."""
         if path not in self._additions:
+            check_clips(self._folder, path)
             self._additions[path] = CommitOperationAdd(path, str(self._folder / path))
         return self._additions[path]
 
     def _compare(self, base: str | None, remote: Mapping[str, RepoFile], card: str | None) -> Changes:
         """Compare the folder with the repository's files and card at commit `base`."""
-        others = [path for path in remote if not is_ours(path) and path != CARD]
+        others = [path for path in remote if not is_built(path) and path != CARD]
         ours = (self._folder / CARD).read_text("utf-8")
         merged = merge(self._target.repo_id, ours, card, others)
         sizes = {**self._files, CARD: len(merged.text.encode())}
@@ -194,7 +196,7 @@ class Publisher:
             new={path: size for path, size in sizes.items() if path not in same},
             replaced={path for path in sizes if path in remote and path not in same},
             same=same,
-            deleted=sorted(path for path in remote if is_ours(path) and path not in sizes),
+            deleted=sorted(path for path in remote if is_built(path) and path not in sizes),
             card=merged.text,
             kept=merged.kept,
         )

@@ -10,6 +10,7 @@ from fsspec.utils import glob_translate
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import check_link
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.filesystem import locate
@@ -72,13 +73,13 @@ class Repository:
 
     def read(self, path: str) -> bytes:
         """Read a small file whole."""
-        data: bytes = self.fs.cat_file(f"{self.root}/{path}")
+        data: bytes = self.fs.cat_file(self._place(path))
         self._read.append(len(data))
         return data
 
     def open_file(self, path: str) -> Any:
         """Open a file for seeking and reading."""
-        file = self.fs.open(f"{self.root}/{path}", "rb", block_size=AHEAD)
+        file = self.fs.open(self._place(path), "rb", block_size=AHEAD)
         cache = getattr(file, "cache", None)
         if cache is None:
             return _Counted(file, self._read)
@@ -91,6 +92,11 @@ class Repository:
 
         cache.fetcher = counted
         return file
+
+    def _place(self, path: str) -> str:
+        if self.is_local:
+            check_link(self.root, path, self.address)
+        return f"{self.root}/{path}"
 
     def matching(self, pattern: str) -> list[str]:
         """Return the files that a pattern of the card matches, as datasets resolves it, sorted."""

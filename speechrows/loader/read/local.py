@@ -113,7 +113,7 @@ class LocalClips:
     def _opened(self, shard: int) -> _File:
         index = self._index
         try:
-            file = _File(f"{index.folder.root}/{index.shards[shard].path}")
+            file = _File(index.folder.place(index.shards[shard].path))
         except FileNotFoundError:
             index.check_shard(shard)  # names it
             raise
