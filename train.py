@@ -19,7 +19,6 @@ from dataclasses import fields
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -34,6 +33,7 @@ from speechrows.flags import add_flags
 from speechrows.flags import flag
 from speechrows.loader.loader import Loader
 from speechrows.loader.opened_folder import OpenedFolder
+from speechrows.model import checkpoint
 from speechrows.model.evaluation import open_sets
 from speechrows.model.evaluation import share_exact
 from speechrows.model.evaluation import text_losses
@@ -125,6 +125,10 @@ class Trainer:
         )  # fmt: skip
         if config.log_with and not self.accelerator.log_with:
             raise UsageError(f"--log-with: {config.log_with} is not there: pip install {config.log_with}")
+        if self.accelerator.distributed_type.name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+            raise UsageError(
+                "accelerate: found a sharded model; expected data parallel, each rank's model whole"
+            )
         config.output_dir.mkdir(parents=True, exist_ok=True)
         set_seed(config.seed)
         self.preset, self.mel, self.folders = PRESETS[config.preset], None, dict[str, OpenedFolder]()
@@ -135,7 +139,6 @@ class Trainer:
         self.mel, self.layers = model.speech_lm.encoder.mel, model.speech_lm.stateful
         optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay)
         self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
-        self.accelerator.register_for_checkpointing(self)
         self.accelerator.init_trackers("speechrows")
         self.since, self.waited_s, self.audio_s = time.perf_counter(), 0.0, 0.0  # since the last report
         self.begin(0)
@@ -174,7 +177,7 @@ class Trainer:
             checkpoints = sorted(config.output_dir.glob(CHECKPOINTS))
             if not checkpoints:
                 raise UsageError(f"--resume: found no checkpoint in {config.output_dir}, expected one")
-            self.accelerator.load_state(str(checkpoints[-1]))
+            self.resume(checkpoints[-1])
         for stage_number in range(self.stage_number, len(self.stages)):
             if stage_number > self.stage_number:
                 self.begin(stage_number)
@@ -254,10 +257,14 @@ class Trainer:
         self.accelerator.log(report, step=self.done)
 
     def save(self) -> None:
-        """Save a checkpoint: model, optimiser, random numbers and this object's state; keep the latest."""
+        """Save a checkpoint: model, optimiser, random numbers and the run's position; keep the latest."""
         folder = self.config.output_dir / f"checkpoint-{self.done:08d}"
         partial = folder.with_suffix(".partial")
-        self.accelerator.save_state(str(partial))
+        position = {"stage": self.stage_number, "step": self.step, "done": self.done}
+        position |= {"loader": self.loader.state_dict()}
+        saved = checkpoint.Saved(position=position, lanes=self.lanes.state_dict(self.total))
+        model = self.accelerator.unwrap_model(self.model)
+        checkpoint.save(partial, saved, model, self.optimizer, rank=self.accelerator.process_index)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
@@ -266,19 +273,21 @@ class Trainer:
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The position in the curriculum, in the rows, and in every lane; accelerate saves it."""
-        return {
-            "stage": self.stage_number, "step": self.step, "done": self.done,
-            "loader": self.loader.state_dict(), "lanes": self.lanes.state_dict(self.total),
-        }  # fmt: skip
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to the position of a `state_dict`."""
-        self.begin(state["stage"], state["step"])
-        self.done = state["done"]
-        self.loader.load_state_dict(state["loader"])
-        self.lanes.load_state_dict(state["lanes"])
+    def resume(self, folder: Path) -> None:
+        """Go to where a checkpoint was saved: in the curriculum, in the rows, and in every lane."""
+        model = self.accelerator.unwrap_model(self.model)
+        saved = checkpoint.load(folder, model, self.optimizer, rank=self.accelerator.process_index)
+        stage, step, done = (saved.position.get(name) for name in ("stage", "step", "done"))
+        if any(type(number) is not int or number < 0 for number in (stage, step, done)) or stage >= len(
+            self.stages
+        ):
+            raise UsageError(
+                f"{folder}: is of stage {stage!r}, step {step!r}; expected one of this run's stages"
+            )
+        self.begin(stage, step)
+        self.done = done
+        self.loader.load_state_dict(saved.position["loader"])
+        self.lanes.load_state_dict(saved.lanes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

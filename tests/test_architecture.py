@@ -102,7 +102,7 @@ TORCH = {
     *(f"generate/{name}.py" for name in ("local_model", "mimi", "units")),
     *(f"loader/{name}.py" for name in ("batch", "load", "torch_dataset")),
     *(f"loader/collate/{name}.py" for name in ("collator", "augment", "mel", "resample", "speech")),
-    *(f"model/{name}.py" for name in ("audio_head", "encoder", "evaluation", "lanes", "omni")),
+    *(f"model/{name}.py" for name in ("audio_head", "checkpoint", "encoder", "evaluation", "lanes", "omni")),
     *(f"model/{name}.py" for name in ("presets", "segments", "speech_lm", "ttt")),
     "preview/decode.py",
 }
@@ -117,6 +117,25 @@ def test_torch_is_imported_in_its_files_alone_and_nowhere_when_rows_are_built() 
     assert found <= TORCH
     code = f"import sys, speechrows.cli, {', '.join(CORPORA)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+# What runs code that lies in a file, or may.
+UNSAFE = ("pickle", "torch.load(", "torch.save(", "joblib", "load_state(", "save_state(", "yaml.load(")
+
+
+def test_nothing_runs_code_out_of_a_file_that_it_reads() -> None:
+    for path in [*MODULES, ROOT / "train.py", *(ROOT / f"{corpus}.py" for corpus in CORPORA)]:
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value.value = ""  # a docstring
+        code = ast.unparse(tree).replace("allow_pickle=False", "")
+        assert not [name for name in UNSAFE if name in code], path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".from_pretrained"):
+                said = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                is_auto = ast.unparse(node.func).startswith("Auto")
+                assert not is_auto or said.get("trust_remote_code") == "False", path
 
 
 # What is longer than 300 lines, or than 40 a function, each with its reason.

@@ -243,6 +243,10 @@ def test_calls_that_are_wrong_say_what_to_do(rows: Path, tmp_path: Path, capsys:
             train.main([*base, *flags])
         assert f"argument {flags[0]}" in capsys.readouterr().err
     assert not [*tmp_path.glob("checkpoint-*")]
+    (tmp_path / "checkpoint-00000007").mkdir()
+    (tmp_path / "checkpoint-00000007/custom_checkpoint_0.pkl").write_bytes(b"of an earlier train.py")
+    assert train.main([*base, "--resume"]) == 2
+    assert "found no state.json" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(is_trackio_available(), reason="trackio is installed")

@@ -1,6 +1,7 @@
 """The states of stateful layers in every lane of a run, between steps and in checkpoints."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ class Lanes:
             {name: gather(tensor) for name, tensor in state.state_dict().items()} for state in self._states
         ]
 
-    def load_state_dict(self, saved: Sequence[dict[str, Tensor]]) -> None:
+    def load_state_dict(self, saved: Sequence[Mapping[str, Tensor]]) -> None:
         """Load the states of every lane, whichever ranks update them now."""
         devices = [state.weight.device for state in self._states]
         self._states = [TTTState(**state).to(device) for state, device in zip(saved, devices, strict=True)]
