@@ -24,6 +24,7 @@ try:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    from speechrows.preview.guard import NoStrangers
     from speechrows.preview.guard import OnlyFromHere
     from speechrows.preview.page import make_page
     from speechrows.preview.rows import Library
@@ -56,6 +57,7 @@ def launch(
     page = make_page(library)
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
     guards = [hosts, Middleware(OnlyFromHere)] if only_here else []
+    guards.append(Middleware(NoStrangers))
     try:
         page.launch(
             server_name=LOOPBACK if only_here else None,

@@ -1,6 +1,11 @@
-"""Response headers by which a page reaches nothing but its own server, whatever it is made to show."""
+"""What a page reaches, whatever it is made to show: its own server; and who reaches that: the page alone."""
 
+import os
+import re
+
+from starlette.datastructures import Headers
 from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 from starlette.types import Message
 from starlette.types import Receive
@@ -32,3 +37,43 @@ class OnlyFromHere:
             await send(message)
 
         await self._app(scope, receive, send_guarded)
+
+
+# What the page posts. Gradio has more: uploads, above all, which nothing here takes.
+_POSTS = re.compile(r".*/gradio_api/(queue/join|cancel|reset|run/[^/]+|call/[^/]+)/?")
+# What Gradio would get from other servers, or from its folder of uploads.
+_FETCHES = re.compile(r".*/gradio_api/(file|proxy|stream|upload|deep_link|component_server)([=/_].*)?")
+
+
+class NoStrangers:
+    """Middleware: no page of another server may ask this one, and nobody may upload.
+
+    Whatever a browser has open can send requests here; it says of each which page sent it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "http" and (reason := _refusal(scope)):
+            await PlainTextResponse(reason, 403)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _refusal(scope: Scope) -> str | None:
+    headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+    names = {headers.get("host"), headers.get("x-forwarded-host"), os.environ.get("SPACE_HOST")}
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] not in names - {None, ""}:
+        return f"a request of {origin}; expected one of this page"
+    site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode")
+    if site not in ("same-origin", "none") and not (mode == "navigate" and method == "GET"):
+        return "a request of another server's page; expected one of this page"
+    is_known = _POSTS.fullmatch(path) if method == "POST" else method in ("GET", "HEAD", "OPTIONS")
+    if not is_known or _FETCHES.fullmatch(path):
+        return f"{method} {path}: nothing of the kind is served here"
+    return None

@@ -618,12 +618,37 @@ def test_no_answer_changes_the_tab_so_what_is_slow_brings_nobody_back(library):
 # --- the server -----------------------------------------------------------------------------
 
 
-def get(url: str, **headers: str) -> tuple[int, str]:
+def get(url: str, data: bytes | None = None, **headers: str) -> tuple[int, str]:
+    """The status and policy of an answer; of a POST, where there is `data`."""
+    request = urllib.request.Request(url, data, {name.replace("_", "-"): headers[name] for name in headers})
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, str(answer.headers["Content-Security-Policy"])
     except urllib.error.HTTPError as error:
         return error.code, ""
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.txt"\r\n\r\nhi\r\n--x--\r\n'
+
+
+def assert_closed_to_strangers(url: str) -> None:
+    """No page of another server may ask, nobody may upload, no file of this machine is served."""
+    api, here = f"{url}gradio_api", url.rstrip("/")
+    assert get(url, Origin=here, Sec_Fetch_Site="same-origin")[0] == 200
+    assert (
+        get(url, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate")[0] == 200
+    )  # a link that is followed
+    for origin in ("http://evil.example", "null", f"{here}0", here.replace("127.0.0.1", "localhost")):
+        assert get(url, Origin=origin)[0] == 403
+        assert get(f"{api}/queue/join", b"{}", Origin=origin, Content_Type="text/plain")[0] == 403
+    assert get(f"{url}speechrows/clip?config=ttt&split=train&row=0", Sec_Fetch_Site="cross-site")[0] == 403
+    kind = "multipart/form-data; boundary=x"
+    for path in ("upload", "upload/", "component_server", "process_recording", "stream/x", "vibe-edit"):
+        assert get(f"{api}/{path}", FORM, Content_Type=kind)[0] == 403
+        assert get(f"{api}/{path}", FORM, Content_Type=kind, Origin=here)[0] == 403
+    for path in ("file=/etc/hostname", "file/etc/hostname", "proxy=https://evil.example", "upload_progress"):
+        assert get(f"{api}/{path}")[0] == 403
+    assert get(f"{api}/queue/join", b"{}", Content_Type="application/json", Origin=here)[0] == 422  # Gradio's
 
 
 def test_the_page_is_served_to_loopback_under_its_own_name_alone(folder):
@@ -635,6 +660,7 @@ def test_the_page_is_served_to_loopback_under_its_own_name_alone(folder):
         assert status == 200
         assert "default-src 'self'" in policy
         assert get(page.local_url, Host="evil.example")[0] == 400
+        assert_closed_to_strangers(page.local_url)
         with pytest.raises(UsageError, match="give another"):
             launch(str(folder), port=page.server_port, only_here=True, wait=False)
     finally:
@@ -644,7 +670,10 @@ def test_the_page_is_served_to_loopback_under_its_own_name_alone(folder):
 def test_a_space_shows_it_under_its_own_name_and_in_a_frame(folder):
     page = launch(str(folder), wait=False)
     try:
-        assert get(page.local_url, Host="org-name.hf.space") == (200, "None")
+        name = "org-name.hf.space"
+        assert get(page.local_url, Host=name) == (200, "None")
+        assert get(page.local_url, Origin=f"https://{name}", X_Forwarded_Host=name)[0] == 200
+        assert_closed_to_strangers(page.local_url)
     finally:
         page.close()
 
