@@ -29,6 +29,7 @@ from transformers import get_scheduler
 import speechrows
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
+from speechrows.errors import printable
 from speechrows.flags import add_flags
 from speechrows.flags import flag
 from speechrows.loader.loader import Loader
@@ -251,7 +252,7 @@ class Trainer:
             return
         stage = self.stages[self.stage_number].config
         values = "  ".join(f"{name} {value:.4g}" for name, value in report.items())
-        print(f"{stage} {self.step}/{self.config.steps}  {values}", flush=True)
+        print(printable(f"{stage} {self.step}/{self.config.steps}  {values}"), flush=True)
         with (self.config.output_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, "step": self.done, **report}) + "\n")
         self.accelerator.log(report, step=self.done)
@@ -295,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         Trainer(TrainConfig.parse(arguments)).train()
     except SpeechRowsError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(printable(f"train.py: {error}"), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     return 0
 

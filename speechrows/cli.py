@@ -16,6 +16,7 @@ from pathlib import Path
 
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
+from speechrows.errors import printable
 from speechrows.interop.exports import EXPORTS
 from speechrows.rows.ledger import MAX_SKIPPED
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parse(arguments)
         return options.run(options)
     except SpeechRowsError as error:
-        print(f"speechrows: {error}", file=sys.stderr)
+        print(printable(f"speechrows: {error}"), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:  # whoever reads what is printed has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -129,7 +130,7 @@ def _validate(options: argparse.Namespace) -> int:
     from speechrows.validation.validate import validate
 
     report = validate(options.folder, allow=options.allow)
-    print(json.dumps(report.to_json(), indent=1) if options.json else report)
+    print(printable(json.dumps(report.to_json(), indent=1) if options.json else report))
     return 0 if report.ok else 1
 
 
@@ -149,7 +150,7 @@ def _stats(options: argparse.Namespace) -> int:
 
     sums = stats.stats(options.folder)
     text = json.dumps(stats.to_json(sums), indent=1) if options.json else stats.to_text(options.folder, sums)
-    print(text)
+    print(printable(text))
     return 0
 
 
@@ -158,9 +159,9 @@ def _fill(options: argparse.Namespace) -> int:
 
     fills = fill.fills(options.folder, context=options.context, mode=options.mode)
     if options.json:
-        print(json.dumps([asdict(entry) for entry in fills], indent=1))
+        print(printable(json.dumps([asdict(entry) for entry in fills], indent=1)))
     else:
-        print(fill.to_text(fills, options.context, options.mode))
+        print(printable(fill.to_text(fills, options.context, options.mode)))
     return 0
 
 
@@ -188,7 +189,7 @@ def _preview(options: argparse.Namespace) -> int:
     page = launch(
         options.folder, port=options.port, only_here=True, open_browser=not options.no_open, wait=False
     )
-    print(f"{options.folder}: {page.local_url} (Ctrl-C ends it)", flush=True)
+    print(printable(f"{options.folder}: {page.local_url} (Ctrl-C ends it)"), flush=True)
     page.block_thread()
     return 0
 
@@ -204,7 +205,7 @@ def _export(options: argparse.Namespace) -> int:
     from speechrows.interop.exports import export
 
     for name, num_lines in export(options.format, options.folder, options.out).items():
-        print(f"{options.out / name}: {num_lines:,} lines")
+        print(printable(f"{options.out / name}: {num_lines:,} lines"))
     return 0
 
 
@@ -228,9 +229,9 @@ def _publish(options: argparse.Namespace) -> int:
         revision=options.revision,
     )
     publisher = Publisher(options.folder, target)
-    print(publisher.changes())
+    print(printable(publisher.changes()))
     if not options.dry_run:
-        print(publisher.publish())
+        print(printable(publisher.publish()))
     return 0
 
 
@@ -238,7 +239,7 @@ def _check_viewer(options: argparse.Namespace) -> int:
     from speechrows.hub.viewer.check import check_viewer
 
     report = check_viewer(options.folder)
-    print(report)
+    print(printable(report))
     return 0 if report.ok else 1
 
 
@@ -255,7 +256,7 @@ def _infos_flags(parser: argparse.ArgumentParser) -> None:
 def _infos(options: argparse.Namespace) -> int:
     from speechrows.builder.infos import write_infos
 
-    print(f"{options.out}: {write_infos(BUILDERS, options.out)} configs")
+    print(printable(f"{options.out}: {write_infos(BUILDERS, options.out)} configs"))
     return 0
 
 

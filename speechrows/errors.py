@@ -1,10 +1,24 @@
 """Errors: each names the row or file, what was found, what was expected, what to do."""
 
+import re
+
 from speechrows.types import Reason
+
+# Control characters but for tabs and line feeds, line separators, what turns the reading direction, and
+# lone surrogates, which no terminal's encoding has.
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    """Text for a terminal: characters by which data would steer it are spelt, as escape sequences are."""
+    return _STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), str(text))
 
 
 class SpeechRowsError(Exception):
-    """The root of every error that speechrows raises on purpose."""
+    """The root of every error that speechrows raises on purpose; its text is printable."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(SpeechRowsError):

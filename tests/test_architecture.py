@@ -138,6 +138,21 @@ def test_nothing_runs_code_out_of_a_file_that_it_reads() -> None:
                 assert not is_auto or said.get("trust_remote_code") == "False", path
 
 
+TOLD = ("print", "logger.warning", "tell")
+
+
+def test_whatever_is_printed_is_printable() -> None:
+    for path in [*MODULES, ROOT / "train.py"]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                told = node.args[:1] if ast.unparse(node.func) in TOLD else []
+                told += [word.value for word in node.keywords if word.arg == "desc"]
+                for text in told:
+                    is_plain = isinstance(text, ast.Constant) and isinstance(text.value, str)
+                    # `show` colours what it has made printable.
+                    assert is_plain or ast.unparse(text).startswith(("printable(", "show(")), path
+
+
 # What is longer than 300 lines, or than 40 a function, each with its reason.
 LONG_FILES = {
     "speechrows/types.py": 380,  # whoever looks for a noun looks here

@@ -32,6 +32,7 @@ from speechrows.corpora.reader import Reader
 from speechrows.corpora.reader import Shard
 from speechrows.corpora.reader import list_units
 from speechrows.errors import UsageError
+from speechrows.errors import printable
 from speechrows.rows import schema
 from speechrows.rows.curriculum import bands_of
 from speechrows.rows.curriculum import task_of
@@ -148,7 +149,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         shards: list[tuple[str, Shard]] = []
         for task in self._task_shards():
             shards += [(task.task.name, shard) for shard in task.shards]
-            logger.warning(f"{corpus.root}: {task.found}")  # a choice that a person has to see
+            logger.warning(printable(f"{corpus.root}: {task.found}"))  # a choice that a person has to see
         units = [unit for _, shard in shards for unit in shard.units]
         if self.config.data_dir is None:
             paths = dict.fromkeys(path for unit in units for path in unit.paths)
@@ -182,7 +183,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
                 if destination.band is None or destination.band in bands:
                     yield f"{task}-{shard.number}-{i}", table
             if ledger.skipped or ledger.unreadable:
-                logger.warning(f"{self.name}: shard {shard.number}: {ledger.summary().to_json()}")
+                logger.warning(printable(f"{self.name}: shard {shard.number}: {ledger.summary().to_json()}"))
 
     def jobs(self) -> list[BuildJob]:
         """The jobs of `speechrows build`: one a task, all of the task where the config shows a band of it."""

@@ -13,6 +13,7 @@ from speechrows.builds.run import BuildJob
 from speechrows.builds.run import build
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
+from speechrows.errors import printable
 from speechrows.flags import add_flags
 from speechrows.folder.layout import CARD
 
@@ -57,8 +58,8 @@ def run(options: argparse.Namespace) -> int:
     if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
         config = builder.tasks(config)[0].name
         why = "one task alone has rows" if builder.UNIONS else "every conversation is longer than its limit"
-        print(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}")
-    print(f'open it with: load_dataset("{options.out}", "{config}")')
+        print(printable(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}"))
+    print(printable(f'open it with: load_dataset("{options.out}", "{config}")'))
     return 0
 
 
@@ -66,7 +67,7 @@ def _build_each(jobs: Iterable[BuildJob], options: argparse.Namespace, source: s
     """Build each of a config's tasks; where one falls short, the others are built all the same."""
     shortfalls: list[ShortfallError] = []
     for job in jobs:
-        print(f"{source}: {job.found}")
+        print(printable(f"{source}: {job.found}"))
         try:
             summary = build(
                 job,
@@ -78,7 +79,7 @@ def _build_each(jobs: Iterable[BuildJob], options: argparse.Namespace, source: s
         except ShortfallError as error:
             shortfalls.append(error)
             continue
-        print(f"{options.out}: {job.builder}, {job.task.name} rows\n{summary.describe()}")
+        print(printable(f"{options.out}: {job.builder}, {job.task.name} rows\n{summary.describe()}"))
     if shortfalls:
         raise ShortfallError("\n".join(map(str, shortfalls)))
 

@@ -22,6 +22,7 @@ from speechrows.builds.pipeline import Pipeline
 from speechrows.card import card
 from speechrows.card.prose import About
 from speechrows.corpora.reader import Shard
+from speechrows.errors import printable
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import PICTURES
 from speechrows.folder.layout import SKIPPED
@@ -115,7 +116,7 @@ def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:
     return tqdm(
         total=total,
         initial=total - sum(shard.num_bytes for shard in missing),
-        desc=f"{job.builder}/{job.task.name}",
+        desc=printable(f"{job.builder}/{job.task.name}"),
         unit="B",
         unit_scale=True,
         disable=None,  # quiet when not a terminal

@@ -20,6 +20,7 @@ from speechrows.corpora.tar import Member
 from speechrows.corpora.tar import members
 from speechrows.corpora.text_index import TextIndex
 from speechrows.corpora.text_index import TurnRecord
+from speechrows.errors import printable
 from speechrows.types import AudioRef
 from speechrows.types import Fault
 from speechrows.types import Reason
@@ -158,11 +159,12 @@ class JoinedRuns:
         if self._stream is None or run.start < self._num_read:
             self._stream, self._num_read = join(self._corpus, self._archive, self._conversations), 0
             if run.start:
-                logger.warning(
+                again = (
                     f"{self._corpus.label}: reading {self._archive[0]} and what follows again from the "
                     f"start: the first {run.start} of its {len(self._conversations)} conversations are "
                     "built already, or by another process"
                 )
+                logger.warning(printable(again))
         for joined in self._stream:
             is_of_run = self._num_read >= run.start
             self._num_read += not isinstance(joined, UnreadableFile)

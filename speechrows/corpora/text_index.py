@@ -32,6 +32,7 @@ from speechrows.corpora.folder import listing_digest
 from speechrows.corpora.json_stream import Broken
 from speechrows.corpora.json_stream import read_records
 from speechrows.errors import UsageError
+from speechrows.errors import printable
 from speechrows.storage.cache import cached
 from speechrows.types import Int16
 from speechrows.types import Reason
@@ -179,7 +180,9 @@ def open_index(
     key = f"{_VERSION}\n{corpus.root}\n{listing}".encode(errors="surrogateescape")
 
     def write(path: Path) -> None:
-        logger.warning(f"{corpus.label}: reading the texts of {', '.join(files)} into the cache, once")
+        logger.warning(
+            printable(f"{corpus.label}: reading the texts of {', '.join(files)} into the cache, once")
+        )
         _write(path, _turns(corpus, files, record_start, parse_record))
 
     return cached(f"{hashlib.sha256(key).hexdigest()[:32]}.arrow", TextIndex, write)

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import UsageError
+from speechrows.errors import printable
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.folder.shards import check_shard
 from speechrows.text import tokenizers
@@ -45,7 +46,7 @@ def to_text(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colou
     lines: list[str] = []
     for name, value in row.items():
         if name not in ("input_ids", "labels") and value is not None:
-            lines.append(f"{name:<20} {_cell(name, value):.300}")
+            lines.append(f"{name:<20} {printable(_cell(name, value)):.300}")
     supervised = sum(label != IGNORE_INDEX for label in row["labels"])
     lines.append(f"{'tokens':<20} {len(row['input_ids'])}, of which {supervised} take loss:")
     lines.append("".join(_mask(row, tokenizer, colour=colour)))
@@ -74,7 +75,7 @@ def _mask(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colour:
 
     for what, places in groupby(range(len(row["input_ids"])), kind):
         ids = [row["input_ids"][place] for place in places]
-        text = f"[{AUDIO_TOKEN} × {len(ids)}]" if what == "audio" else str(tokenizer.decode(ids))
+        text = f"[{AUDIO_TOKEN} × {len(ids)}]" if what == "audio" else printable(tokenizer.decode(ids))
         if what == "pad":
             text = f"[pad × {len(ids)}]"
         if what == "supervised":

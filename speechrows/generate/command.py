@@ -4,6 +4,7 @@ import argparse
 import importlib
 from pathlib import Path
 
+from speechrows.errors import printable
 from speechrows.rows.tasks import SIFT
 
 
@@ -118,5 +119,5 @@ def run(options: argparse.Namespace) -> int:
     # By name, when it is needed: --help does without datasets, and sift at an endpoint without torch.
     module = importlib.import_module(f"speechrows.generate.{options.kind}")
     report = getattr(module, f"run_{options.kind}")(options)
-    print(report)
+    print(printable(report))
     return 1 if report.faults and not report.num_made else 0

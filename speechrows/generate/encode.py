@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from speechrows.errors import UsageError
+from speechrows.errors import printable
 from speechrows.generate.clip import InputClip
 from speechrows.generate.waves import FaultyClip
 from speechrows.generate.waves import Float32
@@ -109,7 +110,7 @@ def run(
     missing = (clip for clip in clips if clip.clip_id not in writer)
     prefetch = Prefetch(missing, rate, num_samples=window, num_threads=num_threads)
     started = time.monotonic()
-    with tqdm(desc=writer.recipe["kind"], unit="clip", disable=None) as bar:
+    with tqdm(desc=printable(writer.recipe["kind"]), unit="clip", disable=None) as bar:
         for decoded in windows(prefetch, window):
             waves = [clip for clip in decoded if isinstance(clip, Wave)]
             values: dict[str, Int16 | Int32] = {}

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from speechrows.errors import UsageError
+from speechrows.errors import printable
 from speechrows.loader.batch import Batch
 from speechrows.loader.loader import Loader
 from speechrows.model.lanes import Lanes
@@ -102,7 +103,7 @@ def share_exact(model: SpeechLM, rows: Loader, count: int, tell: Callable[[str],
     """The share of the first `count` rows that the model decodes exactly; `tell` gets a line for each."""
     are_exact: list[bool] = []
     for row_id, tokens, is_exact in decoded(model, rows.batches(rows.in_file_order(count))):
-        tell(f"{row_id}: {rows.tokenizer.decode(tokens)}")
+        tell(printable(f"{row_id}: {rows.tokenizer.decode(tokens)}"))
         are_exact.append(is_exact)
     return sum(are_exact) / len(are_exact)
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
+from speechrows.errors import printable
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
 from speechrows.folder.manifest import ShardEntry
@@ -107,7 +108,7 @@ def _validate_split(
     )
     conversations = ConversationChecks(context.task, report)
     index, at = folder.index(task, split), 0
-    with tqdm(total=len(index), desc=f"{task}/{split}", unit="row", disable=None) as bar:
+    with tqdm(total=len(index), desc=printable(f"{task}/{split}"), unit="row", disable=None) as bar:
         for shard in facts.shards:
             lines, at = index.slice(at, shard.rows), at + shard.rows
             for rows in _groups(folder, shard, lines, report):
