@@ -219,8 +219,8 @@ def _publish_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from speechrows.hub.publish.publisher import Publisher
     from speechrows.hub.publish.publisher import Target
+    from speechrows.hub.publish.publisher import open_publisher
 
     target = Target(
         repo_id=options.repository,
@@ -228,10 +228,10 @@ def _publish(options: argparse.Namespace) -> int:
         create_pr=options.create_pr,
         revision=options.revision,
     )
-    publisher = Publisher(options.folder, target)
-    print(printable(publisher.changes()))
-    if not options.dry_run:
-        print(printable(publisher.publish()))
+    with open_publisher(options.folder, target) as publisher:
+        print(printable(publisher.changes()))
+        if not options.dry_run:
+            print(printable(publisher.publish()))
     return 0
 
 

@@ -183,8 +183,23 @@ def _refuse_strangers(out: Path) -> None:
 
 
 @contextmanager
-def _lock(out: Path, name: str) -> Generator[None]:
-    fd = os.open(out / STATE / name, os.O_RDWR | os.O_CREAT)
+def held(out: Path) -> Generator[None]:
+    """Keep a folder as it is while it is read, say to publish it: builds are refused meanwhile.
+
+    Raises:
+        UsageError: a build holds it.
+    """
+    if not recipe_file(out).exists():  # a copy, in which no build can go on
+        yield
+        return
+    flags = os.O_RDWR | os.O_CREAT if os.access(out / STATE, os.W_OK) else os.O_RDONLY  # of another user
+    with _lock(out, "lock", flags), _lock(out, "workers", flags):
+        yield
+
+
+@contextmanager
+def _lock(out: Path, name: str, flags: int = os.O_RDWR | os.O_CREAT) -> Generator[None]:
+    fd = os.open(out / STATE / name, flags)
     deadline = time.monotonic() + _ORPHANS_END_WITHIN
     try:
         while True:
@@ -193,7 +208,9 @@ def _lock(out: Path, name: str) -> Generator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise UsageError(f"{out}: another build is writing here; wait for it to end") from None
+                    raise UsageError(
+                        f"{out}: another build is writing here, or it is being published; wait for it to end"
+                    ) from None
                 time.sleep(0.1)
         yield
     finally:

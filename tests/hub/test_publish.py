@@ -33,6 +33,7 @@ from toys.samples import XTTS
 
 from deepdialogue_ttt import DeepDialogueTTT
 from speechrows.builder.builder import load_builder
+from speechrows.builds import state
 from speechrows.cli import BUILDERS
 from speechrows.cli import main
 from speechrows.corpora.folder import Corpus
@@ -42,6 +43,7 @@ from speechrows.hub.publish.contents import published_files as to_publish
 from speechrows.hub.publish.merge import merge
 from speechrows.hub.publish.publisher import Publisher
 from speechrows.hub.publish.publisher import Target
+from speechrows.hub.publish.publisher import open_publisher
 from speechrows.hub.viewer.check import check_viewer
 from speechrows.validation.validate import validate
 
@@ -451,3 +453,36 @@ def test_what_is_published_is_what_the_indexes_name_and_the_card_comes_last(fold
     files = to_publish(folder)
     assert list(files)[-1] == "README.md"
     assert files == {path: len(data) for path, data in published_files(folder).items()}
+
+
+def test_a_build_and_publishing_keep_each_other_from_the_folder(
+    hub: MiniHub, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_ORPHANS_END_WITHIN", 0)
+    with state.locked(folder):
+        assert main(["publish", str(folder), REPO]) == 2
+    assert "another build is writing here" in capsys.readouterr().err
+    assert sent(hub) == []
+    with open_publisher(folder, Target(repo_id=REPO)) as publisher:
+        with pytest.raises(UsageError, match="or it is being published; wait for it to end"):
+            build_rows(XTTS, folder, "transcription")
+        publisher.publish()
+    assert files_of(hub) == expected(folder)
+    shutil.rmtree(folder / ".build")  # a copy, which no build goes on in
+    with open_publisher(folder, Target(repo_id=REPO)) as publisher:
+        assert not publisher.changes().new
+    assert not (folder / ".build").exists()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_bar_of_what_is_read_is_shown_on_a_terminal_alone(
+    hub: MiniHub,
+    folder: Path,
+    is_terminal: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    for read in ("to send", "to compare"):
+        assert main(["publish", str(folder), REPO]) == 0
+        assert ("reading: 100%" in capsys.readouterr().err) == is_terminal, read

@@ -6,11 +6,12 @@ not uploaded again: the Hub knows it by its digest. (`upload_large_folder` commi
 huggingface_hub 2; `upload_folder` commits without a parent.)
 """
 
-import hashlib
 from collections.abc import Callable
+from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
+from speechrows.builds.state import held
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
@@ -35,8 +37,8 @@ from speechrows.hub.publish.calls import NoAnswerError
 from speechrows.hub.publish.calls import call_hub
 from speechrows.hub.publish.calls import call_once
 from speechrows.hub.publish.changes import Changes
-from speechrows.hub.publish.contents import check_clips
 from speechrows.hub.publish.contents import published_files
+from speechrows.hub.publish.local_files import LocalFiles
 from speechrows.hub.publish.merge import merge
 from speechrows.hub.publish.owner import builder_of
 from speechrows.hub.publish.owner import check_owner
@@ -60,6 +62,17 @@ class Target:
     revision: str | None = None
 
 
+@contextmanager
+def open_publisher(folder: Path, target: Target) -> Generator["Publisher"]:
+    """A publisher of a built folder, in which no build may write meanwhile.
+
+    Raises:
+        UsageError: as Publisher, or a build is writing there.
+    """
+    with held(folder):
+        yield Publisher(folder, target)
+
+
 class Publisher:
     """Publishes a built folder as a dataset.
 
@@ -76,8 +89,7 @@ class Publisher:
         self._api = HfApi(token=token)
         self._fs: Any = HfFileSystem(endpoint=self._api.endpoint, token=token)
         self._files = published_files(folder)
-        self._additions = dict[str, CommitOperationAdd]()
-        self._digests = dict[str, str]()
+        self._local = LocalFiles(folder, self._files)
 
     def changes(self) -> Changes:
         """Return what publishing would change; only reads.
@@ -128,10 +140,10 @@ class Publisher:
         raise StoreError(f"{self._target.repo_id}: others change it all the time; run the same command again")
 
     def _apply(self, changes: Changes) -> str:
+        operations: list[Any] = self._local.additions(path for path in changes.new if path != CARD)
         for batch in _batches(changes.new, _BATCH_BYTES):
-            additions = [self._addition(path) for path in batch if path != CARD]
+            additions = self._local.additions(path for path in batch if path != CARD)
             self._call(lambda additions=additions: self._upload(additions))
-        operations: list[Any] = [self._addition(path) for path in changes.new if path != CARD]
         operations += [CommitOperationDelete(path, is_folder=False) for path in changes.deleted]
         if CARD in changes.new:
             operations.append(CommitOperationAdd(CARD, changes.card.encode()))
@@ -171,24 +183,13 @@ class Publisher:
             free_memory=False,
         )
 
-    def _addition(self, path: str) -> CommitOperationAdd:
-        """Return the operation that adds a file: one for each, for it remembers that it was uploaded."""
-        if path not in self._additions:
-            check_clips(self._folder, path)
-            self._additions[path] = CommitOperationAdd(path, str(self._folder / path))
-        return self._additions[path]
-
     def _compare(self, base: str | None, remote: Mapping[str, RepoFile], card: str | None) -> Changes:
         """Compare the folder with the repository's files and card at commit `base`."""
         others = [path for path in remote if not is_built(path) and path != CARD]
         ours = (self._folder / CARD).read_text("utf-8")
         merged = merge(self._target.repo_id, ours, card, others)
         sizes = {**self._files, CARD: len(merged.text.encode())}
-        same = {
-            path: size
-            for path, size in sizes.items()
-            if path != CARD and path in remote and self._is_same(path, size, remote[path])
-        }
+        same = self._local.same(remote)
         if card == merged.text:
             same[CARD] = sizes[CARD]
         return Changes(
@@ -204,16 +205,6 @@ class Publisher:
     def _builder(self, commit: str, index: str) -> str | None:
         with self._fs.open(f"datasets/{self._target.repo_id}@{commit}/{index}", block_size=AHEAD) as file:
             return builder_of(file)
-
-    def _is_same(self, path: str, size: int, remote: RepoFile) -> bool:
-        """True where the repository's file has the bytes of the folder's: by size, then by digest."""
-        if remote.size != size:
-            return False
-        is_git = remote.lfs is None
-        if path not in self._digests:  # read once, however often others change the repository
-            file = self._folder / path
-            self._digests[path] = _git_digest(file.read_bytes()) if is_git else _digest(file)
-        return self._digests[path] == (remote.blob_id if remote.lfs is None else remote.lfs.sha256)
 
     def _info(self) -> Any:
         try:
@@ -269,16 +260,6 @@ def _check_name(repo_id: str) -> None:
         raise UsageError(f"found {repo_id!r}, expected org/name. {error}") from error
     if "/" not in repo_id:
         raise UsageError(f"found {repo_id!r}, expected org/name")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _git_digest(data: bytes) -> str:
-    """Return the digest by which git names a small file's content."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _batches(sizes: Mapping[str, int], limit: int) -> Iterator[list[str]]:
