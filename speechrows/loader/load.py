@@ -5,6 +5,7 @@ The function is longer than 40 lines: every option of loading is described in th
 
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -22,6 +23,7 @@ from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import TooLong
 from speechrows.loader.read.clips import open_clips
 from speechrows.loader.read.remote import WINDOW_BYTES
+from speechrows.loader.read.row_store import ReadRowGroup
 from speechrows.loader.read.row_store import RowStore
 from speechrows.loader.read.rowgroup import read_row_group
 from speechrows.loader.read.stream import Stream
@@ -133,17 +135,16 @@ def load(  # noqa: PLR0913
         seed=seed,
     )
 
-    def open_stream() -> Stream:
-        read = retokenizer.read_row_group if retokenizer else read_row_group
-        return Stream(
-            index,
-            open_clips=partial(open_clips, window_bytes=window_bytes or WINDOW_BYTES),
-            store=RowStore(index, read_row_group=read, audio_id=tokenizer.get_vocab()[AUDIO_TOKEN]),
-            num_threads=num_threads,
-            prefetch=prefetch,
-            allocate=_pinned if device.type == "cuda" else pageable,
-        )
-
+    open_stream = partial(
+        _open_stream,
+        index,
+        read=retokenizer.read_row_group if retokenizer else read_row_group,
+        audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
+        window_bytes=window_bytes or WINDOW_BYTES,
+        num_threads=num_threads,
+        prefetch=prefetch,
+        allocate=_pinned if device.type == "cuda" else pageable,
+    )
     return Loader(
         index,
         options,
@@ -154,6 +155,14 @@ def load(  # noqa: PLR0913
         world_size=world_size,
         any_micro_batches=micro_batches is None,
     )
+
+
+def _open_stream(
+    index: Index, *, read: ReadRowGroup, audio_id: int, window_bytes: int, **options: Any
+) -> Stream:
+    """A stream in this process; a function of the module, so that a loader can be pickled."""
+    store = RowStore(index, read_row_group=read, audio_id=audio_id)
+    return Stream(index, open_clips=partial(open_clips, window_bytes=window_bytes), store=store, **options)
 
 
 def _pinned(num_samples: int) -> Int16:

@@ -24,14 +24,13 @@ from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.plan.values import Plan
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan_rows import plan_rows
+from speechrows.loader.position import check_place
+from speechrows.loader.position import check_state
+from speechrows.loader.position import differences
 from speechrows.loader.ragged import Ragged
 from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.stream import Stream
 from speechrows.rows.tasks import TASKS
-
-_STATE = (
-    "path", "revision", "config", "split", "options", "epoch", "step", "micro_batch", "digest", "rows",
-)  # fmt: skip
 
 
 class Loader:
@@ -92,6 +91,10 @@ class Loader:
             f"mode={self.options.mode!r}, rows={len(index)}, hours={hours:.4g}, rank={self._rank}, "
             f"world_size={self._world_size}, epoch={self._epoch}, step={self._step})"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the open streams: a process that gets this loader opens its own."""
+        return {**vars(self), "_streams": {}}
 
     def __len__(self) -> int:
         """Batches of a whole epoch, for this rank."""
@@ -200,28 +203,16 @@ class Loader:
             UsageError: the state is of other rows or of another plan; the message says in what they
                 differ. This loader then keeps its position.
         """
-        missing = [name for name in _STATE if name not in state]
-        if missing:
-            raise UsageError(
-                f"the loader's state: found no {', '.join(missing)}; expected what its state_dict() gave"
-            )
+        check_state(state)
         options = self.options
         if self._any_micro_batches:
-            micro_batches = state["options"].get("micro_batches", options.micro_batches)
-            options = replace(options, micro_batches=micro_batches)
-        ours = {"config": self.index.config, "split": self.index.split, **asdict(options)}
-        theirs = {"config": state["config"], "split": state["split"], **state["options"]}
-        differences = [
-            f"{name} {theirs.get(name)!r}, here {value!r}"
-            for name, value in ours.items()
-            if value != theirs.get(name)
-        ]
-        if differences:
+            options = replace(options, micro_batches=state["options"]["micro_batches"])
+        different = differences(state, self.index.config, self.index.split, options)
+        if different:
             raise UsageError(
-                f"the loader's state is of another plan: {'; '.join(differences)}. Load it with those"
+                f"the loader's state is of another plan: {'; '.join(different)}. Load it with those"
             )
-        plan = self._make_plan(options, state["epoch"])
-        if (self.index.digest, plan.digest) != (state["rows"], state["digest"]):
+        if self.index.digest != state["rows"]:
             address = state["path"]
             if state["revision"]:
                 address = f"{address.partition('@')[0]}@{state['revision']}"
@@ -229,5 +220,12 @@ class Loader:
                 f"{self.index.folder.address}: its rows are not those of the loader's state, which was taken "
                 f"of {address}; load that, or begin anew"
             )
+        plan = self._make_plan(options, state["epoch"])
+        if plan.digest != state["digest"]:
+            raise UsageError(
+                f"the loader's state: found digest {state['digest']!r:.80} of epoch {state['epoch']}, for "
+                f"these rows {plan.digest!r}: the state was changed, or is of another version. Begin anew"
+            )
+        check_place(state, len(plan))
         self.options, self._plan = options, plan
         self._epoch, self._step, self._done = state["epoch"], state["step"], state["micro_batch"]

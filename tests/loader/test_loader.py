@@ -1,14 +1,19 @@
 """`speechrows.load`: what an epoch holds, whoever reads it, wherever it was stopped."""
 
+import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import assume
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -298,6 +303,96 @@ def test_a_state_of_other_rows_or_of_another_plan_is_refused(rows: Path, tmp_pat
     for name in state:
         with pytest.raises(UsageError, match=f"found no {name}; expected what its state_dict"):
             loader.load_state_dict({key: value for key, value in state.items() if key != name})
+
+
+_plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4)
+_junk = st.recursive(
+    _plain | st.sampled_from([-1, 1 << 63, 1 << 64, np.zeros(2), object(), "\x1b[2J", float("nan")]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=4,
+) | st.builds(lambda: 10**5000)  # too long to be written out
+
+
+@FEW
+@given(
+    st.data(), st.sampled_from(["epoch", "step", "micro_batch", "options", "path", "digest", "rows", "more"])
+)
+def test_a_state_that_was_changed_is_refused_by_name_and_moves_nothing(
+    rows: Path, data: st.DataObject, name: str
+) -> None:
+    loader = opened(rows, "bucket", micro_batches=data.draw(st.sampled_from([None, 2])))
+    [*islice(iter(loader), 3)]
+    before = loader.state_dict()
+    changed = {**before, "options": dict(before["options"])}
+    where, name = (changed, name) if name != "options" else (
+        changed["options"], data.draw(st.sampled_from([*before["options"], "more"]))
+    )  # fmt: skip
+    where[name] = data.draw(_junk)
+    was = before.get(name, before["options"].get(name))
+    assume(not (type(was) in (int, float) and type(where[name]) in (int, float)))  # may be as good a place
+    assume(name != "path" or not isinstance(where[name], str))  # told in messages alone
+    assume(type(was) is not type(where[name]) or was != where[name])
+    with pytest.raises(UsageError) as refused:
+        loader.load_state_dict(changed)
+    assert name in str(refused.value)
+    assert loader.state_dict() == before
+
+
+@FEW
+@given(st.data(), st.sampled_from(["epoch", "step", "micro_batch", "micro_batches", "seed", "context"]))
+def test_numbers_of_a_state_are_places_of_its_plan_or_refused(
+    rows: Path, data: st.DataObject, name: str
+) -> None:
+    loader = opened(rows, "lanes")
+    before = loader.state_dict()
+    options = dict(before["options"])
+    changed = {**before, "options": options}
+    (options if name in options else changed)[name] = data.draw(
+        st.integers() | st.sampled_from([-1, 1 << 62, 1 << 63, 1 << 64, 10**30, True, False, 0.0, 1.0])
+    )
+    try:
+        loader.load_state_dict(changed)
+    except UsageError:
+        assert loader.state_dict() == before
+    else:
+        assert 0 <= loader.state_dict()["step"] < len(loader.plan)
+        assert [*loader]
+
+
+@pytest.mark.parametrize("junk", [None, [], "state", 3])
+def test_what_is_no_state_is_refused(rows: Path, junk: Any) -> None:
+    with pytest.raises(
+        UsageError, match=r"the loader's state: found .*expected what its state_dict\(\) gave"
+    ):
+        opened(rows, "bucket").load_state_dict(junk)
+
+
+def test_a_loader_is_pickled_where_it_stands_and_goes_on_there(rows: Path) -> None:
+    rate = {"audio_tokens_per_second": 25, "context": 2048}  # rendered anew
+    for options in ({}, rate):
+        loader = opened(rows, "pack", **options)
+        before = [*islice(iter(loader), 2)]
+        copy = pickle.loads(pickle.dumps(loader))
+        assert copy.state_dict() == loader.state_dict()
+        assert [batch.row_ids for batch in copy] == [batch.row_ids for batch in loader]
+        assert before
+
+
+def test_workers_that_are_spawned_give_the_same_batches(rows: Path) -> None:
+    loader = opened(rows, "pack")
+    expected = [batch.row_ids for batch in loader]
+    loader.set_epoch(0)
+    data = DataLoader(RowsDataset(loader), batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    assert [tuple(batch["row_ids"]) for batch in data] == expected
+
+
+def test_a_script_that_takes_a_batch_and_ends_says_nothing(rows: Path) -> None:
+    code = (
+        f"import speechrows\nloader = speechrows.load({str(rows)!r}, 'ttt', budget_seconds=2)\n"
+        "batches = iter(loader)\nnext(batches)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])

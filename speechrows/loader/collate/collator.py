@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,6 +77,10 @@ class Collator:
                 f"audio_tokens_per_second: found {float(self.audio_tokens_per_second):g}, expected less "
                 f"than {self.sampling_rate // mels.SIDE} with mel: a shorter clip has no frame"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The options: a process that gets this collator makes a CUDA stream of its own."""
+        return {name: value for name, value in vars(self).items() if name != "_stream"}
 
     def __call__(self, ragged: Ragged, epoch: int) -> Batch:
         """The batch of a micro-batch, whose buffer is released.

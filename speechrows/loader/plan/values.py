@@ -86,7 +86,8 @@ class PlanOptions:
         for name in positive:
             value = getattr(self, name)
             kind, words = (int | float, "number") if name == "budget_seconds" else (int, "whole number")
-            if value is not None and not (isinstance(value, kind) and 0 < value < math.inf):
+            is_number = isinstance(value, kind) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 < value < math.inf):
                 raise UsageError(f"{name}: found {value!r}, expected a {words} above 0")
         limits = [n for n in ("budget_seconds", "budget_tokens", "context") if getattr(self, n) is not None]
         if self.mode == "bucket" and limits not in (["budget_seconds"], ["budget_tokens"]):

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +33,7 @@ class _File:
 
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "fd"):
-            os.close(self.fd)
+        finalize(self, os.close, self.fd)  # at the end of Python too, where `__del__` comes too late
 
 
 class LocalClips:

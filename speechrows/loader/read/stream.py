@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from weakref import WeakSet
+from weakref import finalize
 
 import numpy as np
 
@@ -60,6 +62,9 @@ class Stream:
         self._placeholders = Placeholders.of(index)
         self._tasks = np.array([shard.task for shard in index.shards], object)
         self._process = os.getpid()
+        self._readings = WeakSet[Generator[Ragged]]()
+        # A script may end while it still reads: close that while all of Python is there.
+        finalize(self, _close, self._readings, self._process)
 
     def read(self, micro_batches: Iterable[MicroBatch]) -> Generator[Ragged]:
         """Read the rows of each micro-batch.
@@ -70,6 +75,11 @@ class Stream:
             ShortfallError: a row is not what the index says; raised after the micro-batches before it.
             UsageError: this is another process than the stream was made in.
         """
+        reading = self._reading(micro_batches)
+        self._readings.add(reading)
+        return reading
+
+    def _reading(self, micro_batches: Iterable[MicroBatch]) -> Generator[Ragged]:
         if self._process != os.getpid():
             raise UsageError("a stream was taken into another process by fork; make one in each that reads")
         pool = ThreadPoolExecutor(self._num_threads, "speechrows-read")
@@ -118,6 +128,12 @@ class Stream:
             code_rows=tokens.code_rows,
             release=self._buffers.lend(buffer),
         )
+
+
+def _close(readings: Iterable[Generator[Ragged]], process: int) -> None:
+    if process == os.getpid():  # a fork has not its parent's threads
+        for reading in list(readings):
+            reading.close()
 
 
 class _Buffers:

@@ -1,0 +1,88 @@
+"""A loader's state as it comes back: plain values, that may have been changed on the way."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from dataclasses import fields
+from typing import Any
+
+from speechrows.errors import UsageError
+from speechrows.loader.plan.values import PlanOptions
+
+_TEXT, _COUNT = (str,), (int,)
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "path": _TEXT, "revision": (str, type(None)), "config": _TEXT, "split": _TEXT, "options": (Mapping,),
+    "epoch": _COUNT, "step": _COUNT, "micro_batch": _COUNT, "digest": _TEXT, "rows": _TEXT,
+}  # fmt: skip
+_HIGHEST = 1 << 63
+_MOST_MICRO_BATCHES = 1 << 20
+
+
+def check_state(state: Any) -> None:
+    """Check that a loader's state has the values that one has.
+
+    Raises:
+        UsageError: it names the first that has not.
+    """
+    if not isinstance(state, Mapping):
+        raise _refusal(f"found {_shown(state)}")
+    missing = [name for name in _KINDS if name not in state]
+    if missing:
+        raise _refusal(f"found no {', '.join(missing)}")
+    strange = [name for name in state if name not in _KINDS]
+    if strange:
+        raise _refusal(f"found {_shown(strange[0])}, which no state has")
+    for name, kinds in _KINDS.items():
+        _check(name, state[name], kinds, _HIGHEST)
+    known = {field.name for field in fields(PlanOptions)}
+    strange = [name for name in state["options"] if name not in known]
+    if strange:
+        raise _refusal(f"found the option {_shown(strange[0])}, which no state has")
+    micro_batches = state["options"].get("micro_batches")
+    _check("micro_batches", micro_batches, _COUNT, _MOST_MICRO_BATCHES + 1, least=1)
+
+
+def differences(state: Mapping[str, Any], config: str, split: str, options: PlanOptions) -> list[str]:
+    """In what a state's config, split and options differ from a loader's, each in words."""
+    ours = {"config": config, "split": split, **asdict(options)}
+    theirs = {"config": state["config"], "split": state["split"], **state["options"]}
+    return [
+        f"{name} {_shown(theirs.get(name))}, here {value!r}"
+        for name, value in ours.items()
+        if not _are_same(value, theirs.get(name))
+    ]
+
+
+def check_place(state: Mapping[str, Any], num_steps: int) -> None:
+    """Check that a state's step and micro-batch are of a plan of so many steps.
+
+    Raises:
+        UsageError: they are not.
+    """
+    for name, count in (("step", num_steps), ("micro_batch", state["options"]["micro_batches"])):
+        _check(name, state[name], _COUNT, max(1, count))
+
+
+def _check(name: str, value: Any, kinds: tuple[type, ...], end: int, least: int = 0) -> None:
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        words = " or ".join(kind.__name__ for kind in kinds)
+        raise _refusal(f"found {name} {_shown(value)}, no {words}")
+    if kinds == _COUNT and not least <= value < end:
+        raise _refusal(f"found {name} {_shown(value)}, not between {least} and {end - 1}")
+
+
+def _are_same(ours: Any, theirs: Any) -> bool:
+    numbers = (int, float)  # 60 is 60.0, and 1 is not True
+    alike = type(ours) is type(theirs) or (type(ours) in numbers and type(theirs) in numbers)
+    return alike and ours == theirs
+
+
+def _shown(value: Any) -> str:
+    """A value in short, whatever it is."""
+    try:
+        return f"{value!r:.80}"
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists
+        return f"a {type(value).__name__}"
+
+
+def _refusal(found: str) -> UsageError:
+    return UsageError(f"the loader's state: {found}; expected what its state_dict() gave")
