@@ -101,7 +101,10 @@ def test_a_corpus_module_imports_no_other_and_one_name_a_line(corpus: str) -> No
 TORCH = {
     *(f"generate/{name}.py" for name in ("local_model", "mimi", "units")),
     *(f"loader/{name}.py" for name in ("batch", "load", "torch_dataset")),
-    *(f"loader/collate/{name}.py" for name in ("collator", "augment", "mel", "resample", "speech")),
+    *(
+        f"loader/collate/{name}.py"
+        for name in ("collator", "augment", "folding", "mel", "resample", "speech")
+    ),
     *(f"model/{name}.py" for name in ("audio_head", "checkpoint", "encoder", "evaluation", "lanes", "omni")),
     *(f"model/{name}.py" for name in ("presets", "segments", "speech_lm", "ttt")),
     "preview/decode.py",

@@ -7,8 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from speechrows.loader.collate.folding import unfolded
+
 # These stay on the CPU: they say how to index the others, and reading them from a device would wait for it.
-ON_HOST = frozenset({"num_audio_tokens", "clip_row", "codec_lengths", "codec_row", "row_spans"})
+ON_HOST = frozenset(
+    {"num_audio_tokens", "clip_pieces", "clip_row", "codec_lengths", "codec_row", "row_spans"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -35,10 +39,12 @@ class Batch:
     cu_seqlens: Tensor  # int32 [segments + 1], where each segment begins, counting the slots that are no pads
     lanes: Tensor  # int64 [B], the lane of each sequence, the same in every step
 
+    # A row a clip; in `pack` and `lanes`, a clip much longer than the others takes several: see `clips`.
     speech: Tensor | None  # float32 [N, S] in [-1, 1] at `sampling_rate`; None if there are features
     features: Tensor | None  # float32 [N, M, F], log-mel, 160 samples a frame
     speech_lengths: Tensor  # int64 [N], samples at `sampling_rate`, pads not counted
     num_audio_tokens: Tensor  # int64 [N] on the CPU, placeholders of each clip
+    clip_pieces: Tensor  # int64 [N] on the CPU, rows of `speech` or `features` of each clip
     clip_segment: Tensor  # int64 [N]
     clip_row: Tensor  # int64 [N] on the CPU, places in row_ids
     sampling_rate: int
@@ -78,6 +84,11 @@ class Batch:
             if isinstance(value := getattr(self, field.name), Tensor) and field.name not in ON_HOST
         }
         return replace(self, **moved)
+
+    def clips(self) -> list[Tensor]:
+        """The speech [S] or features [M, F] of each clip, with the pads of its rows."""
+        rows = self.features if self.speech is None else self.speech
+        return [] if rows is None else unfolded(rows, self.clip_pieces)
 
     def __len__(self) -> int:
         return len(self.row_ids)

@@ -56,8 +56,9 @@ class SpeechEncoder(nn.Module, ABC):
             UsageError: the batch holds no such audio, or is made for another number of tokens a second.
         """
         num_frames = [tokens * frames_per_token for tokens in batch.num_audio_tokens.tolist()]
-        audio = self._audio(batch)
-        self._check_length(audio, num_frames, batch)
+        self._check_kind(batch)
+        clips = batch.clips()
+        self._check_length(clips, num_frames, batch)
         chunks = [
             _Chunk(clip=clip, start=start, length=min(total - start, self.max_frames or total))
             for clip, total in enumerate(num_frames)
@@ -66,17 +67,24 @@ class SpeechEncoder(nn.Module, ABC):
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for i, chunk in enumerate(chunks):
             groups[self._length_class(chunk.length)].append(i)
-        encoded: list[Tensor] = [audio] * len(chunks)
+        encoded: list[Tensor] = [clips[0]] * len(chunks)
         for indices in groups.values():
             group = [chunks[i] for i in indices]
-            frames = self._encode(self._padded(audio, group), [chunk.length for chunk in group])
+            lengths = batch.speech_lengths[[chunk.clip for chunk in group]]
+            audio = self._prepared(self._padded(clips, group), lengths)
+            frames = self._encode(audio, [chunk.length for chunk in group])
             for i, chunk, padded in zip(indices, group, frames, strict=True):
                 encoded[i] = padded[: chunk.length]
         return torch.cat(encoded)
 
     @abstractmethod
-    def _audio(self, batch: Batch) -> Tensor:
-        """The batch's speech or features for this encoder, [N, ..., steps]."""
+    def _check_kind(self, batch: Batch) -> None:
+        """Check that the batch holds speech or features for this encoder."""
+
+    def _prepared(self, audio: Tensor, lengths: Tensor) -> Tensor:
+        """Chunks [W, ..., steps] as the model takes them, of clips of so many samples, int64 [W]."""
+        del lengths
+        return audio.to(next(self.parameters()).dtype)
 
     @abstractmethod
     def _encode(self, audio: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -86,22 +94,24 @@ class SpeechEncoder(nn.Module, ABC):
         """The class of a length; chunks of one class, within a factor of two, are encoded together."""
         return length.bit_length()
 
-    def _padded(self, audio: Tensor, chunks: Sequence[_Chunk]) -> Tensor:
+    def _padded(self, clips: Sequence[Tensor], chunks: Sequence[_Chunk]) -> Tensor:
         longest = max(chunk.length for chunk in chunks) * self.steps_per_frame
         cuts = [
-            audio[c.clip, ..., c.start * self.steps_per_frame : (c.start + c.length) * self.steps_per_frame]
+            clips[c.clip][..., c.start * self.steps_per_frame : (c.start + c.length) * self.steps_per_frame]
             for c in chunks
         ]
         return torch.stack([functional.pad(cut, (0, longest - cut.shape[-1])) for cut in cuts])
 
-    def _check_length(self, audio: Tensor, num_frames: Sequence[int], batch: Batch) -> None:
-        expected = max(num_frames) * self.steps_per_frame
-        if audio.shape[-1] != expected:
-            longest = num_frames.index(max(num_frames))
+    def _check_length(self, clips: Sequence[Tensor], num_frames: Sequence[int], batch: Batch) -> None:
+        longest = num_frames.index(max(num_frames))
+        expected = num_frames[longest] * self.steps_per_frame
+        pieces = int(batch.clip_pieces[longest])
+        row = clips[longest].shape[-1] // pieces
+        if -(-expected // row) != pieces or (pieces == 1 and row != expected):
             row_id = batch.row_ids[int(batch.clip_row[longest])]
             raise UsageError(
-                f"{row_id}: found audio of shape {[*audio.shape]} beside {num_frames[longest]} frames of "
-                f"its clip, expected {expected} steps: the rows are made for another number of audio "
+                f"{row_id}: found audio of shape {[*clips[longest].shape]} beside {num_frames[longest]} frames "
+                f"of its clip, expected {expected} steps: the rows are made for another number of audio "
                 "tokens a second than the model; load them with the model's audio_tokens_per_second"
             )
 
@@ -118,13 +128,12 @@ class WhisperFrames(SpeechEncoder):
         self.frames_per_second = Fraction(50)
         self.max_frames = model.config.max_source_positions
 
-    def _audio(self, batch: Batch) -> Tensor:
+    def _check_kind(self, batch: Batch) -> None:
         if batch.features is None or batch.features.shape[1] != self.mel:
             shape = None if batch.features is None else [*batch.features.shape]
             raise UsageError(
                 f"features: found {shape}, expected log-mel of {self.mel} bins: load with mel={self.mel}"
             )
-        return batch.features.to(self.model.conv1.weight.dtype)
 
     def _encode(self, audio: Tensor, lengths: Sequence[int]) -> Tensor:
         model = self.model
@@ -169,18 +178,19 @@ class WaveFrames(SpeechEncoder):
         self.frames_per_second = Fraction(SAMPLING_RATE, self.steps_per_frame)
         self._norms_over_time = config.feat_extract_norm == "group"
 
-    def _audio(self, batch: Batch) -> Tensor:
+    def _check_kind(self, batch: Batch) -> None:
         if batch.speech is None or batch.sampling_rate != SAMPLING_RATE:
             rate = "none" if batch.speech is None else f"{batch.sampling_rate} Hz"
             raise UsageError(f"speech: found {rate}, expected {SAMPLING_RATE} Hz: load without mel")
-        speech = batch.speech
-        if self.normalize:
-            lengths = batch.speech_lengths.to(speech.device).unsqueeze(1)
-            real = torch.arange(speech.shape[1], device=speech.device) < lengths
-            centred = torch.where(real, speech - (speech * real).sum(1, keepdim=True) / lengths, 0.0)
+
+    def _prepared(self, audio: Tensor, lengths: Tensor) -> Tensor:
+        if self.normalize:  # a chunk is a whole clip here
+            lengths = lengths.to(audio.device).unsqueeze(1)
+            real = torch.arange(audio.shape[1], device=audio.device) < lengths
+            centred = torch.where(real, audio - (audio * real).sum(1, keepdim=True) / lengths, 0.0)
             variance = centred.square().sum(1, keepdim=True) / lengths
-            speech = centred / (variance + 1e-7).sqrt()
-        return speech.to(next(self.model.parameters()).dtype)
+            audio = centred / (variance + 1e-7).sqrt()
+        return super()._prepared(audio, lengths)
 
     def _length_class(self, length: int) -> int:
         # Where the first convolution is normed over time, pads would change every frame.

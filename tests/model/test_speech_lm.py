@@ -39,6 +39,7 @@ from transformers import WhisperConfig
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
+from speechrows.loader.collate.folding import Folding
 from speechrows.loader.load import load
 from speechrows.model.encoder import SpeechEncoder
 from speechrows.model.encoder import speech_encoder
@@ -128,6 +129,21 @@ def test_frames_of_a_clip_are_the_same_alone_and_among_longer_ones(name: str) ->
     alone = [speech(toy_batch([row], mel=mel_of(name)), 4) for row in rows]
     assert [len(frames) for frames in alone] == [16, 56, 24, 128]
     close(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("name", ["whisper", "wavlm-large"])
+@torch.no_grad()
+def test_frames_of_a_clip_that_takes_several_rows_are_those_of_one_row(name: str) -> None:
+    rows = [*(row(f"short {i}", 0.2) for i in range(9)), row("long", 6.0)]
+    batch = toy_batch(*([row] for row in rows), mel=mel_of(name))
+    field, step = ("features", 160) if mel_of(name) else ("speech", 1)
+    audio, folding = getattr(batch, field), Folding.of(batch.num_audio_tokens.numpy() * 1280)
+    parts = [audio[torch.from_numpy(group)] for group in folding.groups]
+    pieces = torch.from_numpy(folding.pieces)
+    folded = replace(batch, **{field: folding.joined(parts, step), "clip_pieces": pieces})
+    assert pieces[-1] > 1
+    assert getattr(folded, field).numel() < audio.numel() / 3
+    close(encoder(name)(folded, 4), encoder(name)(batch, 4))
 
 
 @torch.no_grad()

@@ -113,6 +113,7 @@ def _audio(rows: list[ToyRow], rate: Fraction, mel: int | None) -> dict[str, Ten
         "features": data if mel else None,
         "speech_lengths": torch.tensor([clip.num_samples for clip in clips], dtype=torch.int64),
         "num_audio_tokens": torch.tensor(tokens, dtype=torch.int64),
+        "clip_pieces": torch.ones(len(owners), dtype=torch.int64),
         "clip_segment": torch.tensor(owners, dtype=torch.int64),
         "clip_row": torch.tensor(owners, dtype=torch.int64),
     }

@@ -6,6 +6,7 @@ CPU.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -22,6 +23,7 @@ from speechrows.loader.batch import Batch
 from speechrows.loader.collate import mel as mels
 from speechrows.loader.collate.augment import Augment
 from speechrows.loader.collate.augment import Float64
+from speechrows.loader.collate.folding import Folding
 from speechrows.loader.collate.mel import log_mel
 from speechrows.loader.collate.slots import filled
 from speechrows.loader.collate.slots import lay_out
@@ -94,12 +96,14 @@ class Collator:
         clips = clip_lengths(ragged, speeds, self.sampling_rate, self.audio_tokens_per_second)
         samples, copied = self._copied(torch.from_numpy(ragged.samples))
         codec_targets = self._codec_targets(ragged)
-        fields = self._fields(ragged, clips)
+        is_bucket = self.plan_options.mode == "bucket"  # which takes clips of like length together
+        folding = (Folding.none if is_bucket else Folding.of)(clips.rooms)
+        fields = self._fields(ragged, clips, folding)
         on_host = {name: torch.from_numpy(fields.pop(name)) for name in ON_HOST}
-        sent = self._sent({**fields, "rooms": clips.rooms, "places": clips.places, "sorted": clips.sorted})
+        sent = self._sent(fields)
         num_supervised = int(np.count_nonzero(fields["labels"] != IGNORE_INDEX))
         with torch.autocast(torch.device(self.device).type, enabled=False):
-            speech, features = self._audio(samples, clips, sent, drawn)
+            speech, features = self._audio(samples, clips, folding, drawn)
         if copied is not None:
             copied.synchronize()
         ragged.release()
@@ -123,7 +127,7 @@ class Collator:
             number=micro_batch.number,
         )
 
-    def _fields(self, ragged: Ragged, clips: ClipLengths) -> dict[str, Int64]:
+    def _fields(self, ragged: Ragged, clips: ClipLengths, folding: Folding) -> dict[str, Int64]:
         """The fields of a batch that are arrays of whole numbers."""
         slots = lay_out(ragged, self.plan_options, self.pad_id)
         micro_batch = ragged.micro_batch
@@ -140,6 +144,7 @@ class Collator:
             "lanes": micro_batch.first_lane + np.arange(micro_batch.num_sequences),
             "speech_lengths": clips.lengths,
             "num_audio_tokens": ragged.num_audio_tokens.astype(np.int64),
+            "clip_pieces": folding.pieces,
             "clip_segment": slots.row_segments[ragged.clip_rows],
             "clip_row": ragged.clip_rows.astype(np.int64),
             "codec_lengths": ragged.num_frames.astype(np.int64),
@@ -192,20 +197,34 @@ class Collator:
         return moved, copied
 
     def _audio(
-        self, samples: Tensor, clips: ClipLengths, sent: Mapping[str, Tensor], drawn: Float64 | None
+        self, samples: Tensor, clips: ClipLengths, folding: Folding, drawn: Float64 | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Speech, or features where `mel` is given."""
-        speech = padded_speech(samples, clips, sent["sorted"], sent["places"], self.sampling_rate)
-        lengths = sent["speech_lengths"]
+        """Speech, or features where `mel` is given: made of clips of like length together."""
+        waves = samples.split(clips.num_samples.tolist())
+        parts = [self._audio_of(waves, clips, drawn)] if len(folding.groups) == 1 else [
+            self._audio_of(
+                [waves[i] for i in group.tolist()], clips.of(group), None if drawn is None else drawn[group]
+            )
+            for group in folding.groups
+        ]  # fmt: skip
+        audio = folding.joined(parts, 1 if self.mel is None else mels.HOP)
+        return (audio, None) if self.mel is None else (None, audio)
+
+    def _audio_of(self, waves: Sequence[Tensor], clips: ClipLengths, drawn: Float64 | None) -> Tensor:
+        """Speech or features of clips, a row each."""
+        sent = self._sent({
+            "rooms": clips.rooms, "lengths": clips.lengths, "places": clips.places, "sorted": clips.sorted,
+        })  # fmt: skip
+        speech = padded_speech(waves, clips, sent["sorted"], sent["places"], self.sampling_rate, self.device)
         if self.augment is None or drawn is None:
-            return (speech, None) if self.mel is None else (None, log_mel(speech, sent["rooms"], self.mel))
+            return speech if self.mel is None else log_mel(speech, sent["rooms"], self.mel)
         numbers = self._moved(torch.from_numpy(drawn.astype(np.float32)))
-        speech = self.augment.change_speech(speech, lengths, numbers)
+        speech = self.augment.change_speech(speech, sent["lengths"], numbers)
         if self.mel is None:
-            return speech, None
+            return speech
         features = log_mel(speech, sent["rooms"], self.mel)
-        frames = torch.minimum(-(-lengths // mels.HOP), sent["rooms"] // mels.HOP)
-        return None, self.augment.change_features(features, frames, numbers)
+        frames = torch.minimum(-(-sent["lengths"] // mels.HOP), sent["rooms"] // mels.HOP)
+        return self.augment.change_features(features, frames, numbers)
 
 
 def _conversation_id(row_id: str) -> str:

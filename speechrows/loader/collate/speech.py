@@ -34,6 +34,14 @@ class ClipLengths:
     rooms: Int64  # samples that their placeholders stand for
     order: Int64
 
+    def of(self, clips: Int64) -> "ClipLengths":
+        """The lengths of some of the clips."""
+        arrays = {
+            name: getattr(self, name)[clips]
+            for name in ("num_samples", "rates", "speeds", "resampled", "lengths", "rooms")
+        }
+        return ClipLengths(**arrays, order=np.lexsort((arrays["speeds"], arrays["rates"])))
+
     @property
     def width(self) -> int:
         """Samples of the longest, padded."""
@@ -101,29 +109,35 @@ def clip_lengths(
 
 
 def padded_speech(
-    samples: Tensor, clips: ClipLengths, lengths: Tensor, places: Tensor, sampling_rate: int
+    waves: Sequence[Tensor],
+    clips: ClipLengths,
+    lengths: Tensor,
+    places: Tensor,
+    sampling_rate: int,
+    device: torch.device | str,
 ) -> Tensor:
     """Convert clips to speech, zeros after each clip.
 
     Args:
-        samples: int16 [sum of num_samples], on the device.
+        waves: int16 [num_samples] of each clip, on the device.
         clips: their lengths, rates and speeds.
         lengths: `clips.sorted`, on the device.
         places: `clips.places`, on the device.
         sampling_rate: of the speech, in Hz.
+        device: where all are.
 
     Returns:
         float32 [N, clips.width] in [-1, 1].
     """
-    waves = samples.split(clips.num_samples.tolist())
+    device = torch.device(device)
     if not clips.are_changed(sampling_rate):
-        return _padded(waves, clips.width, samples.device)
-    speech = _empty(len(waves), clips.width, samples.device)
+        return _padded(waves, clips.width, device)
+    speech = _empty(len(waves), clips.width, device)
     end = 0
     for group in clips.groups:
         span = slice(end, end := end + len(group))
         longest = int(clips.num_samples[group].max())
-        padded = _padded([waves[i] for i in group.tolist()], longest, samples.device)
+        padded = _padded([waves[i] for i in group.tolist()], longest, device)
         padded = resampled(padded, int(clips.rates[group[0]]), sampling_rate)
         if (speed := int(clips.speeds[group[0]])) != _USUAL:
             padded = resampled(_ended(padded, lengths[0, span]), speed, _USUAL)

@@ -31,6 +31,7 @@ from speechrows.loader.batch import ON_HOST
 from speechrows.loader.batch import Batch
 from speechrows.loader.collate.augment import Augment
 from speechrows.loader.collate.collator import Collator
+from speechrows.loader.collate.folding import Folding
 from speechrows.loader.plan.epoch import plan_epoch
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.plan.values import PlanOptions
@@ -161,13 +162,14 @@ def test_clips_and_codes_stand_in_the_order_of_their_rows_and_placeholders(rows,
 def test_speech_is_the_samples_of_each_clip_then_zeros(rows, options):
     for batch, of_rows in batches(rows, options):
         spoken = [row for row in of_rows if row.num_samples]
-        assert batch.speech.shape == (
-            len(spoken),
-            max((row.num_audio_tokens for row in spoken), default=0) * 1280,
-        )
+        rooms = [row.num_audio_tokens * 1280 for row in spoken]
+        if options.mode == "bucket":
+            assert batch.speech.shape == (len(spoken), max(rooms, default=0))
+        assert len(batch.speech) == batch.clip_pieces.sum()
+        assert len(batch.clips()) == len(spoken)
         assert batch.speech_lengths.tolist() == [-(-row.num_samples * 16_000 // row.rate) for row in spoken]
         assert batch.speech.numel() == 0 or batch.speech.abs().max() <= 1
-        for row, wave, length in zip(spoken, batch.speech, batch.speech_lengths.tolist(), strict=True):
+        for row, wave, length in zip(spoken, batch.clips(), batch.speech_lengths.tolist(), strict=True):
             assert not wave[length:].any()
             if row.rate == batch.sampling_rate:
                 assert np.array_equal(wave[:length], row.wave.astype(np.float32) / 32768)
@@ -193,6 +195,45 @@ def test_a_clip_alone_is_what_it_is_in_any_batch(options):
         assert together.speech_lengths[i] == alone.speech_lengths[0]
         if field == "speech":
             assert not actual[expected.shape[-1] :].any()
+
+
+@pytest.mark.parametrize("mode", ["pack", "lanes"])
+@pytest.mark.parametrize(
+    "options", [{}, {"mel": 80}, {"augment": Augment(speed_percent=(100, 120), snr_db=(5, 20))}]
+)
+def test_one_long_clip_among_short_ones_is_no_more_than_its_audio(mode, options):
+    rates = (16_000, 24_000)
+    rows = [ToyRow(number=i, num_samples=9_000 + 700 * (i % 5), rate=rates[i % 2]) for i in range(24)]
+    rows[11] = ToyRow(number=11, num_samples=700_001, rate=24_000)
+    rows[5] = ToyRow(number=5, num_samples=40_000)
+    plan_options = PlanOptions(mode=mode, context=4096)
+    batch = collator(**options, plan_options=plan_options)(ragged(rows), 0)
+    audio = batch.features if "mel" in options else batch.speech
+    step = 160 / 80 if "mel" in options else 1  # samples that a number stands for
+    rooms = batch.num_audio_tokens * 1280
+    assert audio.numel() * step <= 2 * rooms.sum()
+    assert len(audio) == batch.clip_pieces.sum() > len(rows)
+    for i, (row, clip) in enumerate(zip(rows, batch.clips(), strict=True)):
+        (alone,) = collator(**options)(ragged([row]), 0).clips()
+        count = alone.shape[-1]
+        assert (clip[..., :count] - alone).abs().max() < 1e-4, i
+        assert not clip[..., count:].any()
+    even = [replace(row, num_samples=9_000 + i) for i, row in enumerate(rows)]
+    batch = collator(plan_options=plan_options)(ragged(even), 0)
+    assert batch.clip_pieces.tolist() == [1] * len(rows)  # a row a clip, where that costs little
+
+
+@MANY
+@given(st.lists(st.integers(1, 1 << 21), max_size=60))
+def test_a_batch_is_at_most_four_times_its_audio_whatever_the_lengths(rooms):
+    folding = Folding.of(np.array(rooms, np.int64))
+    assert folding.width * int(folding.pieces.sum()) <= 4 * sum(rooms) + 160 * len(rooms)
+    assert (folding.pieces * folding.width >= rooms).all()
+    assert sorted(np.concatenate(folding.groups).tolist()) == [*range(len(rooms))]
+    if len(folding.groups) > 1:
+        assert all(
+            max(rooms[i] for i in group) < 2 * min(rooms[i] for i in group) for group in folding.groups
+        )
 
 
 def test_however_many_clips_there_are_of_a_rate_each_is_its_own():
