@@ -110,8 +110,8 @@ class SpeechEncoder(nn.Module, ABC):
         if -(-expected // row) != pieces or (pieces == 1 and row != expected):
             row_id = batch.row_ids[int(batch.clip_row[longest])]
             raise UsageError(
-                f"{row_id}: found audio of shape {[*clips[longest].shape]} beside {num_frames[longest]} frames "
-                f"of its clip, expected {expected} steps: the rows are made for another number of audio "
+                f"{row_id}: found audio of shape {[*clips[longest].shape]}, {num_frames[longest]} frames of "
+                f"its clip, expected {expected} steps: the rows are made for another number of audio "
                 "tokens a second than the model; load them with the model's audio_tokens_per_second"
             )
 
