@@ -43,7 +43,6 @@ from speechrows.storage.retry import retry
 
 _INDEX_AHEAD = 8 << 20  # bytes read ahead of a remote index: all of it is read
 
-
 FileVersion = tuple[int, int, int, int] | None
 
 
