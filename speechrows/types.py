@@ -80,6 +80,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     UNDECODABLE = "undecodable"
     ZERO_SAMPLES = "zero_samples"
+    NO_CHANNEL = "no_channel"
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
     REFUSED_PATH = "refused_path"

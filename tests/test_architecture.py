@@ -83,9 +83,7 @@ def test_no_code_stands_in_an_init_file_but_the_package_s_own() -> None:
 
 def test_the_package_s_root_holds_the_rooms_and_few_modules() -> None:
     modules = {path.name for path in (ROOT / "speechrows").glob("*.py")}
-    assert modules == {
-        f"{name}.py" for name in ("__init__", "types", "errors", "flags", "audio", "codec", "cli")
-    }
+    assert modules == {f"{name}.py" for name in ("__init__", "types", "errors", "flags", "codec", "cli")}
 
 
 @pytest.mark.parametrize("corpus", CORPORA)

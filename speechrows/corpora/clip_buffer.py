@@ -14,7 +14,7 @@ from speechrows.types import AudioRef
 from speechrows.types import Clip
 from speechrows.types import Reason
 
-MAX_BYTES = 1 << 30  # of the clips of one conversation: Arrow's offsets end at 2 GiB
+MAX_BYTES = audio.MAX_BYTES  # of the clips of one conversation: Arrow's offsets end at 2 GiB
 
 
 class ClipBuffer:
@@ -48,13 +48,9 @@ class ClipBuffer:
         data = self._bytes.data[self.used : self.used + size]
         facts = audio.inspect(data)
         if facts is None:
-            wav = audio.reencode(data)
-            size = len(wav)
-            self._reserve(size)
-            data = self._bytes.data[self.used : self.used + size]
-            data[:] = wav
-            facts = audio.inspect(data)
-        assert facts is not None  # reencode writes formats that inspect passes through
+            size = self._copy(audio.convert(data))
+            facts = audio.inspect(self._bytes.data[self.used : self.used + size])
+        assert facts is not None  # convert writes formats that inspect passes through
         clip = Clip(
             name=posixpath.splitext(posixpath.basename(ref.path))[0] + facts.extension,
             start=self.used,

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from toys.audio import encoded
 from toys.audio import wav
 from toys.building import build_rows
 from toys.building import made_up
@@ -103,6 +104,8 @@ BROKEN: list[Broken] = [
     ("audio length", lambda row: row.update(sampling_rate=16000)),
     ("finite audio", with_samples(lambda samples: samples.__setitem__(5, np.nan))),
     ("silence", with_samples(lambda samples: samples.fill(0))),
+    ("silence", with_audio(encoded(np.array([[0.5, -0.5]] * 900), 24_000, "WAV"))),  # to a model, which mixes
+    ("audio decodes", with_audio(wav(bytes(900)) + wav(bytes(900)))),  # of which readers read half, or refuse
     ("clipping", with_samples(lambda samples: np.clip(samples * 1e4, -1, 1, out=samples))),
     ("padding", extend_ids),
     ("padding", lambda row: row["input_ids"].__setitem__(-1, 7)),

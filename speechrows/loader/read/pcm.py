@@ -1,14 +1,12 @@
 """A clip's bytes to int16 samples: as they are where they are mono PCM 16 WAV, else by libsndfile."""
 
-import io
 import struct
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
-from speechrows.audio import undecodable
+from speechrows import audio
 from speechrows.errors import BadClipError
 from speechrows.types import Int16
 from speechrows.types import Reason
@@ -18,7 +16,6 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.integer[Any]]
 
 SHORTEST_HEAD, LONGEST_HEAD = 44, 256  # bytes before the samples of a WAV that is read as it is
-_FULL_SCALE = 1 << 15
 _HEAD = np.frombuffer(
     struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, 0, 0, 2, 16), "<u4"
 )
@@ -66,20 +63,14 @@ def to_samples(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:
 
 
 def _decode(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate = file.samplerate
-            # More than 16 bits are read as floats: libsndfile truncates integers, and wraps floats around.
-            kind = "int16" if file.subtype == "PCM_16" else "float64"
-            samples: Any = file.read(dtype=kind, always_2d=True)
-    except (soundfile.SoundFileError, ValueError) as error:
-        raise undecodable(data, error) from error
-    if (len(samples), rate) != (num_samples, sampling_rate):
+    samples, found = np.empty(num_samples, np.int16), 0
+    with audio.opened(data) as file:
+        rate = file.samplerate
+        for block in audio.blocks(file, audio.exact_dtype(file)):
+            room = samples[found : found + len(block)]
+            room[:] = audio.to_mono(block)[: len(room)]
+            found += len(block)
+    if (found, rate) != (num_samples, sampling_rate):
         expected = f"expected {num_samples} at {sampling_rate} Hz"
-        raise BadClipError(Reason.UNDECODABLE, f"found {len(samples)} samples at {rate} Hz, {expected}")
-    if samples.dtype == np.int16 and samples.shape[1] == 1:
-        return samples[:, 0]
-    scale = 1 if samples.dtype == np.int16 else _FULL_SCALE
-    mixed = samples.mean(axis=1, dtype=np.float64)
-    np.rint(np.multiply(mixed, scale, out=mixed), out=mixed)
-    return np.clip(mixed, -_FULL_SCALE, _FULL_SCALE - 1, out=mixed).astype(np.int16)
+        raise BadClipError(Reason.UNDECODABLE, f"found {found} samples at {rate} Hz, {expected}")
+    return samples

@@ -65,7 +65,7 @@ def facts_of(data: bytes) -> tuple[str, int, int, int]:
 
 def refusal(data: bytes) -> BadClipError:
     with pytest.raises(BadClipError) as caught:
-        audio.inspect(memoryview(data)) or audio.inspect(memoryview(audio.reencode(memoryview(data))))
+        audio.inspect(memoryview(data)) or audio.inspect(memoryview(audio.convert(memoryview(data))))
     return caught.value
 
 
@@ -137,7 +137,7 @@ def test_other_formats_become_wav_of_the_same_samples(
 ) -> None:
     data = encode(kind, subtype, samples)
     assert audio.inspect(memoryview(data)) is None
-    wave = audio.reencode(memoryview(data))
+    wave = audio.convert(memoryview(data))
     expected, _ = audio.decode(data)
     assert facts_of(wave) == (".wav", 24000, len(expected), expected.shape[1])
     assert soundfile.info(io.BytesIO(wave)).subtype == becomes
@@ -149,23 +149,21 @@ def test_big_endian_wav_is_reencoded() -> None:
     data = encode("WAV", "PCM_16", endian="BIG")
     assert data[:4] == b"RIFX"
     assert audio.inspect(memoryview(data)) is None
-    assert np.array_equal(
-        audio.decode(audio.reencode(memoryview(data)))[0][:, 0], audio.decode(data)[0][:, 0]
-    )
+    assert np.array_equal(audio.decode(audio.convert(memoryview(data)))[0][:, 0], audio.decode(data)[0][:, 0])
 
 
 def test_reencoding_twice_gives_the_same_bytes() -> None:
     data = memoryview(encode("AIFF", "FLOAT"))
-    first = audio.reencode(data)
+    first = audio.convert(data)
     time.sleep(1.1)  # libsndfile's own float WAV holds the second it was written in
-    assert audio.reencode(data) == first
+    assert audio.convert(data) == first
 
 
 def test_loud_vorbis_is_clipped_and_does_not_wrap_around() -> None:
     data = encode("OGG", "VORBIS", np.sign(np.sin(np.arange(9600) / 20)))
     decoded, _ = audio.decode(data)
     assert np.abs(decoded).max() > 1.1
-    again, _ = audio.decode(audio.reencode(memoryview(data)))
+    again, _ = audio.decode(audio.convert(memoryview(data)))
     np.testing.assert_allclose(again, decoded.clip(-1, 1), atol=2**-14)
 
 
@@ -190,13 +188,6 @@ def test_a_truncated_wav_is_told_both_sizes() -> None:
     data = riff(FMT, (b"data", PCM))
     detail = f"is 956 bytes, its header promises {len(data)}: the file is truncated."
     assert refusal(data[:956]).detail.startswith(detail)
-
-
-def streamed_flac() -> bytes:
-    data = bytearray(encode("FLAC", "PCM_16"))
-    data[21] &= 0xF0  # the 36 bits of STREAMINFO that count samples
-    data[22:26] = bytes(4)
-    return bytes(data)
 
 
 ABSURD = {
@@ -235,7 +226,6 @@ ABSURD = {
         (riff(FMT, (b"data", b"\0")), Reason.ZERO_SAMPLES),  # half a sample
         (encode("AIFF", "PCM_16", WAVE[:0]), Reason.ZERO_SAMPLES),
         (encode("OGG", "VORBIS", WAVE[:0]), Reason.ZERO_SAMPLES),
-        (streamed_flac(), Reason.UNDECODABLE),
         *[(riff((b"fmt ", head), (b"data", PCM)), Reason.UNDECODABLE) for head in ABSURD.values()],
     ],
 )
@@ -273,7 +263,7 @@ def agrees(data: bytes) -> None:
     try:
         facts = audio.inspect(memoryview(data))
         if facts is None:
-            facts = audio.inspect(memoryview(audio.reencode(memoryview(data))))
+            facts = audio.inspect(memoryview(audio.convert(memoryview(data))))
             assert facts is not None
             return
     except BadClipError:

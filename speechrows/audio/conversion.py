@@ -1,0 +1,143 @@
+"""Clips that are not stored as published: their headers mended, their parts joined, one channel taken.
+
+Nothing is resampled, and what is PCM stays exact.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from speechrows.audio.containers import flac_parts
+from speechrows.audio.containers import is_flac
+from speechrows.audio.containers import ogg_parts
+from speechrows.audio.containers import start_of
+from speechrows.audio.facts import check_length
+from speechrows.audio.facts import short
+from speechrows.audio.inspection import inspect
+from speechrows.audio.mp3 import mp3_parts
+from speechrows.audio.samples import LOSSY
+from speechrows.audio.samples import blocks
+from speechrows.audio.samples import opened
+from speechrows.audio.wav import MP3_TAG
+from speechrows.audio.wav import float_wav
+from speechrows.audio.wav import is_wav
+from speechrows.audio.wav import read_wav
+from speechrows.audio.wav import wav_parts
+from speechrows.errors import BadClipError
+from speechrows.types import Reason
+
+_EXACT = ("PCM_24", "PCM_32")  # formats of samples that WAV has, too; PCM 16 is the rule
+MAX_BYTES = 1 << 30  # of what is written: Arrow's offsets end at 2 GiB
+
+
+def convert(data: memoryview, *, channel: int | None = None) -> bytes:
+    """A clip as `inspect` passes it through: its header mended where that is enough, else decoded to WAV.
+
+    WAV is written in the clip's own sample format, or PCM 16 if WAV lacks that format. With `channel`, it
+    is that channel alone, counted from 0.
+
+    Raises:
+        BadClipError: libsndfile can not decode all of it, or there is no such channel.
+    """
+    parts = _parts(data[start_of(data) :])
+    if channel is None and len(parts) == 1 and len(parts[0]) and inspect(memoryview(parts[0])) is not None:
+        return bytes(parts[0])
+    return _wav(parts, channel)
+
+
+def _parts(data: memoryview) -> list[bytes | memoryview]:
+    """The files that lie end to end in a clip, one as a rule, each as libsndfile reads it to its end."""
+    if is_wav(data):
+        form = read_wav(data).form
+        return [*_mp3s(data)] if form and form[0] == MP3_TAG else [*wav_parts(data)]
+    if bytes(data[:4]) == b"OggS":
+        return [*ogg_parts(data)]
+    if is_flac(data):
+        return [*flac_parts(data)]
+    return _mp3s(data) or [data]
+
+
+def _mp3s(data: memoryview) -> list[bytes | memoryview]:
+    if is_wav(data):
+        wav = read_wav(data)
+        data = data[wav.at : wav.end(data)]
+    return [part.mended(data) for part in mp3_parts(data)]
+
+
+def _wav(parts: list[bytes | memoryview], channel: int | None) -> bytes:
+    """Decode files to one WAV, their samples one behind the other."""
+    with opened(parts[0]) as first:
+        form, subtype = (first.samplerate, first.channels), first.subtype
+    if channel is not None and channel >= form[1]:
+        raise BadClipError(
+            Reason.NO_CHANNEL,
+            f"has {form[1]} channels; expected one of number {channel}, counted from 0. Choose another",
+        )
+    rate, channels = form[0], form[1] if channel is None else 1
+    is_float = subtype in ("FLOAT", "DOUBLE")
+    kept = None if is_float else subtype if subtype in _EXACT else "PCM_16"
+    with _Writer(rate, channels, kept) as written:
+        for part in parts:
+            with opened(part) as file:
+                _check_form(file, form)
+                # Integers stay exact as integers. What is decoded to floats is not read as integers:
+                # libsndfile would wrap around beyond full scale there, and only clips when it writes.
+                before, dtype = written.num_samples, "float32" if is_float or subtype in LOSSY else "int32"
+                for block in blocks(file, dtype):
+                    written.add(block if channel is None else block[:, channel : channel + 1])
+                if written.num_samples - before < file.frames:
+                    raise short(written.num_samples - before, file.frames)
+        return written.finish()
+
+
+def _check_form(file: soundfile.SoundFile, form: tuple[int, int]) -> None:
+    if (file.samplerate, file.channels) != form:
+        raise BadClipError(
+            Reason.UNDECODABLE,
+            f"is several files end to end, of {form[1]} channels at {form[0]} Hz and of "
+            f"{file.channels} at {file.samplerate}; expected one clip",
+        )
+
+
+class _Writer:
+    """A WAV that is written in memory, block by block; `subtype` is None for float."""
+
+    def __init__(self, rate: int, channels: int, subtype: str | None) -> None:
+        self.num_samples = 0
+        self._rate, self._channels = rate, channels
+        self._floats: list[npt.NDArray[np.float32]] = [np.empty((0, channels), np.float32)]
+        self._out = io.BytesIO()
+        self._file = None
+        if subtype:
+            self._file = soundfile.SoundFile(self._out, "w", rate, channels, subtype=subtype, format="WAV")
+
+    def add(self, block: npt.NDArray[Any]) -> None:
+        """Write samples [S, channels]."""
+        self.num_samples += len(block)
+        check_length(self.num_samples, self._rate)
+        num_bytes = self._out.tell() if self._file else self.num_samples * 4 * self._channels
+        if num_bytes > MAX_BYTES:
+            raise BadClipError(
+                Reason.TOO_LARGE, f"is more than {MAX_BYTES} bytes of WAV; expected less. Cut it"
+            )
+        if self._file:
+            self._file.write(block)
+        else:
+            self._floats.append(block)
+
+    def finish(self) -> bytes:
+        """The WAV."""
+        if self._file is None:
+            return float_wav(np.concatenate(self._floats), self._rate)
+        self._file.close()
+        return self._out.getvalue()
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
