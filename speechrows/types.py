@@ -35,9 +35,12 @@ class AudioRef:
 
     `path` is relative to the corpus folder. A clip without a file of its own, an archive's member or a
     parquet cell, is named below the file that holds it and has its bytes in `data`: streams are read once.
+    `channel`, from 0, is set where a corpus records one speaker on it and another on the next: of the file,
+    the clip is this channel alone.
     """
 
     path: str
+    channel: int | None = None
     data: bytes | memoryview | None = field(default=None, compare=False, repr=False)
 
 

@@ -241,6 +241,7 @@ def _pipeline(
         corpus=corpus,
         reader=reader or builder.READER(corpus, config, task),
         generated=config.inputs.generated if config.generated else None,
+        channel=config.kept_channel,
         spec=RowSpec(
             builder=stem_of(builder),
             corpus=corpus.label,

@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import fields
@@ -27,6 +28,10 @@ ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders
 MODEL_ROW_VERSION = "1.1.0"  # the same, of rows under a model\'s tokenizer: ids of the whole text since 0.2
 
 
+_APART = ("source", "channel", "generated")  # flags that a recipe has under another name, or not at all
+_CHANNELS = {"mean": None, "left": 0, "right": 1}
+
+
 @dataclass
 class SpeechConfig(datasets.BuilderConfig):
     """What a person chooses about rows. Each field is a flag of `speechrows build`."""
@@ -36,6 +41,7 @@ class SpeechConfig(datasets.BuilderConfig):
     tokenizer: str | None = flag(None, "a Hub repository or a folder; without one, one token a byte")
     audio_tokens_per_second: str = flag("12.5", "placeholders a second of audio")
     validation_fraction: float = flag(0.0, "share of train that becomes validation, by a stable hash")
+    channel: str = flag("mean", "of several channels: mean (all stored, as published), left, right, or 0, 1…")
     date: str = flag(DEFAULT_DATE.isoformat(), "the date that chat templates write")
     generated: Sequence[str] = flag((), "a folder that `speechrows generate` made, to join", name="--with")
 
@@ -69,6 +75,9 @@ class SpeechConfig(datasets.BuilderConfig):
             UsageError: which, what was found, what was expected.
         """
         parse_rate(self.audio_tokens_per_second)
+        if self.channel not in _CHANNELS and not re.fullmatch("[0-9]{1,3}", self.channel):
+            known = "mean, left, right or a number from 0"
+            raise UsageError(f"channel: found {self.channel!r}, expected {known}")
         if isinstance(self.generated, str):
             raise UsageError(f"generated: found {self.generated!r}, expected a list of folders")
         if not 0 <= self.validation_fraction < 1:
@@ -77,6 +86,11 @@ class SpeechConfig(datasets.BuilderConfig):
             self.date = datetime.date.fromisoformat(self.date).isoformat()
         except ValueError:
             raise UsageError(f"date: found {self.date!r}, expected a day such as 2024-07-26") from None
+
+    @property
+    def kept_channel(self) -> int | None:
+        """The channel, from 0, that is stored of clips with several; None for all, which loaders average."""
+        return _CHANNELS[self.channel] if self.channel in _CHANNELS else int(self.channel)
 
     @property
     def template_options(self) -> TemplateOptions:
@@ -89,12 +103,11 @@ class SpeechConfig(datasets.BuilderConfig):
         `listing` are the files that are read; `joined` is the digest of the generated columns that the
         rows hold, None where they hold none.
         """
-        own = {
-            name: getattr(self, name) for name in flags_of(type(self)) if name not in ("source", "generated")
-        }
+        own = {name: getattr(self, name) for name in flags_of(type(self)) if name not in _APART}
         corpus = self.inputs.corpus
         return {
             **own,
+            **({"channel": str(self.kept_channel)} if self.kept_channel is not None else {}),
             **({"generated": joined} if joined else {}),
             **({"revision": corpus.revision} if corpus.revision else {}),
             "row_version": ROW_VERSION if self.inputs.is_byte_level else MODEL_ROW_VERSION,

@@ -59,6 +59,7 @@ class Pipeline:
     reader: Reader[Any]
     spec: RowSpec
     generated: GeneratedColumns | None = None
+    channel: int | None = None  # the one that is kept of clips with several; None keeps them all
 
     def tables(
         self, shard: Shard, ledger: Ledger, *, split: str | None = None, reuse: bool = False
@@ -68,7 +69,7 @@ class Pipeline:
         `split` keeps to one split. With `reuse`, a table is valid only until the next but one is
         asked for, so that it can be written meanwhile: its audio lies in one of two buffers, filled in turn.
         """
-        buffer, other = (ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2)) for _ in range(2))
+        buffer, other = self._buffer(), self._buffer()
         loaded: list[LoadedDialogue] = []
         num_items = 0
         for dialogue in self._dialogues(shard, ledger):
@@ -83,10 +84,13 @@ class Pipeline:
                     buffer, other = other, buffer
                     buffer.rewind(0)
                 else:
-                    buffer = ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2))
+                    buffer = self._buffer()
         yield from self._tables(loaded, buffer, ledger)
         self._check_unchanged(shard)
         ledger.check()
+
+    def _buffer(self) -> ClipBuffer:
+        return ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2), channel=self.channel)
 
     def _check_unchanged(self, shard: Shard) -> None:
         """Raise where a file is not the one that was listed: what was read of it is of neither build."""

@@ -174,6 +174,8 @@ def _how_built(builder: str, command: str, stories: Mapping[str, Story]) -> str:
         facts = [f"rows of version {story.recipe['row_version']}"]
         if "revision" in story.recipe:
             facts.append(f"from revision {story.recipe['revision']} of the corpus")
+        if "channel" in story.recipe:
+            facts.append(f"of clips with several channels number {story.recipe['channel']} alone, from 0")
         if "generated" in story.recipe:
             facts.append(f"joined with generated columns of digest `{story.recipe['generated'][:16]}`")
         tasks_of.setdefault(", ".join(facts), []).append(task)

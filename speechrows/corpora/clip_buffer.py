@@ -21,11 +21,13 @@ class ClipBuffer:
     """Clips end to end in one preallocated buffer, which becomes an Arrow column as it is.
 
     A clip that proves bad is not kept, and `rewind` takes back those of a dialogue that is
-    dropped, so that the buffer stays without gaps.
+    dropped, so that the buffer stays without gaps. Of clips with several channels, `channel` is the one
+    that is kept, unless the corpus says which; None keeps them as they are.
     """
 
-    def __init__(self, corpus: Corpus, num_bytes: int) -> None:
+    def __init__(self, corpus: Corpus, num_bytes: int, *, channel: int | None = None) -> None:
         self._corpus = corpus
+        self._channel = channel
         self._bytes = np.empty(num_bytes, np.uint8)
         self.used = 0
 
@@ -48,9 +50,11 @@ class ClipBuffer:
         data = self._bytes.data[self.used : self.used + size]
         facts = audio.inspect(data)
         if facts is None:
-            size = self._copy(audio.convert(data))
-            facts = audio.inspect(self._bytes.data[self.used : self.used + size])
-        assert facts is not None  # convert writes formats that inspect passes through
+            size, facts = self._store(audio.convert(data))
+        channel = self._channel if ref.channel is None else ref.channel
+        if channel is not None and (facts.num_channels > 1 or ref.channel is not None):
+            data = self._bytes.data[self.used : self.used + size]
+            size, facts = self._store(audio.convert(data, channel=channel))
         clip = Clip(
             name=posixpath.splitext(posixpath.basename(ref.path))[0] + facts.extension,
             start=self.used,
@@ -60,6 +64,13 @@ class ClipBuffer:
         )
         self.used += size
         return clip
+
+    def _store(self, converted: bytes) -> tuple[int, audio.AudioFacts]:
+        """The size and facts of a clip that takes the place of the one that was read last."""
+        size = self._copy(converted)
+        facts = audio.inspect(self._bytes.data[self.used : self.used + size])
+        assert facts is not None  # convert writes formats that inspect passes through
+        return size, facts
 
     def _copy(self, data: bytes | memoryview) -> int:
         self._reserve(len(data))

@@ -17,6 +17,7 @@ class LazyAudio:
 
     ref: AudioRef
     corpus: Corpus | None = None
+    channel: int | None = None  # as a build of the corpus keeps it
 
     def load(self) -> bytes | memoryview:
         """Read the bytes of an audio file; of a corpus, with the checks of a build.
@@ -28,7 +29,7 @@ class LazyAudio:
             if not self.ref.data:
                 raise BadClipError(Reason.EMPTY, f"{self.ref.path}: found no bytes; expected audio")
             return self.ref.data
-        buffer = ClipBuffer(self.corpus, 1 << 20)
+        buffer = ClipBuffer(self.corpus, 1 << 20, channel=self.channel)
         clip = buffer.load(self.ref)
         return buffer.array.data[clip.start : clip.stop]
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
+from speechrows.builder.config import SpeechConfig
 from speechrows.builder.config import flags_of
 from speechrows.builds.pipeline import fetched
-from speechrows.corpora.folder import Corpus
 from speechrows.corpora.reader import read_unit
 from speechrows.errors import UsageError
 from speechrows.generate.clip import InputClip
 from speechrows.generate.clip import LazyAudio
+from speechrows.types import AudioRef
 from speechrows.types import Dialogue
 
 
@@ -66,16 +67,20 @@ def corpus_clips(builder: SpeechBuilder, split: str | None, *, audio: bool) -> I
             share = i / len(units) if i < len(units) else None
             for dialogue in read_unit(reader, unit, builder.name):
                 if isinstance(dialogue, Dialogue) and split in (None, dialogue.split):
-                    yield from _turns(dialogue, corpus, share, audio)
+                    yield from _turns(dialogue, builder.config, share, audio)
 
 
-def _turns(dialogue: Dialogue, corpus: Corpus, share: float | None, audio: bool) -> Iterator[InputClip]:
+def _turns(dialogue: Dialogue, config: SpeechConfig, share: float | None, audio: bool) -> Iterator[InputClip]:
     for turn in dialogue.turns:
         if turn.fault is None and turn.left_out is None and turn.audio is not None:
             yield InputClip(
                 clip_id=dialogue.clip_id(turn),
                 text=turn.text,
                 traits=turn.traits,
-                audio=LazyAudio(ref=turn.audio, corpus=corpus) if audio else None,
+                audio=_source(turn.audio, config) if audio else None,
                 share=share,
             )
+
+
+def _source(ref: AudioRef, config: SpeechConfig) -> LazyAudio:
+    return LazyAudio(ref=ref, corpus=config.inputs.corpus, channel=config.kept_channel)

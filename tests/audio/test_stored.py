@@ -172,3 +172,50 @@ def test_a_clip_is_refused_for_its_length_and_before_it_is_decoded_where_its_hea
             stored(data, tmp_path)
         assert caught.value.reason is Reason.TOO_LARGE
     assert stored(wav(TWO, RATE), tmp_path)[1] == len(TWO)
+
+
+LEFT, RIGHT = voice(9_000, 200), voice(9_000, 330)
+STEREO = np.stack([LEFT, RIGHT], 1)
+
+
+@pytest.mark.parametrize(
+    ("form", "exact"),
+    [
+        (("WAV", "PCM_16"), True), (("WAV", "PCM_24"), True), (("WAV", "FLOAT"), True),
+        (("FLAC", "PCM_24"), True), (("WAV", "ULAW"), True), (("AIFF", "PCM_16"), True),
+        (("OGG", "OPUS"), False), (("MP3",), False),
+    ],
+)  # fmt: skip
+def test_a_channel_is_stored_alone_its_samples_exact(
+    tmp_path: Path, form: tuple[str, ...], exact: bool
+) -> None:
+    data = encoded(STEREO, RATE, *form)
+    both, _ = soundfile.read(io.BytesIO(data))
+    for number in (0, 1):
+        (one,) = {
+            loaded(
+                ClipBuffer(Corpus.open(str(tmp_path)), 1, channel=buffers),
+                AudioRef(path="a", channel=own, data=data),
+            )
+            for buffers, own in ((number, None), (1 - number, number))  # what the corpus says goes before
+        }
+        alone, _ = soundfile.read(io.BytesIO(one))
+        np.testing.assert_allclose(alone, both[:, number], atol=0 if exact else 2**-14)
+
+
+def loaded(buffer: ClipBuffer, ref: AudioRef) -> bytes:
+    clip = buffer.load(ref)
+    return buffer.array[clip.start : clip.stop].tobytes()
+
+
+def test_a_channel_that_is_not_there_is_a_fault_and_mono_stays_as_it_is(tmp_path: Path) -> None:
+    buffer = ClipBuffer(Corpus.open(str(tmp_path)), 1, channel=2)
+    mono = wav(LEFT, RATE)
+    assert loaded(buffer, AudioRef(path="a", data=mono)) == mono
+    for ref in (
+        AudioRef(path="a", data=encoded(STEREO, RATE, "FLAC")),
+        AudioRef(path="a", data=mono, channel=1),
+    ):
+        with pytest.raises(BadClipError, match="expected one of number") as caught:
+            buffer.load(ref)
+        assert caught.value.reason is Reason.NO_CHANNEL

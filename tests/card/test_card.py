@@ -176,13 +176,14 @@ def test_the_command_on_the_card_builds_the_same_files(
     own.add_tokens(["river"])
     tokenizers.save(own, tmp_path / "own")
     options: dict[str, Any] = {"swap_roles": True, "date": "2025-01-31", "audio_tokens_per_second": "10"}
-    options["tokenizer"] = str(tmp_path / "own")
+    options |= {"tokenizer": str(tmp_path / "own"), "channel": "right"}
     build_rows(XTTS, tmp_path / "first", "ttt", **options)
     build_rows(XTTS, tmp_path / "first", "response", **options)
     commands = [
         line for line in text_of(tmp_path / "first").splitlines() if line.startswith("speechrows build")
     ]
     assert len(commands) == 2
+    assert "of clips with several channels number 1 alone, from 0" in text_of(tmp_path / "first")
     monkeypatch.chdir(SAMPLES)
     for command in commands:
         words = shlex.split(

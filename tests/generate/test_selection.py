@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 from toys.audio import wav
 from toys.building import build_rows
+from toys.building import read_rows
+from toys.corpus import write_corpus
 from toys.mini_hub import MiniHub
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
@@ -56,6 +59,25 @@ def test_a_corpus_and_the_rows_built_of_it_give_the_same_clips(built: Path) -> N
     text, traits, data = corpus["deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0"]
     assert (text, traits.emotion) == ("I have not slept well for a week.", "sad")
     assert soundfile.read(io.BytesIO(data))[1] == 24000
+
+
+def test_the_channel_that_a_build_keeps_is_the_one_that_is_generated_from(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", dialogues=1, turns=2, seconds=0.2)
+    for file in corpus.rglob("*.wav"):
+        samples, rate = soundfile.read(file)
+        soundfile.write(file, np.stack([samples, -samples], 1), rate)
+    build_rows(corpus, tmp_path / "rows", channel="right")
+    rows, chosen = read_rows(tmp_path / "rows"), ("channel=1",)
+    for row, file in zip(rows, sorted(corpus.rglob("*.wav")), strict=True):
+        stored, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]))
+        assert np.array_equal(stored, soundfile.read(file)[0][:, 1])
+    clips = ClipSelection(address="deepdialogue_ttt", data_dir=str(corpus), settings=chosen).clips(audio=True)
+    assert [bytes(clip.audio.load()) for clip in clips] == [row["audio"]["bytes"] for row in rows]
+    published = build_rows(corpus, tmp_path / "mean"), build_rows(corpus, tmp_path / "mean", channel="mean")
+    assert published[0] == published[1]
+    assert read_rows(tmp_path / "mean")[0]["audio"]["bytes"] == min(corpus.rglob("*.wav")).read_bytes()
+    with pytest.raises(UsageError, match="channel: found 'centre', expected mean, left, right or a number"):
+        build_rows(corpus, tmp_path / "rows", channel="centre")
 
 
 def test_rows_know_the_length_of_their_clips(built: Path) -> None:
