@@ -5,7 +5,7 @@ DEMO := rows/deepdialogue_ttt
 ROW := deepdialogue_ttt/train/deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0/ttt
 TINY := --preset tiny --learning-rate 2e-3 --warmup-steps 10 --log-every 20
 COMPAT := 3.6.0 4.8.5
-COMPAT_TESTS := builder/test_ways_in.py hub/test_round_trip.py hub/test_publish.py hub/test_viewer.py
+COMPAT_TESTS := audio/test_ffmpeg.py builder/test_ways_in.py hub/test_round_trip.py hub/test_publish.py hub/test_viewer.py
 # What datasets itself decides the version of; the rest is pinned in the compat lanes too.
 UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
 PIP := pip install --quiet --disable-pip-version-check

@@ -84,6 +84,7 @@ class Reason(StrEnum):
     UNDECODABLE = "undecodable"
     ZERO_SAMPLES = "zero_samples"
     NO_CHANNEL = "no_channel"
+    NEEDS_DECODE = "needs_extra_decode"  # `pip install "speechrows[decode]"`
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
     REFUSED_PATH = "refused_path"
@@ -217,7 +218,8 @@ class Task:
 class Clip:
     """A clip that was read and checked: its bytes `[start, stop)` of the clip buffer, and its header.
 
-    `name` is a file name with the true extension; `num_samples` counts frames a channel.
+    `name` is a file name with the true extension; `num_samples` counts frames a channel. `made_from` is what
+    the clip was, where ffmpeg decoded it and FLAC is stored.
     """
 
     name: str
@@ -225,6 +227,7 @@ class Clip:
     stop: int
     sampling_rate: int
     num_samples: Samples
+    made_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -106,6 +106,7 @@ TORCH = {
     *(f"model/{name}.py" for name in ("audio_head", "checkpoint", "encoder", "evaluation", "lanes", "omni")),
     *(f"model/{name}.py" for name in ("presets", "segments", "speech_lm", "ttt")),
     "preview/decode.py",
+    "audio/ffmpeg.py",  # where a clip needs ffmpeg, and not before
 }
 
 

@@ -3,21 +3,27 @@
 from speechrows.audio.conversion import MAX_BYTES
 from speechrows.audio.conversion import convert
 from speechrows.audio.facts import AudioFacts
+from speechrows.audio.ffmpeg import kind_for_ffmpeg
+from speechrows.audio.ffmpeg import to_flac
 from speechrows.audio.inspection import inspect
 from speechrows.audio.samples import blocks
 from speechrows.audio.samples import decode
 from speechrows.audio.samples import exact_dtype
 from speechrows.audio.samples import opened
 from speechrows.audio.samples import to_mono
+from speechrows.audio.wav import array_wav
 
 __all__ = [
     "MAX_BYTES",
     "AudioFacts",
+    "array_wav",
     "blocks",
     "convert",
     "decode",
     "exact_dtype",
     "inspect",
+    "kind_for_ffmpeg",
     "opened",
+    "to_flac",
     "to_mono",
 ]

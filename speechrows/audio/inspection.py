@@ -20,6 +20,7 @@ from speechrows.audio.facts import checked_facts
 from speechrows.audio.facts import short
 from speechrows.audio.facts import truncated
 from speechrows.audio.facts import undecodable
+from speechrows.audio.ffmpeg import kind_for_ffmpeg
 from speechrows.audio.mp3 import mp3_parts
 from speechrows.audio.samples import blocks
 from speechrows.audio.wav import inspect_wav
@@ -64,6 +65,8 @@ def _inspect_encoded(data: memoryview) -> AudioFacts | None:
                 for block in blocks(file):
                     num_samples += len(block)
     except (soundfile.SoundFileError, ValueError) as error:
+        if kind_for_ffmpeg(data) is not None:
+            return None
         raise undecodable(data, error) from error
     if num_samples < promised:
         raise short(num_samples, promised)

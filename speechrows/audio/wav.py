@@ -8,6 +8,7 @@ import io
 import re
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -189,6 +190,20 @@ def _closed(data: memoryview, wav: Wav, stop: int) -> memoryview:
     body = b"WAVE" + chunks + struct.pack("<I", stop - wav.at) + data[wav.at : stop]
     body += bytes(len(body) & 1)
     return memoryview(b"RIFF" + struct.pack("<I", len(body)) + body)
+
+
+def array_wav(samples: npt.NDArray[Any], rate: int) -> bytes:
+    """WAV of samples [S] or [S, channels]: PCM 16 where that holds them exactly, else float.
+
+    Integers are PCM as they are, of at most 16 bits; floats have their full scale at 1.
+    """
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    scaled = samples if np.issubdtype(samples.dtype, np.integer) else samples * float(1 << 15)
+    if np.array_equal(scaled, np.clip(np.rint(scaled), -(1 << 15), (1 << 15) - 1)):
+        out = io.BytesIO()
+        soundfile.write(out, scaled.astype(np.int16), rate, format="WAV", subtype="PCM_16")
+        return out.getvalue()
+    return float_wav((scaled / float(1 << 15)).astype(np.float32), rate)
 
 
 def float_wav(samples: npt.NDArray[np.float32], rate: int) -> bytes:

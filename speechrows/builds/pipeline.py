@@ -129,6 +129,7 @@ class Pipeline:
         ledger.skipped += skipped
         ledger.leave_out(left_out)
         ledger.count_unknown(row.traits for row in rows)
+        ledger.count_clips(clip for row in rows for clip in (row.clip, row.target_clip))
         ledger.rows += len(rows)
         banded = self.spec.task.banded
         destinations = [

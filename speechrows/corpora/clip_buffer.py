@@ -48,9 +48,10 @@ class ClipBuffer:
         """
         size = self._read(ref.path) if ref.data is None else self._copy(ref.data)
         data = self._bytes.data[self.used : self.used + size]
-        facts = audio.inspect(data)
+        facts, kind = audio.inspect(data), None
         if facts is None:
-            size, facts = self._store(audio.convert(data))
+            kind = audio.kind_for_ffmpeg(data)
+            size, facts = self._store(audio.to_flac(data, kind) if kind else audio.convert(data))
         channel = self._channel if ref.channel is None else ref.channel
         if channel is not None and (facts.num_channels > 1 or ref.channel is not None):
             data = self._bytes.data[self.used : self.used + size]
@@ -61,6 +62,7 @@ class ClipBuffer:
             stop=self.used + size,
             sampling_rate=facts.sampling_rate,
             num_samples=facts.num_samples,
+            made_from=kind,
         )
         self.used += size
         return clip

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from speechrows.corpora import parquet
 from speechrows.corpora import traits
+from speechrows.corpora.cells import holds_clips
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.reader import Unit
@@ -279,10 +280,8 @@ def columns_of(source: Source, path: str, schema: pa.Schema) -> list[str]:
         if schema.get_field_index(column) < 0:  # not there, or twice
             raise refusal(column, "once")
     audio = schema.field(source.audio).type
-    if parquet.is_a(audio, "struct") and audio.get_field_index("bytes") >= 0:
-        audio = audio.field("bytes").type
-    if not parquet.is_a(audio, "binary", "large_binary", "binary_view", "null"):
-        raise refusal(source.audio, "as a struct of bytes and path")
+    if not holds_clips(audio):
+        raise refusal(source.audio, "as a struct of bytes and path, or of array and sampling_rate")
     for column, kinds, expected in (
         (source.id, _IDS, "as a string"),
         (source.impossible, ("boolean", "null"), "as true or false"),

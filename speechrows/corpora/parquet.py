@@ -36,13 +36,6 @@ _CONNECTIONS = 16  # to a remote store, where only small columns are read
 Array = Any  # pa.Array or pa.ChunkedArray: their stubs know neither a list's offsets nor a struct's fields
 
 
-class Cell(NamedTuple):
-    """A clip in a table: its bytes, a view of Arrow's memory, where it has any, and its path."""
-
-    data: memoryview | None
-    path: str | None
-
-
 @contextmanager
 def open_table(corpus: Corpus, path: str) -> Generator[pq.ParquetFile]:
     """Open a parquet file of a corpus. What goes wrong while it is read is raised as one of these.
@@ -233,27 +226,6 @@ def _value(cell: Any, errors: str) -> Any:
     except UnicodeDecodeError:  # a nested cell does not give its bytes: it is one bad byte
         is_flat = is_a(cell.type, "string", "large_string")
         return (cell.as_buffer().to_pybytes() if is_flat else b"\xff").decode(errors=errors)
-
-
-def cells(column: Array) -> list[Cell]:
-    """Clips without a copy, of a column of bytes or of the struct that datasets writes."""
-    paths: list[str | None] = [None] * len(column)
-    if is_a(column.type, "struct"):
-        fields = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
-        column = fields["bytes"]
-        paths = values(fields["path"]) if "path" in fields else paths
-    if is_a(column.type, "null"):
-        return [Cell(None, path) for path in paths]
-    if is_a(column.type, "binary_view"):
-        column = column.cast(pa.large_binary())
-    _, offsets, content = column.buffers()  # a scalar's own buffer would be a copy
-    width = np.int64 if is_a(column.type, "large_binary") else np.int32
-    at = np.frombuffer(offsets, width, len(column) + 1, column.offset * np.dtype(width).itemsize).tolist()
-    data = memoryview(content or b"")
-    return [
-        Cell(data[start:stop] if is_valid else None, path)
-        for start, stop, is_valid, path in zip(at, at[1:], column.is_valid().to_pylist(), paths, strict=False)
-    ]
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:

@@ -14,7 +14,11 @@ from speechrows.types import Reason
 from speechrows.types import Role
 from speechrows.types import UnreadableFile
 
-AUDIO_SUFFIX = r"\.(?:wav|flac|opus|ogg|mp3|aiff?|au|caf|rf64|w64)"  # of clips' names, whatever their case
+# Of clips' names, whatever their case; those of the second line are read with ffmpeg.
+AUDIO_SUFFIX = (
+    r"\.(?:wav|flac|opus|ogg|mp3|aiff?|au|caf|rf64|w64"
+    r"|m4a|mp4|aac|webm|mka|oga|wma|amr)"
+)
 MAX_NUMBER = 1 << 31  # turns are numbered in int32
 MAX_NAME = 4096  # letters of a conversation's id, a speaker, a domain: each row repeats them
 MAX_TEXT_BYTES = 64 << 20  # of a file that is read whole; parsed, JSON may take thirty times as much

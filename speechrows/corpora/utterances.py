@@ -15,6 +15,8 @@ from speechrows.codec import CODECS
 from speechrows.codec import check
 from speechrows.corpora import parquet
 from speechrows.corpora import traits
+from speechrows.corpora.cells import Cell
+from speechrows.corpora.cells import clip_cells
 from speechrows.corpora.columnar import Source
 from speechrows.corpora.columnar import SourceFile
 from speechrows.corpora.columnar import columns_of
@@ -62,7 +64,7 @@ def _utterances(file: SourceFile, task: str, first: int, batch: pa.RecordBatch) 
     for name, classes in parquet.class_names(batch.schema).items():
         if name in columns:
             columns[name] = [parquet.class_name(value, classes) for value in columns[name]]
-    clips = parquet.cells(batch.column(source.audio))
+    clips = clip_cells(batch.column(source.audio))
     codes = _codes(batch.column(source.codes)) if source.codes else [None] * len(batch)
     for i, (clip, code) in enumerate(zip(clips, codes, strict=True)):
         row = {name: values[i] for name, values in columns.items()}
@@ -70,7 +72,7 @@ def _utterances(file: SourceFile, task: str, first: int, batch: pa.RecordBatch) 
 
 
 def _utterance(
-    file: SourceFile, task: str, number: int, row: _Row, clip: parquet.Cell, codes: Codes | str | None
+    file: SourceFile, task: str, number: int, row: _Row, clip: Cell, codes: Codes | str | None
 ) -> Dialogue:
     source, place = file.source, f"{file.path}/{number}"
     own_id, is_repeat = row[source.id] if source.id else None, number in file.repeats
@@ -120,7 +122,7 @@ def _first_answer(answers: Any) -> Any:
     return first.get("text") if isinstance(first, dict) else first
 
 
-def _audio(place: str, number: int, own_id: Any, row: _Row, clip: parquet.Cell) -> AudioRef | None:
+def _audio(place: str, number: int, own_id: Any, row: _Row, clip: Cell) -> AudioRef | None:
     """A clip under the name that its publisher gave it, below its file and row."""
     if clip.data is None:
         return None
@@ -160,7 +162,7 @@ def _codes(column: parquet.Array) -> list[Codes | str]:
 
 
 def _fault(
-    place: str, clip: parquet.Cell, texts: Sequence[Any], codes: Codes | str | None, *, repeated: Any
+    place: str, clip: Cell, texts: Sequence[Any], codes: Codes | str | None, *, repeated: Any
 ) -> Fault | None:
     """What is wrong with a row before its clip is looked at; `texts` are its transcript and answer."""
     if repeated is not None:

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speechrows.corpora import traits
+from speechrows.corpora.cells import clip_cells
+from speechrows.corpora.cells import holds_clips
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.parquet import BrokenFileError
 from speechrows.corpora.parquet import open_table
@@ -85,11 +87,10 @@ class ClipTables:
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise UsageError(f"{path}: found {kind} in column {self.text_column}, expected strings")
         kind = schema.field(self.audio_column).type if audio else pa.binary()
-        is_pair = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-        if not (is_pair or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        if not holds_clips(kind):
             raise UsageError(
                 f"{path}: found {kind} in column {self.audio_column}, expected bytes, or bytes and path as "
-                "datasets' Audio writes them"
+                "datasets' Audio writes them, or array and sampling_rate"
             )
         optional = [*TRAITS, *_SIZES] if self.is_built else TRAITS
         present = [name for name in optional if schema.names.count(name) == 1]
@@ -106,18 +107,12 @@ class ClipTables:
         renamed = {"volume": "relative_db", "pace": "speaking_rate"}
         return traits.normalise(**{renamed.get(name, name): value for name, value in cells.items()})
 
-    def _audio(self, path: str, num_read: int, cells: Any) -> Iterator[LazyAudio]:
+    def _audio(self, path: str, num_read: int, column: Any) -> Iterator[LazyAudio]:
         """The audio of cells: bytes where the table holds them, else the file that it names."""
-        is_pair = pa.types.is_struct(cells.type)
-        data = cells.field("bytes") if is_pair else cells
-        has_names = is_pair and cells.type.get_field_index("path") >= 0
-        names = cells.field("path") if has_names else [None] * len(data)
-        for i, (cell, name) in enumerate(zip(data, names, strict=True)):
-            file = None if name is None else name.as_py()
+        for i, (data, file) in enumerate(clip_cells(column)):
             inside = f"{path}/{file or num_read + i}"
-            if cell.is_valid or not file:
-                content = memoryview(cell.as_buffer()) if cell.is_valid else None
-                yield LazyAudio(ref=AudioRef(path=inside, data=content))
+            if data is not None or not file:
+                yield LazyAudio(ref=AudioRef(path=inside, data=data))
                 continue
             try:
                 beside = self.corpus.resolve(path.rpartition("/")[0], file)

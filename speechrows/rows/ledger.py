@@ -9,6 +9,7 @@ from typing import Any
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
+from speechrows.types import Clip
 from speechrows.types import LeftOut
 from speechrows.types import Skipped
 from speechrows.types import Traits
@@ -34,6 +35,11 @@ class Ledger:
     files: int = 0
     unreadable: list[UnreadableFile] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter[str])
+    made_from: Counter[str] = field(default_factory=Counter[str])
+
+    def count_clips(self, clips: Iterable[Clip | None]) -> None:
+        """Count the clips of rows that are stored in another format, by the one they were in."""
+        self.made_from.update(clip.made_from for clip in clips if clip and clip.made_from)
 
     def count_unknown(self, traits: Iterable[Traits]) -> None:
         """Count the words of rows' traits that no table of traits.py has."""
@@ -77,6 +83,7 @@ class Ledger:
             files=self.files,
             unreadable_files=sum(not file.is_remark for file in self.unreadable),
             unknown_traits=_sorted(self.unknown),
+            made_from=_sorted(self.made_from),
         )
 
 
@@ -85,7 +92,7 @@ class LedgerSummary:
     """A ledger's counts, as commits and indexes keep them; `+` adds those of several shards or tasks.
 
     `skipped` counts items by reason, `left_out` by rule, `unknown_traits` by the words of the corpus,
-    each sorted by name.
+    `made_from` clips that are stored as FLAC by what they were, each sorted by name.
     """
 
     items: int = 0
@@ -95,6 +102,7 @@ class LedgerSummary:
     files: int = 0
     unreadable_files: int = 0
     unknown_traits: Counter[str] = field(default_factory=Counter[str])
+    made_from: Counter[str] = field(default_factory=Counter[str])
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "LedgerSummary":
@@ -111,6 +119,7 @@ class LedgerSummary:
             files=_count(values["files"]),
             unreadable_files=_count(values["unreadable_files"]),
             unknown_traits=_counts(values["unknown_traits"]),
+            made_from=_counts(values.get("made_from", {})),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -123,6 +132,7 @@ class LedgerSummary:
             "files": self.files,
             "unreadable_files": self.unreadable_files,
             "unknown_traits": dict(self.unknown_traits),
+            **({"made_from": dict(self.made_from)} if self.made_from else {}),
         }
 
     def __add__(self, other: "LedgerSummary") -> "LedgerSummary":
@@ -134,6 +144,7 @@ class LedgerSummary:
             files=self.files + other.files,
             unreadable_files=self.unreadable_files + other.unreadable_files,
             unknown_traits=_sorted(self.unknown_traits + other.unknown_traits),
+            made_from=_sorted(self.made_from + other.made_from),
         )
 
     def describe(self) -> str:
@@ -144,6 +155,7 @@ class LedgerSummary:
         if self.unreadable_files:
             lines.append((f"unreadable metadata files, of {self.files}", self.unreadable_files))
         lines += [(f"null, as unknown: {words}", count) for words, count in self.unknown_traits.items()]
+        lines += [(f"decoded by ffmpeg, stored as FLAC: {kind}", n) for kind, n in self.made_from.items()]
         return "\n".join(f"  {name:<40} {count:>12,}" for name, count in lines)
 
     def faulty_share(self) -> float:

@@ -1,14 +1,18 @@
 """What parquet.py promises of cells: they are the same, whatever Arrow holds them in."""
 
+import io
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from toys.examples import MANY
 
-from speechrows.corpora.parquet import cells
+from speechrows.corpora.cells import clip_cells
+from speechrows.corpora.cells import holds_clips
 from speechrows.corpora.parquet import class_name
 from speechrows.corpora.parquet import class_names
 from speechrows.corpora.parquet import is_list_of_lists
@@ -52,16 +56,51 @@ def test_ids_may_be_numbers_bad_text_or_nothing():
 def test_clips_are_the_bytes_of_their_cells_in_any_slice(clips, start, kind):
     structs = [None if clip is None else dict(zip(("bytes", "path"), clip, strict=True)) for clip in clips]
     column = pa.array(structs, pa.struct([("bytes", kind), ("path", pa.string())]))
-    read = [(clip.data and bytes(clip.data), clip.path) for clip in cells(column.slice(start))]
+    read = [(clip.data and bytes(clip.data), clip.path) for clip in clip_cells(column.slice(start))]
     expected = [clip or (None, None) for clip in clips][start:]
     assert read == [(data and bytes(data), path) for data, path in expected]
     plain = pa.array([clip and clip[0] for clip in clips], kind)
-    assert [clip.data is None for clip in cells(plain)] == [not clip or clip[0] is None for clip in clips]
+    assert [clip.data is None for clip in clip_cells(plain)] == [
+        not clip or clip[0] is None for clip in clips
+    ]
+
+
+DECODED = pa.struct([("path", pa.string()), ("array", pa.list_(pa.float64())), ("sampling_rate", pa.int64())])
+
+
+def test_decoded_clips_become_wav_of_their_exact_samples():
+    exact, finer = np.array([0, 1, -32768, 32767]) / 32768, np.float32([0.1, -0.3])
+    column = pa.array(
+        [
+            None,
+            {"path": "a.wav", "array": exact.tolist(), "sampling_rate": 16_000},
+            {"path": None, "array": finer.tolist(), "sampling_rate": 8_000},
+            {"path": "b", "array": None, "sampling_rate": 8_000},
+            {"path": "c", "array": [0.0], "sampling_rate": None},
+        ],
+        DECODED,
+    )
+    assert holds_clips(DECODED)
+    nothing, pcm, floats, *without = clip_cells(column)
+    assert [clip.data for clip in (nothing, *without)] == [None] * 3
+    assert (pcm.path, len(pcm.data)) == ("a.wav", 44 + 8)  # 16 bits hold these
+    for clip, samples, rate in ((pcm, exact, 16_000), (floats, finer, 8_000)):
+        read, read_rate = soundfile.read(io.BytesIO(clip.data))
+        assert (read.tolist(), read_rate) == (samples.tolist(), rate)
+
+
+def test_decoded_clips_may_have_channels_or_integers():
+    stereo = [{"array": [[0.5] * 9, [-0.5] * 9], "sampling_rate": 8_000}]
+    (clip,) = clip_cells(pa.array(stereo))
+    assert soundfile.read(io.BytesIO(clip.data))[0].tolist() == [[0.5, -0.5]] * 9
+    (clip,) = clip_cells(pa.array([{"array": [1, -32768], "sampling_rate": 8_000}]))
+    assert soundfile.read(io.BytesIO(clip.data), dtype="int16")[0].tolist() == [1, -32768]
+    assert not holds_clips(pa.struct([("array", pa.list_(pa.string())), ("sampling_rate", pa.int64())]))
 
 
 def test_a_column_of_nulls_has_no_clips():
-    assert [clip.data for clip in cells(pa.nulls(2))] == [None, None]
-    assert [clip.data for clip in cells(pa.nulls(2, pa.binary()))] == [None, None]
+    assert [clip.data for clip in clip_cells(pa.nulls(2))] == [None, None]
+    assert [clip.data for clip in clip_cells(pa.nulls(2, pa.binary()))] == [None, None]
 
 
 def test_bytes_that_are_no_utf_8_are_spelled_or_become_lone_surrogates():
