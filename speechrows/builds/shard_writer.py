@@ -50,6 +50,7 @@ _OPTIONS: dict[str, Any] = {
     "use_dictionary": _OTHERS,
     "write_statistics": _OTHERS,
     "write_page_index": True,
+    "write_page_checksum": True,  # a byte that rots inside a clip decodes to another sound
     "max_rows_per_page": 256,
     "write_batch_size": 8,  # pages end between batches: about 1 MiB of clips, which fits a cache
 }

@@ -173,10 +173,11 @@ class Index:
         return [names[row] for row in rows]
 
     @contextmanager
-    def open_shard(self, number: int) -> Generator[pq.ParquetFile]:
+    def open_shard(self, number: int, *, verify_checksums: bool = False) -> Generator[pq.ParquetFile]:
         """Open a shard. Its parsed footer is kept, for a shard is opened for each of its row groups."""
         footer = self._footers.get(number)
-        with self.folder.open_parquet(self.shards[number].path, footer) as parquet:
+        path = self.shards[number].path
+        with self.folder.open_parquet(path, footer, verify_checksums=verify_checksums) as parquet:
             if footer is None:
                 if len(self._footers) >= _MAX_FOOTERS:
                     self._footers.clear()

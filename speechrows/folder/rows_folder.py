@@ -15,8 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import HfApi
-from huggingface_hub import HfFileSystem
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
@@ -37,6 +35,7 @@ from speechrows.storage.filesystem import check_link
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.filesystem import locate
+from speechrows.storage.filesystem import pinned
 from speechrows.storage.parquet_file import AHEAD
 from speechrows.storage.parquet_file import open_parquet
 from speechrows.storage.retry import retry
@@ -68,7 +67,7 @@ class RowsFolder:
         """
         fs, root = locate(address)
         try:
-            root, revision = retry(lambda: _pinned(fs, root))
+            root, revision = retry(lambda: pinned(fs, root))
             folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs, revision=revision)
             splits = folder.splits()
         except Exception as error:
@@ -256,10 +255,11 @@ class RowsFolder:
         return self.fs.open(self.place(path), "rb", **_ahead(path))
 
     def open_parquet(
-        self, path: str, metadata: pq.FileMetaData | None = None
+        self, path: str, metadata: pq.FileMetaData | None = None, *, verify_checksums: bool = False
     ) -> AbstractContextManager[pq.ParquetFile]:
         """Open a parquet file of the folder; `metadata` is its footer, if that was parsed before."""
-        return open_parquet(self.fs, self.place(path), metadata=metadata, **_ahead(path))
+        options = {"verify_checksums": verify_checksums, **_ahead(path)}
+        return open_parquet(self.fs, self.place(path), metadata=metadata, **options)
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         """Read exactly the bytes from `start` to `stop` of a file, in one request.
@@ -285,16 +285,3 @@ class RowsFolder:
 def _ahead(path: str) -> dict[str, Any]:
     ahead = _INDEX_AHEAD if path.startswith("index/") else AHEAD
     return {"block_size": ahead, "cache_type": "readahead"}
-
-
-def _pinned(fs: Any, root: str) -> tuple[str, str | None]:
-    """The root of a Hub dataset at its present commit, and that commit; other roots as they are."""
-    if not isinstance(fs, HfFileSystem):
-        return root, None
-    fs.invalidate_cache()  # what was missing may be there now
-    at: Any = fs.resolve_path(root)
-    if getattr(at, "repo_type", None) != "dataset":
-        return root, None
-    api = HfApi(endpoint=fs.endpoint, token=fs.token)
-    commit = str(api.dataset_info(at.repo_id, revision=at.revision).sha)
-    return f"datasets/{at.repo_id}@{commit}/{at.path_in_repo}", commit

@@ -23,9 +23,10 @@ from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import TooLong
 from speechrows.loader.read.clips import open_clips
 from speechrows.loader.read.remote import WINDOW_BYTES
-from speechrows.loader.read.row_store import ReadRowGroup
 from speechrows.loader.read.row_store import RowStore
+from speechrows.loader.read.rowgroup import ReadRowGroup
 from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.rowgroup import verified
 from speechrows.loader.read.stream import Stream
 from speechrows.loader.read.stream import pageable
 from speechrows.loader.retokenize import Retokenizer
@@ -61,6 +62,7 @@ def load(  # noqa: PLR0913
     num_threads: int = 2,
     prefetch: int = 4,
     window_bytes: int | None = None,
+    verify_checksums: bool = False,
 ) -> Loader:
     """Load batches of a config and split of a built folder, or of a Hub dataset `org/name`.
 
@@ -93,6 +95,8 @@ def load(  # noqa: PLR0913
         prefetch: micro-batches read ahead.
         window_bytes: shuffle inside windows of so many bytes of audio, so that what is read lies together;
             default: the whole epoch, or 512 MiB where the rows are on the Hub.
+        verify_checksums: read each row group whole, once, before its first row is used, and compare the
+            checksums of its pages: what rotted is an error that names its file. The Hub is read twice.
 
     Raises:
         UsageError: no such rows, or options that contradict each other.
@@ -135,10 +139,11 @@ def load(  # noqa: PLR0913
         seed=seed,
     )
 
+    read = retokenizer.read_row_group if retokenizer else read_row_group
     open_stream = partial(
         _open_stream,
         index,
-        read=retokenizer.read_row_group if retokenizer else read_row_group,
+        read=verified(read) if verify_checksums else read,
         audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
         window_bytes=window_bytes or WINDOW_BYTES,
         num_threads=num_threads,

@@ -5,6 +5,8 @@ import re
 from typing import Any
 
 from fsspec.core import url_to_fs
+from huggingface_hub import HfApi
+from huggingface_hub import HfFileSystem
 
 from speechrows.errors import UsageError
 
@@ -20,6 +22,19 @@ def locate(address: str) -> tuple[Any, str]:
     if not fs.isdir(root) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@.+)?", address):
         return url_to_fs(f"hf://datasets/{address}")
     return fs, root
+
+
+def pinned(fs: Any, root: str) -> tuple[str, str | None]:
+    """The root of a Hub dataset at its present commit, and that commit; other roots as they are."""
+    if not isinstance(fs, HfFileSystem):
+        return root, None
+    fs.invalidate_cache()  # what was missing may be there now
+    at: Any = fs.resolve_path(root)
+    if getattr(at, "repo_type", None) != "dataset":
+        return root, None
+    api = HfApi(endpoint=fs.endpoint, token=fs.token)
+    commit = str(api.dataset_info(at.repo_id, revision=at.revision).sha)
+    return f"datasets/{at.repo_id}@{commit}/{at.path_in_repo}", commit
 
 
 def is_local(fs: Any) -> bool:

@@ -10,6 +10,8 @@ from dataclasses import field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Features
 
 from speechrows.folder.index import INDEX_COLUMNS
@@ -28,6 +30,8 @@ from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
 from speechrows.storage.card_head import parse_head
 from speechrows.storage.parquet_file import footer_digest
+from speechrows.storage.parquet_file import has_checksums
+from speechrows.storage.parquet_file import is_checksum_error
 from speechrows.types import Task
 from speechrows.validation.report import ValidationReport
 
@@ -98,6 +102,43 @@ def check_shard(folder: RowsFolder, shard: ShardEntry, report: ValidationReport)
         size, digest = file.seek(0, 2), footer_digest(file)
     if (size, digest) != (shard.size, shard.footer_sha256):
         report.fail("index", shard.path, f"is not the file that the index was made of ({size} bytes)")
+
+
+def count_checksums(
+    folder: RowsFolder, path: str, metadata: pq.FileMetaData, report: ValidationReport
+) -> None:
+    """Tell of a shard whose pages carry no checksums: a byte that rots inside a clip of it is not found."""
+    with folder.open_file(path) as file:
+        if not has_checksums(file, metadata):
+            report.checked["shards without checksums"] += 1
+
+
+def read_group(
+    folder: RowsFolder, path: str, parquet: pq.ParquetFile, group: int, report: ValidationReport
+) -> pa.Table:
+    """Read a row group; `parquet` verifies the pages' checksums. What is not as it was written is reported.
+
+    Raises:
+        OSError, ArrowException: it can not be read at all.
+    """
+    try:
+        return parquet.read_row_group(group, use_threads=False)
+    except OSError as error:
+        if not is_checksum_error(error):
+            raise
+    rotten = [name for name in parquet.schema_arrow.names if not _is_sound(parquet, group, name)]
+    detail = f"row group {group}, column {', '.join(rotten)}: its bytes are not those that were written"
+    report.fail("checksums", path, f"{detail}. Build or download the file again")
+    with folder.open_parquet(path, parquet.metadata) as unverified:
+        return unverified.read_row_group(group, use_threads=False)
+
+
+def _is_sound(parquet: pq.ParquetFile, group: int, column: str) -> bool:
+    try:
+        parquet.read_row_group(group, columns=[column], use_threads=False)
+    except OSError:
+        return False
+    return True
 
 
 def check_places(

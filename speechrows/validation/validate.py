@@ -32,6 +32,8 @@ from speechrows.validation.folder import check_card
 from speechrows.validation.folder import check_ledger
 from speechrows.validation.folder import check_places
 from speechrows.validation.folder import check_shard
+from speechrows.validation.folder import count_checksums
+from speechrows.validation.folder import read_group
 from speechrows.validation.report import ValidationReport
 from speechrows.validation.row import CHECKS
 from speechrows.validation.row import RowContext
@@ -131,7 +133,7 @@ def _groups(
     path, at = shard.path, 0
     try:
         check_shard(folder, shard, report)
-        with folder.open_parquet(path) as parquet:
+        with folder.open_parquet(path, verify_checksums=True) as parquet:
             columns, expected = parquet.schema_arrow, schema.ARROW_SCHEMA
             if not columns.equals(expected):
                 differ = [
@@ -139,8 +141,9 @@ def _groups(
                 ]
                 report.fail("required fields", path, f"columns differ from the row's: {', '.join(differ)}")
                 return
+            count_checksums(folder, path, parquet.metadata, report)
             for group in range(parquet.num_row_groups):
-                rows = parquet.read_row_group(group, use_threads=False).to_pylist()
+                rows = read_group(folder, path, parquet, group, report).to_pylist()
                 check_places(folder, path, rows, lines.slice(at, len(rows)).to_pylist(), group, report)
                 at += len(rows)
                 yield rows

@@ -21,6 +21,8 @@ from toys.samples import DOCUMENTED
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
 
+import speechrows
+from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.rows.schema import ARROW_SCHEMA
 from speechrows.validation.validate import validate
@@ -230,6 +232,34 @@ def test_a_missing_turn_0_and_swapped_turns_are_named(copy: Path) -> None:
     failures = validate(str(copy)).failures
     assert len(failures["conversations"]) >= 2
     assert "index" in failures
+
+
+def test_a_bit_that_rots_inside_a_clip_is_named_with_its_file_row_group_and_column(copy: Path) -> None:
+    index = pq.read_table(copy / "index/ttt/train.parquet").to_pylist()[1]
+    flip_a_bit(copy / index["shard"], index["audio_offset"] + index["audio_length"] // 2)
+    report = validate(str(copy))
+    ((where, detail),) = report.failures["checksums"]
+    assert (where, set(report.failures)) == (index["shard"], {"checksums"})
+    assert detail.startswith("row group 0, column audio: its bytes are not those that were written")
+    assert "shards without checksums" not in report.checked
+    with pytest.raises(ShortfallError, match=rf"{index['shard']}: row group 0: its bytes are not those"):
+        list(speechrows.load(str(copy), "ttt", budget_seconds=60, verify_checksums=True))
+    assert list(speechrows.load(str(copy), "response", budget_seconds=60, verify_checksums=True))
+
+
+def test_a_folder_whose_pages_carry_no_checksums_is_read_and_told(copy: Path) -> None:
+    folder = Path(shutil.copytree(Path(__file__).parents[1] / "formats/v0_1_0/folder", copy / "old"))
+    report = validate(str(folder))
+    assert report.ok
+    assert report.checked["shards without checksums"] == len([*folder.glob("data/**/*.parquet")])
+    with pytest.raises(ShortfallError, match="verify_checksums: found pages without checksums"):
+        next(iter(speechrows.load(str(folder), "ttt", budget_seconds=600, verify_checksums=True)))
+
+
+def flip_a_bit(file: Path, at: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[at] ^= 16
+    file.write_bytes(data)
 
 
 def test_a_replaced_shard_is_named(copy: Path) -> None:

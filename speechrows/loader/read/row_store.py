@@ -8,7 +8,6 @@ row takes 12 bytes: offset and size of its record in that file.
 import os
 import tempfile
 import threading
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +19,12 @@ from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.records import from_records
 from speechrows.loader.read.records import to_records
 from speechrows.loader.read.rowgroup import AGAIN
+from speechrows.loader.read.rowgroup import ReadRowGroup
 from speechrows.loader.read.rowgroup import read_row_group
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Int32
 
-ReadRowGroup = Callable[[Index, int, int], RowTokens]  # of an index, the number of a shard, a row group
 _LOCKS = 64
 
 

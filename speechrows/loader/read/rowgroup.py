@@ -1,5 +1,7 @@
 """The small columns of a row group of parquet: tokens and codes. Audio is never read here."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,13 @@ from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
 from speechrows.folder.index import Index
 from speechrows.loader.read.records import RowTokens
+from speechrows.storage.parquet_file import has_checksums
 from speechrows.types import Int16
 from speechrows.types import Int32
 
 AGAIN = "Build or download the folder again"
+ReadRowGroup = Callable[[Index, int, int], RowTokens]  # of an index, the number of a shard, a row group
+_VERIFIED_ROWS = 64  # at once
 _COLUMNS = ("row_id", "input_ids", "labels", "num_tokens", "codec", "codec_targets")
 
 
@@ -43,6 +48,36 @@ def read_row_group(index: Index, shard: int, row_group: int) -> RowTokens:
         num_frames=num_frames,
         code_rows=code_rows,
     )
+
+
+def verified(read: ReadRowGroup) -> ReadRowGroup:
+    """The same reading, of row groups whose pages' checksums were verified before, those of clips too."""
+    return partial(_read_verified, read)  # not a function of its own: those can not be pickled
+
+
+def _read_verified(read: ReadRowGroup, index: Index, shard: int, row_group: int) -> RowTokens:
+    _verify(index, shard, row_group)
+    return read(index, shard, row_group)
+
+
+def _verify(index: Index, shard: int, row_group: int) -> None:
+    """Raises ShortfallError: a page is not as it was written, or carries no checksum."""
+    path = index.shards[shard].path
+    place = f"{index.folder.address}: {path}: row group {row_group}"
+    try:
+        with index.open_shard(shard, verify_checksums=True) as parquet:
+            with index.folder.open_file(path) as file:
+                if not has_checksums(file, parquet.metadata):
+                    raise ShortfallError(
+                        f"{place}: verify_checksums: found pages without checksums; expected those of a "
+                        "build of today. Build the folder again, or load it without verify_checksums"
+                    )
+            for _ in parquet.iter_batches(_VERIFIED_ROWS, row_groups=[row_group], use_threads=False):
+                pass
+    except (OSError, pa.ArrowException) as error:
+        raise ShortfallError(
+            f"{place}: its bytes are not those that were written ({error}). {AGAIN}"
+        ) from error
 
 
 def read_columns(index: Index, shard: int, row_group: int, columns: tuple[str, ...]) -> pa.Table:
