@@ -2,6 +2,7 @@
 
 from speechrows.audio.conversion import MAX_BYTES
 from speechrows.audio.conversion import convert
+from speechrows.audio.conversion import readable
 from speechrows.audio.facts import AudioFacts
 from speechrows.audio.ffmpeg import kind_for_ffmpeg
 from speechrows.audio.ffmpeg import to_flac
@@ -24,6 +25,7 @@ __all__ = [
     "inspect",
     "kind_for_ffmpeg",
     "opened",
+    "readable",
     "to_flac",
     "to_mono",
 ]

@@ -16,6 +16,8 @@ from speechrows.audio.containers import ogg_parts
 from speechrows.audio.containers import start_of
 from speechrows.audio.facts import check_length
 from speechrows.audio.facts import short
+from speechrows.audio.ffmpeg import kind_for_ffmpeg
+from speechrows.audio.ffmpeg import to_flac
 from speechrows.audio.inspection import inspect
 from speechrows.audio.mp3 import mp3_parts
 from speechrows.audio.samples import LOSSY
@@ -31,6 +33,16 @@ from speechrows.types import Reason
 
 _EXACT = ("PCM_24", "PCM_32")  # formats of samples that WAV has, too; PCM 16 is the rule
 MAX_BYTES = 1 << 30  # of what is written: Arrow's offsets end at 2 GiB
+
+
+def readable(data: memoryview) -> tuple[bytes, str | None]:
+    """A clip that `inspect` does not pass through, as it does; and what it was, where ffmpeg decoded it.
+
+    Raises:
+        BadClipError: what is installed can not decode all of it.
+    """
+    kind = kind_for_ffmpeg(data)
+    return (to_flac(data, kind) if kind else convert(data)), kind
 
 
 def convert(data: memoryview, *, channel: int | None = None) -> bytes:

@@ -50,8 +50,8 @@ class ClipBuffer:
         data = self._bytes.data[self.used : self.used + size]
         facts, kind = audio.inspect(data), None
         if facts is None:
-            kind = audio.kind_for_ffmpeg(data)
-            size, facts = self._store(audio.to_flac(data, kind) if kind else audio.convert(data))
+            converted, kind = audio.readable(data)
+            size, facts = self._store(converted)
         channel = self._channel if ref.channel is None else ref.channel
         if channel is not None and (facts.num_channels > 1 or ref.channel is not None):
             data = self._bytes.data[self.used : self.used + size]

@@ -202,6 +202,11 @@ def test_clips_of_any_rate_and_channels_become_mono_of_the_exact_length(rate, ch
         )
 
 
+def test_two_files_end_to_end_are_one_clip_of_any_table():
+    data = encoded(np.zeros(4_000), 16_000, "FLAC") + encoded(np.zeros(2_000), 16_000, "FLAC")
+    assert len(load(clip("a", data), 16_000).samples) == 6_000
+
+
 def test_channels_are_averaged_and_a_tone_keeps_its_pitch():
     time = np.arange(48_000) / 48_000
     tone = np.sin(2 * np.pi * 440 * time)
