@@ -17,6 +17,8 @@ from transformers import PreTrainedTokenizerFast
 DEADLINE_S = 10.0  # a template takes milliseconds
 MAX_CHARS = 1 << 20  # of a rendered conversation of a few words
 _MORE_MEMORY = 1 << 30  # that a template may take, in bytes
+_TOO_MUCH_MEMORY = "takes more memory than a template may"
+_OUT_OF_MEMORY, _TOO_LATE = 3, 4  # exit codes of the process that runs a template
 
 Chat = Sequence[Mapping[str, Any]]  # messages: role, content
 
@@ -36,20 +38,22 @@ def render_chats(
     read_end, write_end = os.pipe()
     pid = os.fork()
     if not pid:  # the child: no cleanup of what is the parent's
+        code = 1
         try:
             os.close(read_end)
             _limit_memory()
             texts = [_render(tokenizer, chat, date) for chat in chats]
             with os.fdopen(write_end, "wb") as pipe:
                 pipe.write(json.dumps(texts).encode("utf-8", "surrogatepass"))
+            code = 0
+        except MemoryError:
+            code = _OUT_OF_MEMORY
         finally:
-            os._exit(0)
+            os._exit(code)
     os.close(write_end)
-    data = _read(read_end, pid)
-    if data is None:
-        return [RenderError(f"does not end within {DEADLINE_S:g} s")] * len(chats)
-    if not data:
-        return [RenderError("takes more memory than a template may")] * len(chats)
+    data, code = _read(read_end, pid)
+    if code:
+        return [RenderError(_death(code))] * len(chats)
     return [text if isinstance(text, str) else RenderError(text[0]) for text in json.loads(data)]
 
 
@@ -61,20 +65,33 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size + _MORE_MEMORY, size + _MORE_MEMORY))
 
 
-def _read(pipe: int, pid: int) -> bytes | None:
-    """What the child writes until it ends; None where the deadline comes first."""
-    deadline, data = time.monotonic() + DEADLINE_S, bytearray()
+def _read(pipe: int, pid: int) -> tuple[bytes, int]:
+    """What the child writes until it ends, and its exit code; it is killed where the deadline comes first."""
+    deadline, data, has_ended = time.monotonic() + DEADLINE_S, bytearray(), False
     try:
         while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
             piece = os.read(pipe, 1 << 16)
             if not piece:
-                return bytes(data)
+                has_ended = True
+                break
             data += piece
-        return None
     finally:
         os.close(pipe)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        if not has_ended:
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    return bytes(data), os.waitstatus_to_exitcode(status) if has_ended else _TOO_LATE
+
+
+def _death(code: int) -> str:
+    """Why the child ended without the texts; below 0, `code` is the signal that killed it."""
+    if code == _TOO_LATE:
+        return f"does not end within {DEADLINE_S:g} s"
+    if code == _OUT_OF_MEMORY:
+        return _TOO_MUCH_MEMORY
+    if code < 0:
+        return f"the process that ran it was killed by signal {-code}, {signal.strsignal(-code)}"
+    return f"the process that ran it ended with exit code {code}"
 
 
 def _render(tokenizer: PreTrainedTokenizerFast, chat: Chat, date: datetime.date) -> str | list[str]:
@@ -91,7 +108,7 @@ def _render(tokenizer: PreTrainedTokenizerFast, chat: Chat, date: datetime.date)
             )
         )
     except MemoryError:
-        return ["takes more memory than a template may"]
+        return [_TOO_MUCH_MEMORY]
     except Exception as error:  # jinja2's own errors, and whatever a template raises
         return [str(error)]
     return text if len(text) <= MAX_CHARS else [f"writes {len(text)} characters for a few words"]

@@ -5,6 +5,8 @@ Over 300 lines, because the promises of one module stand in one file.
 
 import datetime
 import itertools
+import os
+import signal
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -400,9 +402,29 @@ def test_a_template_that_leaves_no_place_for_the_target_is_refused_with_what_it_
     ids=["never ends", "writes gigabytes", "writes megabytes", "answers differently each time"],
 )
 def test_a_template_that_misbehaves_is_refused_within_a_deadline(template, word, monkeypatch):
-    monkeypatch.setattr(render, "DEADLINE_S", 1.0)
+    if "does not end" in word:  # the others may take their time on a machine that is busy
+        monkeypatch.setattr(render, "DEADLINE_S", 1.0)
     with pytest.raises(TemplateError, match=word):
         compile_chat(toy_tokenizer("bpe", template), TTT)
+
+
+@pytest.mark.parametrize(
+    ("death", "told"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "killed by signal 9, Killed"),
+        (lambda: os._exit(7), "ended with exit code 7"),
+    ],
+    ids=["signal", "exit code"],
+)
+def test_the_death_of_the_process_that_runs_a_template_is_told_as_what_it_was(death, told):
+    class Dies(type(toy_tokenizer("bpe"))):
+        def get_chat_template(self, *_: object) -> str:
+            return death()
+
+    tokenizer = toy_tokenizer("bpe", "chatml")
+    tokenizer.__class__ = Dies
+    with pytest.raises(TemplateError, match=f"the process that ran it .*{told}"):
+        compile_chat(tokenizer, TTT)
 
 
 def test_each_feature_of_a_template_is_tested_with_each_of_a_tokenizer() -> None:
