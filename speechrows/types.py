@@ -151,7 +151,7 @@ class Dialogue:
     `twin_key` is shared by renderings of the same texts (two text-to-speech versions of one dialogue) or
     by clips of one speaker: its stable hash decides the split, so that twins lie in the same one. None
     where the corpus has an evaluation split of its own. `source` is the corpus file, relative, that
-    describes the dialogue.
+    describes the dialogue. `system` is its own system prompt, if the corpus has one.
     """
 
     conversation_id: str
@@ -160,6 +160,7 @@ class Dialogue:
     turns: tuple[Turn, ...]
     twin_key: str | None
     source: str
+    system: str | None = None
 
     def clip_id(self, turn: Turn) -> str:
         """The name of a turn's clip, whatever the task and split: generated columns join on it."""
@@ -260,6 +261,7 @@ class Row:
     traits: Traits
     domain: str | None
     source: str
+    system: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -285,6 +287,7 @@ class Fields:
     """What a row puts into the segments of its task, as the corpus has it; units are int16 [F].
 
     `first` and `last` say which turn of its conversation it is: both, where rows are no conversations.
+    `system` is the conversation's system prompt, normalised: the first row is written with it.
     """
 
     transcript: str
@@ -294,6 +297,7 @@ class Fields:
     answer_is_cut: bool = False
     first: bool = True
     last: bool = True
+    system: str | None = None
 
 
 class Rendered(Protocol):

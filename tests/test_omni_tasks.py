@@ -40,9 +40,9 @@ from speechrows.corpora.traits import normalise
 from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.rows.conversation import split_of
 from speechrows.rows.curriculum import task_of
 from speechrows.rows.ledger import LedgerSummary
-from speechrows.rows.rows import split_of
 from speechrows.sidecar.columns import RECIPE
 from speechrows.sidecar.columns import schema_of
 from speechrows.types import Dialogue

@@ -249,6 +249,7 @@ def _pipeline(
             template=compile_template(config.inputs.tokenizer, task, config.template_options),
             tokens_per_second=parse_rate(config.audio_tokens_per_second),
             validation_fraction=config.validation_fraction,
+            system=config.template_options.system,
         ),
     )
 

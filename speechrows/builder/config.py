@@ -19,15 +19,17 @@ from speechrows.codec import parse_rate
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.folder import Entry
 from speechrows.corpora.folder import listing_digest
+from speechrows.corpora.turns import is_unicode
 from speechrows.errors import UsageError
 from speechrows.flags import flag
+from speechrows.text.normalise import normalise
 from speechrows.text.options import DEFAULT_DATE
 from speechrows.text.options import TemplateOptions
 
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
-MODEL_ROW_VERSION = "1.1.0"  # the same, of rows under a model\'s tokenizer: ids of the whole text since 0.2
+MODEL_ROW_VERSION = "1.1.0"  # the same, of rows under a model's tokenizer: ids of the whole text since 0.2
 
-
+_LATER_FLAGS = ("system",)
 _APART = ("source", "channel", "generated")  # flags that a recipe has under another name, or not at all
 _CHANNELS = {"mean": None, "left": 0, "right": 1}
 
@@ -43,6 +45,7 @@ class SpeechConfig(datasets.BuilderConfig):
     validation_fraction: float = flag(0.0, "share of train that becomes validation, by a stable hash")
     channel: str = flag("mean", "of several channels: mean (all stored, as published), left, right, or 0, 1…")
     date: str = flag(DEFAULT_DATE.isoformat(), "the date that chat templates write")
+    system: str | None = flag(None, "the system prompt of conversations without one of their own")
     generated: Sequence[str] = flag((), "a folder that `speechrows generate` made, to join", name="--with")
 
     EXTRA_TOKENS: ClassVar[tuple[str, ...]] = ()  # special tokens that this builder's rows are written with
@@ -82,6 +85,8 @@ class SpeechConfig(datasets.BuilderConfig):
             raise UsageError(f"generated: found {self.generated!r}, expected a list of folders")
         if not 0 <= self.validation_fraction < 1:
             raise UsageError(f"validation fraction: found {self.validation_fraction}, expected from 0 to 1")
+        if self.system is not None:
+            self.system = _checked_prompt(self.system)
         try:
             self.date = datetime.date.fromisoformat(self.date).isoformat()
         except ValueError:
@@ -104,6 +109,9 @@ class SpeechConfig(datasets.BuilderConfig):
         rows hold, None where they hold none.
         """
         own = {name: getattr(self, name) for name in flags_of(type(self)) if name not in _APART}
+        for name in _LATER_FLAGS:
+            if own[name] is None:  # as in the recipes of folders that were built before there was this flag
+                del own[name]
         corpus = self.inputs.corpus
         return {
             **own,
@@ -126,6 +134,14 @@ class SpeechConfig(datasets.BuilderConfig):
         if not (self.data_dir or (self.data_dir is None and self.source)):
             raise UsageError("no data_dir; expected the corpus' folder, or hf://datasets/org/name")
         return Corpus.open(str(self.data_dir) if self.data_dir else f"hf://datasets/{self.source}")
+
+
+def _checked_prompt(text: str) -> str:
+    """A system prompt as rows hold it."""
+    prompt = normalise(text)
+    if not prompt or not is_unicode(prompt):
+        raise UsageError(f"system prompt: found {text!a:.80}, expected words in UTF-8")
+    return prompt
 
 
 def flags_of(config_class: type[SpeechConfig]) -> list[str]:

@@ -18,12 +18,12 @@ from speechrows.corpora.reader import Unit
 from speechrows.corpora.reader import read_unit
 from speechrows.errors import ShortfallError
 from speechrows.rows import schema
+from speechrows.rows.conversation import split_of
 from speechrows.rows.curriculum import band_of
 from speechrows.rows.ledger import Ledger
 from speechrows.rows.rows import LoadedDialogue
 from speechrows.rows.rows import RowSpec
 from speechrows.rows.rows import load_clips
-from speechrows.rows.rows import split_of
 from speechrows.rows.rows import to_rows
 from speechrows.sidecar.join import GeneratedColumns
 from speechrows.types import Dialogue

@@ -30,4 +30,5 @@ COLUMNS = {
     "accent": "of the speaker, null where it is not known",
     "domain": "what the conversation is about, null where it is not known",
     "source": "corpus and file that the clip is from",
+    "system": "the conversation's system prompt, which the text of its first row holds; null without one",
 }

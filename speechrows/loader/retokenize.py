@@ -37,7 +37,9 @@ from speechrows.types import Int32
 from speechrows.types import Template
 
 _VERSION = "2"  # of retokenising; raised when lengths in the cache would be wrong
-COLUMNS = ("row_id", "turn_number", "num_turns", "num_samples", "sampling_rate", "messages", "labels")
+COLUMNS = (
+    "row_id", "turn_number", "num_turns", "num_samples", "sampling_rate", "messages", "labels", "system",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,6 +129,7 @@ class Retokenizer:
             answer_is_cut=is_cut,
             first=not whole or row["turn_number"] == 0,
             last=not whole or row["turn_number"] == row["num_turns"] - 1,
+            system=row.get("system"),  # which folders of earlier versions lack
         )
 
 

@@ -100,8 +100,9 @@ def number_faults(dialogue: Dialogue, items: Sequence[Item], task: Task) -> dict
     return faults
 
 
-def text_fault(item: Item, task: Task, source: str) -> Fault | None:
-    """The first fault of an item before its clips are read: of its turns, then of their texts."""
+def text_fault(item: Item, task: Task, dialogue: Dialogue) -> Fault | None:
+    """The first fault of an item before its clips are read: of its turns, then of texts and system prompt."""
+    source = dialogue.source
     turns = [item.turn] if item.answer is None else [item.turn, item.answer]
     texts = [turns[-1].text] if task.pairing == "exchange" else [turn.text for turn in turns]
     if task.needs == "answer":
@@ -112,7 +113,8 @@ def text_fault(item: Item, task: Task, source: str) -> Fault | None:
         if len(turn.speaker) > MAX_NAME:
             detail = f"found a speaker of {len(turn.speaker):,} letters, expected a name"
             return Fault(reason=Reason.BAD_SPEAKER, detail=detail, file=source)
-    faults = [fault for text in (*texts, item.turn.text) if (fault := _unwritable(text, source))]
+    every = (*texts, item.turn.text, dialogue.system or "")
+    faults = [fault for text in every if (fault := _unwritable(text, source))]
     if faults:
         return faults[0]
     if item.turn.audio is None:

@@ -4,7 +4,6 @@ Two steps, because a tokenizer is fastest in batches: `load_clips` pairs a dialo
 its clips; `to_rows` turns many loaded dialogues into rows at once.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,8 @@ from speechrows.codec import CODECS
 from speechrows.codec import check
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import BadClipError
+from speechrows.rows.conversation import split_of
+from speechrows.rows.conversation import system_of
 from speechrows.rows.curriculum import padded_length
 from speechrows.rows.pairing import Item
 from speechrows.rows.pairing import number_faults
@@ -64,6 +65,7 @@ class RowSpec:
     template: Template
     tokens_per_second: Fraction
     validation_fraction: float = 0.0
+    system: str | None = None  # of conversations without one of their own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,16 +80,6 @@ class LoadedDialogue:
     left_out: tuple[LeftOut, ...]
 
 
-def split_of(dialogue: Dialogue, validation_fraction: float) -> str:
-    """The split of a dialogue: its own, or validation for a stable share of train."""
-    key = dialogue.twin_key
-    if validation_fraction > 0 and dialogue.split == "train" and key is not None:
-        digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
-        if int.from_bytes(digest[:8]) < validation_fraction * 2**64:
-            return "validation"
-    return dialogue.split
-
-
 def load_clips(dialogue: Dialogue, task: Task, loader: ClipLoader) -> LoadedDialogue:
     """Pair a dialogue and read its clips. Where the task is whole, one fault drops all of it."""
     items, left_out = pair(dialogue, task)
@@ -99,7 +91,7 @@ def load_clips(dialogue: Dialogue, task: Task, loader: ClipLoader) -> LoadedDial
         if task.whole and faults:
             break
         before = loader.used
-        fault = text_fault(item, task, dialogue.source) or _codes_fault(item, task, dialogue.source)
+        fault = text_fault(item, task, dialogue) or _codes_fault(item, task, dialogue.source)
         try:
             if fault is None:
                 clip = _load(item.turn, loader)
@@ -162,7 +154,7 @@ class Outcome(NamedTuple):
 
 def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
     """Rows of loaded dialogues, in order; texts are tokenised in one batch."""
-    fields = [_fields(item, spec.task, len(dialogue.items)) for dialogue in loaded for item in dialogue.items]
+    fields = [_fields(item, dialogue, spec) for dialogue in loaded for item in dialogue.items]
     texts = iter(fill(spec.template, fields))
     outcome = Outcome([], [], [])
     for dialogue in loaded:
@@ -182,8 +174,9 @@ def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
     return outcome
 
 
-def _fields(item: Item, task: Task, num_items: int) -> Fields:
-    """The fields that an item, one of `num_items` of its dialogue, fills its task's segments with."""
+def _fields(item: Item, loaded: LoadedDialogue, spec: RowSpec) -> Fields:
+    """The fields that an item of a dialogue fills its task's segments with."""
+    task = spec.task
     turn, answer, has_units = item.turn, item.answer, task.needs == "units"
     return Fields(
         transcript=turn.text,
@@ -192,7 +185,8 @@ def _fields(item: Item, task: Task, num_items: int) -> Fields:
         answer_units=answer.codes.values[0] if answer and answer.codes and has_units else None,
         answer_is_cut=turn.answer_is_cut and answer is None,
         first=not task.whole or item.number == 0,
-        last=not task.whole or item.number == num_items - 1,
+        last=not task.whole or item.number == len(loaded.items) - 1,
+        system=system_of(loaded.dialogue, task, spec.system),
     )
 
 
@@ -295,4 +289,5 @@ def _row(draft: _Draft, loaded: LoadedDialogue, spec: RowSpec, split: str, lengt
         traits=item.turn.traits,
         domain=dialogue.domain,
         source=f"{spec.corpus}/{file}",
+        system=system_of(dialogue, task, spec.system),
     )

@@ -49,8 +49,10 @@ FEATURES = Features(
         "accent": Value("string"),
         "domain": Value("string"),
         "source": Value("string"),
+        "system": Value("string"),
     }
 )
+LATER_COLUMNS = frozenset({"system"})  # that folders of earlier versions lack: null there
 AUDIO_COLUMNS = ("audio", "target_audio")
 
 

@@ -12,19 +12,23 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.text.heads import Head
+from speechrows.text.heads import Heads
+from speechrows.text.heads import constant_ids
 from speechrows.text.in_context import StretchEncoder
 from speechrows.text.normalise import normalise
+from speechrows.text.options import DEFAULT_DATE
+from speechrows.text.tokenizers import pad_id
 from speechrows.text.turn_shape import Refusal
 from speechrows.text.turn_shape import TurnShape
 from speechrows.text.turn_shape import first_special
+from speechrows.text.turn_shape import last_special
 from speechrows.text.turn_shape import turn_shape
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Fields
 from speechrows.types import Int32
 from speechrows.types import Task
-
-DEFAULT_DATE = datetime.date(2024, 7, 26)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,17 +51,16 @@ class Ending:
 class ChatTemplate:
     """A task's template, compiled for a tokenizer.
 
-    A row is `head` · `<audio>` · `between` · target · gap · end token · tail: target and end token are
-    supervised. `head_first` and `last` are those of a conversation's first and last turn, and of rows that
-    are no conversations; `head_later` and `inner` of the others. `lead` is what of `between` is tokenised
+    A row is head · `<audio>` · `between` · target · gap · end token · tail: target and end token are
+    supervised. `last` is what ends a conversation's last turn, and rows that
+    are no conversations; `inner` that of the others. `lead` is what of `between` is tokenised
     with the target, as in the whole text; `between_ids` are the ids up to there.
     """
 
     tokenizer: PreTrainedTokenizerFast
     task: Task
     shape: TurnShape
-    head_first_ids: Int32
-    head_later_ids: Int32
+    heads: Heads
     between_ids: Int32
     lead: str
     inner: Ending
@@ -74,6 +77,7 @@ class ChatTemplate:
         """Fill in rows, in one batch; None where the tokenizer does not give the target back."""
         if not rows:
             return []
+        self.heads.prepare(row.system for row in rows if row.first)
         text, lower_case = self.task.segments[1].text, self.task.lower_case
         targets = [
             normalise(text.format(transcript=row.transcript, answer=row.answer), lower_case=lower_case)
@@ -121,12 +125,12 @@ class RenderedChat:
         return self.template.last if self.fields.last else self.template.inner
 
     @property
-    def _head_ids(self) -> Int32:
-        return self.template.head_first_ids if self.fields.first else self.template.head_later_ids
+    def _head(self) -> Head:
+        return self.template.heads.of(self.fields)
 
     def num_tokens(self, num_audio_tokens: int) -> int:
         """The length of the row before padding."""
-        constant = (self._head_ids, self.template.between_ids, self._ending.end_ids, self._ending.tail_ids)
+        constant = (self._head.ids, self.template.between_ids, self._ending.end_ids, self._ending.tail_ids)
         return num_audio_tokens + len(self.ids) + sum(map(len, constant))
 
     def assemble(self, num_audio_tokens: int, *, length: int) -> tuple[Int32, Int32]:
@@ -137,8 +141,8 @@ class RenderedChat:
         template, ending = self.template, self._ending
         input_ids = np.full(length, template.pad_id, np.int32)
         labels = np.full(length, IGNORE_INDEX, np.int32)
-        at = len(self._head_ids)
-        input_ids[:at] = self._head_ids
+        at = len(self._head.ids)
+        input_ids[:at] = self._head.ids
         input_ids[at : at + num_audio_tokens] = template.audio_id
         at += num_audio_tokens
         for ids, supervised in (
@@ -155,67 +159,54 @@ class RenderedChat:
 
     def text(self) -> str:
         """The text of the row, with one `<audio>`."""
-        shape, ending = self.template.shape, self._ending
-        head = shape.head_first if self.fields.first else shape.head_later
-        return f"{head}{AUDIO_TOKEN}{shape.between}{self.target}{ending.gap}{ending.end}{ending.tail}"
+        between, ending = self.template.shape.between, self._ending
+        return f"{self._head.text}{AUDIO_TOKEN}{between}{self.target}{ending.gap}{ending.end}{ending.tail}"
 
 
 def compile_chat(
-    tokenizer: PreTrainedTokenizerFast, task: Task, date: datetime.date = DEFAULT_DATE
+    tokenizer: PreTrainedTokenizerFast,
+    task: Task,
+    date: datetime.date = DEFAULT_DATE,
+    system: str | None = None,
 ) -> ChatTemplate:
     """Compile a task's segments under the tokenizer's template, or in the plain form without one.
 
+    `system` is the system prompt of most conversations: templates may demand one. Rows may have others.
+
     Raises:
-        TemplateError: the template writes the target never, twice, or with words after it.
+        TemplateError: the template writes the target never, twice, or with words after it; or it demands a
+            system prompt, or takes none.
     """
     user = task.segments[0].text
-    is_plain = tokenizer.chat_template is None
-    if is_plain:
+    if tokenizer.chat_template is None:
         prompt, after = user.split(AUDIO_TOKEN)
         head, between = f"User: {prompt}", f"{after}\nAssistant: "
         shape = TurnShape(head_first=head, head_later=head, between=between, end_inner="", end_last="")
     else:
-        shape = turn_shape(tokenizer, user, date, whole=task.whole)
-    audio_id = int(tokenizer.get_vocab()[AUDIO_TOKEN])
+        shape = turn_shape(tokenizer, user, date, whole=task.whole, with_system=system is not None)
+    heads = Heads(tokenizer, user, date, shape, whole=task.whole)
+    heads.prepare([system])
     before, between_ids, lead = _cut_lead(tokenizer, shape.between)
     inner, last = (_ending(tokenizer, before, text) for text in (shape.end_inner, shape.end_last))
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     return ChatTemplate(
         tokenizer=tokenizer,
         task=task,
         shape=shape,
-        head_first_ids=_ids_before(tokenizer, shape.head_first, audio_id, bos=is_plain),
-        head_later_ids=_ids_before(tokenizer, shape.head_later, audio_id, bos=False),
+        heads=heads,
         between_ids=between_ids,
         lead=lead,
         inner=inner,
         last=last,
-        audio_id=audio_id,
-        pad_id=int(eos if pad is None else pad),  # pyright: ignore[reportArgumentType]
+        audio_id=int(tokenizer.get_vocab()[AUDIO_TOKEN]),
+        pad_id=pad_id(tokenizer),
     )
-
-
-def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """The ids of constant text, in which special tokens are special."""
-    return tokenizer(text, add_special_tokens=False)["input_ids"] if text else []  # pyright: ignore[reportReturnType]
-
-
-def _ids_before(tokenizer: PreTrainedTokenizerFast, head: str, audio_id: int, *, bos: bool) -> Int32:
-    """The ids before the audio; with the BOS that the tokenizer itself puts before a text, if it does."""
-    ids = _ids(tokenizer, head + AUDIO_TOKEN)
-    own = tokenizer("")["input_ids"][:1] if bos else []
-    is_bos = bool(own) and own[0] == tokenizer.bos_token_id
-    return np.array([*(own if is_bos else []), *ids[: ids.index(audio_id)]], np.int32)
 
 
 def _cut_lead(tokenizer: PreTrainedTokenizerFast, between: str) -> tuple[str, Int32, str]:
     """The last special token before a target, the ids between the audio and there, and the text behind it."""
     text = AUDIO_TOKEN + between
-    before, rest, start = AUDIO_TOKEN, text, 0
-    while (special := first_special(tokenizer, rest)) is not None:
-        start += rest.index(special) + len(special)
-        before, rest = special, text[start:]
-    return before, np.array(_ids(tokenizer, text[:start])[1:], np.int32), rest
+    before, start = last_special(tokenizer, text)
+    return before or AUDIO_TOKEN, np.array(constant_ids(tokenizer, text[:start])[1:], np.int32), text[start:]
 
 
 def _ending(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> Ending:
@@ -229,7 +220,9 @@ def _ending(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> Endin
         raise refuse(f"writes {tail!r} after the target, and no special token")
     if gap.strip():
         raise refuse(f"writes {gap!r} between the target and {end}")
-    ids = _ids(tokenizer, end + tail) if end else [tokenizer.eos_token_id, *_ids(tokenizer, tail)]
+    ids = constant_ids(tokenizer, (end or "") + tail)
+    if end is None:
+        ids.insert(0, int(str(tokenizer.eos_token_id)))
     return Ending(
         gap=gap,
         end=end or "",

@@ -29,12 +29,15 @@ class Stretch:
 
 
 class StretchEncoder:
-    """Encodes what stands between two special tokens, `before` and `after`, of a tokenizer."""
+    """Encodes what stands between two special tokens, `before` and `after`, of a tokenizer.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, before: str, after: str | None) -> None:
+    Where one is None, the text begins or ends there.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, before: str | None, after: str | None) -> None:
         added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
         self._tokenizer = tokenizer
-        self._before = added[before]
+        self._before = None if before is None else added[before]
         self._after = None if after is None else added[after]
         self._cores: dict[int, Tokenizer] = {}  # by the number of their sentinels
 
@@ -46,18 +49,17 @@ class StretchEncoder:
         if number not in self._cores:
             self._cores[number] = self._core(_marks(number))
         core, (opening, closing) = self._cores[number], _marks(number)
-        if self._after is None:
-            closing = ""
+        opening, closing = opening if self._before else "", closing if self._after else ""
         encodings = core.encode_batch(
             [f"{opening}{text}{closing}" for text in texts], add_special_tokens=False
         )
         # Added tokens may have other numbers here: special ones, which come between them, are not there.
         ids = {core.token_to_id(token.content): token_id for token_id, token in self._plain.items()}
-        stop = -1 if closing else None
+        inner = slice(1 if opening else 0, -1 if closing else None)
         return [
             Stretch(
-                ids=np.array([ids.get(token_id, token_id) for token_id in encoding.ids[1:stop]], np.int32),
-                spans=np.array(encoding.offsets[1:stop], np.int64).reshape(-1, 2) - len(opening),
+                ids=np.array([ids.get(token_id, token_id) for token_id in encoding.ids[inner]], np.int32),
+                spans=np.array(encoding.offsets[inner], np.int64).reshape(-1, 2) - len(opening),
             )
             for encoding in encodings
         ]

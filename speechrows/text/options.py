@@ -13,10 +13,12 @@ class TemplateOptions:
     """A build's choices that templates are compiled with; its index keeps them.
 
     `date` is the one that chat templates write. `supervise_eos` is None in builders without that choice.
+    `system` is the system prompt of conversations without one of their own.
     """
 
     date: datetime.date = DEFAULT_DATE
     supervise_eos: bool | None = None
+    system: str | None = None
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "TemplateOptions":
@@ -26,9 +28,12 @@ class TemplateOptions:
             KeyError, TypeError, ValueError: it is something else.
         """
         date = datetime.date.fromisoformat(values["date"])
-        return TemplateOptions(date=date, supervise_eos=values.get("supervise_eos"))
+        return TemplateOptions(
+            date=date, supervise_eos=values.get("supervise_eos"), system=values.get("system")
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """The options as plain values; those that a builder does not have are left out."""
-        supervise_eos = {} if self.supervise_eos is None else {"supervise_eos": self.supervise_eos}
-        return {"date": self.date.isoformat(), **supervise_eos}
+        """The options as plain values; those that a build does not have are left out."""
+        others = {"supervise_eos": self.supervise_eos, "system": self.system}
+        chosen = {name: value for name, value in others.items() if value is not None}
+        return {"date": self.date.isoformat(), **chosen}

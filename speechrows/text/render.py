@@ -119,8 +119,10 @@ def _strftime_macro(date: datetime.date) -> str:
 
     A macro, because transformers hands plain data to templates: a function becomes its repr.
     """
-    replaced = "format"
-    for letter in "aAbBdeFHIjmMpSTuUwWxXyY":
-        value = date.strftime(f"%{letter}")
-        replaced += f".replace('%{letter}', '{value}').replace('%-{letter}', '{value.lstrip('0 ') or 0}')"
-    return f"{{%- macro strftime_now(format) -%}}{{{{ {replaced} }}}}{{%- endmacro -%}}"
+    values = {f"%{letter}": date.strftime(f"%{letter}") for letter in "aAbBdeFHIjmMpSTuUwWxXyY"}
+    values |= {f"%-{code[1]}": value.lstrip("0 ") or "0" for code, value in values.items()}
+    return (
+        "{%- macro strftime_now(format) -%}{%- set date = namespace(text=format) -%}"
+        f"{{%- for code, value in {[*values.items()]} -%}}"
+        "{%- set date.text = date.text.replace(code, value) -%}{%- endfor -%}{{ date.text }}{%- endmacro -%}"
+    )

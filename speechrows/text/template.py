@@ -2,6 +2,7 @@
 
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.errors import UsageError
 from speechrows.text.chat import compile_chat
 from speechrows.text.options import TemplateOptions
 from speechrows.text.segments import compile_segments
@@ -13,10 +14,17 @@ def compile_template(tokenizer: PreTrainedTokenizerFast, task: Task, options: Te
     """Compile a task for a tokenizer.
 
     Raises:
-        TemplateError: the template, or the tokenizer, leaves no place for what is supervised.
+        TemplateError: the template, or the tokenizer, leaves no place for what is supervised, or for a
+            system prompt.
+        UsageError: there is a system prompt, and the task is no chat.
     """
     if is_chat(task):
-        return compile_chat(tokenizer, task, options.date)
+        return compile_chat(tokenizer, task, options.date, options.system)
+    if options.system is not None:
+        raise UsageError(
+            f"{task.name}: found a system prompt; expected none: its rows are written by a script of their "
+            "own, which has no place for one"
+        )
     return compile_segments(tokenizer, task, supervise_eos=options.supervise_eos is not False)
 
 

@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from os.path import commonprefix
 
 from transformers import PreTrainedTokenizerFast
@@ -17,10 +18,8 @@ from speechrows.errors import TemplateError
 from speechrows.text.render import render_chats
 from speechrows.types import AUDIO_TOKEN
 
-_AUDIO, _TARGET = (
-    "SpeechRowsAudio{}X",
-    "SpeechRowsTarget{}X",
-)  # mixed case: a template that changes it is seen
+# Mixed case: a template that changes it is seen.
+_AUDIO, _TARGET, SYSTEM = "SpeechRowsAudio{}X", "SpeechRowsTarget{}X", "SpeechRowsSystemX"
 _MAX_TURNS = 4
 
 
@@ -43,35 +42,76 @@ class TurnShape:
 
 
 def turn_shape(
-    tokenizer: PreTrainedTokenizerFast, user: str, date: datetime.date, *, whole: bool
+    tokenizer: PreTrainedTokenizerFast,
+    user: str,
+    date: datetime.date,
+    *,
+    whole: bool,
+    with_system: bool = False,
 ) -> TurnShape:
     """The shape of a tokenizer's template for a user's message with `<audio>`.
 
-    Where rows are no conversations (not `whole`), each is a conversation of one turn.
+    Where rows are no conversations (not `whole`), each is a conversation of one turn. `with_system`, there is
+    a system prompt: SYSTEM stands in its place, in `head_first`.
 
     Raises:
-        TemplateError: the template writes the target never, twice, or otherwise each time.
+        TemplateError: the template writes the target never, twice, or otherwise each time; or it demands a
+            system prompt, or takes none.
     """
     refuse = Refusal(tokenizer)
-    chats = [_chat(user, num_turns) for num_turns in range(1, _MAX_TURNS + 1)]
-    rendered = render_chats(tokenizer, [chats[0], *(chats if whole else chats[:1])], date)
-    if isinstance(rendered[0], Exception):
-        raise refuse(f"fails on a plain user/assistant pair ({rendered[0]})") from rendered[0]
-    if rendered[0] != rendered[1]:
+    lengths = range(1, (_MAX_TURNS if whole else 1) + 1)
+    chats = [conversation(user, num_turns, SYSTEM if with_system else None) for num_turns in lengths]
+    other_way = conversation(user, 1, None if with_system else SYSTEM)
+    other, again, *rendered = render_chats(tokenizer, [other_way, chats[0], *chats], date)
+    first = rendered[0]
+    if isinstance(first, Exception):
+        raise _why_it_fails(tokenizer, first, other, with_system=with_system) from first
+    if first != again:
         raise refuse("writes the same conversation in two ways when it is asked twice")
-    head, between, end = _cut(refuse, rendered[0], 1)
+    one_turn, bare_head = _of_one_turn(tokenizer, first, other, with_system=with_system)
+    if whole and _takes_turns(rendered[1]):
+        return _of_many_turns(tokenizer, refuse, one_turn, bare_head, rendered)
+    if whole and SYSTEM in one_turn.head_later:
+        raise refuse("takes one turn alone, and demands a system prompt before it")
+    return one_turn
+
+
+def _of_one_turn(
+    tokenizer: PreTrainedTokenizerFast, text: str, other: str | Exception, *, with_system: bool
+) -> tuple[TurnShape, str]:
+    """The shape of a conversation of one turn, and its head without a system prompt, if it can do without.
+
+    `other` is that turn with, or without, a system prompt.
+    """
+    refuse = Refusal(tokenizer)
+    head, between, end = cut(refuse, text, 1)
     if AUDIO_TOKEN in head + between + end:
         raise refuse(f"writes {AUDIO_TOKEN} itself")
-    one_turn = TurnShape(
+    if with_system and (text.count(SYSTEM), head.count(SYSTEM)) != (1, 1):
+        remedy = "Leave the system prompt out, or give a tokenizer with another template"
+        what = f"{text.count(SYSTEM)} times, {head.count(SYSTEM)} of them before the user's audio"
+        raise Refusal(tokenizer, remedy)(f"writes a system prompt {what}")
+    bare_head = cut(refuse, other, 1)[0] if with_system and isinstance(other, str) else head
+    shape = TurnShape(
         head_first=head,
-        head_later=head.removeprefix(str(tokenizer.bos_token or "")),
+        head_later=bare_head.removeprefix(str(tokenizer.bos_token or "")),
         between=between,
         end_inner=end,
         end_last=end,
     )
-    if not whole or not _takes_turns(rendered[2]):
-        return one_turn
-    return _of_many_turns(tokenizer, refuse, one_turn, rendered[1:])
+    return shape, bare_head
+
+
+def _why_it_fails(
+    tokenizer: PreTrainedTokenizerFast, failure: Exception, other: str | Exception, *, with_system: bool
+) -> TemplateError:
+    """The error for a template that fails on a turn; `other` is it with, or without, a system prompt."""
+    if isinstance(other, Exception):
+        return Refusal(tokenizer)(f"fails on a plain user/assistant pair ({failure})")
+    if with_system:
+        remedy = "Leave the system prompt out, or give a tokenizer with another template"
+        return Refusal(tokenizer, remedy)(f"refuses a system prompt ({failure})")
+    return Refusal(tokenizer, "Give one: --system TEXT")(f"demands a system prompt ({failure})")
 
 
 def _takes_turns(rendered: str | Exception) -> bool:
@@ -80,28 +120,34 @@ def _takes_turns(rendered: str | Exception) -> bool:
 
 
 class Refusal:
-    """Makes the errors of one tokenizer's template."""
+    """Makes the errors of one tokenizer's template; `remedy` says what to do."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        remedy: str = "Give a tokenizer with another template, or one without (the plain form)",
+    ) -> None:
         self._name = tokenizer.name_or_path or "this tokenizer"
+        self._remedy = remedy
 
     def __call__(self, what: str) -> TemplateError:
         """The error for a template that does `what`."""
         return TemplateError(
             f"the chat template of {self._name} {what}; expected user text, target and end token in this "
-            "order. Give a tokenizer with another template, or one without (the plain form)"
+            f"order. {self._remedy}"
         )
 
 
-def _chat(user: str, num_turns: int) -> list[dict[str, str]]:
-    messages: list[dict[str, str]] = []
+def conversation(user: str, num_turns: int, system: str | None) -> list[dict[str, str]]:
+    """The messages of a conversation, sentinels in the place of its audio and targets."""
+    messages = [] if system is None else [{"role": "system", "content": system}]
     for turn in range(num_turns):
         messages.append({"role": "user", "content": user.replace(AUDIO_TOKEN, _AUDIO.format(turn))})
         messages.append({"role": "assistant", "content": _TARGET.format(turn)})
     return messages
 
 
-def _cut(refuse: Callable[[str], TemplateError], text: str, num_turns: int) -> list[str]:
+def cut(refuse: Callable[[str], TemplateError], text: str, num_turns: int) -> list[str]:
     """The text before, between and after the sentinels, `2 * num_turns + 1` pieces."""
     pieces: list[str] = []
     for turn in range(num_turns):
@@ -120,13 +166,17 @@ def _of_many_turns(
     tokenizer: PreTrainedTokenizerFast,
     refuse: Refusal,
     one_turn: TurnShape,
+    bare_head: str,
     rendered: Sequence[str | Exception],
 ) -> TurnShape:
-    """The shape of a template that takes several turns, seen to be that of conversations of any length."""
-    cuts = [_cut(refuse, text, i + 1) for i, text in enumerate(rendered) if not isinstance(text, Exception)]
+    """The shape of a template that takes several turns, seen to be that of conversations of any length.
+
+    `bare_head` is the head without a system prompt, where the template can do without.
+    """
+    cuts = [cut(refuse, text, i + 1) for i, text in enumerate(rendered) if not isinstance(text, Exception)]
     middle, end = cuts[1][2], cuts[1][4]
-    end_inner, head_later = _split_middle(tokenizer, one_turn, middle)
-    earlier = {between for cut in cuts for between in cut[1:-2:2]}
+    end_inner, head_later = _split_middle(tokenizer, replace(one_turn, head_first=bare_head), middle)
+    earlier = {between for pieces in cuts for between in pieces[1:-2:2]}
     shape = TurnShape(
         head_first=one_turn.head_first,
         head_later=head_later,
@@ -135,10 +185,10 @@ def _of_many_turns(
         end_last=end,
         rewrites_history=earlier != {one_turn.between},
     )
-    for cut in cuts[1:]:
-        num_turns = len(cut) // 2
+    for pieces in cuts[1:]:
+        num_turns = len(pieces) // 2
         expected = [shape.head_first, *[middle] * (num_turns - 1), shape.end_last]
-        if cut[::2] != expected or cut[-2] != shape.between:
+        if pieces[::2] != expected or pieces[-2] != shape.between:
             raise refuse(f"writes the turns of a conversation of {num_turns} otherwise than those of 2")
     return shape
 
@@ -167,3 +217,11 @@ def first_special(tokenizer: PreTrainedTokenizerFast, text: str) -> str | None:
     specials = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     places = [(text.find(special), -len(special), special) for special in specials if special in text]
     return min(places)[2] if places else None
+
+
+def last_special(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[str | None, int]:
+    """The special token that comes last in a text, None without one, and the place behind it."""
+    last, start = None, 0
+    while (special := first_special(tokenizer, text[start:])) is not None:
+        last, start = special, text.index(special, start) + len(special)
+    return last, start

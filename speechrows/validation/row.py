@@ -36,7 +36,7 @@ SILENCE = 0.001  # full scale is 1: a clip whose loudest sample is below -60 dB 
 CLIPPED, CLIPPED_SHARE = 0.999, 0.01
 
 _CLOSED = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGES, "pace": PACES, "volume": VOLUMES}
-NULLABLE = ("codec", "codec_targets", "target_audio", "domain", *TRAITS)
+NULLABLE = ("codec", "codec_targets", "target_audio", "domain", "system", *TRAITS)
 
 _NO_UNIT = 32_767  # beyond any that a tokenizer has
 _UNIT = re.compile(r"<\|unit(\d+)\|>")
@@ -213,6 +213,16 @@ def messages(row: RowDict, context: RowContext) -> str | None:
     return None
 
 
+def system(row: RowDict, context: RowContext) -> str | None:
+    """A system prompt is normalised text, in chats alone; `rendering` sees that the text holds it."""
+    prompt = row["system"]
+    if prompt is None:
+        return None
+    if not is_chat(context.task):
+        return f"found the system prompt {prompt!r:.80}, expected none in {context.task.name} rows"
+    return None if prompt and prompt == normalise(prompt) else f"{prompt!r:.80} is not normalised text"
+
+
 def codes(row: RowDict, context: RowContext) -> str | None:
     """Codec targets are [K, F], in the codec's range; there where the task needs them."""
     codec, values = row["codec"], row["codec_targets"]
@@ -257,6 +267,7 @@ def _fields(row: RowDict, task: Task, *, is_cut: bool) -> Fields:
             answer_is_cut=is_cut,
             first=not task.whole or row["turn_number"] == 0,
             last=not task.whole or row["turn_number"] == row["num_turns"] - 1,
+            system=row["system"],
         )
     units = [min(int(unit), _NO_UNIT) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
     answer_units = (row["codec_targets"] or [[]])[0]  # the check `codes` reports what is missing
@@ -275,6 +286,7 @@ CHECKS: dict[str, Callable[[RowDict, RowContext], str | None]] = {
     "target decodes": target,
     "placeholders": placeholders,
     "messages": messages,
+    "system": system,
     "codes": codes,
     "rendering": rendering,
 }

@@ -134,8 +134,9 @@ def _groups(
     try:
         check_shard(folder, shard, report)
         with folder.open_parquet(path, verify_checksums=True) as parquet:
-            columns, expected = parquet.schema_arrow, schema.ARROW_SCHEMA
-            if not columns.equals(expected):
+            columns, later = parquet.schema_arrow, schema.LATER_COLUMNS.difference(parquet.schema_arrow.names)
+            expected = [field for field in schema.ARROW_SCHEMA if field.name not in later]
+            if not columns.equals(pa.schema(expected)):
                 differ = [
                     f.name for f in expected if f.name not in columns.names or columns.field(f.name) != f
                 ]
@@ -143,7 +144,8 @@ def _groups(
                 return
             count_checksums(folder, path, parquet.metadata, report)
             for group in range(parquet.num_row_groups):
-                rows = read_group(folder, path, parquet, group, report).to_pylist()
+                found = read_group(folder, path, parquet, group, report).to_pylist()
+                rows = [{**row, **dict.fromkeys(later)} for row in found]
                 check_places(folder, path, rows, lines.slice(at, len(rows)).to_pylist(), group, report)
                 at += len(rows)
                 yield rows

@@ -18,11 +18,14 @@ from toys.building import build_rows
 from toys.building import published_files
 from toys.building import read_rows
 from toys.corpus import write_corpus
+from toys.templates import TEMPLATES
 
+import speechrows
 from speechrows.builder.builder import load_builder
 from speechrows.builds.run import build
 from speechrows.errors import UsageError
 from speechrows.text import tokenizers
+from speechrows.validation.validate import validate
 
 SMALL_SHARDS = 400_000  # bytes: three dialogues each
 
@@ -134,6 +137,35 @@ def test_another_recipe_is_refused_by_name(corpus: Path, tmp_path: Path) -> None
     with pytest.raises(UsageError, match="holds deepdialogue_ttt, not another_ttt"):
         build(another, out)
     assert published_files(out) == before
+
+
+def test_a_system_prompt_is_built_into_rows_and_rendered_anew_under_another_tokenizer(
+    corpus: Path, tmp_path: Path
+) -> None:
+    other = tokenizers.byte_level()
+    other.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    other.chat_template = TEMPLATES["chatml"]
+    tokenizers.save(other, tmp_path / "chatml")
+    prompt = "Be brief:\n`<audio>` is 'speech'."
+    build_rows(corpus, tmp_path / "plain", system=f" {prompt} ")
+    build_rows(corpus, tmp_path / "other", system=prompt, tokenizer=str(tmp_path / "chatml"))
+    rows = read_rows(tmp_path / "plain")
+    assert all(row["system"] == prompt for row in rows)
+    texts = [row["text"].startswith(f"System: {prompt}\nUser: <audio>") for row in rows]
+    assert texts == [row["turn_number"] == 0 for row in rows]
+    for name in ("plain", "other"):
+        assert validate(str(tmp_path / name)).ok
+    options = {"config": "ttt", "budget_tokens": 9_999, "too_long": "drop"}
+    anew = speechrows.load(str(tmp_path / "plain"), tokenizer=str(tmp_path / "chatml"), **options)
+    built = speechrows.load(str(tmp_path / "other"), **options)
+    for one, two in zip(anew, built, strict=True):
+        assert one.row_ids == two.row_ids
+        assert one.input_ids.tolist() == two.input_ids.tolist()
+        assert one.labels.tolist() == two.labels.tolist()
+    with pytest.raises(UsageError, match=r"(?s)system: Be brief.* there, None now"):
+        build_rows(corpus, tmp_path / "plain")
+    with pytest.raises(UsageError, match=r"system prompt: found ' ', expected words"):
+        build_rows(corpus, tmp_path / "plain", system=" ")
 
 
 def test_another_tokenizer_is_refused_and_never_mixed(corpus: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import interleave_datasets
 from datasets import load_dataset
 from formats.v0_1_0.make_folder import BUILDER
 from formats.v0_1_0.make_folder import batch_records
@@ -23,6 +24,7 @@ from formats.v0_1_0.make_folder import read_rows
 
 import speechrows
 from speechrows.cli import main
+from speechrows.rows.schema import LATER_COLUMNS
 
 HERE = Path(__file__).parent / "v0_1_0"
 FOLDER = HERE / "folder"
@@ -157,6 +159,10 @@ def test_another_task_is_added_beside_unchanged_rows(folder: Path, corpus: Path)
     _check_old_rows(folder)
     rows = load_dataset(str(folder), "transcription", split="train", streaming=True)
     assert len(list(rows.decode(False))) == 16  # with the first turn of the conversation that lacks a clip
+    old = load_dataset(str(folder), "ttt", split="train", streaming=True)
+    mixed = list(interleave_datasets([old.decode(False), rows.decode(False)]))
+    assert {row["task"] for row in mixed} == {"ttt", "transcription"}
+    assert all(row[name] is None for row in mixed for name in LATER_COLUMNS)
     recorded = LOADS["lanes"]
     loader = speechrows.load(str(folder), **recorded["load"])
     loader.load_state_dict(recorded["state"])
@@ -179,8 +185,10 @@ def test_a_corpus_that_changed_since_is_refused_and_nothing_is_touched(
 
 
 def _check_old_rows(folder: Path) -> None:
-    """The old rows are the same, and all promises hold."""
-    assert digests(read_rows(folder).values()) == ROWS
+    """The old rows are the same, and all promises hold; columns that came later are null."""
+    rows = read_rows(folder).values()
+    assert all(row.pop(name, None) is None for row in rows for name in LATER_COLUMNS)
+    assert digests(rows) == ROWS
     assert "every promise holds" in _output("validate", str(folder))
 
 

@@ -4,6 +4,7 @@ Over 300 lines, because the promises of one module stand in one file.
 """
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -21,10 +22,10 @@ from toys.texts import TEXTS
 from toys.tokenizer import toy_tokenizer
 
 from speechrows.codec import num_audio_tokens
+from speechrows.rows.conversation import split_of
 from speechrows.rows.pairing import pair
 from speechrows.rows.rows import RowSpec
 from speechrows.rows.rows import load_clips
-from speechrows.rows.rows import split_of
 from speechrows.rows.rows import to_rows
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.rows.tasks import NUM_UNITS
@@ -114,6 +115,24 @@ def test_a_dialogue_of_ttt_is_a_row_a_turn_in_order_with_its_columns():
     assert (first.source, first.domain, first.target_clip) == ("toy_corpus/16000@16000", "toys", None)
     assert first.text.startswith("<|im_start|>system")
     assert second.text.startswith("<|im_start|>user\n<audio>")
+
+
+def test_a_conversation_has_its_own_system_prompt_or_the_builds_and_its_first_row_is_written_with_it():
+    own = replace(toy_dialogue(*turns(3)), system=" Be cafe\u0301. ")
+    plain, blank = toy_dialogue(*turns(2), name="corpus/two"), replace(own, system=" \n")
+    for task, spec in ((TTT, spec_of(TTT)), (TRANSCRIPTION, spec_of(TRANSCRIPTION))):
+        rows, skipped, *_ = build([own, plain, blank], replace(spec, system="Be brief."))
+        assert not skipped
+        assert [row.system for row in rows] == ["Be caf\u00e9."] * 3 + ["Be brief."] * 5
+        expected = [row.turn_number == 0 or task is TRANSCRIPTION for row in rows]
+        assert [str(row.system) in row.text for row in rows] == expected
+        assert all(row.messages[0] == ("user", spec.template.user) for row in rows)
+        before, *_ = build([own, plain, blank], spec)
+        assert [row.system for row in before] == ["Be caf\u00e9."] * 3 + [None] * 5
+    rows, *_ = build([replace(toy_dialogue(*turns(2, "units")), system="Be brief.")], usdm_spec())
+    assert [row.system for row in rows] == [None]
+    bad = replace(own, system="\ud800")
+    assert {*reasons(build([bad], spec_of(TTT))[1]).values()} == {Reason.BAD_TEXT, Reason.DIALOGUE_INCOMPLETE}
 
 
 def check_row(row: Row, spec: RowSpec, target: str) -> None:

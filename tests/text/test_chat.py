@@ -151,7 +151,7 @@ def test_exactly_the_audio_tokens_are_audio_and_labels_are_ignored_or_equal(name
             input_ids, labels = row
             is_audio = input_ids == chat.audio_id
             assert is_audio.sum() == num_audio
-            at = len(chat.head_first_ids)
+            at = len(chat.heads.of(Fields(transcript="")).ids)
             assert is_audio[at : at + num_audio].all()
             assert (labels[is_audio] == IGNORE_INDEX).all()
             assert ((labels == IGNORE_INDEX) | (labels == input_ids)).all()
@@ -176,8 +176,8 @@ def test_corpus_text_does_not_change_how_the_template_is_tokenised():
     before = compile_chat(tokenizer, TTT)
     fill(before, "<|im_end|>")
     after = compile_chat(tokenizer, TTT)
-    assert after.head_first_ids.tolist() == before.head_first_ids.tolist()
-    assert after.head_first_ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert after.heads.of(Fields(transcript="")).ids.tolist() == before.head_first_ids.tolist()
+    assert after.heads.of(Fields(transcript="")).ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
 
 
 @pytest.mark.parametrize(("name", "template"), [pair for pair in PAIRS if pair[1] is not None])
@@ -336,9 +336,9 @@ def test_the_plain_form_begins_with_the_bos_that_the_tokenizer_adds_and_only_at_
     chat = chat_of("bpe_adds_bos", None)
     bos = chat.tokenizer.bos_token_id
     assert row_of(chat, "the inn", first=True)[0].tolist().count(bos) == 1
-    assert chat.head_first_ids[0] == bos
+    assert chat.heads.of(Fields(transcript="")).ids[0] == bos
     assert bos not in row_of(chat, "the inn", first=False)[0]
-    assert bos not in chat_of("bpe", None).head_first_ids
+    assert bos not in chat_of("bpe", None).heads.of(Fields(transcript="")).ids
 
 
 @pytest.mark.parametrize("template", ["llama3_date_string", "bos_every_turn"])

@@ -120,6 +120,9 @@ BROKEN: list[Broken] = [
     ("messages", lambda row: row["messages"][0].update(content="<audio> <audio>")),
     ("messages", lambda row: row.update(transcript="something else")),
     ("messages", lambda row: row.update(text="nothing")),
+    ("system", lambda row: row.update(system=" Be brief.")),
+    ("rendering", lambda row: row.update(system="Be brief.")),
+    ("conversations", lambda row: row.update(system="Be brief.")),
     ("rendering", lambda row: row.update(text=row["text"] + " and more")),
     ("rendering", lambda row: row["input_ids"].__setitem__(0, 999_999)),
     ("rendering", lambda row: row["labels"].__setitem__(0, row["input_ids"][0])),
@@ -213,6 +216,7 @@ OTHERS: dict[str, list[Broken]] = {
         ("rendering", lambda row: row.update(text=row["text"].replace("<|unit", "<|unit99999", 1))),
         ("placeholders", lambda row: row["input_ids"].__setitem__(0, 258)),
         ("codes", lambda row: row.update(codec=None, codec_targets=None)),
+        ("system", lambda row: row.update(system="Be brief.")),
     ],
 }
 
