@@ -241,19 +241,19 @@ class Corpus:
         Not told of a download manager's copy, nor of remote files one by one: these are asked for again
         only where they are archives and tables, which are read in parts.
         """
-        if entry.refused or self.located is not None:
+        is_asked = self._fs is None or (entry.stamp and _IN_PARTS.search(entry.path))  # some list no stamps
+        if entry.refused or self.located is not None or not is_asked:
             return None
         try:
             if self._fs is None:
                 stat = os.stat(os.path.join(self.root, entry.path))
                 now = entry._replace(num_bytes=stat.st_size, stamp=str(stat.st_mtime_ns))
-            elif entry.stamp and _IN_PARTS.search(entry.path):  # some stores list files without
-                self._fs.invalidate_cache()
-                info = self._fs.info(f"{self.root}/{entry.path}")
-                now = entry._replace(num_bytes=int(info["size"] or 0), stamp=_stamp(info))
             else:
-                return None
-        except FileNotFoundError:
+                self._fs.invalidate_cache()
+                place = f"{self.root}/{entry.path}"  # listed again, as info() may spell its stamp otherwise
+                info = self._fs.find(folder_of(place), maxdepth=1, detail=True)[place]
+                now = entry._replace(num_bytes=int(info["size"] or 0), stamp=_stamp(info))
+        except (FileNotFoundError, KeyError):
             return "none"
         return None if now == entry else f"{now.num_bytes} bytes of {now.stamp}"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.core import url_to_fs
 from toys.building import build_rows
 from toys.building import open_reader
 from toys.building import published_files
@@ -181,6 +182,21 @@ def test_rows_of_a_corpus_behind_an_address_are_those_of_the_disk(remote: str, t
     build_rows(XTTS, tmp_path / "here")
     build_rows(remote, tmp_path / "there")
     assert published_files(tmp_path / "there") == published_files(tmp_path / "here")
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_a_file_is_as_it_was_listed_until_it_changes(tmp_path: Path, is_remote: bool) -> None:
+    address = "memory://changing" if is_remote else str(tmp_path)
+    store, root = url_to_fs(address)
+    store.pipe(f"{root}/clips.tar", b"one")
+    corpus = Corpus.open(address)
+    (entry,) = corpus.list()
+    corpus.read(entry.path)
+    assert corpus.changed(entry) is None
+    store.pipe(f"{root}/clips.tar", b"three")
+    assert str(corpus.changed(entry)).startswith("5 bytes of ")
+    store.rm(f"{root}/clips.tar")
+    assert corpus.changed(entry) == "none"
 
 
 def test_a_file_address_is_a_folder_on_disk_whose_symlinks_are_looked_at(folder: Path) -> None:
