@@ -116,6 +116,7 @@ def _folder_flag(parser: argparse.ArgumentParser) -> None:
 
 def _validate_flags(parser: argparse.ArgumentParser) -> None:
     _folder_flag(parser)
+    parser.add_argument("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--allow",
@@ -129,7 +130,7 @@ def _validate_flags(parser: argparse.ArgumentParser) -> None:
 def _validate(options: argparse.Namespace) -> int:
     from speechrows.validation.validate import validate
 
-    report = validate(options.folder, allow=options.allow)
+    report = validate(options.folder, allow=options.allow, num_proc=options.num_proc)
     print(printable(json.dumps(report.to_json(), indent=1) if options.json else report))
     return 0 if report.ok else 1
 

@@ -1,13 +1,17 @@
 """Checks of what rows promise together: conversations, index, ledger, card."""
 
+import hashlib
+import itertools
 import json
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -42,9 +46,22 @@ class NameHashes:
 
     hashes: "array[int]" = field(default_factory=lambda: array("q"))
 
+    @staticmethod
+    def of(name: str) -> int:
+        """The hash of a name, the same in every process."""
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return int.from_bytes(digest, "little", signed=True)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
     def add(self, name: str) -> None:
         """Note a name."""
-        self.hashes.append(hash(name))
+        self.hashes.append(self.of(name))
+
+    def extend(self, others: "NameHashes") -> None:
+        """Note all names of others."""
+        self.hashes.extend(others.hashes)
 
     def repeated(self) -> set[int]:
         """Hashes of the names that came more than once."""
@@ -106,33 +123,39 @@ def check_shard(folder: RowsFolder, shard: ShardEntry, report: ValidationReport)
         report.fail("index", shard.path, f"is not the file that the index was made of ({size} bytes)")
 
 
-def count_checksums(
-    folder: RowsFolder, path: str, metadata: pq.FileMetaData, report: ValidationReport
-) -> None:
+def count_checksums(file: BinaryIO, metadata: pq.FileMetaData, report: ValidationReport) -> None:
     """Tell of a shard whose pages carry no checksums: a byte that rots inside a clip of it is not found."""
-    with folder.open_file(path) as file:
-        if not has_checksums(file, metadata):
-            report.checked["shards without checksums"] += 1
+    if not has_checksums(file, metadata):
+        report.checked["shards without checksums"] += 1
 
 
-def read_group(
-    folder: RowsFolder, path: str, parquet: pq.ParquetFile, group: int, report: ValidationReport
-) -> pa.Table:
-    """Read a row group; `parquet` verifies the pages' checksums. What is not as it was written is reported.
+def read_batches(
+    folder: RowsFolder,
+    path: str,
+    parquet: pq.ParquetFile,
+    group: int,
+    num_rows: int,
+    report: ValidationReport,
+) -> Iterator[pa.RecordBatch]:
+    """Read a row group, `num_rows` at once; `parquet` verifies checksums, and what rotted is reported.
 
     Raises:
         OSError, ArrowException: it can not be read at all.
     """
+    options: dict[str, Any] = {"batch_size": num_rows, "row_groups": [group], "use_threads": False}
+    num_read = 0
     try:
-        return parquet.read_row_group(group, use_threads=False)
+        for batch in parquet.iter_batches(**options):
+            yield batch
+            num_read += 1
     except OSError as error:
         if not is_checksum_error(error):
             raise
-    rotten = [name for name in parquet.schema_arrow.names if not _is_sound(parquet, group, name)]
-    detail = f"row group {group}, column {', '.join(rotten)}: its bytes are not those that were written"
-    report.fail("checksums", path, f"{detail}. Build or download the file again")
-    with folder.open_parquet(path, parquet.metadata) as unverified:
-        return unverified.read_row_group(group, use_threads=False)
+        rotten = [name for name in parquet.schema_arrow.names if not _is_sound(parquet, group, name)]
+        detail = f"row group {group}, column {', '.join(rotten)}: its bytes are not those that were written"
+        report.fail("checksums", path, f"{detail}. Build or download the file again")
+        with folder.open_parquet(path, parquet.metadata) as unverified:
+            yield from itertools.islice(unverified.iter_batches(**options), num_read, None)
 
 
 def _is_sound(parquet: pq.ParquetFile, group: int, column: str) -> bool:
@@ -144,24 +167,23 @@ def _is_sound(parquet: pq.ParquetFile, group: int, column: str) -> bool:
 
 
 def check_places(
-    folder: RowsFolder, path: str, rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]],
+    file: BinaryIO, path: str, rows: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]],
     group: int, report: ValidationReport,
 ) -> None:  # fmt: skip
-    """The index's lines name the rows of a row group, and their offsets lead to the clips' bytes."""
+    """The index's lines name rows of a row group, and their offsets lead to the clips' bytes in the file."""
     if [row["row_id"] for row in rows] != [line["row_id"] for line in lines]:
         report.fail("index", path, "its lines are not the rows of the shard, in order")
         return
-    with folder.open_file(path) as file:
-        for row, line in zip(rows, lines, strict=True):
-            if row["audio"] is None or row["input_ids"] is None:
-                continue  # "required fields" reports that
-            file.seek(line["audio_offset"])
-            if file.read(line["audio_length"]) != row["audio"]["bytes"]:
-                report.fail("index", row["row_id"], f"its clip is not at {line['audio_offset']} of {path}")
-            wrong = [name for name in INDEX_COLUMNS if line[name] != row[name]]
-            wrong += [name for name, value in (("shard", path), ("row_group", group)) if line[name] != value]
-            if wrong or line["padded_tokens"] != len(row["input_ids"]):
-                report.fail("index", row["row_id"], f"{', '.join(wrong or ['padded_tokens'])} differ")
+    for row, line in zip(rows, lines, strict=True):
+        if row["audio"] is None or row["input_ids"] is None:
+            continue  # "required fields" reports that
+        file.seek(line["audio_offset"])
+        if file.read(line["audio_length"]) != row["audio"]["bytes"]:
+            report.fail("index", row["row_id"], f"its clip is not at {line['audio_offset']} of {path}")
+        wrong = [name for name in INDEX_COLUMNS if line[name] != row[name]]
+        wrong += [name for name, value in (("shard", path), ("row_group", group)) if line[name] != value]
+        if wrong or line["padded_tokens"] != len(row["input_ids"]):
+            report.fail("index", row["row_id"], f"{', '.join(wrong or ['padded_tokens'])} differ")
 
 
 def check_ledger(

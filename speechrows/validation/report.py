@@ -1,9 +1,14 @@
 """The report of a validation: failures by check, with row ids."""
 
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
+
+from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
 
 KEPT = 20  # failures that are listed of each check; the rest is counted
 
@@ -24,6 +29,22 @@ class ValidationReport:
         kept = self.failures.setdefault(check, [])
         if len(kept) < KEPT:
             kept.append((where, detail))
+
+    @contextmanager
+    def telling(self, check: str, where: str) -> Generator[None]:
+        """Note what ends a check early; the checks after it go on."""
+        try:
+            yield
+        except (ShortfallError, UsageError) as error:
+            self.fail(check, where, str(error))
+
+    def add(self, part: "ValidationReport") -> None:
+        """Take in what a part of the same folder failed, after what is here."""
+        self.checked += part.checked
+        self.counts += part.counts
+        for check, failures in part.failures.items():
+            kept = self.failures.setdefault(check, [])
+            kept += failures[: KEPT - len(kept)]
 
     @property
     def ok(self) -> bool:

@@ -3,7 +3,10 @@
 import re
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 from typing import NamedTuple
@@ -29,6 +32,7 @@ from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import TRAITS
 from speechrows.types import Fields
+from speechrows.types import Rendered
 from speechrows.types import Task
 from speechrows.types import Template
 
@@ -56,6 +60,7 @@ class RowContext:
     audio_id: int
     pad_id: int
     special_ids: frozenset[int]
+    renderings: Mapping[str, Rendered | None] = field(default_factory=dict[str, Rendered | None])
 
 
 def fields(row: RowDict, context: RowContext) -> str | None:
@@ -65,8 +70,10 @@ def fields(row: RowDict, context: RowContext) -> str | None:
         missing = ["audio"]
     if row["target_audio"] is not None and row["target_audio"]["bytes"] is None:
         missing.append("target_audio")
-    if missing or any(None in message.values() for message in row["messages"]):
-        return f"{', '.join(missing or ['messages'])} is null"
+    if not missing and (len(row["messages"]) != 2 or any(None in m.values() for m in row["messages"])):
+        missing = ["messages, or one of the two,"]
+    if missing:
+        return f"{', '.join(missing)} is null"
     for trait, words in _CLOSED.items():
         if row[trait] not in (None, *words):
             return f"found {trait} {row[trait]!r}, expected one of {', '.join(words)}"
@@ -150,9 +157,10 @@ def padding(row: RowDict, context: RowContext) -> str | None:
     length, tokens, multiple = len(row["input_ids"]), row["num_tokens"], context.task.pad_to_multiple_of
     if length % multiple or not tokens <= length < tokens + multiple:
         return f"{length} ids for {tokens} tokens; expected the next multiple of {multiple}"
-    if any(i != context.pad_id for i in row["input_ids"][tokens:]):
+    if row["input_ids"][tokens:].count(context.pad_id) != length - tokens:
         return f"ids after the first {tokens} are not all pads ({context.pad_id})"
-    if any(label != IGNORE_INDEX for label in row["labels"][tokens:]):
+    pads = row["labels"][tokens:]
+    if pads.count(IGNORE_INDEX) != len(pads):
         return "pads take loss"
     return None
 
@@ -176,9 +184,8 @@ def target(row: RowDict, context: RowContext) -> str | None:
         return "no token takes loss"
     if not is_chat(context.task):  # supervised in several places: `rendering` compares them
         return None
-    decoded = context.tokenizer.decode(
-        supervised, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    # What `decode` without clean-up is, without its overhead a row.
+    decoded = context.tokenizer.backend_tokenizer.decode(supervised, skip_special_tokens=True)
     if decoded not in (expected, " " + expected):
         return f"supervised tokens decode to {decoded!r:.80}, expected {expected!r:.80}"
     may_be_cut = context.task.needs == "answer"  # where no end was written, none is learnt
@@ -189,7 +196,7 @@ def target(row: RowDict, context: RowContext) -> str | None:
 
 def placeholders(row: RowDict, context: RowContext) -> str | None:
     """There are as many `<audio>` ids as the clip is long; none where units stand for it."""
-    count = sum(i == context.audio_id for i in row["input_ids"])
+    count = row["input_ids"].count(context.audio_id)
     expected = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
     if not is_chat(context.task):
         expected = 0
@@ -235,13 +242,28 @@ def codes(row: RowDict, context: RowContext) -> str | None:
     return check(values, CODECS[codec]) if codec in CODECS else None
 
 
+def with_renderings(rows: Sequence[RowDict], context: RowContext) -> RowContext:
+    """The context of these rows, rendered anew in one batch, which is far faster than one by one."""
+    names = dict.fromkeys(row["row_id"] for row in rows)
+    if len(names) != len(rows):  # ids that came twice: one by one
+        return replace(context, renderings={})
+    try:
+        rendered = context.template.fill([_fields(row, context.task, is_cut=False) for row in rows])
+    except UsageError:  # units that the tokenizer does not have, of one of them
+        return replace(context, renderings={})
+    return replace(context, renderings=dict(zip(names, rendered, strict=True)))
+
+
 def rendering(row: RowDict, context: RowContext) -> str | None:
     """Text, ids and labels are what the messages give under the saved tokenizer, made anew."""
     spaces = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
     wrong = "the tokenizer does not give back the assistant's content"
     for is_cut in (False, True) if context.task.needs == "answer" else (False,):
         try:
-            (rendered,) = context.template.fill([_fields(row, context.task, is_cut=is_cut)])
+            if is_cut or row["row_id"] not in context.renderings:
+                (rendered,) = context.template.fill([_fields(row, context.task, is_cut=is_cut)])
+            else:
+                rendered = context.renderings[row["row_id"]]
         except UsageError as error:  # units that the tokenizer does not have
             return str(error)
         if rendered is None:

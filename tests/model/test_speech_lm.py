@@ -137,7 +137,7 @@ def test_frames_of_a_clip_that_takes_several_rows_are_those_of_one_row(name: str
     rows = [*(row(f"short {i}", 0.2) for i in range(9)), row("long", 6.0)]
     batch = toy_batch(*([row] for row in rows), mel=mel_of(name))
     field, step = ("features", 160) if mel_of(name) else ("speech", 1)
-    audio, folding = getattr(batch, field), Folding.of(batch.num_audio_tokens.numpy() * 1280)
+    audio, folding = getattr(batch, field), Folding.of(batch.num_audio_tokens.numpy() * 1280, "pack")
     parts = [audio[torch.from_numpy(group)] for group in folding.groups]
     pieces = torch.from_numpy(folding.pieces)
     folded = replace(batch, **{field: folding.joined(parts, step), "clip_pieces": pieces})

@@ -25,6 +25,9 @@ import speechrows
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.rows.schema import ARROW_SCHEMA
+from speechrows.validation.folder import NameHashes
+from speechrows.validation.plain import is_plainly_sound
+from speechrows.validation.row import sound
 from speechrows.validation.validate import validate
 
 SHARD = "data/ttt/train/band_1/00000.parquet"
@@ -118,11 +121,10 @@ BROKEN: list[Broken] = [
     ("target decodes", lambda row: row["messages"][1].update(content="something else")),
     ("placeholders", drop_a_placeholder),
     ("messages", lambda row: row["messages"][0].update(content="<audio> <audio>")),
+    ("required fields", lambda row: row["messages"].clear()),
     ("messages", lambda row: row.update(transcript="something else")),
     ("messages", lambda row: row.update(text="nothing")),
     ("system", lambda row: row.update(system=" Be brief.")),
-    ("rendering", lambda row: row.update(system="Be brief.")),
-    ("conversations", lambda row: row.update(system="Be brief.")),
     ("rendering", lambda row: row.update(text=row["text"] + " and more")),
     ("rendering", lambda row: row["input_ids"].__setitem__(0, 999_999)),
     ("rendering", lambda row: row["labels"].__setitem__(0, row["input_ids"][0])),
@@ -158,6 +160,13 @@ def test_a_broken_promise_is_named_with_its_row(built: Path, tmp_path: Path) -> 
 def test_a_conversation_that_is_broken_is_named(change: dict[str, int], copy: Path) -> None:
     row_id = spoil(copy, 0, lambda row: row.update(change))
     assert row_id in {where for where, _ in validate(str(copy)).failures["conversations"]}
+
+
+def test_a_system_prompt_that_a_conversation_does_not_begin_with_is_named(copy: Path) -> None:
+    row_id = spoil(copy, 0, lambda row: row.update(system="Be brief."))
+    failures = validate(str(copy)).failures
+    assert row_id in {where for where, _ in failures["rendering"]}
+    assert "different system prompts" in failures["conversations"][0][1]
 
 
 def test_a_row_id_that_comes_twice_is_named(copy: Path) -> None:
@@ -314,3 +323,58 @@ def test_allowed_checks_are_told_but_do_not_fail(copy: Path) -> None:
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="found no index"):
         validate(str(tmp_path))
+
+
+def test_the_report_is_the_same_whatever_the_number_of_processes(copy: Path) -> None:
+    shards = sorted(path.relative_to(copy) for path in (copy / "data").rglob("*.parquet"))
+    assert len(shards) >= 3
+    for at, shard in enumerate(shards):
+        spoil(copy, at, lambda row: row.update(transcript="something else"), shard)
+        spoil(copy, at + 1, with_samples(lambda samples: samples.fill(0)), shard)
+    spoil(copy, 3, lambda row: row.update(row_id=None), shards[0])
+    one, two = validate(str(copy)), validate(str(copy), num_proc=2)
+    assert one.to_json() == two.to_json()
+    assert str(one) == str(two)
+    assert one.counts["silence"] == len(shards)
+    with pytest.raises(UsageError, match="num_proc: found 0, expected at least 1"):
+        validate(str(copy), num_proc=0)
+
+
+def test_names_that_come_twice_are_known_whatever_process_saw_them() -> None:
+    hashes, other = NameHashes(), NameHashes()
+    for name in ("a", "b", "\ud800"):
+        hashes.add(name)
+    other.add("b")
+    hashes.extend(other)
+    assert hashes.repeated() == {NameHashes.of("b")}
+    assert NameHashes.of("a") == 3405396810240292928
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        wav,
+        lambda x: wav(x[:1]),
+        lambda x: wav(x * 0),
+        lambda x: wav(np.sign(x)),
+        lambda x: wav(x, 8_000),
+        lambda x: wav(x, subtype="PCM_24"),
+        lambda x: wav(x, subtype="FLOAT"),
+        lambda x: wav(np.stack([x, x], axis=1)),
+        lambda x: wav(x)[:-3],
+        lambda x: wav(x) + b"more",
+        lambda x: wav(x)[:44],
+        lambda x: wav(x)[:30],
+        lambda x: b"",
+        lambda x: b"no audio",
+    ],
+)
+@pytest.mark.parametrize("says", [{}, {"num_samples": 399}, {"sampling_rate": 44_100}])
+def test_a_clip_that_passes_undecoded_would_pass_decoded(clip: Any, says: dict[str, int]) -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 400).astype(np.float32)
+    data = clip(samples)
+    row = {"audio": {"bytes": data, "path": "a.wav"}, "target_audio": None, "row_id": "x"}
+    row |= {"num_samples": 400, "sampling_rate": 24_000, **says}
+    assert not (is_plainly_sound(row) and sound(row))
+    if data == wav(samples):
+        assert is_plainly_sound(row) == (not says)

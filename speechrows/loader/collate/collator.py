@@ -96,8 +96,7 @@ class Collator:
         clips = clip_lengths(ragged, speeds, self.sampling_rate, self.audio_tokens_per_second)
         samples, copied = self._copied(torch.from_numpy(ragged.samples))
         codec_targets = self._codec_targets(ragged)
-        is_bucket = self.plan_options.mode == "bucket"  # which takes clips of like length together
-        folding = (Folding.none if is_bucket else Folding.of)(clips.rooms)
+        folding = Folding.of(clips.rooms, self.plan_options.mode)
         fields = self._fields(ragged, clips, folding)
         on_host = {name: torch.from_numpy(fields.pop(name)) for name in ON_HOST}
         sent = self._sent(fields)
@@ -107,7 +106,6 @@ class Collator:
         if copied is not None:
             copied.synchronize()
         ragged.release()
-        micro_batch = ragged.micro_batch
         return Batch(
             **{name: sent[name] for name in fields},
             **on_host,
@@ -123,8 +121,8 @@ class Collator:
             num_supervised=num_supervised,
             audio_seconds=float((clips.num_samples / clips.rates).sum()),
             epoch=epoch,
-            step=micro_batch.step,
-            number=micro_batch.number,
+            step=ragged.micro_batch.step,
+            number=ragged.micro_batch.number,
         )
 
     def _fields(self, ragged: Ragged, clips: ClipLengths, folding: Folding) -> dict[str, Int64]:

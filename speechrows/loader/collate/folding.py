@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from speechrows.loader.collate.mel import HOP
 from speechrows.loader.plan.order import Int64
+from speechrows.loader.plan.values import Mode
 
 _MOST = 4  # times its audio, a batch is left with a row a clip
 
@@ -31,25 +32,21 @@ class Folding:
     pieces: Int64
 
     @staticmethod
-    def of(rooms: Int64) -> "Folding":
-        """A row a clip; where that were more than four times the audio, so that it is twice at most."""
+    def of(rooms: Int64, mode: Mode) -> "Folding":
+        """A row a clip; where that were more than four times the audio, so that it is twice at most.
+
+        `bucket` takes clips of like length together, and counts pads in its budget.
+        """
         longest, total = int(rooms.max(initial=0)), int(rooms.sum())
-        if longest * len(rooms) <= _MOST * total:
-            return Folding.none(rooms)
+        if mode == "bucket" or longest * len(rooms) <= _MOST * total:
+            ones = np.ones(len(rooms), np.int64)
+            return Folding(rooms=rooms, groups=[np.arange(len(rooms))], width=longest, pieces=ones)
         order = np.argsort(rooms, kind="stable")
         classes = np.log2(rooms[order]).astype(np.int64)  # in each, lengths within a factor of two
         groups = np.split(order, np.flatnonzero(np.diff(classes)) + 1)
         widths = [-(-int(rooms[group].max()) // HOP) * HOP for group in reversed(groups)]
         width = next((w for w in widths if int((-(-rooms // w) * w).sum()) <= 2 * total), widths[-1])
         return Folding(rooms=rooms, groups=groups, width=width, pieces=-(-rooms // width))
-
-    @staticmethod
-    def none(rooms: Int64) -> "Folding":
-        """A row a clip, whatever that costs."""
-        ones = np.ones(len(rooms), np.int64)
-        return Folding(
-            rooms=rooms, groups=[np.arange(len(rooms))], width=int(rooms.max(initial=0)), pieces=ones
-        )
 
     def joined(self, parts: Sequence[Tensor], step: int) -> Tensor:
         """The rows of all clips, [rows, ..., width // step], of what was made of each group.

@@ -226,7 +226,7 @@ def test_one_long_clip_among_short_ones_is_no_more_than_its_audio(mode, options)
 @MANY
 @given(st.lists(st.integers(1, 1 << 21), max_size=60))
 def test_a_batch_is_at_most_four_times_its_audio_whatever_the_lengths(rooms):
-    folding = Folding.of(np.array(rooms, np.int64))
+    folding = Folding.of(np.array(rooms, np.int64), "pack")
     assert folding.width * int(folding.pieces.sum()) <= 4 * sum(rooms) + 160 * len(rooms)
     assert (folding.pieces * folding.width >= rooms).all()
     assert sorted(np.concatenate(folding.groups).tolist()) == [*range(len(rooms))]
