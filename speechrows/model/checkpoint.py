@@ -69,7 +69,9 @@ def load(folder: Path, model: nn.Module, optimizer: Any, *, rank: int) -> Saved:
         states = _nested(load_file(folder / "optimizer.safetensors"))
         optimizer.load_state_dict({"state": states, "param_groups": whole["optimizer"]})
         lanes = _nested(load_file(folder / "lanes.safetensors"))
-        saved = Saved(position=whole["position"], lanes=[lanes[i] for i in range(whole["num_layers"])])
+        saved = Saved(position=dict(whole["position"]), lanes=[lanes[i] for i in range(len(lanes))])
+        if len(saved.lanes) != whole["num_layers"]:
+            raise ValueError(f"states of {len(lanes)} layers, expected {whole['num_layers']}")
         if (folder / _random_file(rank)).is_file():
             _set_random_state(json.loads((folder / _random_file(rank)).read_text("utf-8")))
     except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, SafetensorError) as error:

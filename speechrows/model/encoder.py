@@ -48,6 +48,7 @@ class SpeechEncoder(nn.Module, ABC):
     steps_per_frame: int  # samples, or columns of features
     frames_per_second: Fraction
     max_frames: int | None  # of a chunk
+    normalize: bool = False  # each clip to mean 0 and variance 1
 
     def forward(self, batch: Batch, frames_per_token: int) -> Tensor:
         """The frames of all clips, one clip after another: [frames, D].
@@ -70,8 +71,10 @@ class SpeechEncoder(nn.Module, ABC):
         encoded: list[Tensor] = [clips[0]] * len(chunks)
         for indices in groups.values():
             group = [chunks[i] for i in indices]
-            lengths = batch.speech_lengths[[chunk.clip for chunk in group]]
-            audio = self._prepared(self._padded(clips, group), lengths)
+            audio = self._padded(clips, group)
+            if self.normalize:  # a chunk is a whole clip then
+                audio = _normalised(audio, batch.speech_lengths[[chunk.clip for chunk in group]])
+            audio = audio.to(next(self.parameters()).dtype)
             frames = self._encode(audio, [chunk.length for chunk in group])
             for i, chunk, padded in zip(indices, group, frames, strict=True):
                 encoded[i] = padded[: chunk.length]
@@ -80,11 +83,6 @@ class SpeechEncoder(nn.Module, ABC):
     @abstractmethod
     def _check_kind(self, batch: Batch) -> None:
         """Check that the batch holds speech or features for this encoder."""
-
-    def _prepared(self, audio: Tensor, lengths: Tensor) -> Tensor:
-        """Chunks [W, ..., steps] as the model takes them, of clips of so many samples, int64 [W]."""
-        del lengths
-        return audio.to(next(self.parameters()).dtype)
 
     @abstractmethod
     def _encode(self, audio: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -183,15 +181,6 @@ class WaveFrames(SpeechEncoder):
             rate = "none" if batch.speech is None else f"{batch.sampling_rate} Hz"
             raise UsageError(f"speech: found {rate}, expected {SAMPLING_RATE} Hz: load without mel")
 
-    def _prepared(self, audio: Tensor, lengths: Tensor) -> Tensor:
-        if self.normalize:  # a chunk is a whole clip here
-            lengths = lengths.to(audio.device).unsqueeze(1)
-            real = torch.arange(audio.shape[1], device=audio.device) < lengths
-            centred = torch.where(real, audio - (audio * real).sum(1, keepdim=True) / lengths, 0.0)
-            variance = centred.square().sum(1, keepdim=True) / lengths
-            audio = centred / (variance + 1e-7).sqrt()
-        return super()._prepared(audio, lengths)
-
     def _length_class(self, length: int) -> int:
         # Where the first convolution is normed over time, pads would change every frame.
         return length if self._norms_over_time else super()._length_class(length)
@@ -220,6 +209,15 @@ def speech_encoder(model: PreTrainedModel, *, normalize: bool) -> SpeechEncoder:
         f"speech encoder: found {type(model).__name__}, expected Whisper or one of the families of "
         "wav2vec 2.0: WavLM, HuBERT, wav2vec 2.0, UniSpeech"
     )
+
+
+def _normalised(speech: Tensor, lengths: Tensor) -> Tensor:
+    """Clips [W, S] of so many samples [W], each given mean 0 and variance 1, zeros after it."""
+    lengths = lengths.unsqueeze(1)
+    real = torch.arange(speech.shape[1], device=speech.device) < lengths
+    centred = torch.where(real, speech - (speech * real).sum(1, keepdim=True) / lengths, 0.0)
+    variance = centred.square().sum(1, keepdim=True) / lengths
+    return centred / (variance + 1e-7).sqrt()
 
 
 def _is_filled(lengths: Sequence[int], like: Tensor) -> Tensor:
