@@ -49,10 +49,24 @@ class Wav:
         """Where the samples end, or the file does."""
         return len(data) if self.promised is None else min(len(data), self.at + self.promised)
 
+    def part_of_a_frame(self, stop: int) -> int:
+        """The bytes before `stop` that are less than a sample of each channel: ffmpeg fails on them."""
+        is_known = self.form is not None and self.form[0] in _BITS and self.form[4]
+        return (stop - self.at) % self.form[4] if self.form and is_known else 0
+
 
 def is_wav(data: memoryview) -> bool:
     """Whether it begins as WAV, of 32 or 64 bits."""
     return bytes(data[:4]) in _NAMES and bytes(data[8:12]) == b"WAVE"
+
+
+def is_of_other_codec(data: memoryview) -> bool:
+    """Whether the samples of a WAV are neither PCM nor float nor MP3."""
+    try:
+        form = read_wav(data).form
+    except BadClipError:
+        return False
+    return form is not None and form[0] not in (*_BITS, MP3_TAG)
 
 
 def inspect_wav(data: memoryview) -> AudioFacts | None:
@@ -82,7 +96,7 @@ def inspect_wav(data: memoryview) -> AudioFacts | None:
 
 def _is_read_alike(data: memoryview, wav: Wav) -> bool:
     """Whether every reader finds the samples where this one does."""
-    if bytes(data[:4]) != b"RIFF" or next_wav(data, wav) is not None:
+    if bytes(data[:4]) != b"RIFF" or next_wav(data, wav) is not None or wav.part_of_a_frame(wav.end(data)):
         return False
     if wav.promised is None:
         return struct.unpack_from("<I", data, wav.at - 4)[0] != 0  # some take it for no sample
@@ -174,7 +188,8 @@ def wav_parts(data: memoryview) -> list[memoryview]:
         if wav.promised is not None and wav.at + wav.promised > len(data):
             raise truncated(f"is {len(data)} bytes, its header promises {wav.at + wav.promised}")
         behind, is_stream = next_wav(data, wav), wav.promised is None
-        if behind is None and not is_stream and _opens(data):
+        is_whole = behind is None and not is_stream and not wav.part_of_a_frame(wav.end(data))
+        if is_whole and _opens(data):
             parts.append(data)
         else:
             parts.append(_closed(data, wav, behind if is_stream and behind else wav.end(data)))
@@ -186,6 +201,7 @@ def wav_parts(data: memoryview) -> list[memoryview]:
 
 def _closed(data: memoryview, wav: Wav, stop: int) -> memoryview:
     """A WAV of 32 bits with the chunks before the samples, its sizes written, and nothing behind them."""
+    stop -= wav.part_of_a_frame(stop)
     chunks = bytes(data[12 : wav.at - 4]).replace(b"ds64", b"JUNK", 1)
     body = b"WAVE" + chunks + struct.pack("<I", stop - wav.at) + data[wav.at : stop]
     body += bytes(len(body) & 1)

@@ -12,6 +12,7 @@ from toys.audio import encoded
 from toys.building import build_rows
 from toys.building import read_rows
 from toys.corpus import write_corpus
+from toys.odd_clips import WHOLE
 
 from speechrows import audio
 from speechrows.audio import ffmpeg
@@ -113,5 +114,17 @@ def test_a_build_says_what_it_stored_in_another_format(tmp_path: Path) -> None:
 def test_what_libsndfile_reads_is_none_of_ffmpegs() -> None:
     for form in (("WAV",), ("CAF",), ("OGG", "VORBIS"), ("WAV", "ULAW")):
         assert audio.kind_for_ffmpeg(memoryview(encoded(WAVE, RATE, *form))) is None
+    joined, _ = WHOLE["wav, two joined"]  # which libsndfile does not open: it is mended
+    assert audio.kind_for_ffmpeg(memoryview(joined)) is None
     for garbage in (b"<html>", b"version https://git-lfs.github.com/spec/v1\n", bytes(99)):
         assert audio.kind_for_ffmpeg(memoryview(garbage)) is None
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", [name for name in WHOLE if not name.startswith("opus")])
+def test_ffmpeg_finds_as_many_samples_in_what_is_stored(tmp_path: Path, name: str) -> None:
+    data, samples = WHOLE[name]
+    buffer = ClipBuffer(Corpus.open(str(tmp_path)), 1)
+    clip = buffer.load(AudioRef(path="a", data=data))
+    stored = buffer.array[clip.start : clip.stop].tobytes()
+    assert ffmpeg._decoder_class()(stored).get_all_samples().data.shape[1] == len(samples)
