@@ -26,7 +26,7 @@ Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 
 IGNORE_INDEX = -100  # a label that takes no loss, as in torch and transformers
-AUDIO_TOKEN = "<audio>"  # the placeholder that encoder frames replace, one each
+AUDIO_TOKEN = "<audio>"  # a message's clip; in text and ids too, unless a model has a token of its own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -286,8 +286,9 @@ class LeftOut:
 class Fields:
     """What a row puts into the segments of its task, as the corpus has it; units are int16 [F].
 
-    `first` and `last` say which turn of its conversation it is: both, where rows are no conversations.
-    `system` is the conversation's system prompt, normalised: the first row is written with it.
+    `number` says which turn of its conversation it is, from 0, and `last` whether it is the last: 0 and true,
+    where rows are no conversations. `system` is the conversation's system prompt, normalised: the first row
+    is written with it.
     """
 
     transcript: str
@@ -295,7 +296,7 @@ class Fields:
     units: Int16 | None = None
     answer_units: Int16 | None = None
     answer_is_cut: bool = False
-    first: bool = True
+    number: int = 0
     last: bool = True
     system: str | None = None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speechrows.builder.builder import load_builder
+from speechrows.builder.config import SpeechConfig
 from speechrows.builder.config import flags_of
 from speechrows.builds.run import BuildJob
 from speechrows.builds.run import build
@@ -16,6 +17,8 @@ from speechrows.errors import UsageError
 from speechrows.errors import printable
 from speechrows.flags import add_flags
 from speechrows.folder.layout import CARD
+from speechrows.text.audio_token import audio_token
+from speechrows.types import AUDIO_TOKEN
 
 
 def add_builder_flags(parser: argparse.ArgumentParser, builder: str) -> None:
@@ -53,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
         ) from error
     if speech.config.tokenizer is None:
         print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
+    else:
+        print(f"audio token: {_told_audio_token(speech.config)}")
     _build_each(speech.jobs(), options, options.data_dir or speech.config.source or "the Hub")
     config = options.config
     if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
@@ -61,6 +66,14 @@ def run(options: argparse.Namespace) -> int:
         print(printable(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}"))
     print(printable(f'open it with: load_dataset("{options.out}", "{config}")'))
     return 0
+
+
+def _told_audio_token(config: SpeechConfig) -> str:
+    """The audio token of a config's tokenizer, and where it is from."""
+    token = audio_token(config.inputs.tokenizer)
+    if config.audio_token is None and token == AUDIO_TOKEN:
+        return f"{token}; the tokenizer names none of its own, --audio-token gives another"
+    return token
 
 
 def _build_each(jobs: Iterable[BuildJob], options: argparse.Namespace, source: str) -> None:

@@ -30,7 +30,8 @@ ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders
 MODEL_ROW_VERSION = "1.1.0"  # the same, of rows under a model's tokenizer: ids of the whole text since 0.2
 
 _LATER_FLAGS = ("system",)
-_APART = ("source", "channel", "generated")  # flags that a recipe has under another name, or not at all
+# Flags that a recipe has under another name, or not at all.
+_APART = ("source", "audio_token", "channel", "generated")
 _CHANNELS = {"mean": None, "left": 0, "right": 1}
 
 
@@ -41,6 +42,7 @@ class SpeechConfig(datasets.BuilderConfig):
     version: datasets.Version | str | None = datasets.Version(ROW_VERSION)  # noqa: RUF009
     source: str | None = flag(None, "the Hub repository that is read when there is no --data-dir")
     tokenizer: str | None = flag(None, "a Hub repository or a folder; without one, one token a byte")
+    audio_token: str | None = flag(None, "the token that stands for the audio, if not the model's own")
     audio_tokens_per_second: str = flag("12.5", "placeholders a second of audio")
     validation_fraction: float = flag(0.0, "share of train that becomes validation, by a stable hash")
     channel: str = flag("mean", "of several channels: mean (all stored, as published), left, right, or 0, 1…")

@@ -33,7 +33,8 @@ class Inputs:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer, with every token that rows are written with."""
-        return tokenizers.open_tokenizer(self._config.tokenizer, self._config.EXTRA_TOKENS)
+        config = self._config
+        return tokenizers.open_tokenizer(config.tokenizer, config.EXTRA_TOKENS, config.audio_token)
 
     @cached_property
     def tokenizer_digest(self) -> str:

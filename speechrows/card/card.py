@@ -26,6 +26,7 @@ from speechrows.rows.curriculum import configs_of
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
 from speechrows.storage.card_head import write_head
+from speechrows.text.audio_token import audio_token
 
 __all__ = ["About", "BuiltTask", "describe"]
 
@@ -93,7 +94,8 @@ def describe(
         for name, built in ordered.items()
     }
     row = example(out / next(iter(ordered.values())).first, tokenizer)
-    body = prose.write(builder, command, about, _lines(configs), stories, row)
+    audio = audio_token(tokenizer)
+    body = prose.write(builder, command, about, _lines(configs), stories, row, audio)
     return f"---\n{_front_matter(builder, about, configs)}\n---\n\n{body}", drawn
 
 

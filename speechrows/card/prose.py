@@ -18,6 +18,7 @@ from speechrows.rows.curriculum import STAGE_LIMITS
 from speechrows.rows.ledger import MAX_SKIPPED
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
+from speechrows.types import AUDIO_TOKEN
 
 BEGIN, END = "<!-- speechrows:begin -->", "<!-- speechrows:end -->"
 _NO_FLAGS = (
@@ -83,12 +84,16 @@ def write(
     lines: Sequence[TableLine],
     stories: Mapping[str, Story],
     example: str,
+    audio: str,
 ) -> str:
-    """Return the card's text below its YAML; `command` is BUILDER as `speechrows build` takes it."""
+    """Return the card's text below its YAML.
+
+    `command` is BUILDER as `speechrows build` takes it, `audio` the token that stands for the audio.
+    """
     sections = [
         _head(builder, about, lines[0]),
         _configs(lines),
-        _rows(example),
+        _rows(example, audio),
         _pictures(stories),
         _how_built(builder, command, stories),
         _ledgers(stories),
@@ -153,12 +158,14 @@ def _pictures(stories: Mapping[str, Story]) -> str:
     return "\n".join(text)
 
 
-def _rows(example: str) -> str:
-    columns = "\n".join(f"| `{name}` | {what} |" for name, what in COLUMNS.items())
+def _rows(example: str, audio: str) -> str:
+    table = "\n".join(f"| `{name}` | {what} |" for name, what in COLUMNS.items())
+    columns = table.replace(AUDIO_TOKEN, audio)
+    what = f"with `{audio}` added" if audio == AUDIO_TOKEN else f"whose own `{audio}` stands for the audio"
     return (
         f"## A row\n\nThe first one; ⟦ ⟧ is around what takes loss:\n\n{fenced(example)}\n\n"
         f"| column | what it is |\n|---|---|\n{columns}\n\n"
-        "`tokenizer/` is the tokenizer of `input_ids`, with `<audio>` added."
+        f"`tokenizer/` is the tokenizer of `input_ids`, {what}."
     )
 
 

@@ -12,7 +12,8 @@ from speechrows.errors import printable
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.folder.shards import check_shard
 from speechrows.text import tokenizers
-from speechrows.types import AUDIO_TOKEN
+from speechrows.text.audio_token import audio_token
+from speechrows.text.audio_token import audio_token_id
 from speechrows.types import IGNORE_INDEX
 
 _GREEN, _DIM, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
@@ -64,7 +65,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _mask(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> Iterator[str]:
-    audio_id = tokenizer.get_vocab()[AUDIO_TOKEN]
+    audio, audio_id = audio_token(tokenizer), audio_token_id(tokenizer)
 
     def kind(place: int) -> str:
         if place >= row["num_tokens"]:
@@ -75,7 +76,7 @@ def _mask(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colour:
 
     for what, places in groupby(range(len(row["input_ids"])), kind):
         ids = [row["input_ids"][place] for place in places]
-        text = f"[{AUDIO_TOKEN} × {len(ids)}]" if what == "audio" else printable(tokenizer.decode(ids))
+        text = f"[{audio} × {len(ids)}]" if what == "audio" else printable(tokenizer.decode(ids))
         if what == "pad":
             text = f"[pad × {len(ids)}]"
         if what == "supervised":

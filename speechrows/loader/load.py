@@ -32,8 +32,8 @@ from speechrows.loader.read.stream import pageable
 from speechrows.loader.retokenize import Retokenizer
 from speechrows.loader.retokenize import retokenized
 from speechrows.text import tokenizers
+from speechrows.text.audio_token import audio_token_id
 from speechrows.text.tokenizers import fingerprint
-from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Int16
 
 
@@ -144,7 +144,7 @@ def load(  # noqa: PLR0913
         _open_stream,
         index,
         read=verified(read) if verify_checksums else read,
-        audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
+        audio_id=audio_token_id(tokenizer),
         window_bytes=window_bytes or WINDOW_BYTES,
         num_threads=num_threads,
         prefetch=prefetch,

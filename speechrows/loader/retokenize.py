@@ -127,7 +127,7 @@ class Retokenizer:
             transcript=answer,
             answer=answer,
             answer_is_cut=is_cut,
-            first=not whole or row["turn_number"] == 0,
+            number=row["turn_number"] if whole else 0,
             last=not whole or row["turn_number"] == row["num_turns"] - 1,
             system=row.get("system"),  # which folders of earlier versions lack
         )

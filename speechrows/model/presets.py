@@ -17,7 +17,7 @@ from transformers import WhisperConfig
 from speechrows.errors import UsageError
 from speechrows.model.encoder import speech_encoder
 from speechrows.model.speech_lm import SpeechLM
-from speechrows.types import AUDIO_TOKEN
+from speechrows.text.audio_token import audio_token_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,14 +98,13 @@ def speech_lm(
         lm = _pretrained(AutoModelForCausalLM, preset.lm, dtype=dtype, attn_implementation=attention)
     else:
         lm = AutoModelForCausalLM.from_config(deepcopy(preset.lm), dtype=dtype, attn_implementation=attention)
-    # `<audio>` is never embedded, so its first value does not matter.
+    # The audio token is never embedded, so its first value does not matter.
     lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    audio_token_id: Any = tokenizer.convert_tokens_to_ids(AUDIO_TOKEN)
     return SpeechLM(
         speech_encoder(speech, normalize=normalize),
         lm,
         audio_tokens_per_second=preset.audio_tokens_per_second,
-        audio_token_id=audio_token_id,
+        audio_token_id=audio_token_id(tokenizer),
     ).to(dtype)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerFast
 
-from speechrows.types import AUDIO_TOKEN
+from speechrows.text.audio_token import audio_token_id
 from speechrows.types import IGNORE_INDEX
 
 Kind = Literal["supervised", "masked", "audio", "padding", "wrong"]
@@ -35,7 +35,7 @@ class Span:
 def spans(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast) -> list[Span]:
     """Return the tokens of a row in order; runs of audio placeholders and of pads are one span each."""
     ids: Sequence[int] = row["input_ids"]
-    audio_id = tokenizer.get_vocab()[AUDIO_TOKEN]
+    audio_id = audio_token_id(tokenizer)
 
     def kind_at(position: int) -> Kind:
         # A label beats all else: what takes loss is shown as that, be it a pad.

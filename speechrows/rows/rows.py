@@ -184,7 +184,7 @@ def _fields(item: Item, loaded: LoadedDialogue, spec: RowSpec) -> Fields:
         units=turn.codes.values[0] if turn.codes and has_units else None,
         answer_units=answer.codes.values[0] if answer and answer.codes and has_units else None,
         answer_is_cut=turn.answer_is_cut and answer is None,
-        first=not task.whole or item.number == 0,
+        number=item.number if task.whole else 0,
         last=not task.whole or item.number == len(loaded.items) - 1,
         system=system_of(loaded.dialogue, task, spec.system),
     )

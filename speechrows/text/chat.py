@@ -1,7 +1,7 @@
 """Chat templates: cut around a turn once a build, then filled with targets.
 
-A row's ids are those that its tokenizer gives for its text, but that `<audio>` stands there once a frame,
-and that corpus text never becomes a special token.
+A row's ids are those that its tokenizer gives for its text, but that its audio token stands there once a
+frame, and that corpus text never becomes a special token.
 """
 
 import datetime
@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.text.audio_token import audio_token
+from speechrows.text.audio_token import audio_token_id
 from speechrows.text.heads import Head
 from speechrows.text.heads import Heads
 from speechrows.text.heads import constant_ids
@@ -51,7 +53,7 @@ class Ending:
 class ChatTemplate:
     """A task's template, compiled for a tokenizer.
 
-    A row is head · `<audio>` · `between` · target · gap · end token · tail: target and end token are
+    A row is head · audio token · `between` · target · gap · end token · tail: target and end token are
     supervised. `last` is what ends a conversation's last turn, and rows that
     are no conversations; `inner` that of the others. `lead` is what of `between` is tokenised
     with the target, as in the whole text; `between_ids` are the ids up to there.
@@ -77,7 +79,7 @@ class ChatTemplate:
         """Fill in rows, in one batch; None where the tokenizer does not give the target back."""
         if not rows:
             return []
-        self.heads.prepare(row.system for row in rows if row.first)
+        self.heads.prepare(row.system for row in rows if not row.number)
         text, lower_case = self.task.segments[1].text, self.task.lower_case
         targets = [
             normalise(text.format(transcript=row.transcript, answer=row.answer), lower_case=lower_case)
@@ -158,9 +160,10 @@ class RenderedChat:
         return input_ids, labels
 
     def text(self) -> str:
-        """The text of the row, with one `<audio>`."""
+        """The text of the row, with one audio token."""
         between, ending = self.template.shape.between, self._ending
-        return f"{self._head.text}{AUDIO_TOKEN}{between}{self.target}{ending.gap}{ending.end}{ending.tail}"
+        token = audio_token(self.template.tokenizer)
+        return f"{self._head.text}{token}{between}{self.target}{ending.gap}{ending.end}{ending.tail}"
 
 
 def compile_chat(
@@ -181,7 +184,7 @@ def compile_chat(
     if tokenizer.chat_template is None:
         prompt, after = user.split(AUDIO_TOKEN)
         head, between = f"User: {prompt}", f"{after}\nAssistant: "
-        shape = TurnShape(head_first=head, head_later=head, between=between, end_inner="", end_last="")
+        shape = TurnShape(head_first=head, head_later=(head,), between=between, end_inner="", end_last="")
     else:
         shape = turn_shape(tokenizer, user, date, whole=task.whole, with_system=system is not None)
     heads = Heads(tokenizer, user, date, shape, whole=task.whole)
@@ -197,16 +200,17 @@ def compile_chat(
         lead=lead,
         inner=inner,
         last=last,
-        audio_id=int(tokenizer.get_vocab()[AUDIO_TOKEN]),
+        audio_id=audio_token_id(tokenizer),
         pad_id=pad_id(tokenizer),
     )
 
 
 def _cut_lead(tokenizer: PreTrainedTokenizerFast, between: str) -> tuple[str, Int32, str]:
     """The last special token before a target, the ids between the audio and there, and the text behind it."""
-    text = AUDIO_TOKEN + between
-    before, start = last_special(tokenizer, text)
-    return before or AUDIO_TOKEN, np.array(constant_ids(tokenizer, text[:start])[1:], np.int32), text[start:]
+    token = audio_token(tokenizer)
+    before, start = last_special(tokenizer, token + between)
+    ids = constant_ids(tokenizer, (token + between)[:start])
+    return before or token, np.array(ids[1:], np.int32), (token + between)[start:]
 
 
 def _ending(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> Ending:

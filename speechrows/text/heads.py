@@ -13,17 +13,18 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.text.audio_token import audio_token
+from speechrows.text.audio_token import audio_token_id
 from speechrows.text.in_context import StretchEncoder
-from speechrows.text.render import render_chats
-from speechrows.text.turn_shape import SYSTEM
+from speechrows.text.messages import SYSTEM
+from speechrows.text.messages import target
 from speechrows.text.turn_shape import Refusal
 from speechrows.text.turn_shape import TurnShape
-from speechrows.text.turn_shape import conversation
 from speechrows.text.turn_shape import cut
 from speechrows.text.turn_shape import first_special
 from speechrows.text.turn_shape import last_special
+from speechrows.text.turn_shape import render_turns
 from speechrows.text.turn_shape import turn_shape
-from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Fields
 from speechrows.types import Int32
 
@@ -49,18 +50,24 @@ class Heads:
         *,
         whole: bool,
     ) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self._audio = tokenizer, audio_token(tokenizer)
         self._user, self._date, self._whole = user, date, whole
         self._shape = shape
         self._is_plain = tokenizer.chat_template is None
         self._slot: tuple[str, str] | None = None  # the text before and after a system prompt
         self._first: dict[str | None, Head] = {}  # by system prompt
         self._encoders: dict[tuple[str | None, str], StretchEncoder] = {}  # by the special tokens around it
-        self._later = Head(shape.head_later, self._ids(shape.head_later))
+        self._later: dict[int, Head] = {}  # by the number of the turn, where the template writes it
 
     def of(self, row: Fields) -> Head:
         """The head of a row whose system prompt is prepared."""
-        return self._first[row.system] if row.first else self._later
+        if not row.number:
+            return self._first[row.system]
+        number = row.number if len(self._shape.head_later) > 1 else 1
+        if number not in self._later:
+            text = self._shape.head(number)
+            self._later[number] = Head(text, self._ids(text))
+        return self._later[number]
 
     def prepare(self, systems: Iterable[str | None]) -> None:
         """Make the heads of conversations with these system prompts; None is a conversation without.
@@ -108,36 +115,44 @@ class Heads:
     def _heads_with(self, systems: list[str]) -> list[str]:
         """The heads of conversations with these system prompts, as the template writes each."""
         before, after = self._slot or ("", "")
+        expected = [before + system + after for system in systems]
         if self._is_plain:
-            return [before + system + after for system in systems]
-        chats = [conversation(self._user, 1, system) for system in systems]
-        heads: list[str] = []
-        for system, text in zip(systems, render_chats(self._tokenizer, chats, self._date), strict=True):
-            refuse = Refusal(self._tokenizer, f"Leave the system prompt {system!r:.80} out, or change it")
-            if isinstance(text, Exception):
-                raise refuse(f"fails on a system prompt ({text})") from text
-            head, between, _ = cut(refuse, text, 1)
-            if between != self._shape.between:
-                raise refuse("writes turns otherwise where there is this system prompt")
-            spelled = first_special(self._tokenizer, system)
-            if spelled and head != before + system + after:
-                raise refuse(f"changes a system prompt that spells {spelled}")
-            heads.append(head)
-        return heads
+            return expected
+        form = self._shape.form
+        chats = [form.conversation(self._user, 1, system) for system in systems]
+        texts = render_turns(self._tokenizer, chats, self._date)
+        turn = f"{form.audio(0, self._audio)}{self._shape.between}{target(0)}"
+        return [
+            head if str(text).startswith(head + turn) else self._changed_head(system, text)
+            for system, head, text in zip(systems, expected, texts, strict=True)
+        ]
+
+    def _changed_head(self, system: str, text: str | Exception) -> str:
+        """The head of a conversation whose system prompt the template does not write as it stands."""
+        refuse = Refusal(self._tokenizer, f"Leave the system prompt {system!r:.80} out, or change it")
+        if isinstance(text, Exception):
+            raise refuse(f"fails on a system prompt ({text})") from text
+        spelled = first_special(self._tokenizer, system)
+        if spelled:
+            raise refuse(f"changes a system prompt that spells {spelled}")
+        head, between, _ = cut(refuse, text, [self._shape.form.audio(0, self._audio)])
+        if between != self._shape.between:
+            raise refuse("writes turns otherwise where there is this system prompt")
+        return head
 
     def _ids(self, text: str, *, bos: bool = False) -> Int32:
         """The ids of constant text before the audio, with `bos` behind the BOS of the tokenizer itself."""
         tokenizer = self._tokenizer
-        ids = constant_ids(tokenizer, text + AUDIO_TOKEN)
-        audio_id = tokenizer.get_vocab()[AUDIO_TOKEN]
-        return np.array([*(self._own_bos() if bos else []), *ids[: ids.index(audio_id)]], np.int32)
+        ids = constant_ids(tokenizer, text + self._audio)
+        before = ids[: ids.index(audio_token_id(tokenizer))]
+        return np.array([*(self._own_bos() if bos else []), *before], np.int32)
 
     def _ids_around(self, before: str, system: str, after: str) -> Int32:
         """The ids of a head in which a system prompt stands between constant texts."""
         tokenizer = self._tokenizer
         special, start = last_special(tokenizer, before)
-        end = first_special(tokenizer, after + AUDIO_TOKEN) or AUDIO_TOKEN
-        gap, _, rest = (after + AUDIO_TOKEN).partition(end)
+        end = first_special(tokenizer, after + self._audio) or self._audio
+        gap, _, rest = (after + self._audio).partition(end)
         encode = self._encoders.setdefault((special, end), StretchEncoder(tokenizer, special, end))
         (stretch,) = encode([before[start:] + system + gap])
         bos = self._own_bos() if self._is_plain else []

@@ -1,4 +1,4 @@
-"""Tokenizers: open any fast one, or make the byte-level default; add `<audio>`; save."""
+"""Tokenizers: open any fast one, or make the byte-level default; add an audio token; save."""
 
 import hashlib
 import json
@@ -15,6 +15,10 @@ from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import UsageError
+from speechrows.text.audio_token import audio_token
+from speechrows.text.audio_token import choose_audio_token
+from speechrows.text.audio_token import special_tokens
+from speechrows.text.processor import processor_template
 from speechrows.types import AUDIO_TOKEN
 
 BYTE_LEVEL = "byte-level"
@@ -31,16 +35,20 @@ def byte_level() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, pad_token=_PAD, eos_token=_END)
 
 
-def open_tokenizer(name: str | None, extra: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """Open the tokenizer of a Hub repository or folder, the byte-level one for None, with `<audio>`.
+def open_tokenizer(
+    name: str | None, extra: Sequence[str] = (), audio: str | None = None
+) -> PreTrainedTokenizerFast:
+    """Open the tokenizer of a Hub repository or folder, the byte-level one for None, with an audio token.
 
-    `extra` are special tokens that it has to have, too; those that it lacks are added.
+    `audio` names the audio token; without it, it is the model's own where it has one, else `<audio>`.
+    `extra` are special tokens that the tokenizer has to have, too; those that it lacks are added.
 
     Raises:
         UsageError: it is not there, not a fast one, or empty (some sentencepiece files load
             as three tokens).
     """
-    tokenizer = byte_level() if name is None or name == BYTE_LEVEL else _from_pretrained(name)
+    address = None if name == BYTE_LEVEL else name
+    tokenizer = byte_level() if address is None else _from_pretrained(address)
     if not tokenizer.encode("speech rows", add_special_tokens=False):
         raise UsageError(
             f"tokenizer {name}: finds no token in 'speech rows'; its vocabulary did not load "
@@ -49,8 +57,11 @@ def open_tokenizer(name: str | None, extra: Sequence[str] = ()) -> PreTrainedTok
     if tokenizer.eos_token_id is None:
         raise UsageError(f"tokenizer {name}: has no eos token; expected one to end a turn with")
     # A tokenizer may hold it as an ordinary token already: a transcript that spells it would say it.
-    specials = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    missing = [token for token in (AUDIO_TOKEN, *extra) if token not in specials]
+    if address is not None and (template := processor_template(address)):
+        tokenizer.chat_template = template
+    choose_audio_token(tokenizer, address, audio)
+    specials = special_tokens(tokenizer)
+    missing = [token for token in (audio_token(tokenizer), *extra) if token not in specials]
     if missing:
         tokenizer.add_tokens(missing, special_tokens=True)  # pyright: ignore[reportArgumentType]
     return tokenizer
@@ -130,6 +141,8 @@ def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
         tokenizer.chat_template,
         sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()),
     ]
+    if audio_token(tokenizer) != AUDIO_TOKEN:
+        decisive.append(audio_token(tokenizer))
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

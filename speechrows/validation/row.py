@@ -26,9 +26,9 @@ from speechrows.corpora.traits import VOLUMES
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.rows.tasks import CORRESPOND
+from speechrows.text.audio_token import audio_token
 from speechrows.text.normalise import normalise
 from speechrows.text.template import is_chat
-from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import TRAITS
 from speechrows.types import Fields
@@ -200,7 +200,8 @@ def placeholders(row: RowDict, context: RowContext) -> str | None:
     expected = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
     if not is_chat(context.task):
         expected = 0
-    return None if count == expected else f"{count} {AUDIO_TOKEN} ids, the clip's length asks for {expected}"
+    name = audio_token(context.tokenizer)
+    return None if count == expected else f"{count} {name} ids, the clip's length asks for {expected}"
 
 
 def messages(row: RowDict, context: RowContext) -> str | None:
@@ -214,7 +215,7 @@ def messages(row: RowDict, context: RowContext) -> str | None:
     spoken = normalise(row["transcript"], lower_case=context.task.lower_case)
     if context.task.segments[-1].text == "{transcript}" and assistant != spoken:
         return f"the assistant's content is {assistant!r:.80}, expected {spoken!r:.80}"
-    after = row["text"].partition(user)[2] if is_chat(context.task) else row["text"]
+    after = row["text"].partition(audio_token(context.tokenizer))[2] if is_chat(context.task) else row["text"]
     if assistant not in after:
         return "text is not the rendering of messages"
     return None
@@ -287,7 +288,7 @@ def _fields(row: RowDict, task: Task, *, is_cut: bool) -> Fields:
             transcript=reply,
             answer=reply,
             answer_is_cut=is_cut,
-            first=not task.whole or row["turn_number"] == 0,
+            number=row["turn_number"] if task.whole else 0,
             last=not task.whole or row["turn_number"] == row["num_turns"] - 1,
             system=row["system"],
         )

@@ -16,8 +16,8 @@ from speechrows.folder.rows_folder import RowsFolder
 from speechrows.rows import schema
 from speechrows.rows.curriculum import task_of
 from speechrows.text import tokenizers
+from speechrows.text.audio_token import audio_token_id
 from speechrows.text.template import compile_template
-from speechrows.types import AUDIO_TOKEN
 from speechrows.validation.folder import ConversationChecks
 from speechrows.validation.folder import NameHashes
 from speechrows.validation.folder import check_places
@@ -91,7 +91,7 @@ class ShardChecker:
                 tokenizer=tokenizer,
                 tokens_per_second=facts.audio_tokens_per_second,
                 template=compile_template(tokenizer, task_of(task), facts.template_options),
-                audio_id=tokenizer.get_vocab()[AUDIO_TOKEN],
+                audio_id=audio_token_id(tokenizer),
                 pad_id=tokenizers.pad_id(tokenizer),
                 special_ids=frozenset(i for i, token in added.items() if token.special),
             )

@@ -24,6 +24,7 @@ import speechrows
 from speechrows.builder.builder import load_builder
 from speechrows.builds.run import build
 from speechrows.errors import UsageError
+from speechrows.folder.show import show
 from speechrows.text import tokenizers
 from speechrows.validation.validate import validate
 
@@ -139,14 +140,26 @@ def test_another_recipe_is_refused_by_name(corpus: Path, tmp_path: Path) -> None
     assert published_files(out) == before
 
 
-def test_a_system_prompt_is_built_into_rows_and_rendered_anew_under_another_tokenizer(
-    corpus: Path, tmp_path: Path
+PARTS = (  # a model that hears, and numbers what it hears
+    "{% set heard = namespace(number=0) %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% for c in m.content %}{% if c.type == 'audio' %}{% set heard.number = heard.number + 1 %}"
+    "Audio {{ heard.number }}: <|audio_bos|><|AUDIO|><|audio_eos|>\n{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "audio"), [(TEMPLATES["chatml"], "<audio>"), (PARTS, "<|AUDIO|>")], ids=["text", "parts"]
+)
+def test_rows_are_built_and_rendered_anew_with_a_system_prompt_and_a_models_own_audio_token(
+    template: str, audio: str, corpus: Path, tmp_path: Path
 ) -> None:
     other = tokenizers.byte_level()
-    other.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
-    other.chat_template = TEMPLATES["chatml"]
+    specials = ["<|im_start|>", "<|im_end|>", "<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>"]
+    other.add_tokens(specials, special_tokens=True)
+    other.chat_template = template
     tokenizers.save(other, tmp_path / "chatml")
-    prompt = "Be brief:\n`<audio>` is 'speech'."
+    prompt = "Be brief:\n`<audio>` is 'speech', <|AUDIO|> too."
     build_rows(corpus, tmp_path / "plain", system=f" {prompt} ")
     build_rows(corpus, tmp_path / "other", system=prompt, tokenizer=str(tmp_path / "chatml"))
     rows = read_rows(tmp_path / "plain")
@@ -155,6 +168,11 @@ def test_a_system_prompt_is_built_into_rows_and_rendered_anew_under_another_toke
     assert texts == [row["turn_number"] == 0 for row in rows]
     for name in ("plain", "other"):
         assert validate(str(tmp_path / name)).ok
+    texts = {row["turn_number"]: row["text"] for row in read_rows(tmp_path / "other")}
+    assert f"{audio}<|audio_eos|>" in texts[1] or audio == "<audio>"
+    assert "Audio 2: <|audio_bos|>" in texts[1] or audio == "<audio>"
+    assert f"[{audio} × " in show(str(tmp_path / "other"))
+    assert f"`{audio}` stands once" in (tmp_path / "other" / "README.md").read_text("utf-8")
     options = {"config": "ttt", "budget_tokens": 9_999, "too_long": "drop"}
     anew = speechrows.load(str(tmp_path / "plain"), tokenizer=str(tmp_path / "chatml"), **options)
     built = speechrows.load(str(tmp_path / "other"), **options)

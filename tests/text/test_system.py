@@ -59,8 +59,7 @@ def rows_of(system: str | None, targets: list[str]) -> list[Fields]:
     """The turns of a conversation."""
     last = len(targets) - 1
     return [
-        Fields(transcript=target, first=i == 0, last=i == last, system=system)
-        for i, target in enumerate(targets)
+        Fields(transcript=target, number=i, last=i == last, system=system) for i, target in enumerate(targets)
     ]
 
 

@@ -21,7 +21,6 @@ from speechrows.loader.read.records import to_records
 from speechrows.loader.read.rowgroup import AGAIN
 from speechrows.loader.read.rowgroup import ReadRowGroup
 from speechrows.loader.read.rowgroup import read_row_group
-from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Int32
 
@@ -31,7 +30,7 @@ _LOCKS = 64
 class RowStore:
     """The tokens and codes of an index' rows, read from parquet when first needed; for several threads.
 
-    The file takes about 4 bytes a token and 100 a row, in `TMPDIR`. If `audio_id`, the id of `<audio>`,
+    The file takes about 4 bytes a token and 100 a row, in `TMPDIR`. If `audio_id`, the id of the audio token,
     is given, each row is checked to have as many placeholders as its clip takes.
     """
 
@@ -119,7 +118,7 @@ class RowStore:
         _refuse(tokens, odd != 0, f"labels that are neither their ids nor {IGNORE_INDEX}", odd, odd * 0)
         if self._audio_id is not None:
             counts, expected = count(ids == self._audio_id), self._placeholders.count(slice(first, end))
-            _refuse(tokens, counts != expected, AUDIO_TOKEN, counts, expected)
+            _refuse(tokens, counts != expected, "audio tokens", counts, expected)
 
 
 def _refuse(

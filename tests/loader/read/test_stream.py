@@ -415,7 +415,7 @@ def test_an_error_comes_in_its_place_after_the_batches_before(spoiled: Path) -> 
         (lambda t: {"num_tokens": t.num_tokens[::-1].copy()}, "num_tokens: found"),
         (lambda t: {"labels": np.where(t.labels == -100, 7, t.labels)}, "labels that are neither"),
         (lambda t: {"input_ids": np.where(t.labels == -100, -1, t.input_ids)}, "labels that are neither"),
-        (lambda t: {"input_ids": t.input_ids * (t.labels != -100)}, "<audio>: found 0, expected [1-9]"),
+        (lambda t: {"input_ids": t.input_ids * (t.labels != -100)}, "audio tokens: found 0, expected [1-9]"),
         (lambda t: {"row_ids": t.row_ids[1:]}, "rows and"),
     ],
     ids=["ids", "num_tokens", "labels", "negative", "placeholders", "rows"],
