@@ -37,14 +37,28 @@ def choose_audio_token(tokenizer: PreTrainedTokenizerFast, address: str | None, 
     The model's own is what its files at `address` call so, or what its template writes for a part of audio.
 
     Raises:
-        UsageError: the template writes several tokens, of which any may be it.
+        UsageError: the template writes several tokens, of which any may be it; or what is given, or told, can
+            stand for no audio.
     """
     token = given or tokenizer.init_kwargs.get(_KEY)
     if token is None and AUDIO_TOKEN not in special_tokens(tokenizer):
         token = _told(tokenizer, address) or _written(tokenizer)
     tokenizer.init_kwargs.pop(_KEY, None)
     if token not in (None, AUDIO_TOKEN):
-        tokenizer.init_kwargs[_KEY] = token
+        tokenizer.init_kwargs[_KEY] = _checked(tokenizer, str(token))
+
+
+def _checked(tokenizer: PreTrainedTokenizerFast, token: str) -> str:
+    """A token that can stand for audio, and for nothing else."""
+    if token.split() != [token]:
+        raise UsageError(f"audio token: found {token!r}, expected one without white space, as <|AUDIO|>")
+    for name in ("bos_token", "eos_token", "pad_token"):
+        if token == getattr(tokenizer, name, None):
+            raise UsageError(
+                f"audio token: found {token}, which is the tokenizer's {name}; expected one that stands for "
+                "audio alone. Name it: --audio-token TOKEN"
+            )
+    return token
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerFast) -> set[str]:
@@ -57,7 +71,7 @@ def _told(tokenizer: PreTrainedTokenizerFast, address: str | None) -> str | None
     token = getattr(tokenizer, "audio_token", None)
     if token is None and address is not None:
         token = processor_audio_token(address)
-    return None if token is None else str(token)
+    return str(token) if token else None
 
 
 def _written(tokenizer: PreTrainedTokenizerFast) -> str | None:

@@ -219,6 +219,21 @@ def test_the_audio_token_can_be_named_and_is_told_from_the_others(tmp_path):
     assert fingerprint(added) != fingerprint(open_tokenizer(None))
 
 
+@pytest.mark.parametrize("token", [" ", "<my audio>", "</s>", "<pad>"])
+def test_a_token_that_means_something_else_is_refused(token, tmp_path):
+    save(toy_tokenizer("bpe"), tmp_path)
+    with pytest.raises(UsageError, match=r"audio token: found .*expected one"):
+        open_tokenizer(str(tmp_path), audio=token)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"audio_token": 7}', '{"audio_token": ""}', "\x00"])
+def test_a_processors_config_that_is_damaged_names_no_token(text, tmp_path):
+    folder = saved(tmp_path, None, (), {})
+    for name in ("processor_config.json", "chat_template.json"):
+        (tmp_path / name).write_text(text, "utf-8")
+    assert audio_token(open_tokenizer(folder)) == "<audio>"
+
+
 def test_a_template_that_takes_parts_and_no_audio_is_refused_with_what_it_does(tmp_path):
     tokenizer = open_tokenizer(saved(tmp_path, parts("", CHATML), (), {}))
     with pytest.raises(TemplateError, match="takes typed parts, and writes no <audio> for one of audio"):

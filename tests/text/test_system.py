@@ -3,7 +3,12 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toys.examples import FEW
 from toys.templates import TEMPLATES
+from toys.texts import SPELLED as SPELLED_TOKENS
+from toys.texts import TEXTS
 from toys.tokenizer import TOKENIZERS
 from toys.tokenizer import toy_tokenizer
 
@@ -12,6 +17,7 @@ from speechrows.errors import UsageError
 from speechrows.rows.tasks import TASKS
 from speechrows.text.chat import ChatTemplate
 from speechrows.text.chat import compile_chat
+from speechrows.text.normalise import normalise
 from speechrows.text.options import TemplateOptions
 from speechrows.text.template import compile_template
 from speechrows.types import Fields
@@ -114,6 +120,31 @@ def test_a_rows_ids_are_those_of_its_text_and_what_a_prompt_spells_stays_text(na
                 del ids[-1 - len(chat.inner.tail_ids)]
             assert ids == chat.tokenizer(row.text(), add_special_tokens=template is None)["input_ids"]
     assert len(num_special) == (2 if template else 1)  # chatml marks a system prompt with tokens of its own
+
+
+@pytest.mark.parametrize(
+    ("name", "template"),
+    [
+        ("bpe", "chatml"),
+        ("metaspace_legacy", "in the first user's turn"),
+        ("metaspace_first", "llama3_date_string"),
+    ],
+)
+def test_conversations_of_any_texts_are_the_templates_own_rendering_and_its_ids(name, template):
+    chat = compile_chat(toy_tokenizer(name, ALL[template]), TTT)
+
+    @FEW
+    @given(TEXTS.map(normalise), st.lists(TEXTS.map(normalise).filter(bool), min_size=1, max_size=4))
+    def check(prompt: str, targets: list[str]) -> None:
+        rows = chat.fill(rows_of(prompt or None, targets))
+        text = rendered(chat, ALL[template], prompt, targets)
+        if None in rows or any(special in one for one in [prompt, *targets] for special in SPELLED_TOKENS):
+            return  # the tokenizer does not give it back; in a template's text, what is spelled is the token
+        assert "".join(row.text() for row in rows) == text
+        ids = [one for row in rows for one in row.assemble(1, length=row.num_tokens(1))[0].tolist()]
+        assert ids == chat.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    check()
 
 
 def test_the_plain_form_begins_with_the_system_prompt():
