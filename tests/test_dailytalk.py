@@ -639,8 +639,8 @@ JSON = st.recursive(
 @MANY
 def test_whatever_metadata_says_dialogues_stay_in_order_and_every_turn_is_sound_or_faulty(value: Any) -> None:
     class Spoiled(Corpus):
-        def read(self, path: str) -> bytes:
-            return json.dumps(value).encode() if path == "metadata.json" else super().read(path)
+        def read(self, path: str, *limits: Any) -> bytes:
+            return json.dumps(value).encode() if path == "metadata.json" else super().read(path, *limits)
 
     corpus = Spoiled(root=str(SAMPLE))
     reader = DailyTalkReader(corpus, DailyTalkConfig(name="transcription"), TASKS["transcription"])

@@ -3,19 +3,18 @@
 import unicodedata
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toys.building import build_rows
+from toys.building import read_rows
+from toys.building import replace_shard
 from toys.examples import FEW
 from toys.samples import XTTS
 
 from speechrows.cli import main
 from speechrows.errors import ShortfallError
 from speechrows.errors import printable
-from speechrows.rows.schema import ARROW_SCHEMA
 
 # Colours, a cleared screen, a title, a link, a carriage return over what was said, a text that runs
 # backwards, C1 controls, NUL, a bell, a backspace, a lone surrogate.
@@ -54,16 +53,13 @@ def test_no_command_prints_what_steers_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_rows(XTTS, tmp_path / "rows")
-    shard = tmp_path / "rows/data/ttt/train/band_1/00000.parquet"
-    rows = pq.read_table(shard).to_pylist()
+    rows = read_rows(tmp_path / "rows")
     for row in rows:
         row |= {
             name: f"{NASTY}{row[name]}" for name in ("row_id", "speaker", "transcript", "text", "emotion")
         }
-    pq.write_table(pa.Table.from_pylist(rows, schema=ARROW_SCHEMA), shard)
-    index = tmp_path / "rows/index/ttt/train.parquet"
-    lines = pq.read_table(index)
-    pq.write_table(lines.set_column(0, "row_id", pa.array(row["row_id"] for row in rows)), index)
+    shard, index = "data/ttt/train/band_1/00000.parquet", "index/ttt/train.parquet"
+    replace_shard(tmp_path / "rows", shard, rows, index)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     folder = str(tmp_path / "rows")
     missing = str(tmp_path / NASTY.replace("\0", "").replace("/", ""))

@@ -737,7 +737,8 @@ class Watched(Corpus):
     opened: list[str]
 
     def open_file(self, path: str) -> Any:
-        self.opened.append(path[-11:-7])
+        if path.endswith(".tar.gz"):
+            self.opened.append(path[-11:-7])
         return super().open_file(path)
 
 

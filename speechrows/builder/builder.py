@@ -289,13 +289,8 @@ def load_builder(name: str) -> type[SpeechBuilder]:
         UsageError: no such module, or not one builder in it.
     """
     module = load_module(name)
-    builders = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, SpeechBuilder)
-        and value.__module__ == module.__name__
-    ]
+    own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
+    builders = [value for value in own if isinstance(value, type) and issubclass(value, SpeechBuilder)]
     if len(builders) != 1:
         raise UsageError(f"{name}: found {len(builders)} SpeechBuilder classes; expected one a module")
     return builders[0]

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if speech.config.tokenizer is None:
         print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
     else:
-        print(f"audio token: {_told_audio_token(speech.config)}")
+        print(printable(f"audio token: {_told_audio_token(speech.config)}"))
     _build_each(speech.jobs(), options, options.data_dir or speech.config.source or "the Hub")
     config = options.config
     if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from speechrows.builds import state
 from speechrows.builds.commit import Commit
+from speechrows.builds.locks import share_lock
 from speechrows.builds.pipeline import Pipeline
 from speechrows.builds.shard_writer import ShardFile
 from speechrows.builds.shard_writer import ShardWriter
@@ -137,7 +138,7 @@ _worker: tuple[MakePipeline, Path, Any] | None = None  # in a worker process, se
 def _start_worker(make_pipeline: MakePipeline, out: str, done: Any) -> None:
     global _worker
     _exit_with_parent()
-    state.share_lock(Path(out))
+    share_lock(Path(out))
     if not _parent().is_alive():  # else the next build may have started before this worker held the lock
         os._exit(1)
     _worker = functools.cache(make_pipeline), Path(out), done

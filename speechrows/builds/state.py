@@ -1,15 +1,13 @@
-"""A build's state in its folder's .build: the locks, the recipes, a commit a shard.
+"""A build's state in its folder's .build: the recipes, a commit a shard.
 
 A shard's data and index are renamed into place, then its commit file is; everything published
 is merged from commits. So a build that is killed at any moment goes on from its last commit.
 """
 
 import errno
-import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Generator
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speechrows.builds.commit import Commit
+from speechrows.builds.locks import lock
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
@@ -29,9 +28,7 @@ from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.manifest import BuiltShard
 from speechrows.storage.parquet_file import footer_digest
 
-_ORPHANS_END_WITHIN = 10  # seconds after their parent's death; it takes them milliseconds
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_shared_locks: list[int] = []  # lock descriptors of this process, open until it ends
 
 
 class FullDiskError(SpeechRowsError):
@@ -142,8 +139,8 @@ def locked(out: Path) -> Generator[None]:
     try:
         _refuse_strangers(out)
         _make(out / STATE)
-        with _lock(out, "lock"):
-            with _lock(out, "workers"):
+        with lock(out, "lock"):
+            with lock(out, "workers"):
                 pass
             try:
                 if temporary_folder(out).exists():  # what a killed build left
@@ -193,44 +190,8 @@ def held(out: Path) -> Generator[None]:
         yield
         return
     flags = os.O_RDWR | os.O_CREAT if os.access(out / STATE, os.W_OK) else os.O_RDONLY  # of another user
-    with _lock(out, "lock", flags), _lock(out, "workers", flags):
+    with lock(out, "lock", flags), lock(out, "workers", flags):
         yield
-
-
-@contextmanager
-def _lock(out: Path, name: str, flags: int = os.O_RDWR | os.O_CREAT) -> Generator[None]:
-    fd = os.open(out / STATE / name, flags)
-    deadline = time.monotonic() + _ORPHANS_END_WITHIN
-    try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise UsageError(
-                        f"{out}: another build is writing here, or it is being published; wait for it to end"
-                    ) from None
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(fd)
-
-
-def share_lock(out: Path) -> None:
-    """Lock the folder as a worker, until this process ends.
-
-    The caller then looks whether its parent lives: from there on no other build can start.
-
-    Raises:
-        UsageError: another build has taken the folder since.
-    """
-    fd = os.open(out / STATE / "workers", os.O_RDWR)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(f"{out}: another build is writing here") from None
-    _shared_locks.append(fd)
 
 
 @dataclass(frozen=True, kw_only=True)

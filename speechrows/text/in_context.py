@@ -35,7 +35,10 @@ class StretchEncoder:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, before: str | None, after: str | None) -> None:
-        added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
+        by_id = tokenizer.added_tokens_decoder  # made anew by each look: milliseconds, of ten thousand units
+        added = {token.content: token for token in by_id.values()}
+        # Added tokens that are not special: corpus text may spell them.
+        self._plain = {token_id: token for token_id, token in by_id.items() if not token.special}
         self._tokenizer = tokenizer
         self._before = None if before is None else added[before]
         self._after = None if after is None else added[after]
@@ -63,12 +66,6 @@ class StretchEncoder:
             )
             for encoding in encodings
         ]
-
-    @property
-    def _plain(self) -> dict[int, AddedToken]:
-        """Added tokens that are not special: corpus text may spell them."""
-        added = self._tokenizer.added_tokens_decoder
-        return {token_id: token for token_id, token in added.items() if not token.special}
 
     def _core(self, marks: tuple[str, str]) -> Tokenizer:
         """The tokenizer's own rules over its own vocabulary, with the sentinels for special tokens."""

@@ -9,12 +9,10 @@ from dataclasses import field
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
-from typing import NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from speechrows import audio
 from speechrows.codec import CODECS
 from speechrows.codec import check
 from speechrows.codec import num_audio_tokens
@@ -23,7 +21,6 @@ from speechrows.corpora.traits import EMOTIONS
 from speechrows.corpora.traits import GENDERS
 from speechrows.corpora.traits import PACES
 from speechrows.corpora.traits import VOLUMES
-from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.text.audio_token import audio_token
@@ -35,9 +32,6 @@ from speechrows.types import Fields
 from speechrows.types import Rendered
 from speechrows.types import Task
 from speechrows.types import Template
-
-SILENCE = 0.001  # full scale is 1: a clip whose loudest sample is below -60 dB says nothing
-CLIPPED, CLIPPED_SHARE = 0.999, 0.01
 
 _CLOSED = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGES, "pace": PACES, "volume": VOLUMES}
 NULLABLE = ("codec", "codec_targets", "target_audio", "domain", "system", *TRAITS)
@@ -85,71 +79,6 @@ def fields(row: RowDict, context: RowContext) -> str | None:
     if not row["row_id"].endswith(ending) or not row["clip_id"].startswith(row["conversation_id"] + "/"):
         return f"found clip_id {row['clip_id']!r}; expected row_id to end in {ending!r}"
     return None
-
-
-def sound(row: RowDict) -> list[tuple[str, str]]:
-    """Audio decodes to finite samples, as many as the row says, neither silent, once mixed, nor clipped.
-
-    Returns (check, detail) of what fails: several checks share one decoding.
-    """
-    data, faults = row["audio"]["bytes"], list[tuple[str, str]]()
-    try:
-        heard = _hear(data)
-        facts = audio.inspect(memoryview(data))
-    except BadClipError as error:
-        return [("audio decodes", error.detail)]
-    if row["target_audio"] is not None:
-        try:
-            _hear(row["target_audio"]["bytes"])
-        except BadClipError as error:
-            faults.append(("audio decodes", f"target_audio: {error.detail}"))
-    if facts is None:
-        detail = "its header does not say what follows, so that readers differ in what they read of it"
-        faults.append(("audio decodes", f"{detail}. Build it again"))
-    elif not row["audio"]["path"].endswith(facts.extension):
-        faults.append(("audio decodes", f"path {row['audio']['path']!r} does not tell the format"))
-    if (heard.num_samples, heard.rate) != (row["num_samples"], row["sampling_rate"]):
-        detail = (
-            f"holds {heard.num_samples} samples at {heard.rate} Hz, the row says {row['num_samples']} "
-            f"at {row['sampling_rate']} Hz"
-        )
-        faults.append(("audio length", detail))
-    if not np.isfinite(heard.peak):
-        faults.append(("finite audio", "holds samples that are not finite"))
-    elif heard.mixed_peak < SILENCE:
-        mixed = ", its channels mixed" if heard.peak >= SILENCE else ""
-        faults.append(("silence", f"the loudest sample is {heard.mixed_peak:.5f} of full scale{mixed}"))
-    if heard.clipped > CLIPPED_SHARE:
-        faults.append(("clipping", f"{heard.clipped:.1%} of the samples are at full scale"))
-    return faults
-
-
-class _Heard(NamedTuple):
-    """A clip as it sounds: `peak` is the loudest sample of its channels, `mixed_peak` that of their mean."""
-
-    num_samples: int
-    rate: int
-    peak: float
-    mixed_peak: float
-    clipped: float
-
-
-def _hear(data: bytes) -> _Heard:
-    """Decode a clip a block at a time, as a model hears it: the mean of its channels.
-
-    Raises:
-        BadClipError: it does not decode.
-    """
-    num_samples, peak, mixed_peak, clipped = 0, 0.0, 0.0, 0
-    with audio.opened(data) as file:
-        for block in audio.blocks(file):
-            loudness = np.abs(block)
-            num_samples += len(block)
-            clipped += np.count_nonzero(loudness >= CLIPPED)
-            peak = float(np.maximum(peak, loudness.max()))  # of what is no number, none
-            mixed_peak = float(np.maximum(mixed_peak, np.abs(block.mean(axis=1)).max()))
-        share = clipped / max(num_samples * file.channels, 1)
-        return _Heard(num_samples, file.samplerate, peak, mixed_peak, share)
 
 
 def padding(row: RowDict, context: RowContext) -> str | None:

@@ -24,12 +24,12 @@ from speechrows.validation.folder import check_places
 from speechrows.validation.folder import check_shard
 from speechrows.validation.folder import count_checksums
 from speechrows.validation.folder import read_batches
-from speechrows.validation.plain import is_plainly_sound
 from speechrows.validation.report import ValidationReport
 from speechrows.validation.row import CHECKS
 from speechrows.validation.row import RowContext
-from speechrows.validation.row import sound
 from speechrows.validation.row import with_renderings
+from speechrows.validation.sound import is_plainly_sound
+from speechrows.validation.sound import sound
 
 _TOGETHER = 256  # rows as Python's objects at once
 

@@ -105,8 +105,8 @@ def _take(
 ) -> int:
     """Take the results of a split's shards into the report; return the number of its rows."""
     conversations, num_rows = NameHashes(), 0
-    name = printable(f"{split.task}/{split.split}")
-    with tqdm(total=split.num_rows, desc=name, unit="row", disable=None) as bar:
+    name = f"{split.task}/{split.split}"
+    with tqdm(total=split.num_rows, desc=printable(name), unit="row", disable=None) as bar:
         for shard in split.shards:
             result = next(results)
             report.add(result.report)

@@ -24,6 +24,7 @@ from toys.building import published_files
 from toys.corpus import write_corpus
 
 from speechrows.builder.builder import load_builder
+from speechrows.builds import locks
 from speechrows.builds import state
 from speechrows.builds.run import build
 from speechrows.errors import ShortfallError
@@ -204,12 +205,12 @@ def test_a_second_build_is_refused_or_waits(
     assert _wait_for(lambda: _commits(out) > 1, first)
     os.killpg(first.pid, signal.SIGSTOP)
     before = _stamps(out)
-    monkeypatch.setattr(state, "_ORPHANS_END_WITHIN", 0.3)
+    monkeypatch.setattr(locks, "_ORPHANS_END_WITHIN", 0.3)
     with pytest.raises(UsageError, match="another build is writing here"):
         build_rows(corpus, out, **OPTIONS)
     assert _stamps(out) == before
     os.killpg(first.pid, signal.SIGCONT)
-    monkeypatch.setattr(state, "_ORPHANS_END_WITHIN", 30)
+    monkeypatch.setattr(locks, "_ORPHANS_END_WITHIN", 30)
     build_rows(corpus, out, **OPTIONS)
     assert first.wait() == 0
     assert published_files(out) == undisturbed
@@ -219,7 +220,7 @@ def test_a_living_worker_of_a_dead_build_keeps_the_next_one_out(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_rows(corpus, tmp_path, **OPTIONS)
-    monkeypatch.setattr(state, "_ORPHANS_END_WITHIN", 0.1)
+    monkeypatch.setattr(locks, "_ORPHANS_END_WITHIN", 0.1)
     lock = os.open(tmp_path / ".build" / "workers", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_SH)
     with pytest.raises(UsageError, match="another build is writing here"):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from toys.building import build_rows
 from toys.building import made_up
+from toys.building import replace_shard
 from toys.samples import XTTS
 
 from speechrows.errors import SpeechRowsError
@@ -23,7 +24,6 @@ from speechrows.folder.show import show
 from speechrows.hub.publish.contents import check_clips
 from speechrows.hub.publish.contents import published_files
 from speechrows.hub.viewer.check import check_viewer
-from speechrows.rows.schema import ARROW_SCHEMA
 from speechrows.sidecar.join import GeneratedColumns
 from speechrows.text.tokenizers import open_tokenizer
 from speechrows.validation.validate import validate
@@ -179,7 +179,7 @@ def test_what_no_build_writes_is_not_published_and_a_tokenizer_runs_no_code(fold
 def test_a_clip_that_is_a_name_without_bytes_is_reported_and_not_published(folder: Path, column: str) -> None:
     rows = pq.read_table(folder / SHARD).to_pylist()
     rows[2][column] = {"bytes": None, "path": str(folder.parent / "secret" / SHARD)}
-    pq.write_table(pa.Table.from_pylist(rows, schema=ARROW_SCHEMA), folder / SHARD)
+    replace_shard(folder, SHARD, rows, INDEX)
     with pytest.raises(UsageError, match=f"a {column} that names a file and has no bytes"):
         check_clips(folder, SHARD)
     report = validate(str(folder))

@@ -33,6 +33,7 @@ from toys.samples import XTTS
 
 from deepdialogue_ttt import DeepDialogueTTT
 from speechrows.builder.builder import load_builder
+from speechrows.builds import locks
 from speechrows.builds import state
 from speechrows.cli import BUILDERS
 from speechrows.cli import main
@@ -458,7 +459,7 @@ def test_what_is_published_is_what_the_indexes_name_and_the_card_comes_last(fold
 def test_a_build_and_publishing_keep_each_other_from_the_folder(
     hub: MiniHub, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state, "_ORPHANS_END_WITHIN", 0)
+    monkeypatch.setattr(locks, "_ORPHANS_END_WITHIN", 0)
     with state.locked(folder):
         assert main(["publish", str(folder), REPO]) == 2
     assert "another build is writing here" in capsys.readouterr().err

@@ -20,6 +20,8 @@ from speechrows.corpora.reader import Reader
 from speechrows.generate.writer import SidecarWriter
 from speechrows.rows.curriculum import task_of
 from speechrows.rows.ledger import LedgerSummary
+from speechrows.rows.schema import ARROW_SCHEMA
+from speechrows.storage.parquet_file import footer_digest
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
 
@@ -87,6 +89,17 @@ def read_rows(out: Path, task: str = "ttt") -> list[dict[str, Any]]:
 def read_skipped(out: Path) -> list[dict[str, Any]]:
     """The lines of skipped.jsonl."""
     return [json.loads(line) for line in (out / "skipped.jsonl").read_text("utf-8").splitlines()]
+
+
+def replace_shard(folder: Path, shard: str, rows: list[dict[str, Any]], index: str) -> None:
+    """Write other rows into a shard, and into its index what that says of the file."""
+    pq.write_table(pa.Table.from_pylist(rows, schema=ARROW_SCHEMA), folder / shard)
+    lines = pq.read_table(folder / index)
+    facts = json.loads(lines.schema.metadata[b"speechrows"])
+    with (folder / shard).open("rb") as file:
+        facts["shards"][shard] |= {"size": file.seek(0, 2), "footer_sha256": footer_digest(file)}
+    lines = lines.set_column(0, "row_id", pa.array(row["row_id"] for row in rows))
+    pq.write_table(lines.replace_schema_metadata({"speechrows": json.dumps(facts)}), folder / index)
 
 
 def published_files(out: Path) -> dict[str, bytes]:

@@ -26,8 +26,8 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.rows.schema import ARROW_SCHEMA
 from speechrows.validation.folder import NameHashes
-from speechrows.validation.plain import is_plainly_sound
-from speechrows.validation.row import sound
+from speechrows.validation.sound import is_plainly_sound
+from speechrows.validation.sound import sound
 from speechrows.validation.validate import validate
 
 SHARD = "data/ttt/train/band_1/00000.parquet"
