@@ -34,7 +34,6 @@ from speechrows.builder import BadClipError
 from speechrows.builder import Corpus
 from speechrows.builder import Dialogue
 from speechrows.builder import Entry
-from speechrows.builder import Fault
 from speechrows.builder import Listing
 from speechrows.builder import Reason
 from speechrows.builder import SpeechBuilder
@@ -76,7 +75,6 @@ ABOUT = About(
 _PUBLISHED_NAME = re.compile(r"(\d+)_([^_]+)_([^.]*)" + turns.AUDIO_SUFFIX + "$", re.IGNORECASE)  # from 1
 _DOCUMENTED_NAME = re.compile(r"turn_(\d+)" + turns.AUDIO_SUFFIX + "$", re.IGNORECASE)  # from 0
 _MOST_TURNS = 100_000  # of a dialogue; they have ten at most
-_NO_CLIP = (None, "", "null")  # as a table's path
 _TABLE_COLUMNS = ("conversation_id", "turn_index", "speaker", "text", "segment_audio_path")
 
 
@@ -165,7 +163,10 @@ class DeepDialogueReader:
             return
         try:
             if f"{folder}/metadata.tsv" in unit.files:
-                lines = _read_lines(turns.read_text(self._corpus, f"{folder}/metadata.tsv", "strict"))
+                table = tsv.read_table(turns.read_text(self._corpus, f"{folder}/metadata.tsv", "strict"))
+                lines = {
+                    basename(line.get("filename") or line.get("audio_path") or ""): line for line in table
+                }
         except (ValueError, OSError, BadClipError) as error:
             yield turns.unreadable(f"{folder}/metadata.tsv", error, "tab-separated lines of UTF-8")
         segments: dict[int, list[str]] = {}
@@ -203,8 +204,7 @@ class DeepDialogueReader:
     def _turn(self, record: _Record, number: int, turn: dict[str, Any], cast: Sequence[str]) -> Turn:
         speaker, text, emotion = turn.get("speaker"), turn.get("text"), turn.get("emotion")
         role = turns.role_of(str(speaker), cast[0], swap_roles=self._swap_roles) if speaker in cast else None
-        path: str | None = None
-        fault: Fault | None = None
+        path = fault = None
         try:
             path = _clip(self._corpus, record, turn)
             if role is None:
@@ -245,7 +245,7 @@ def _stem(conversation: Any, clip: Any) -> str:
 def _turn_of_table(row: dict[str, Any]) -> dict[str, Any]:
     """A row of a table, as a turn of the documented JSON."""
     clip, emotion = row["segment_audio_path"], row.get("audio_ravdess_emotion") or row.get("emotion")
-    clip = None if clip in _NO_CLIP else clip
+    clip = None if clip in ("", "null") else clip
     return {**row, "turn_id": row["turn_index"], "audio_file": clip, "emotion": emotion}
 
 
@@ -260,12 +260,6 @@ def _turns(record: Any) -> list[dict[str, Any]]:
         raise ValueError(f"{len(rows):,} turns, more than the {_MOST_TURNS:,} that a dialogue may have")
     rows = [row if isinstance(row, dict) else {"text": row} for row in rows]
     return [{"turn_id": i, **row} for i, row in enumerate(rows)]
-
-
-def _read_lines(text: str) -> dict[str, dict[str, str]]:
-    """The lines of a metadata.tsv, by the name of their clip."""
-    lines = tsv.read_table(text)
-    return {basename(line.get("filename") or line.get("audio_path") or ""): line for line in lines}
 
 
 def _clip(corpus: Corpus, record: _Record, turn: dict[str, Any]) -> str:
@@ -283,10 +277,8 @@ def _clip(corpus: Corpus, record: _Record, turn: dict[str, Any]) -> str:
     found = ", ".join(map(basename, paths)) or "none" if name is None else f"the name {name!r:.80}"
     if record.is_refused:
         raise BadClipError(Reason.REFUSED_PATH, "found a symlink in place of segments/, expected a folder")
-    raise BadClipError(
-        Reason.BAD_NUMBER if paths else Reason.MISSING,
-        f"found {found}, expected one clip for turn {turn['turn_id']}",
-    )
+    detail = f"found {found}, expected one clip for turn {turn['turn_id']}"
+    raise BadClipError(Reason.BAD_NUMBER if paths else Reason.MISSING, detail)
 
 
 def _compare(name: str, record: _Record, speaker: str, text: str) -> None:
