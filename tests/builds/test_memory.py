@@ -20,8 +20,8 @@ def test_a_build_stays_small_whatever_the_corpus_weighs(tmp_path: Path) -> None:
     assert after < min(LIMIT_MB, before + NOTICEABLE_MB), (before, after)
 
 
-def test_a_build_of_10_000_tiny_clips_stays_small(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "corpus", dialogues=1000, turns=10, seconds=0.1)
+def test_a_build_of_4_000_tiny_clips_stays_small(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", dialogues=400, turns=10, seconds=0.1)
     assert _peak_mb(_start(corpus)) < LIMIT_MB
 
 
