@@ -21,10 +21,10 @@ from speechrows.corpora import unpacked_clips
 from speechrows.corpora.columnar import Column
 from speechrows.corpora.columnar import Source
 from speechrows.corpora.columnar import SourceFile
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.entries import basename
+from speechrows.corpora.entries import folder_of
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
-from speechrows.corpora.folder import basename
-from speechrows.corpora.folder import folder_of
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Reader
 from speechrows.corpora.reader import Unit

@@ -16,9 +16,9 @@ import datasets
 from speechrows.builder.inputs import Inputs
 from speechrows.builds.sharding import SHARD_BYTES
 from speechrows.codec import parse_rate
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.entries import listing_digest
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
-from speechrows.corpora.folder import listing_digest
 from speechrows.corpora.turns import is_unicode
 from speechrows.errors import UsageError
 from speechrows.flags import flag

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.corpora.entries import Entry
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
 from speechrows.sidecar.join import GeneratedColumns
 from speechrows.text import tokenizers
 

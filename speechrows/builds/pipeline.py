@@ -94,15 +94,12 @@ class Pipeline:
 
     def _check_unchanged(self, shard: Shard) -> None:
         """Raise where a file is not the one that was listed: what was read of it is of neither build."""
-        for entry in shard.entries:
-            found = self.corpus.changed(entry)
-            if found is not None:
-                raise ShortfallError(
-                    f"{self.corpus.label}/{entry.path}: changed since it was listed: found {found}, expected "
-                    f"{entry.num_bytes} bytes of {entry.stamp}. Its shard is not built, finished ones are "
-                    "kept: put the file back and run the same command again; or, once nothing writes there, "
-                    "build again with --overwrite"
-                )
+        for entry, found in self.corpus.changed(shard.entries):
+            raise ShortfallError(
+                f"{self.corpus.label}/{entry.path}: changed since it was listed: found {found}, expected "
+                f"{entry.told}. Its shard is not built, finished ones are kept: put the file back and run "
+                "the same command again; or, once nothing writes there, build again with --overwrite"
+            )
 
     def _dialogues(self, shard: Shard, ledger: Ledger) -> Iterator[Dialogue]:
         """The dialogues of a shard; files that can not be read are counted."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from speechrows.corpora.folder import Entry
+from speechrows.corpora.entries import Entry
 from speechrows.corpora.reader import Shard
 from speechrows.corpora.reader import Unit
 

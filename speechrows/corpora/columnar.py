@@ -21,8 +21,8 @@ import pyarrow as pa
 from speechrows.corpora import parquet
 from speechrows.corpora import traits
 from speechrows.corpora.cells import holds_clips
+from speechrows.corpora.entries import Entry
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
 from speechrows.corpora.reader import Unit
 from speechrows.errors import UsageError
 

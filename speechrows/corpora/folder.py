@@ -5,7 +5,6 @@ Paths inside a corpus are relative, with forward slashes. File names in a corpus
 """
 
 import contextlib
-import hashlib
 import os
 import posixpath
 import re
@@ -17,12 +16,14 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 from typing import BinaryIO
-from typing import NamedTuple
 from urllib.parse import unquote
 
 import fsspec
 from fsspec.core import url_to_fs
 
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.entries import folder_of
+from speechrows.corpora.entries import stamp_of
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
@@ -30,20 +31,7 @@ from speechrows.storage.retry import retry
 from speechrows.types import Reason
 
 _CONNECTIONS = 16  # to a remote store, at most
-_IN_PARTS = re.compile(r"\.(?:parquet|tar|tar\.gz|tgz)$|(?:^|/)[^.]*$")  # the last as en_part_00
 _REVISION = re.compile(r"@((?:refs/(?:pr|convert)/)?[^/]*)")  # of a Hub repository, after its name
-
-
-class Entry(NamedTuple):
-    """A file of a corpus, or a symlink that is not followed (to a folder, out of the corpus, to nothing).
-
-    `stamp` changes when the content does: a modification time, or the blob id of a remote store.
-    """
-
-    path: str
-    num_bytes: int
-    stamp: str
-    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,12 +92,11 @@ class Corpus:
         for folder in self.folders or ("",):
             with contextlib.suppress(FileNotFoundError):
                 infos |= self._fs.find(f"{self.root}/{folder}".rstrip("/"), detail=True)
-        cut = len(self.root) + 1
-        return sorted(
-            Entry(path[cut:], int(info["size"] or 0), _stamp(info))
-            for path, info in infos.items()
-            if not path[cut:].startswith(".") and "/." not in path[cut:]
-        )
+        found = (self._entry(path, info) for path, info in infos.items())
+        return sorted(entry for entry in found if not entry.path.startswith(".") and "/." not in entry.path)
+
+    def _entry(self, path: str, info: Mapping[str, Any]) -> Entry:
+        return Entry(path[len(self.root) + 1 :], int(info["size"] or 0), stamp_of(info))
 
     def _walk(self, folder: str) -> Iterator[Entry]:
         with os.scandir(os.path.join(self.root, folder)) as entries:
@@ -235,27 +222,36 @@ class Corpus:
                 "finished shards are kept"
             ) from error
 
-    def changed(self, entry: Entry) -> str | None:
-        """What a file is now, in words, if it is not as it was listed; None if it is.
+    def changed(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
+        """Files that are not as they were listed, each with what it is now, in words.
 
-        Not told of a download manager's copy, nor of remote files one by one: these are asked for again
-        only where they are archives and tables, which are read in parts.
+        A remote folder is listed again by one request; a commit of the Hub never, nor what is a copy here.
         """
-        is_asked = self._fs is None or (entry.stamp and _IN_PARTS.search(entry.path))  # some list no stamps
-        if entry.refused or self.located is not None or not is_asked:
-            return None
-        try:
-            if self._fs is None:
-                stat = os.stat(os.path.join(self.root, entry.path))
-                now = entry._replace(num_bytes=stat.st_size, stamp=str(stat.st_mtime_ns))
-            else:
-                self._fs.invalidate_cache()
-                place = f"{self.root}/{entry.path}"  # listed again, as info() may spell its stamp otherwise
-                info = self._fs.find(folder_of(place), maxdepth=1, detail=True)[place]
-                now = entry._replace(num_bytes=int(info["size"] or 0), stamp=_stamp(info))
-        except (FileNotFoundError, KeyError):
-            return "none"
-        return None if now == entry else f"{now.num_bytes} bytes of {now.stamp}"
+        if self.located is not None or re.fullmatch("[0-9a-f]{40}", self.revision or ""):
+            return
+        if self._fs is not None:
+            self._fs.invalidate_cache()
+        by_folder: dict[str, list[Entry]] = {}
+        for entry in entries:
+            if not entry.refused:
+                by_folder.setdefault(folder_of(entry.path), []).append(entry)
+        for folder, files in by_folder.items():
+            now = self._now(folder, files)
+            for file in files:
+                if now.get(file.path) != file.told:
+                    yield file, now.get(file.path, "none")
+
+    def _now(self, folder: str, files: Iterable[Entry]) -> dict[str, str]:
+        """Files of a folder as they are now, in words, by path."""
+        if self._fs is not None:
+            infos = self._fs.find(f"{self.root}/{folder}".rstrip("/"), maxdepth=1, detail=True)
+            return {file.path: file.told for file in map(self._entry, infos, infos.values())}
+        now: dict[str, str] = {}
+        for file in files:
+            with contextlib.suppress(OSError):
+                stat = os.stat(os.path.join(self.root, file.path))
+                now[file.path] = Entry(file.path, stat.st_size, str(stat.st_mtime_ns)).told
+        return now
 
     def address(self, path: str) -> str:
         """The fsspec address of a file, for a download manager."""
@@ -267,31 +263,3 @@ class Corpus:
             place = self.located.get(path)
             return place if place is not None and "://" not in place else None
         return None if self._fs is not None else os.path.join(self.root, path)
-
-
-def basename(path: str) -> str:
-    """The last part of a path with slashes or backslashes.
-
-    Not os.path.basename: datasets replaces that in builder modules, for streaming.
-    """
-    return path.replace("\\", "/").rpartition("/")[2]
-
-
-def folder_of(path: str) -> str:
-    """A path without its last part."""
-    return path.rpartition("/")[0]
-
-
-def _stamp(info: Mapping[str, Any]) -> str:
-    for key in ("blob_id", "ETag", "etag", "LastModified", "mtime", "created"):
-        if info.get(key) is not None:
-            return str(info[key])
-    return ""
-
-
-def listing_digest(entries: list[Entry]) -> str:
-    """A digest of a corpus' files; it changes when any of them does."""
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update(f"{entry.path}\0{entry.num_bytes}\0{entry.stamp}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()

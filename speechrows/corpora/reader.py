@@ -10,9 +10,9 @@ from typing import Generic
 from typing import Protocol
 from typing import TypeVar
 
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.entries import basename
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
-from speechrows.corpora.folder import basename
 from speechrows.corpora.turns import MAX_NAME
 from speechrows.corpora.turns import describe_error
 from speechrows.errors import BadClipError

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import IO
 from typing import cast
 
+from speechrows.corpora.entries import basename
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import basename
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
 from speechrows.storage import retry

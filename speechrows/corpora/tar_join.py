@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from datasets.utils import logging
 
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.entries import folder_of
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
-from speechrows.corpora.folder import folder_of
 from speechrows.corpora.spill import SPILL_BYTES
 from speechrows.corpora.spill import SpillBuffer
 from speechrows.corpora.tar import Member

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from speechrows.corpora.entries import basename
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import basename
 from speechrows.corpora.tar import Member
 from speechrows.corpora.tar import members
 from speechrows.corpora.tar_join import PendingClips

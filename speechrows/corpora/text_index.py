@@ -25,10 +25,10 @@ from datasets.utils import logging
 from fsspec.core import url_to_fs
 
 from speechrows import codec
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.entries import basename
+from speechrows.corpora.entries import listing_digest
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
-from speechrows.corpora.folder import basename
-from speechrows.corpora.folder import listing_digest
 from speechrows.corpora.json_stream import Broken
 from speechrows.corpora.json_stream import read_records
 from speechrows.errors import UsageError

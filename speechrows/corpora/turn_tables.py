@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from speechrows.corpora import parquet
+from speechrows.corpora.entries import basename
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import basename
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.entries import basename
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
-from speechrows.corpora.folder import basename
 from speechrows.corpora.reader import Unit
 from speechrows.corpora.tar_join import Clips
 from speechrows.corpora.tar_join import Conversations

@@ -20,8 +20,8 @@ from speechrows.corpora.cells import clip_cells
 from speechrows.corpora.columnar import Source
 from speechrows.corpora.columnar import SourceFile
 from speechrows.corpora.columnar import columns_of
+from speechrows.corpora.entries import basename
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import basename
 from speechrows.types import AudioRef
 from speechrows.types import Codes
 from speechrows.types import Dialogue

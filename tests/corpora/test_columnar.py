@@ -13,8 +13,8 @@ from speechrows.corpora.columnar import Survey
 from speechrows.corpora.columnar import columns_of
 from speechrows.corpora.columnar import find
 from speechrows.corpora.columnar import survey
+from speechrows.corpora.entries import Entry
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
 from speechrows.errors import UsageError
 
 LETTERS = Source(

@@ -14,8 +14,8 @@ from toys.building import published_files
 from toys.samples import XTTS
 
 from deepdialogue_ttt import DeepDialogueTTT
+from speechrows.corpora.entries import listing_digest
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import listing_digest
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.types import Reason
@@ -188,15 +188,19 @@ def test_rows_of_a_corpus_behind_an_address_are_those_of_the_disk(remote: str, t
 def test_a_file_is_as_it_was_listed_until_it_changes(tmp_path: Path, is_remote: bool) -> None:
     address = "memory://changing" if is_remote else str(tmp_path)
     store, root = url_to_fs(address)
-    store.pipe(f"{root}/clips.tar", b"one")
+    store.makedirs(f"{root}/talk", exist_ok=True)
+    for name in ("clips.tar", "talk/0.wav", "talk/1.wav"):
+        store.pipe(f"{root}/{name}", b"one")
     corpus = Corpus.open(address)
-    (entry,) = corpus.list()
-    corpus.read(entry.path)
-    assert corpus.changed(entry) is None
-    store.pipe(f"{root}/clips.tar", b"three")
-    assert str(corpus.changed(entry)).startswith("5 bytes of ")
+    entries = corpus.list()
+    corpus.read("clips.tar")
+    assert not [*corpus.changed(entries)]
+    store.pipe(f"{root}/talk/1.wav", b"three")
+    ((entry, found),) = corpus.changed(entries)
+    assert (entry.path, found.startswith("5 bytes of ")) == ("talk/1.wav", True)
     store.rm(f"{root}/clips.tar")
-    assert corpus.changed(entry) == "none"
+    entry, found = next(corpus.changed(entries))
+    assert (entry.path, found) == ("clips.tar", "none")
 
 
 def test_a_file_address_is_a_folder_on_disk_whose_symlinks_are_looked_at(folder: Path) -> None:

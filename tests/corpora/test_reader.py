@@ -14,8 +14,8 @@ from toys.dialogues import toy_dialogue
 from toys.dialogues import toy_turn
 
 from speechrows.cli import main
+from speechrows.corpora.entries import Entry
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.folder import Entry
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Unit
 from speechrows.corpora.reader import list_units
