@@ -92,13 +92,17 @@ def is_plainly_sound(row: RowDict) -> bool:
     data: bytes = row["audio"]["bytes"]
     if row["target_audio"] is not None or len(data) <= _HEAD.size:
         return False
-    riff, _, wave, fmt, size, tag, channels, rate, _, frame, bits, name, num_bytes = _HEAD.unpack_from(data)
-    is_plain = (riff, wave, fmt, size, tag, bits, name) == (b"RIFF", b"WAVE", b"fmt ", 16, 1, 16, b"data")
-    # Of several channels a model hears the mix, and of what lies behind the samples readers differ.
-    if not is_plain or channels != 1 or frame != 2 or _HEAD.size + num_bytes != len(data):
+    riff, _, wave, fmt, size, tag, channels, rate, _, _, bits, name, num_bytes = _HEAD.unpack_from(data)
+    form = (riff, wave, fmt, size, tag, channels, bits, name)
+    # Of several channels the mix is heard; what lies behind the samples may be sound, too.
+    if form != (b"RIFF", b"WAVE", b"fmt ", 16, 1, 1, 16, b"data") or _HEAD.size + num_bytes != len(data):
         return False
-    says = (row["num_samples"] * frame, row["sampling_rate"])
+    says = (row["num_samples"] * 2, row["sampling_rate"])
     if says != (num_bytes, rate) or not row["audio"]["path"].endswith(".wav"):
+        return False
+    try:
+        audio.inspect(memoryview(data))
+    except BadClipError:
         return False
     samples = np.frombuffer(data, "<i2", num_bytes // 2, _HEAD.size)
     low, high = int(samples.min()), int(samples.max())

@@ -360,20 +360,25 @@ def test_names_that_come_twice_are_known_whatever_process_saw_them() -> None:
         lambda x: wav(x, subtype="PCM_24"),
         lambda x: wav(x, subtype="FLOAT"),
         lambda x: wav(np.stack([x, x], axis=1)),
+        lambda x: wav(np.stack([x, -x], axis=1)),  # of which a model hears silence
+        lambda x: wav(x) + wav(x),
         lambda x: wav(x)[:-3],
         lambda x: wav(x) + b"more",
         lambda x: wav(x)[:44],
+        lambda x: wav(b"") + b"\0\0",
         lambda x: wav(x)[:30],
         lambda x: b"",
         lambda x: b"no audio",
     ],
 )
-@pytest.mark.parametrize("says", [{}, {"num_samples": 399}, {"sampling_rate": 44_100}])
+@pytest.mark.parametrize("says", [{}, {"num_samples": 399}, {"sampling_rate": 44_100}, {"sampling_rate": 9}])
 def test_a_clip_that_passes_undecoded_would_pass_decoded(clip: Any, says: dict[str, int]) -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, 400).astype(np.float32)
     data = clip(samples)
+    if says == {"sampling_rate": 9} and len(data) > 44:
+        data = data[:24] + (9).to_bytes(4, "little") + data[28:]
     row = {"audio": {"bytes": data, "path": "a.wav"}, "target_audio": None, "row_id": "x"}
-    row |= {"num_samples": 400, "sampling_rate": 24_000, **says}
+    row |= {"num_samples": 400 if len(data) != 46 else 0, "sampling_rate": 24_000, **says}
     assert not (is_plainly_sound(row) and sound(row))
     if data == wav(samples):
         assert is_plainly_sound(row) == (not says)
