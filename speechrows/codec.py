@@ -18,6 +18,7 @@ from speechrows.types import Int16
 from speechrows.types import Samples
 from speechrows.types import Tokens
 
+MAX_RATE = 1000  # audio tokens a second
 _LARGEST = 2**15 - 1  # codes are stored as int16, special ids among them
 
 
@@ -27,9 +28,10 @@ def parse_rate(text: str | float) -> Fraction:
         rate = Fraction(str(text))
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
-    if not 0 < rate <= 1000:
+    if not 0 < rate <= MAX_RATE:
         raise UsageError(
-            f"audio tokens per second: found {text!r}, expected a number above 0, at most 1000, such as 12.5"
+            f"audio tokens per second: found {text!r}, expected a number above 0, at most {MAX_RATE}, "
+            "such as 12.5"
         )
     return rate
 

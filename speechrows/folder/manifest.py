@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from speechrows.codec import MAX_RATE
 from speechrows.errors import UsageError
 from speechrows.folder.layout import is_shard
 from speechrows.rows.ledger import LedgerSummary
@@ -110,7 +111,7 @@ def _parse(facts: Mapping[str, Any]) -> TaskFacts:
     for shard in shards:
         if not _SHARD.fullmatch(shard.path) or min(shard.rows, shard.size) < 0:
             raise ValueError(f"{shard.path!r:.80} of {shard.rows} rows and {shard.size} bytes")
-    if rate <= 0:
+    if not 0 < rate <= MAX_RATE:
         raise ValueError(f"{rate} audio tokens a second")
     return TaskFacts(
         shards=tuple(shards),

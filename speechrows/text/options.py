@@ -28,9 +28,10 @@ class TemplateOptions:
             KeyError, TypeError, ValueError: it is something else.
         """
         date = datetime.date.fromisoformat(values["date"])
-        return TemplateOptions(
-            date=date, supervise_eos=values.get("supervise_eos"), system=values.get("system")
-        )
+        system = values.get("system")
+        if not isinstance(system, str | None):
+            raise TypeError(f"system prompt: found {system!r:.80}, expected a text")
+        return TemplateOptions(date=date, supervise_eos=values.get("supervise_eos"), system=system)
 
     def to_json(self) -> dict[str, Any]:
         """The options as plain values; those that a build does not have are left out."""

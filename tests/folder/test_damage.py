@@ -104,6 +104,8 @@ SPOILED: dict[str, tuple[str, Change]] = {
     "a column of nulls": (INDEX, columns(nulls)),
     "a line more": (INDEX, columns(lambda table: pa.concat_tables([table, table.slice(0, 1)]))),
     "no time": (INDEX, facts(audio_tokens_per_second="1/0")),
+    "time without end": (INDEX, facts(audio_tokens_per_second="1e300")),
+    "a prompt of no words": (INDEX, facts(form={"date": "2024-07-26", "system": {"a": 1}})),
     "less than nothing": (INDEX, facts(audio_tokens_per_second="-1")),
     "a ledger of words": (INDEX, facts(ledger={"items": "many"})),
     "a shard elsewhere": (INDEX, facts(shards={"../../x": {"rows": 17, "size": 1, "footer_sha256": ""}})),
