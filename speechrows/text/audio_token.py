@@ -27,8 +27,18 @@ def audio_token(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def audio_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id of the token that stands for the audio in the rows of a tokenizer."""
-    return int(tokenizer.get_vocab()[audio_token(tokenizer)])
+    """The id of the token that stands for the audio in the rows of a tokenizer.
+
+    Raises:
+        UsageError: it has none: transformers opened it, which knows nothing of rows.
+    """
+    token, vocab = audio_token(tokenizer), tokenizer.get_vocab()
+    if token not in vocab:
+        raise UsageError(
+            f"tokenizer {tokenizer.name_or_path}: has no {token}, which stands for the audio; give its name "
+            "or folder in its place, then its audio token is found"
+        )
+    return int(vocab[token])
 
 
 def choose_audio_token(tokenizer: PreTrainedTokenizerFast, address: str | None, given: str | None) -> None:

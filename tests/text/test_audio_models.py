@@ -238,3 +238,9 @@ def test_a_template_that_takes_parts_and_no_audio_is_refused_with_what_it_does(t
     tokenizer = open_tokenizer(saved(tmp_path, parts("", CHATML), (), {}))
     with pytest.raises(TemplateError, match="takes typed parts, and writes no <audio> for one of audio"):
         compile_chat(tokenizer, TASKS["ttt"])
+
+
+def test_a_tokenizer_without_an_audio_token_is_refused_with_what_to_give(tmp_path):
+    folder = saved(tmp_path, QWEN2_AUDIO, QWEN2_TOKENS, {})
+    with pytest.raises(UsageError, match=r"has no <audio>.* give its name or folder"):
+        compile_chat(PreTrainedTokenizerFast.from_pretrained(folder), TASKS["ttt"])
