@@ -34,7 +34,7 @@ demo: install
 	@echo; echo 'Listen to it:    $(BIN)/speechrows preview $(DEMO)'
 	@echo 'Open it in Python:'
 	@echo '  from datasets import load_dataset'
-	@echo '  rows = load_dataset("$(DEMO)", "stage_2", split="train", streaming=True)'
+	@echo '  rows = load_dataset("$(DEMO)", "stage_2", split="train", streaming=True).decode(False)'
 
 test: install
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15
