@@ -44,3 +44,12 @@ class BadClipError(SpeechRowsError):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type["BadClipError"], tuple[Reason, str]]:
+        """Errors of workers are pickled, by all that they were made of."""
+        return type(self), (self.reason, self.detail)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; the name of its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,5 +1,6 @@
 """What reaches a terminal: every error and report is text, whatever steering the data holds."""
 
+import pickle
 import unicodedata
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from toys.examples import FEW
 from toys.samples import XTTS
 
 from speechrows.cli import main
+from speechrows.errors import BadClipError
 from speechrows.errors import ShortfallError
+from speechrows.errors import first_line
 from speechrows.errors import printable
+from speechrows.types import Reason
 
 # Colours, a cleared screen, a title, a link, a carriage return over what was said, a text that runs
 # backwards, C1 controls, NUL, a bell, a backspace, a lone surrogate.
@@ -82,3 +86,13 @@ def test_no_command_prints_what_steers_a_terminal(
         assert not steering(told.out + told.err), command
         printed.append(told.out + told.err)
     assert all(r"\x1b[31m" in printed[i] for i in (0, 1, 2, 5, 6))
+
+
+def test_errors_of_workers_arrive_as_they_were_raised() -> None:
+    error = pickle.loads(pickle.dumps(BadClipError(Reason.EMPTY, "no sample")))
+    assert (error.reason, error.detail, str(error)) == (Reason.EMPTY, "no sample", "no sample")
+
+
+def test_the_first_line_of_an_error_that_says_nothing_is_its_name() -> None:
+    assert first_line(ValueError("\n one\ntwo")) == "one"
+    assert first_line(MemoryError()) == "MemoryError"

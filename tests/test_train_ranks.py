@@ -71,7 +71,8 @@ def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
     os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
     output, _ = two.communicate(timeout=120)
     assert two.returncode != 0
-    assert "SIGKILL" in output or "Signal 9" in output
+    # What is told is how the rank died, or that the other one lost it, whichever was seen first.
+    assert any(words in output for words in ("SIGKILL", "Signal 9", "remote worker", "Connection closed"))
     latest = int(sorted(tmp_path.glob("checkpoint-????????"))[-1].name.partition("-")[2])
     lines = run(rows, tmp_path, *flags, "--steps", str(latest + 1), "--resume")
     assert curve(lines)[-1][0] == latest + 1

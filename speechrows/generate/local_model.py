@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from speechrows.errors import UsageError
+from speechrows.errors import first_line
 from speechrows.generate.asking import TIMES_AGAIN
 from speechrows.generate.asking import Answer
 from speechrows.generate.asking import Prompt
@@ -178,7 +179,7 @@ def _load(model: str, device: str) -> tuple[Any, Any]:
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise UsageError(
             f"--model {model}: expected a causal language model, a folder or a Hub repository, on --device "
-            f"{device}; found: {str(error).strip().splitlines()[0]:.300}"
+            f"{device}; found: {first_line(error):.300}"
         ) from error
 
 

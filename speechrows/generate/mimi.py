@@ -18,6 +18,7 @@ import numpy as np
 from speechrows.codec import CODECS
 from speechrows.codec import num_frames
 from speechrows.errors import UsageError
+from speechrows.errors import first_line
 from speechrows.generate.encode import EncodeReport
 from speechrows.generate.encode import run
 from speechrows.generate.selection import ClipSelection
@@ -102,7 +103,7 @@ def load_model(model: str) -> MimiModel:
             )
         pair: Any = MimiModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{expected}; found: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{expected}; found: {first_line(error)}") from error
     loaded, info = pair
     if info["missing_keys"]:
         raise UsageError(f"{expected}; its weights lack {sorted(info['missing_keys'])[:3]} and maybe more")

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speechrows.errors import UsageError
+from speechrows.errors import first_line
 from speechrows.generate.encode import EncodeReport
 from speechrows.generate.encode import run
 from speechrows.generate.mimi import digest
@@ -167,7 +168,7 @@ def _load_model(model: str, layer: int, width: int) -> Any:
             model, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
-        raise UsageError(f"{expected}; found: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{expected}; found: {first_line(error)}") from error
     loaded, info = pair
     if not hasattr(loaded, "_get_feat_extract_output_lengths") or not hasattr(
         loaded.config, "feat_extract_norm"

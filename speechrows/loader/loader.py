@@ -101,7 +101,13 @@ class Loader:
         return len(self.plan) * self.plan.num_rounds(self._world_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch; in the current epoch, keep the position."""
+        """Go to the beginning of an epoch; in the current epoch, keep the position.
+
+        Raises:
+            UsageError: it is negative.
+        """
+        if epoch < 0:
+            raise UsageError(f"epoch: found {epoch}, expected at least 0")
         if epoch != self._epoch:
             self._epoch, self._step, self._done = epoch, 0, 0
 

@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import ShortfallError
-from speechrows.errors import UsageError
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.rows.schema import ARROW_SCHEMA
@@ -83,8 +82,6 @@ class Library:
     def __init__(self, address: str) -> None:
         self.folder = RowsFolder.open(address)
         self.splits = {config: list(splits) for config, splits in self.folder.configs().items()}
-        if not self.splits:
-            raise UsageError(f"{address}: its card lists no config; build it again")
         self.index = lru_cache(4)(self._index)
         self.view = lru_cache(16)(self._view)
         self.table = lru_cache(16)(self._table)

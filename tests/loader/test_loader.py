@@ -194,6 +194,8 @@ def test_iterating_again_is_the_next_epoch_and_set_epoch_goes_to_any(rows: Path)
     loader.set_epoch(0)
     assert steps_of(loader) == first
     next(iter(loader))
+    with pytest.raises(UsageError, match="epoch: found -1, expected at least 0"):
+        loader.set_epoch(-1)
     loader.set_epoch(1)  # the epoch under way: it goes on
     assert len([*loader]) == len(second) - 1
 
