@@ -117,7 +117,7 @@ class DailyTalkReader:
         numbers = sorted({*files, *described.turns, *described.lines}, key=int)
         unlisted = [number for number in numbers if lists and number not in described.splits]
         note = f"; {len(unlisted)} in no list are {'left out' if as_listed else 'train'}" if unlisted else ""
-        found = (
+        contents = (
             f"{len(files)} dialogues in {data or 'no folder'}, {len(described.turns)} in {METADATA}, "
             f"{len(described.splits)} in {' and '.join(lists) or 'no phone list'}{note}"
         )
@@ -133,7 +133,7 @@ class DailyTalkReader:
             )
             for payload in (*faulty, *chosen)
         ]
-        return Listing(found=found, units=units)
+        return Listing(contents=contents, units=units)
 
     def dialogues(self, unit: Unit[str]) -> Iterator[Dialogue | UnreadableFile]:
         """The dialogue of a unit, or the faults of a description file."""

@@ -126,10 +126,10 @@ class DeepDialogueReader:
         ]
         if units:
             note = " (the table beside them is not read)" if tables else ""
-            return Listing(found=f"{len(units)} dialogue JSONs{note}", units=units)
+            return Listing(contents=f"{len(units)} dialogue JSONs{note}", units=units)
         units = list(self._units_of_tables(entries, tables))
-        found = f"no <config>/<dialogue>.json; {len(units)} conversations in {len(tables)} tables"
-        return Listing(found=found, units=units)
+        contents = f"no <config>/<dialogue>.json; {len(units)} conversations in {len(tables)} tables"
+        return Listing(contents=contents, units=units)
 
     def _units_of_tables(self, entries: Sequence[Entry], tables: Sequence[str]) -> Iterator[Unit[str | None]]:
         listed = {entry.path: entry for entry in entries}  # what is not there is not downloaded
@@ -274,10 +274,10 @@ def _clip(corpus: Corpus, record: _Record, turn: dict[str, Any]) -> str:
     named = paths if len(paths) == 1 else [path for path in paths if basename(path) in record.lines]
     if len(named) == 1 and name is None:
         return corpus.resolve("", named[0])
-    found = ", ".join(map(basename, paths)) or "none" if name is None else f"the name {name!r:.80}"
+    clips = ", ".join(map(basename, paths)) or "none" if name is None else f"the name {name!r:.80}"
     if record.is_refused:
         raise BadClipError(Reason.REFUSED_PATH, "found a symlink in place of segments/, expected a folder")
-    detail = f"found {found}, expected one clip for turn {turn['turn_id']}"
+    detail = f"found {clips}, expected one clip for turn {turn['turn_id']}"
     raise BadClipError(Reason.BAD_NUMBER if paths else Reason.MISSING, detail)
 
 

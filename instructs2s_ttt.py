@@ -123,7 +123,7 @@ class InstructS2SReader:
             path for path in jsons if basename(path) != "dataset_infos.json"
         ]
         if not jsons:
-            return Listing(found="no instruct_en_200k_data_cosy2.json", units=[])
+            return Listing(contents="no instruct_en_200k_data_cosy2.json", units=[])
         conversations = self._open(jsons)
         clips = unpacked_clips.find_clips(conversations, entries)
         num_clips, num_missing = clips.num_clips, clips.num_missing
@@ -141,10 +141,10 @@ class InstructS2SReader:
             units: list[Unit[int | range]] = [
                 Unit(payload=run, opened=opened, num_bytes=weight, in_stream=True) for run, weight in runs
             ]
-            return Listing(found=summary, units=units)
+            return Listing(contents=summary, units=units)
         summary += f"; {num_clips} clips, unpacked" + (f", {num_missing} missing" if num_missing else "")
         summary += f" (not read: {slices[0].path} and the like)" if slices else ""
-        return Listing(found=summary, units=clips.units(jsons))
+        return Listing(contents=summary, units=clips.units(jsons))
 
     def _open(self, jsons: Sequence[str]) -> tar_join.Conversations:
         if self._conversations is None:

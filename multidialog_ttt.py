@@ -139,7 +139,7 @@ class MultiDialogReader:
             units.append(_unit(None, [*combined, *without], without, splits))
             words += [f"{entry.path} for those that have none" for entry in combined]
             words += [] if combined else [f"no metadata for {', '.join(splits)}: not read"]
-        return Listing(found="; ".join(words) or "no <split>_chunks_<number>.tar.gz", units=units)
+        return Listing(contents="; ".join(words) or "no <split>_chunks_<number>.tar.gz", units=units)
 
     def dialogues(self, unit: Unit[int | None]) -> Iterator[Dialogue | UnreadableFile]:
         """The dialogues of a unit, each when its last clip has come; incomplete ones at the end."""

@@ -312,7 +312,7 @@ class OmniReader:
         listed = listed or ["no parquet file of a source"]
         listed += [f"not read without answers (--with): {', '.join(unanswered)}"] if unanswered else []
         listed += [f"not there: {', '.join(absent)}"] if absent else []
-        return Listing(found="; ".join(listed), units=units)
+        return Listing(contents="; ".join(listed), units=units)
 
     def _is_answered(self, source: Source) -> bool:
         """Whether its rows teach anything: emotion corpora have no answers of their own."""

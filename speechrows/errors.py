@@ -50,6 +50,12 @@ class BadClipError(SpeechRowsError):
         return type(self), (self.reason, self.detail)
 
 
+def describe_error(error: Exception) -> str:
+    """An error in a line: its kind, and what it says, without the path where the system says it."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{type(error).__name__}: {' '.join(words.split())}"
+
+
 def first_line(error: Exception) -> str:
     """The first line of what an error says; the name of its class where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -294,7 +294,8 @@ def test_a_dialogue_in_no_list_is_train_and_with_as_listed_left_out(dailytalk: P
     assert len(built(dailytalk, tmp_path / "listed", as_listed=True)) == 4
     _, listing = open_reader(DailyTalkUSDM, dailytalk, as_listed=True)
     assert (
-        listing.found == "2 dialogues in data, 2 in metadata.json, 1 in train.txt; 1 in no list are left out"
+        listing.contents
+        == "2 dialogues in data, 2 in metadata.json, 1 in train.txt; 1 in no list are left out"
     )
 
 

@@ -109,7 +109,7 @@ def test_a_table_whose_ids_do_not_tell_dialogues_apart_is_read_by_its_clips(kind
 
 def listed(folder: Path) -> tuple[str, Sequence[Unit[Any]]]:
     _, listing = open_reader(DeepDialogueTTT, folder)
-    return listing.found, listing.units
+    return listing.contents, listing.units
 
 
 def test_jsons_win_over_the_table_and_the_choice_is_said(xtts: Path) -> None:

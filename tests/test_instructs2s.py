@@ -191,7 +191,7 @@ def test_every_stage_is_the_same_build_as_ttt(tmp_path: Path) -> None:
 def test_what_was_found_is_said_and_whether_it_builds_in_parallel(tmp_path: Path) -> None:
     def listed(folder: Path) -> tuple[str, list[bool]]:
         _, listing = open_corpus(folder)
-        return listing.found, [unit.in_stream for unit in listing.units]
+        return listing.contents, [unit.in_stream for unit in listing.units]
 
     words, streams = listed(SAMPLE)
     assert words == (

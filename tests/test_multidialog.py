@@ -260,7 +260,9 @@ def test_archives_that_pair_with_metadata_are_units_of_their_own(tmp_path: Path)
     write(folder, (clips(*C), C), split="test_freq")
     listing = list_units(folder)
     units = listing.units
-    assert listing.found == "train 2 archives and 2 metadata files; test_freq 1 archives and 1 metadata files"
+    assert (
+        listing.contents == "train 2 archives and 2 metadata files; test_freq 1 archives and 1 metadata files"
+    )
     archives = [f"data/{split}_chunks_{i:04}.tar.gz" for split, i in
                 [("train/train", 0), ("train/train", 1), ("test_freq/test_freq", 0)]]  # fmt: skip
     assert [unit.file for unit in units] == archives
@@ -292,7 +294,7 @@ def test_one_metadata_file_for_all_splits_gives_conversations_the_splits_of_thei
     (folder / "metadata.jsonl").write_bytes(jsonl([*C, *B[::-1], *A]))
     listing = list_units(folder)
     (unit,) = listing.units
-    assert listing.found.endswith("; metadata.jsonl for those that have none")
+    assert listing.contents.endswith("; metadata.jsonl for those that have none")
     assert unit.splits == ("train", "valid_rare")
     dialogues, files = read(folder)
     assert {name: dialogue.split for name, dialogue in dialogues.items()} == {
@@ -308,7 +310,7 @@ def test_a_split_whose_archives_were_not_downloaded_is_not_read_and_said(tmp_pat
     write(folder, (clips(*B), B), split="test_rare")
     next(folder.rglob("test_rare*.tar.gz")).unlink()
     listing = list_units(folder)
-    assert listing.found.endswith("test_rare 0 archives and 1 metadata files, which are not read")
+    assert listing.contents.endswith("test_rare 0 archives and 1 metadata files, which are not read")
     assert [unit.splits for unit in listing.units] == [("train",)]
 
 
@@ -322,7 +324,7 @@ def test_a_split_whose_metadata_was_not_downloaded_is_a_fault_and_its_archives_a
             path.unlink()
         elif path.is_file():
             path.write_bytes(b"would be told of, if read")
-    assert list_units(folder).found.endswith("; no metadata for test_rare: not read")
+    assert list_units(folder).contents.endswith("; no metadata for test_rare: not read")
     dialogues, files = read(folder)
     assert {name: clips_of(dialogue) for name, dialogue in dialogues.items()} == whole(A)
     assert [file.file for file in files] == [f"data/test_rare/test_rare_chunks_000{i}.tar.gz" for i in (0, 1)]

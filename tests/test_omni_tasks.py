@@ -123,7 +123,7 @@ def read(folder: Path | str, **options: Any) -> list[Dialogue]:
 
 def in_words(folder: Path) -> str:
     """What is said of every task's sources."""
-    return "\n".join(listing.found for _, listing in readers(folder))
+    return "\n".join(listing.contents for _, listing in readers(folder))
 
 
 def build(hub: Path | str, out: Path, config: str, **options: Any) -> LedgerSummary:
@@ -303,7 +303,8 @@ def test_emotion_corpora_are_read_for_the_modes_alone_that_have_answers(tmp_path
     folder = answers(tmp_path / "answers", ["TESS/train/train-00000-of-00001:0/0"])
     builder = OmniTasks(config_name="omni", data_dir=str(HUB), generated=(folder,), cache_dir=str(tmp_path))
     unread = {
-        job.task.name: "without answers (--with): AbstractTTS/CREMA-D" in job.found for job in builder.jobs()
+        job.task.name: "without answers (--with): AbstractTTS/CREMA-D" in job.contents
+        for job in builder.jobs()
     }
     assert {task for task, is_unread in unread.items() if is_unread} == {"sift_s", "sit_ssp"}
 
@@ -1028,7 +1029,7 @@ def test_a_repository_of_parquet_is_one_more_entry_of_the_table(tmp_path):
     out = tmp_path / "out"
     for task in QUIZ.tasks:
         (job,) = WiderTasks(config_name=task, data_dir=str(tmp_path / "hub"), cache_dir=str(tmp_path)).jobs()
-        assert "someone/quiz (2 files)" in job.found
+        assert "someone/quiz (2 files)" in job.contents
         build_task(job, out, max_skipped=1.0)
     rows = {row["conversation_id"]: row for row in read_rows(out, "answer_extraction")}
     assert set(rows) == {"quiz/learn/q1", "quiz/check/q1"}

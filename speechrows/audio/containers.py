@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 
 from speechrows.audio.facts import truncated
+from speechrows.audio.mp3 import behind_id3
 from speechrows.audio.mp3 import is_tag
 from speechrows.errors import BadClipError
 from speechrows.types import Reason
@@ -28,16 +29,9 @@ def start_of(data: memoryview) -> int:
     zeros = _ZEROS.match(data)
     at = zeros.end() if zeros else 0
     if bytes(data[at : at + 3]) == b"ID3":
-        behind = _behind_id3(data, at)
+        behind = behind_id3(data, at)
         return behind if _MAGIC.match(data, behind) and not is_flac(data) else at
     return at if _MAGIC.match(data, at) or bytes(data[at : at + 1]) == b"\xff" else 0
-
-
-def _behind_id3(data: memoryview, at: int) -> int:
-    size = 0
-    for byte in data[at + 6 : at + 10]:
-        size = size << 7 | byte & 0x7F
-    return at + 10 + size
 
 
 def check_container(data: memoryview) -> None:
@@ -101,14 +95,14 @@ def flac_parts(data: memoryview) -> list[memoryview]:
     Raises:
         BadClipError: the count is missing, and no last frame is there to tell it.
     """
-    starts = [found.start() for found in _FLAC.finditer(data)]
+    starts = [head.start() for head in _FLAC.finditer(data)]
     stops = [*starts[1:], len(data)]
     return [_counted(data[begin : _end(data, end)]) for begin, end in zip(starts, stops, strict=True)]
 
 
 def is_flac(data: memoryview) -> bool:
     """Whether a file is FLAC; a tag of ID3's may stand before it, as players expect."""
-    at = _behind_id3(data, 0) if bytes(data[:3]) == b"ID3" else 0
+    at = behind_id3(data, 0) if bytes(data[:3]) == b"ID3" else 0
     return _FLAC.match(data, at) is not None
 
 
@@ -116,7 +110,7 @@ def is_odd_flac(data: memoryview) -> bool:
     """Whether a FLAC file is several, or has no count, or something behind its end."""
     if not is_flac(data):
         return False
-    starts = [found.start() for found in _FLAC.finditer(data)]
+    starts = [head.start() for head in _FLAC.finditer(data)]
     is_counted = _flac_count(data[starts[0] :]) > 0
     return (
         len(starts) > 1
@@ -155,8 +149,8 @@ def _count_of_last_frame(data: memoryview) -> int | None:
     """The samples up to the end of the last frame, by the number in its header."""
     least, most = struct.unpack_from(">HH", data, 8)
     begin = max(_FLAC_HEAD, len(data) - _LAST_FRAME)
-    for found in reversed(list(_FLAC_SYNC.finditer(data, begin))):
-        head = bytes(data[found.start() : found.start() + 16])
+    for sync in reversed(list(_FLAC_SYNC.finditer(data, begin))):
+        head = bytes(data[sync.start() : sync.start() + 16])
         length = _coded_length(head[4]) if len(head) == 16 else 0
         if not length:
             continue

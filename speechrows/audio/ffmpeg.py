@@ -15,6 +15,7 @@ import soundfile
 from speechrows.audio.facts import MAX_SECONDS
 from speechrows.audio.facts import check_length
 from speechrows.audio.facts import truncated
+from speechrows.audio.samples import is_read_by_libsndfile
 from speechrows.audio.wav import is_of_other_codec
 from speechrows.errors import BadClipError
 from speechrows.types import Reason
@@ -44,17 +45,9 @@ def kind_for_ffmpeg(data: memoryview) -> str | None:
     """What a clip is that ffmpeg alone reads, by its first bytes; None where it is not known to be any."""
     head = bytes(data[:4096])
     kind = next((name for name, pattern in _KINDS.items() if re.match(pattern, head, re.DOTALL)), None)
-    if kind is None or (kind == "WAV" and not is_of_other_codec(data)) or _is_read_by_libsndfile(data):
+    if kind is None or (kind == "WAV" and not is_of_other_codec(data)) or is_read_by_libsndfile(data):
         return None
     return kind
-
-
-def _is_read_by_libsndfile(data: memoryview) -> bool:
-    try:
-        soundfile.info(io.BytesIO(data))
-    except soundfile.SoundFileError:
-        return False
-    return True
 
 
 def to_flac(data: memoryview, kind: str) -> bytes:

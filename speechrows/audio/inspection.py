@@ -80,8 +80,10 @@ def _mp3_samples(data: memoryview, by_libsndfile: int) -> int | None:
         return by_libsndfile
     part = parts[-1]
     if part.is_cut(data):
-        told = f"its header promises {part.told}" if part.told else "expected the end of another one"
-        raise truncated(f"is {len(data)} bytes of MP3, {part.num_frames} whole frames; {told}")
+        missing = (
+            f"its header promises {part.promised}" if part.promised else "expected the end of another one"
+        )
+        raise truncated(f"is {len(data)} bytes of MP3, {part.num_frames} whole frames; {missing}")
     if len(parts) > 1 or not part.is_alone(data):
         return None
     if part.has_count:  # with it, encoders tell what they added at both ends

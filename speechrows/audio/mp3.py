@@ -19,6 +19,7 @@ _KBITS = {  # of layer III, by version: 1, and 2 with 2.5
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+_SYNC = re.compile(rb"\xff[\xe2-\xff]")
 _TAILS = re.compile(rb"TAG|APETAGEX|LYRICSBEGIN|3DI")
 _COUNTS, _HAS_FRAMES = (b"Xing", b"Info"), 1
 _KIND, _MONO = 0xFFFE0CC0, 0xC0  # the bits of a frame's head that tell version, layer, rate and channels
@@ -39,7 +40,7 @@ class _Frame:
 class Mp3Part:
     """Frames that follow one another: those of `[start, stop)`, the first of which may count the others.
 
-    `told` is the number that it tells, None where it tells none; `num_frames` is that of those that are
+    `promised` is the number that it tells, None where it tells none; `num_frames` is that of those that are
     there, without it.
     """
 
@@ -47,13 +48,13 @@ class Mp3Part:
     stop: int
     frame_samples: int
     num_frames: int
-    told: int | None
+    promised: int | None
     has_count: bool
 
     @property
     def is_exact(self) -> bool:
         """Whether the count is right."""
-        return self.told == self.num_frames
+        return self.promised == self.num_frames
 
     @property
     def num_samples(self) -> int:
@@ -78,7 +79,7 @@ class Mp3Part:
         """Whether the last frame is there in part, or frames are missing of those that were counted."""
         head = data[self.stop : self.stop + 4]
         is_frame = len(data) - self.stop >= 4 and _size(int.from_bytes(head) >> 9) is not None
-        return is_frame or (self.told or 0) > self.num_frames
+        return is_frame or (self.promised or 0) > self.num_frames
 
 
 def is_tag(data: memoryview, at: int) -> bool:
@@ -114,7 +115,7 @@ def _walk(data: memoryview, start: int) -> Mp3Part:
     """The frames from `start` on, up to the next frame that counts frames."""
     first = _frame(data, start)
     assert first is not None  # the caller found it
-    told, has_count = _told(data, start, first)
+    promised, has_count = _promised(data, start, first)
     at, num_frames, count_at = start + (first.size if has_count else 0), 0, first.count_at - start
     kind = int.from_bytes(data[start : start + 4]) & _KIND
     is_mono = kind & _MONO == _MONO
@@ -134,7 +135,7 @@ def _walk(data: memoryview, start: int) -> Mp3Part:
         stop=at,
         frame_samples=first.num_samples,
         num_frames=num_frames,
-        told=told,
+        promised=promised,
         has_count=has_count,
     )
 
@@ -142,10 +143,11 @@ def _walk(data: memoryview, start: int) -> Mp3Part:
 def _first(data: memoryview, start: int) -> int | None:
     """The first frame from `start` on that others follow, up to the end where that is near."""
     at = _behind_tags(data, start)
-    for found in re.compile(rb"\xff[\xe2-\xff]").finditer(data, at):
-        places = list(_some(data, found.start()))
-        if len(places) == _FRAMES_TO_TRUST or (places and places[-1] == len(data) and at == found.start()):
-            return found.start()
+    for sync in _SYNC.finditer(data, at):
+        start = sync.start()
+        places = list(_some(data, start))
+        if len(places) == _FRAMES_TO_TRUST or (places and places[-1] == len(data) and at == start):
+            return start
     return None
 
 
@@ -161,13 +163,18 @@ def _some(data: memoryview, at: int) -> Iterator[int]:
         frame = _frame(data, at)
 
 
+def behind_id3(data: memoryview, at: int) -> int:
+    """The end of a tag of ID3, version 2, that begins at a place."""
+    size = 0
+    for byte in data[at + 6 : at + 10]:
+        size = size << 7 | byte & 0x7F
+    return at + 10 + size
+
+
 def _behind_tags(data: memoryview, at: int) -> int:
     """The first byte from `at` on that no tag of ID3, version 2, holds."""
     while bytes(data[at : at + 3]) == b"ID3" and at + 10 <= len(data):
-        size = 0
-        for byte in data[at + 6 : at + 10]:
-            size = size << 7 | byte & 0x7F
-        at += 10 + size
+        at = behind_id3(data, at)
     if bytes(data[at : at + 3]) == b"TAG":
         at = _behind_tags(data, at + 128)
     return min(at, len(data))
@@ -226,7 +233,7 @@ def _count_frame(data: memoryview, at: int, num_frames: int) -> bytes:
     return (struct.pack(">I", head) + bytes(begin - 4) + count).ljust(size, b"\0")
 
 
-def _told(data: memoryview, at: int, frame: _Frame) -> tuple[int | None, bool]:
+def _promised(data: memoryview, at: int, frame: _Frame) -> tuple[int | None, bool]:
     """The number of frames that a frame tells, and whether it is one that tells any."""
     if bytes(data[frame.count_at : frame.count_at + 4]) in _COUNTS and frame.count_at + 12 <= at + frame.size:
         flags, count = struct.unpack_from(">II", data, frame.count_at + 4)

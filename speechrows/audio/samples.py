@@ -19,6 +19,15 @@ LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_III")  # may decode beyond full scale
 _FULL_SCALE = 1 << 15
 
 
+def is_read_by_libsndfile(data: bytes | memoryview) -> bool:
+    """Whether libsndfile opens a clip; it may fail on its samples all the same."""
+    try:
+        soundfile.info(io.BytesIO(data))
+    except soundfile.SoundFileError:
+        return False
+    return True
+
+
 @contextmanager
 def opened(data: bytes | memoryview) -> Generator[soundfile.SoundFile]:
     """Open a clip; what goes wrong while it is read is raised as a BadClipError."""

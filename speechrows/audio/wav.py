@@ -18,6 +18,7 @@ from speechrows.audio.facts import AudioFacts
 from speechrows.audio.facts import checked_facts
 from speechrows.audio.facts import truncated
 from speechrows.audio.facts import undecodable
+from speechrows.audio.samples import is_read_by_libsndfile
 from speechrows.errors import BadClipError
 from speechrows.types import Reason
 
@@ -106,15 +107,7 @@ def _is_read_alike(data: memoryview, wav: Wav) -> bool:
         except soundfile.SoundFileError as error:
             raise undecodable(data, error) from error
     rest = len(data) - wav.end(data)
-    return rest <= 1 or _opens(data)
-
-
-def _opens(data: memoryview) -> bool:
-    try:
-        soundfile.info(io.BytesIO(data))
-    except soundfile.SoundFileError:
-        return False
-    return True
+    return rest <= 1 or is_read_by_libsndfile(data)
 
 
 def read_wav(data: memoryview) -> Wav:
@@ -169,11 +162,11 @@ def _are_chunks(data: memoryview, at: int) -> bool:
 def next_wav(data: memoryview, wav: Wav) -> int | None:
     """Where another WAV begins behind the samples, or, of a stream, among them."""
     if wav.promised is None:
-        found = _NEXT.search(data, wav.at)
+        head = _NEXT.search(data, wav.at)
     else:
         end = wav.end(data)
-        found = _NEXT.match(data, end) or _NEXT.match(data, end + 1)
-    return found.start() if found else None
+        head = _NEXT.match(data, end) or _NEXT.match(data, end + 1)
+    return head.start() if head else None
 
 
 def wav_parts(data: memoryview) -> list[memoryview]:
@@ -189,7 +182,7 @@ def wav_parts(data: memoryview) -> list[memoryview]:
             raise truncated(f"is {len(data)} bytes, its header promises {wav.at + wav.promised}")
         behind, is_stream = next_wav(data, wav), wav.promised is None
         is_whole = behind is None and not is_stream and not wav.part_of_a_frame(wav.end(data))
-        if is_whole and _opens(data):
+        if is_whole and is_read_by_libsndfile(data):
             parts.append(data)
         else:
             parts.append(_closed(data, wav, behind if is_stream and behind else wav.end(data)))

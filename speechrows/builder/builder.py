@@ -57,7 +57,7 @@ class _TaskShards:
 
     task: Task
     reader: Reader[Any]
-    found: str
+    contents: str
     shards: list[Shard]
 
 
@@ -112,7 +112,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         listing = list_units(reader, corpus, self.config.inputs.listing, self.name)
         if not listing.units:
             raise NothingToReadError(
-                f"{corpus.root}: found {listing.found}; expected {about.title} as it is published "
+                f"{corpus.root}: found {listing.contents}; expected {about.title} as it is published "
                 f"({about.homepage})"
             )
         return reader, listing
@@ -135,7 +135,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
                 refused.append(error)
                 continue
             shards = plan_shards(listing.units, self.config.shard_bytes, self.config.inputs.listing)
-            tasks.append(_TaskShards(task=task, reader=reader, found=listing.found, shards=shards))
+            tasks.append(_TaskShards(task=task, reader=reader, contents=listing.contents, shards=shards))
         if not tasks:
             raise refused[0]
         return tasks
@@ -149,7 +149,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         shards: list[tuple[str, Shard]] = []
         for task in self._task_shards():
             shards += [(task.task.name, shard) for shard in task.shards]
-            logger.warning(printable(f"{corpus.root}: {task.found}"))  # a choice that a person has to see
+            logger.warning(printable(f"{corpus.root}: {task.contents}"))  # a choice that a person has to see
         units = [unit for _, shard in shards for unit in shard.units]
         if self.config.data_dir is None:
             paths = dict.fromkeys(path for unit in units for path in unit.paths)
@@ -205,7 +205,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             tokenizer=inputs.tokenizer,
             tokenizer_digest=inputs.tokenizer_digest,
             template_options=config.template_options,
-            found=task.found,
+            contents=task.contents,
             shards=task.shards,
             pipeline=_pipeline(type(self), config, inputs.corpus, task.task.name, task.reader),
             make_pipeline=_PipelineElsewhere(

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if speech.config.tokenizer is None:
         print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
     else:
-        print(printable(f"audio token: {_told_audio_token(speech.config)}"))
+        print(printable(f"audio token: {_describe_audio_token(speech.config)}"))
     _build_each(speech.jobs(), options, options.data_dir or speech.config.source or "the Hub")
     config = options.config
     if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _told_audio_token(config: SpeechConfig) -> str:
+def _describe_audio_token(config: SpeechConfig) -> str:
     """The audio token of a config's tokenizer, and where it is from."""
     token = audio_token(config.inputs.tokenizer)
     if config.audio_token is None and token == AUDIO_TOKEN:
@@ -80,7 +80,7 @@ def _build_each(jobs: Iterable[BuildJob], options: argparse.Namespace, source: s
     """Build each of a config's tasks; where one falls short, the others are built all the same."""
     shortfalls: list[ShortfallError] = []
     for job in jobs:
-        print(printable(f"{source}: {job.found}"))
+        print(printable(f"{source}: {job.contents}"))
         try:
             summary = build(
                 job,

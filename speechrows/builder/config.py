@@ -29,7 +29,7 @@ from speechrows.text.options import TemplateOptions
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
 MODEL_ROW_VERSION = "1.1.0"  # the same, of rows under a model's tokenizer: ids of the whole text since 0.2
 
-_LATER_FLAGS = ("system",)
+_LATER_FLAGS = ("system",)  # which recipes of earlier folders lack
 # Flags that a recipe has under another name, or not at all.
 _APART = ("source", "audio_token", "channel", "generated")
 _CHANNELS = {"mean": None, "left": 0, "right": 1}

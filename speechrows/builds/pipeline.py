@@ -94,10 +94,10 @@ class Pipeline:
 
     def _check_unchanged(self, shard: Shard) -> None:
         """Raise where a file is not the one that was listed: what was read of it is of neither build."""
-        for entry, found in self.corpus.changed(shard.entries):
+        for entry, content in self.corpus.changed(shard.entries):
             raise ShortfallError(
-                f"{self.corpus.label}/{entry.path}: changed since it was listed: found {found}, expected "
-                f"{entry.told}. Its shard is not built, finished ones are kept: put the file back and run "
+                f"{self.corpus.label}/{entry.path}: changed since it was listed: found {content}, expected "
+                f"{entry.content}. Its shard is not built, finished ones are kept: put the file back and run "
                 "the same command again; or, once nothing writes there, build again with --overwrite"
             )
 

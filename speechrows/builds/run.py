@@ -56,7 +56,7 @@ class BuildJob:
     tokenizer: PreTrainedTokenizerFast
     tokenizer_digest: str
     template_options: TemplateOptions
-    found: str  # in the corpus, in words
+    contents: str  # what was found in the corpus, in words
     shards: Sequence[Shard]
     pipeline: Pipeline
     make_pipeline: engine.MakePipeline  # in another process
@@ -102,12 +102,12 @@ def build(
 
 def _keep_tokenizer(job: BuildJob, out: Path) -> None:
     """Write the tokenizer where it is not there as it should be: lost, or damaged since."""
-    made, kept = state.temporary_folder(out) / TOKENIZER, out / TOKENIZER
-    tokenizers.save(job.tokenizer, made)
-    names = {path.name for path in made.iterdir()}
-    same = filecmp.cmpfiles(made, kept, names, shallow=False)[0] if kept.is_dir() else []
+    new, kept = state.temporary_folder(out) / TOKENIZER, out / TOKENIZER
+    tokenizers.save(job.tokenizer, new)
+    names = {path.name for path in new.iterdir()}
+    same = filecmp.cmpfiles(new, kept, names, shallow=False)[0] if kept.is_dir() else []
     if not kept.is_dir() or not {path.name for path in kept.iterdir()} == names == {*same}:
-        state.replace_folder(made, kept)
+        state.replace_folder(new, kept)
 
 
 def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:

@@ -18,8 +18,8 @@ class Entry(NamedTuple):
     refused: bool = False
 
     @property
-    def told(self) -> str:
-        """Its content in words: two that differ are of different bytes."""
+    def content(self) -> str:
+        """Its size and stamp in words: where they differ, so may the bytes."""
         return f"{self.num_bytes} bytes of {self.stamp}"
 
 

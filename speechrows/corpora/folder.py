@@ -92,8 +92,8 @@ class Corpus:
         for folder in self.folders or ("",):
             with contextlib.suppress(FileNotFoundError):
                 infos |= self._fs.find(f"{self.root}/{folder}".rstrip("/"), detail=True)
-        found = (self._entry(path, info) for path, info in infos.items())
-        return sorted(entry for entry in found if not entry.path.startswith(".") and "/." not in entry.path)
+        entries = (self._entry(path, info) for path, info in infos.items())
+        return sorted(entry for entry in entries if not entry.path.startswith(".") and "/." not in entry.path)
 
     def _entry(self, path: str, info: Mapping[str, Any]) -> Entry:
         return Entry(path[len(self.root) + 1 :], int(info["size"] or 0), stamp_of(info))
@@ -238,19 +238,19 @@ class Corpus:
         for folder, files in by_folder.items():
             now = self._now(folder, files)
             for file in files:
-                if now.get(file.path) != file.told:
+                if now.get(file.path) != file.content:
                     yield file, now.get(file.path, "none")
 
     def _now(self, folder: str, files: Iterable[Entry]) -> dict[str, str]:
         """Files of a folder as they are now, in words, by path."""
         if self._fs is not None:
             infos = self._fs.find(f"{self.root}/{folder}".rstrip("/"), maxdepth=1, detail=True)
-            return {file.path: file.told for file in map(self._entry, infos, infos.values())}
+            return {file.path: file.content for file in map(self._entry, infos, infos.values())}
         now: dict[str, str] = {}
         for file in files:
             with contextlib.suppress(OSError):
                 stat = os.stat(os.path.join(self.root, file.path))
-                now[file.path] = Entry(file.path, stat.st_size, str(stat.st_mtime_ns)).told
+                now[file.path] = Entry(file.path, stat.st_size, str(stat.st_mtime_ns)).content
         return now
 
     def address(self, path: str) -> str:

@@ -74,7 +74,7 @@ class Shard:
 class Listing(Generic[Payload]):
     """The units of a corpus, in order; `found` says in words what they were made of."""
 
-    found: str
+    contents: str
     units: Sequence[Unit[Payload]]
 
 

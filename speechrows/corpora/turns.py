@@ -9,6 +9,7 @@ from typing import TypeGuard
 
 from speechrows.corpora.folder import Corpus
 from speechrows.errors import BadClipError
+from speechrows.errors import describe_error
 from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import Role
@@ -134,8 +135,3 @@ def _letters(text: str) -> str:
 def unreadable(file: str, error: Exception, expected: str) -> UnreadableFile:
     """A file that can not be read, as an item of the ledger."""
     return UnreadableFile(file=file, detail=f"found {describe_error(error)}; expected {expected}")
-
-
-def describe_error(error: Exception) -> str:
-    """An error in words: of the operating system's without the path, which is this machine's."""
-    return f"{type(error).__name__}: {error.strerror if isinstance(error, OSError) else error}"

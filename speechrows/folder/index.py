@@ -107,11 +107,11 @@ class Index:
         if isinstance(folder, str):
             folder = _open_folder(folder)
         shards, facts = listed_shards(folder, _patterns(folder, config, split), split)
-        num_rows, told = sum(shard.rows for shard in shards), folder.num_rows(config, split)
-        if told not in (None, num_rows):
+        num_rows, promised = sum(shard.rows for shard in shards), folder.num_rows(config, split)
+        if promised not in (None, num_rows):
             raise ShortfallError(
-                f"{folder.address}: {CARD} tells {told} rows of {config}, {split}, the indexes {num_rows}: "
-                "one is of another build. Run the same build again, or download the folder again"
+                f"{folder.address}: {CARD} tells {promised} rows of {config}, {split}, the indexes "
+                f"{num_rows}: one is of another build. Run the same build again, or download the folder again"
             )
         kinds = {**_COLUMNS, "conversation": np.int32, "shard": np.int32}
         columns: dict[str, Any] = {name: np.empty(num_rows, kind) for name, kind in kinds.items()}

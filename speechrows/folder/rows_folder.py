@@ -1,7 +1,6 @@
 """A built folder, on disk or as a Hub dataset: its splits, configs, indexes and files."""
 
 import atexit
-import itertools
 import os
 import shutil
 import struct
@@ -19,11 +18,11 @@ import pyarrow.parquet as pq
 from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.errors import describe_error
 from speechrows.folder.card_facts import CardFacts
 from speechrows.folder.index_file import check_columns
 from speechrows.folder.index_file import check_whole
 from speechrows.folder.inside import check_name
-from speechrows.folder.inside import check_pattern
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
@@ -120,8 +119,8 @@ class RowsFolder:
             UsageError: no build wrote it, or what it says is damaged.
             ShortfallError: it is damaged.
         """
-        with self.open_index(task, split) as index:
-            return TaskFacts.from_metadata(index.schema_arrow.metadata, index_path(task, split))
+        with self._open_index(task, split) as (_, facts):
+            return facts
 
     @contextmanager
     def open_index(self, task: str, split: str) -> Generator[pq.ParquetFile]:
@@ -131,6 +130,11 @@ class RowsFolder:
             UsageError: no build wrote it, or what it says is damaged.
             ShortfallError: it, or what is read of it while it is open, is damaged.
         """
+        with self._open_index(task, split) as (index, _):
+            yield index
+
+    @contextmanager
+    def _open_index(self, task: str, split: str) -> Generator[tuple[pq.ParquetFile, TaskFacts]]:
         path = index_path(task, split)
         with self.naming(path), self.open_parquet(path) as index:
             facts = TaskFacts.from_metadata(index.schema_arrow.metadata, f"{self.address}: {path}")
@@ -141,7 +145,7 @@ class RowsFolder:
                     f"{self.address}: {path} has {num_lines} lines of {task}, its shards promise {num_rows} "
                     "rows; build or download it again"
                 )
-            yield index
+            yield index, facts
 
     @contextmanager
     def naming(self, path: str) -> Generator[None]:
@@ -161,17 +165,16 @@ class RowsFolder:
             raise self._damaged(path, error, "the file") from error
 
     def _damaged(self, path: str, error: Exception, what: str) -> ShortfallError:
-        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return ShortfallError(
-            f"{self.address}: {path}: found {type(error).__name__}: {' '.join(told.split()):.200}; expected "
-            f"{what} that a build wrote. Run the same build again, or download the file again"
+            f"{self.address}: {path}: found {describe_error(error):.200}; expected {what} that a build "
+            "wrote. Run the same build again, or download the file again"
         )
 
     def configs(self) -> dict[str, dict[str, list[str]]]:
         """The patterns of each split of each config, as the card lists: a stage's bands, a union's tasks.
 
         Raises:
-            UsageError: there is no card, or it lists none, or what builds do not write.
+            UsageError: there is no card, or it lists none.
             ShortfallError: it is damaged.
         """
         configs = self._card.configs
@@ -180,9 +183,6 @@ class RowsFolder:
                 f"{self.address}: its {CARD} lists no config; expected those of the tasks in the folder. Run "
                 "the same build again, or download the file again"
             )
-        for splits in configs.values():
-            for pattern in itertools.chain(*splits.values()):
-                check_pattern(pattern, self.address)
         return configs
 
     def num_rows(self, config: str, split: str) -> int | None:
@@ -217,16 +217,13 @@ class RowsFolder:
 
     def tokenizer_files(self) -> list[str]:
         """The paths of what a build saved of the tokenizer, sorted; each may be opened."""
-        found = [path[len(self.root) + 1 :] for path in self.fs.find(f"{self.root}/{TOKENIZER}")]
-        files = sorted(path for path in found if is_built(path))
-        for path in files:
-            self.place(path)
-        return files
+        return [path for path in self._below_tokenizer() if self._may_open(path)]
 
     def tokenizer_folder(self) -> str:
         """A folder on this machine with the tokenizer's files alone; a copy ends with this process."""
-        files = self.tokenizer_files()
-        if self.is_local and len(files) == len(self.fs.find(f"{self.root}/{TOKENIZER}")):
+        everything = self._below_tokenizer()
+        files = [path for path in everything if self._may_open(path)]
+        if self.is_local and files == everything:
             return f"{self.root}/{TOKENIZER}"
         local = tempfile.mkdtemp(prefix="speechrows-tokenizer-")
         atexit.register(shutil.rmtree, local, ignore_errors=True)
@@ -235,6 +232,14 @@ class RowsFolder:
             os.makedirs(os.path.dirname(copy), exist_ok=True)
             self.fs.get_file(f"{self.root}/{path}", copy)
         return local
+
+    def _below_tokenizer(self) -> list[str]:
+        paths = self.fs.find(f"{self.root}/{TOKENIZER}")
+        return sorted(path[len(self.root) + 1 :] for path in paths)
+
+    def _may_open(self, path: str) -> bool:
+        """Whether builds write such a file; raises UsageError where a symlink leads out."""
+        return is_built(path) and bool(self.place(path))
 
     def has(self, path: str) -> bool:
         """Whether the folder has a file."""
@@ -278,8 +283,8 @@ class RowsFolder:
         """The folder's files that match a pattern of the card and that builds write, sorted."""
         if ".." in pattern.split("/"):  # would be listed before it is refused
             return []
-        found = [path[len(self.root) + 1 :] for path in self.fs.glob(f"{self.root}/{pattern}")]
-        return sorted(path for path in found if is_built(path))
+        paths = [path[len(self.root) + 1 :] for path in self.fs.glob(f"{self.root}/{pattern}")]
+        return sorted(path for path in paths if is_built(path))
 
 
 def _ahead(path: str) -> dict[str, Any]:

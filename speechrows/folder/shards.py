@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from speechrows.errors import ShortfallError
-from speechrows.errors import UsageError
+from speechrows.folder.inside import check_pattern
 from speechrows.folder.layout import CARD
 from speechrows.folder.manifest import ShardEntry
 from speechrows.folder.manifest import TaskFacts
 from speechrows.folder.rows_folder import RowsFolder
-from speechrows.rows.tasks import TASKS
 from speechrows.storage.parquet_file import footer_digest
 
 
@@ -19,15 +18,11 @@ def listed_shards(
     """The shards that match patterns `data/<task>/…`, in the order of their indexes; each task's facts.
 
     Raises:
-        UsageError: a pattern is of no task, or an index says nothing that can be read.
+        UsageError: a pattern lists anything but shards, or an index says nothing that can be read.
     """
-    tasks = list(dict.fromkeys("".join(pattern.split("/")[1:2]) for pattern in patterns))
-    unknown = [pattern for pattern in patterns if "".join(pattern.split("/")[1:2]) not in TASKS]
-    if unknown:
-        raise UsageError(
-            f"{folder.address}: {CARD} lists {unknown[0]:.80}; expected data/<task>/…, of a task of "
-            "speechrows"
-        )
+    for pattern in patterns:
+        check_pattern(pattern, folder.address)
+    tasks = dict.fromkeys(pattern.split("/")[1] for pattern in patterns)
     facts = {task: folder.index_facts(task, split) for task in tasks}
     shards = [
         shard

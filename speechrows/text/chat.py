@@ -54,9 +54,9 @@ class ChatTemplate:
     """A task's template, compiled for a tokenizer.
 
     A row is head · audio token · `between` · target · gap · end token · tail: target and end token are
-    supervised. `last` is what ends a conversation's last turn, and rows that
-    are no conversations; `inner` that of the others. `lead` is what of `between` is tokenised
-    with the target, as in the whole text; `between_ids` are the ids up to there.
+    supervised. `last` is what ends a conversation's last turn, and rows that are no conversations; `inner`
+    that of the others. `lead` is what of `between` is tokenised with the target, as in the whole text;
+    `between_ids` are the ids up to there.
     """
 
     tokenizer: PreTrainedTokenizerFast

@@ -74,7 +74,7 @@ def turn_shape(
     systems = (None, SYSTEM) if with_system else (SYSTEM, None)
     lengths = range(1, (_MAX_TURNS if whole else 1) + 1)
     asked = [(1, systems[0]), (1, systems[1]), *((num_turns, systems[1]) for num_turns in lengths)]
-    chats = [form.conversation(user, *one) for form in FORMS for one in asked]
+    chats = [form.conversation(user, num, system) for form in FORMS for num, system in asked]
     texts = iter(render_turns(tokenizer, chats, date))
     rendered_in = {form: [next(texts) for _ in asked] for form in FORMS}
     form = next(form for form in FORMS if form.fits(rendered_in[form][1], token))

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
+from speechrows.errors import describe_error
 from speechrows.folder.index import INDEX_COLUMNS
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import SKIPPED
@@ -215,8 +216,7 @@ def check_card(folder: RowsFolder, shard_rows: Mapping[str, int], report: Valida
             data = parse_head(file.read().decode("utf-8"))
         _check_card(folder, data, shard_rows, report)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        words = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
-        report.fail("card", CARD, f"found {words}; expected the card that a build wrote")
+        report.fail("card", CARD, f"found {describe_error(error):.200}; expected the card that a build wrote")
 
 
 def _check_card(

@@ -57,7 +57,7 @@ class Reader:
     def units(self, entries):
         listing = self.reader.units(entries)
         units = [replace(unit, payload=Payload(unit)) for unit in listing.units]
-        return Listing(found=listing.found, units=units)
+        return Listing(contents=listing.contents, units=units)
 
     def dialogues(self, unit):
         yield from self.reader.dialogues(unit.payload.unit)

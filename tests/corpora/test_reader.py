@@ -41,7 +41,7 @@ class ToyReader:
 
     def units(self, entries: list[Entry]) -> Listing[str]:
         return Listing(
-            found="toys", units=[Unit(payload=entry.path, num_bytes=entry.num_bytes) for entry in entries]
+            contents="toys", units=[Unit(payload=entry.path, num_bytes=entry.num_bytes) for entry in entries]
         )
 
     def dialogues(self, unit: Unit[str]) -> Iterator[Dialogue | UnreadableFile]:
@@ -151,7 +151,7 @@ class ToyReader:
     def units(self, entries):
         names = [entry.path.removesuffix(".json") for entry in entries if entry.path.endswith(".json")]
         units = [Unit(payload=name, files=(f"{name}.json", f"{name}.wav"), num_bytes=1) for name in names]
-        return Listing(found=f"{len(units)} utterances", units=units)
+        return Listing(contents=f"{len(units)} utterances", units=units)
 
     def dialogues(self, unit):
         record = json.loads(self._corpus.read(unit.file))
@@ -211,4 +211,4 @@ def test_a_reader_that_raises_while_it_lists_is_told_in_one_line_with_its_own() 
         UsageError, match=r"corpora/toys: found KeyError: 'a.csv' while toys listed it \(test_reader"
     ):
         list_units(careless, corpus, entries, "toys")
-    assert list_units(reader(), corpus, entries, "toys").found == "toys"
+    assert list_units(reader(), corpus, entries, "toys").contents == "toys"

@@ -124,6 +124,16 @@ def test_a_card_that_lists_other_files_is_refused_everywhere(folder: Path, patte
     assert_refused(folder, ("publish", "index", "validate"))
 
 
+def test_files_that_a_person_lists_beside_a_builds_take_nothing_of_its_rows_away(folder: Path) -> None:
+    _, head, text = (folder / "README.md").read_text("utf-8").split("---", 2)
+    card = yaml.safe_load(head)
+    card["configs"].append({"config_name": "mine", "data_files": [{"split": "train", "path": "data/my.csv"}]})
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n{text}", "utf-8")
+    assert len(Index.open(str(folder), "ttt")) == 17
+    with pytest.raises(UsageError, match=r"its README\.md lists 'data/my\.csv'; expected data/<task>"):
+        Index.open(str(folder), "mine")
+
+
 @pytest.mark.parametrize("path", [SHARD, "data/ttt", INDEX, RULES, "tokenizer", "skipped.jsonl", "README.md"])
 def test_a_symlink_that_leads_out_of_the_folder_is_not_followed(folder: Path, path: str) -> None:
     (shutil.rmtree if (folder / path).is_dir() else Path.unlink)(folder / path)

@@ -63,14 +63,14 @@ def to_samples(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:
 
 
 def _decode(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:
-    samples, found = np.empty(num_samples, np.int16), 0
+    samples, num_read = np.empty(num_samples, np.int16), 0
     with audio.opened(data) as file:
         rate = file.samplerate
         for block in audio.blocks(file, audio.exact_dtype(file)):
-            room = samples[found : found + len(block)]
+            room = samples[num_read : num_read + len(block)]
             room[:] = audio.to_mono(block)[: len(room)]
-            found += len(block)
-    if (found, rate) != (num_samples, sampling_rate):
+            num_read += len(block)
+    if (num_read, rate) != (num_samples, sampling_rate):
         expected = f"expected {num_samples} at {sampling_rate} Hz"
-        raise BadClipError(Reason.UNDECODABLE, f"found {found} samples at {rate} Hz, {expected}")
+        raise BadClipError(Reason.UNDECODABLE, f"found {num_read} samples at {rate} Hz, {expected}")
     return samples
