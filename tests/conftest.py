@@ -1,5 +1,6 @@
 """Every test talks to a Hub of its own on loopback: HF_ENDPOINT is read when datasets is imported."""
 
+import gc
 import os
 import shutil
 import sys
@@ -35,6 +36,11 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     OMP_NUM_THREADS="1",  # the suite runs a process a core; torch's threads would wait for each other
 )
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: accelerate collects garbage after each run, a second of searching it."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -44,6 +44,8 @@ class Inputs:
     @cached_property
     def is_byte_level(self) -> bool:
         """True for the default tokenizer, wherever it was opened from."""
+        if self._config.tokenizer is None and self._config.audio_token is None:
+            return True
         default = tokenizers.open_tokenizer(None, self._config.EXTRA_TOKENS)
         return self.tokenizer_digest == tokenizers.fingerprint(default)
 

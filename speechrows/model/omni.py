@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 from speechrows.codec import CODECS
 from speechrows.loader.batch import Batch
@@ -63,7 +63,7 @@ class Omni(nn.Module):
 
 def omni(
     preset: Preset,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     codec: str | None = None,
     ttt_layers: int = 0,
     attention: str = "sdpa",

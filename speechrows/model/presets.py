@@ -11,7 +11,7 @@ from transformers import AutoModel
 from transformers import AutoModelForCausalLM
 from transformers import LlamaConfig
 from transformers import PreTrainedConfig
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 from transformers import WhisperConfig
 
 from speechrows.errors import UsageError
@@ -74,7 +74,7 @@ PRESETS = {
 
 def speech_lm(
     preset: Preset,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     *,
     dtype: torch.dtype = torch.float32,
     attention: str = "sdpa",

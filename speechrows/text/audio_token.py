@@ -26,19 +26,20 @@ def audio_token(tokenizer: PreTrainedTokenizerBase) -> str:
     return tokenizer.init_kwargs.get(_KEY, AUDIO_TOKEN)
 
 
-def audio_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def audio_token_id(tokenizer: PreTrainedTokenizerFast) -> int:
     """The id of the token that stands for the audio in the rows of a tokenizer.
 
     Raises:
         UsageError: it has none: transformers opened it, which knows nothing of rows.
     """
-    token, vocab = audio_token(tokenizer), tokenizer.get_vocab()
-    if token not in vocab:
+    token = audio_token(tokenizer)
+    token_id = tokenizer.backend_tokenizer.token_to_id(token)
+    if token_id is None:
         raise UsageError(
             f"tokenizer {tokenizer.name_or_path}: has no {token}, which stands for the audio; give its name "
             "or folder in its place, then its audio token is found"
         )
-    return int(vocab[token])
+    return int(token_id)
 
 
 def choose_audio_token(tokenizer: PreTrainedTokenizerFast, address: str | None, given: str | None) -> None:

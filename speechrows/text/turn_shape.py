@@ -7,6 +7,7 @@ cut at the sentinels.
 
 import datetime
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import TemplateError
 from speechrows.text.audio_token import audio_token
+from speechrows.text.audio_token import special_tokens
 from speechrows.text.messages import FORMS
 from speechrows.text.messages import STRINGS
 from speechrows.text.messages import SYSTEM
@@ -243,14 +245,17 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerFast, one_turn: TurnShape, middle
 
 def first_special(tokenizer: PreTrainedTokenizerFast, text: str) -> str | None:
     """The special token that comes first in a text, the longest of those that begin there."""
-    specials = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    places = [(text.find(special), -len(special), special) for special in specials if special in text]
-    return min(places)[2] if places else None
+    return _first(special_tokens(tokenizer), text)
 
 
 def last_special(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[str | None, int]:
     """The special token that comes last in a text, None without one, and the place behind it."""
-    last, start = None, 0
-    while (special := first_special(tokenizer, text[start:])) is not None:
+    last, start, specials = None, 0, special_tokens(tokenizer)
+    while (special := _first(specials, text[start:])) is not None:
         last, start = special, text.index(special, start) + len(special)
     return last, start
+
+
+def _first(specials: Collection[str], text: str) -> str | None:
+    places = [(text.find(special), -len(special), special) for special in specials if special in text]
+    return min(places)[2] if places else None
