@@ -42,12 +42,24 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name."""
+    """Import a public name.
+
+    Raises:
+        UsageError: what it needs is not installed: torch.
+    """
     if name == "__version__":
         return _version()
-    if name in _MODULES:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
         return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from speechrows.errors import UsageError  # noqa: PLC0415
+
+        needs = "needs torch: pip install 'speechrows[load]'"
+        raise UsageError(f"speechrows.{name}: found {error}; it {needs}") from error
 
 
 def __dir__() -> list[str]:

@@ -52,6 +52,25 @@ def test_an_import_of_the_package_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_what_needs_torch_says_without_it_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('No module named torch', name='torch')")
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import speechrows; speechrows.load('rows', 'ttt')"
+    call = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.run(call, check=False, capture_output=True, text=True)
+    assert process.stderr.splitlines()[-1].endswith(
+        "speechrows.load: found No module named torch; it needs torch: pip install 'speechrows[load]'"
+    )
+
+
+def test_a_script_beside_the_checkout_imports_the_package(tmp_path: Path) -> None:
+    """An import hook, as editable installs may be, would be found after the folder, and never asked."""
+    (tmp_path / "speechrows").symlink_to(Path(__file__).parents[1])
+    (tmp_path / "script.py").write_text("import speechrows; print(speechrows.validate.__name__)")
+    call = [sys.executable, str(tmp_path / "script.py")]
+    process = subprocess.run(call, check=False, capture_output=True, text=True)
+    assert process.stdout == "validate\n", process.stderr
+
+
 def test_a_checkout_that_is_not_installed_has_a_version_too(tmp_path: Path) -> None:
     shutil.copytree(speechrows.__path__[0], tmp_path / "speechrows")
     code = "import sys; sys.path.insert(0, sys.argv[1]); import speechrows; print(speechrows.__version__)"
