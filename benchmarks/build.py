@@ -22,6 +22,8 @@ SLOW = ("founding_script", "audiofolder", "lhotse_shar")  # one round in two
 sys.path.insert(0, str(ROOT / "tests"))
 
 from contenders import CONTENDERS
+from machine import CanNotRunError
+from machine import last_line
 from toys.corpus import write_corpus
 
 
@@ -39,16 +41,23 @@ def install_peers() -> None:
         return
     subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
     pip = [PEERS / "bin/pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
-    subprocess.run([*pip, "torch", "torchcodec", "datasets", "soundfile", "lhotse", "urllib3"], check=True)
-    (PEERS / "installed").touch()
+    packages = ("torch", "torchcodec", "datasets", "soundfile", "lhotse", "urllib3")
+    if subprocess.run([*pip, *packages], check=False).returncode == 0:  # else each peer says what it lacks
+        (PEERS / "installed").touch()
 
 
 def time_one(name: str, folder: str, work: Path) -> tuple[float, float]:
-    """Seconds and peak MB of one contender on one corpus."""
+    """Seconds and peak MB of one contender on one corpus.
+
+    Raises:
+        CanNotRunError: it ended with an error.
+    """
     python = PEERS / "bin/python" if name in NEEDS_PEERS else Path(sys.executable)
     command = [str(python), str(HERE / "contenders.py"), name, folder, str(work / "out")]
     os.sync()  # what another wrote is not this one's to bring to disk
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise CanNotRunError(last_line(done.stderr))
     seconds, peak = done.stdout.split()[-2:]
     return float(seconds), float(peak)
 
@@ -72,11 +81,16 @@ def main() -> None:
     work = options.work
     small, small_bytes = corpus(work, options.dialogues // 6)
     large, large_bytes = corpus(work, options.dialogues)
+    refusals: list[str] = []
+    for name in [*names]:
+        try:
+            time_one(name, small, work)  # warms the page cache, and imports
+        except CanNotRunError as error:
+            names.remove(name)
+            refusals.append(f"| {name} | can not run here: {error} |")
     marginal: dict[str, dict[int, float]] = {name: {} for name in names}  # by round
     fixed: dict[str, list[float]] = {name: [] for name in names}
     peaks: dict[str, float] = {}
-    for name in names:
-        time_one(name, small, work)  # warms the page cache, and imports
     for number in range(options.rounds):
         for name in names:
             if name in SLOW and number % 2:
@@ -100,6 +114,7 @@ def main() -> None:
             f"{peaks[name]:.0f}",
         )
         print(f"| {' | '.join(cells)} |")
+    print("\n".join(refusals))
 
 
 if __name__ == "__main__":

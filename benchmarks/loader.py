@@ -18,17 +18,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loader_machine import CGROUP
-from loader_machine import Epoch
-from loader_machine import forget
-from loader_machine import join
-from loader_machine import others_share
-from loader_machine import run
-from loader_machine import throttle
-from loader_machine import warm
 from loader_order import lost_and_doubled
 from loader_order import mixing
 from loader_order import properties
+from machine import CGROUP
+from machine import CanNotRunError
+from machine import Epoch
+from machine import forget
+from machine import join
+from machine import others_share
+from machine import run
+from machine import throttle
+from machine import warm
 
 HERE = Path(__file__).parent
 PEERS = HERE / ".work/peers"
@@ -90,8 +91,28 @@ def install_peers() -> None:
     if done.exists() and done.read_text() == requirements.read_text():
         return
     subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
-    subprocess.run([PEERS / "bin/pip", "install", "--quiet", "--no-deps", "-r", requirements], check=True)
-    done.write_text(requirements.read_text())
+    pip = [PEERS / "bin/pip", "install", "--quiet", "--no-deps"]
+    if subprocess.run([*pip, "-r", requirements], check=False).returncode == 0:
+        done.write_text(requirements.read_text())
+        return
+    print("Not all peers can be installed together here; each is tried alone.", flush=True)
+    for line in requirements.read_text().splitlines():
+        if line and not line.startswith("#"):
+            subprocess.run([*pip, line], check=False)
+
+
+def that_start(contenders: list[Contender], folders: list[Path]) -> tuple[list[Contender], list[str]]:
+    """Those that read a first batch here, each from its own format; lines of the table for the others."""
+    able, lines = [], list[str]()
+    for contender in contenders:
+        try:
+            for rows in folders:
+                place(contender, rows)
+            run([*contender.command(place(contender, folders[0])), "--stop", "1"])
+            able.append(contender)
+        except CanNotRunError as error:
+            lines.append(f"| {contender.name} | can not run here: {error} |")
+    return able, lines
 
 
 def make_rows(work: Path, name: str, dialogues: int, *flags: str) -> Path:
@@ -147,11 +168,9 @@ def ratios(epochs: dict[str, list[Epoch]], ours: str, name: str, rate: str = "ra
 
 def speed(work: Path, options: argparse.Namespace) -> None:
     small, large = (make_rows(work, "rows", count) for count in (options.dialogues // 5, options.dialogues))
-    for contender in SPEED:
-        for rows in (small, large):
-            place(contender, rows)
+    contenders, refusals = that_start(SPEED, [small, large])
     os.sync()
-    epochs, busy = others_share(lambda: race(SPEED, small, large, options.rounds))
+    epochs, busy = others_share(lambda: race(contenders, small, large, options.rounds))
     topic, speaker = properties(large)
     reading = epochs[SPEED[0].name][0]
     audio = (reading["audio"] - reading["small"]["audio"]) / REPEATS
@@ -159,9 +178,10 @@ def speed(work: Path, options: argparse.Namespace) -> None:
           "| | audio s a second (median, min to max) | a CPU second | ours by it | by CPU seconds | padding "
           "| first batch s | MB over imports: a fifth of the rows, all | noise: topic | speaker |\n"
           "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")  # fmt: skip
-    for contender in SPEED:
+    for contender in contenders:
         print(f"| {' | '.join(_cells(contender, epochs, topic, speaker))} |", flush=True)
-    first_of = {contender.name: epochs[contender.name][0] for contender in SPEED if contender.names}
+    print("\n".join(refusals))
+    first_of = {contender.name: epochs[contender.name][0] for contender in contenders if contender.names}
     missed = {name: lost_and_doubled(epoch["names"], topic) for name, epoch in first_of.items()}
     wrong = [f"{name} {pair}" for name, pair in missed.items() if pair != (0, 0)]
     print(f"\nRows lost and doubled in the epoch: {', '.join(wrong) or 'none, by anyone'}.\n")
@@ -186,20 +206,21 @@ def _cells(
 def flac(work: Path, options: argparse.Namespace) -> None:
     counts = options.dialogues // 15, options.dialogues // 3
     small, large = (make_rows(work, "flac", count, "--form", "FLAC") for count in counts)
-    epochs, busy = others_share(lambda: race(FLAC, small, large, options.rounds))
-    base = FLAC[2].name
+    contenders, refusals = that_start(FLAC, [small, large])
+    epochs, busy = others_share(lambda: race(contenders, small, large, options.rounds))
+    base = FLAC[2].name if FLAC[2] in contenders else FLAC[0].name
     print(
         f"Others kept {busy:.0%} of the machine busy.\n\n"
-        "| FLAC rows | audio s a second | by datasets + soundfile | by CPU seconds |\n|---|---:|---:|---:|"
+        f"| FLAC rows | audio s a second | by {base} | by CPU seconds |\n|---|---:|---:|---:|"
     )
-    for contender in FLAC:
+    for contender in contenders:
         name = contender.name
         cells = [name, median_of([each["rate"] for each in epochs[name]])]
         cells.append(median_of(ratios(epochs, name, base), 2))
         cpu = ratios(epochs, name, base, "cpu_rate")
         cells.append("–" if "--workers" in contender.flags else median_of(cpu, 2))
         print(f"| {' | '.join(cells)} |", flush=True)
-    print()
+    print("\n".join([*refusals, ""]))
 
 
 def resume(work: Path, options: argparse.Namespace) -> None:
@@ -208,7 +229,8 @@ def resume(work: Path, options: argparse.Namespace) -> None:
     state = work / "state.pickle"
     print("| resumed at 90 % of an epoch | start s | resume s | of the rows left: lost | doubled |\n"
           "|---|---:|---:|---:|---:|")  # fmt: skip
-    for contender in RESUME:
+    contenders, refusals = that_start(RESUME, [large])
+    for contender in contenders:
         if contender.script == "webdataset":
             print("| webdataset | | has no state | | |")
             continue
@@ -224,7 +246,7 @@ def resume(work: Path, options: argparse.Namespace) -> None:
         times = median_of(starts, 2), median_of(resumes, 2)
         cells = (contender.name, *times, f"{lost} of {remaining}", str(doubled))
         print(f"| {' | '.join(cells)} |", flush=True)
-    print()
+    print("\n".join([*refusals, ""]))
 
 
 def first(work: Path, options: argparse.Namespace) -> None:
@@ -290,7 +312,10 @@ def main() -> None:
     install_peers()
     try:
         for part in options.only:
-            PARTS[part](options.work, options)
+            try:
+                PARTS[part](options.work, options)
+            except CanNotRunError as error:  # one that began well
+                print(f"\n{part}: not measured: {error}\n", flush=True)
     finally:
         if not options.keep:
             shutil.rmtree(options.work)

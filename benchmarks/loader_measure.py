@@ -25,7 +25,7 @@ class Reader(Protocol):
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=1, help="epochs, each of a reader opened anew")
-    parser.add_argument("--stop", type=int, help="after so many rows, with the state in STATE")
+    parser.add_argument("--stop", type=int, help="after so many rows, with the state in STATE, if given")
     parser.add_argument("--go-on", action="store_true", help="from STATE")
     parser.add_argument("--state", type=Path)
 
@@ -66,7 +66,8 @@ def _epoch(open_reader: Callable[[], Reader], options: argparse.Namespace) -> di
         padded += max(lengths) * len(lengths)
         batches.append(names)
         if options.stop and rows >= options.stop:
-            options.state.write_bytes(pickle.dumps(reader.state_dict()))
+            if options.state:
+                options.state.write_bytes(pickle.dumps(reader.state_dict()))
             break
     report = {"cpu": cpu, "audio": samples / RATE, "names": batches}
     if not arrived:  # a peer that resumes may find nothing left

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +15,30 @@ Epoch = dict[str, Any]
 Result = TypeVar("Result")
 
 
+class CanNotRunError(Exception):
+    """A contender that does not run on this machine, in a line."""
+
+
 def run(command: list[str], before: Callable[[], None] | None = None) -> Epoch:
-    """What a process told as JSON in its last line, if anything; `before` runs in it first."""
+    """What a process told as JSON in its last line, if anything; `before` runs in it first.
+
+    Raises:
+        CanNotRunError: it ended with an error.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env=environment, preexec_fn=before
     )
     if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+        raise CanNotRunError(last_line(done.stderr) or f"it ended with exit code {done.returncode}")
     lines = done.stdout.splitlines()
     return json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+
+
+def last_line(errors: str) -> str:
+    """What a traceback ends with."""
+    return next((line.strip() for line in reversed(errors.splitlines()) if line.strip()), "")[:200]
 
 
 def others_share(work: Callable[[], Result]) -> tuple[Result, float]:

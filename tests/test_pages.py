@@ -1,0 +1,55 @@
+"""What README and the guides print is run as printed, in the order of each page, beside the samples."""
+
+import re
+import shlex
+import webbrowser
+from pathlib import Path
+
+import pytest
+
+from speechrows.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("building", "loading", "publishing", "training")))
+BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+REAL = "real"  # it needs a real corpus, a repository of one's own, or another version of datasets
+COMMAND = re.compile(r"^(speechrows|python|accelerate|hf) ", re.MULTILINE)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """The fenced blocks of a page: what stands behind the fence, and the text."""
+    return BLOCK.findall((ROOT / page).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_and_snippet_of_a_page_runs_as_printed(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    monkeypatch.chdir(tmp_path)
+    for kind, text in blocks(page):
+        if kind == "sh":
+            for line in text.replace("\\\n", "").splitlines():
+                run(shlex.split(line, comments=True), monkeypatch)
+        elif kind == "python":
+            exec(compile(text, page, "exec"), {"__name__": page})
+
+
+def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    program, *arguments = words
+    assert program == "speechrows"
+    if arguments[0] == "preview":  # a page that is open until Ctrl-C
+        gradio = pytest.importorskip("gradio")
+        monkeypatch.setattr(webbrowser, "open", lambda address: True)
+        monkeypatch.setattr(gradio.Blocks, "block_thread", lambda blocks: blocks.close())
+    assert main(arguments) == 0, words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_block_that_is_not_run_says_that_it_needs_what_is_not_here(page: str) -> None:
+    kinds = {kind for kind, _ in blocks(page)}
+    assert kinds <= {"", "sh", "python", f"sh {REAL}", f"python {REAL}"}
+    assert not [text for kind, text in blocks(page) if not kind and COMMAND.search(text)]
+    for kind, text in blocks(page):
+        if kind == f"sh {REAL}":  # its flags exist all the same
+            assert COMMAND.match(text)
