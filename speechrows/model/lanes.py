@@ -29,11 +29,11 @@ class Lanes:
         return tuple(state.select(batch.lanes) for state in self._states)
 
     def keep(self, batch: Batch, states: Sequence[TTTState]) -> None:
-        """Keep the states of a batch's lanes after it."""
+        """Keep the states of a batch's lanes after it, without their graph."""
         if states:
             self._updated[batch.lanes.cpu()] = True
             self._states = [
-                old.replaced(batch.lanes, new) for old, new in zip(self._states, states, strict=True)
+                old.replaced(batch.lanes, new.detach()) for old, new in zip(self._states, states, strict=True)
             ]
 
     def state_dict(self, total: Callable[[Tensor], Tensor]) -> list[dict[str, Tensor]]:

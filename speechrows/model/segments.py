@@ -1,18 +1,61 @@
-"""Attention inside segments, so that packed segments are computed as if each stood alone."""
+"""Attention inside segments, so that packed segments are computed as if each stood alone.
+
+How far a token sees inside its conversation is the attention span: all of it, its own turn, or so many
+slots. Stateful layers read the whole conversation, whatever the span: what a language model can not see,
+they have to recall.
+"""
 
 from collections.abc import Mapping
 from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.masking_utils import and_masks
 from transformers.masking_utils import create_masks_for_generate
 from transformers.masking_utils import packed_sequence_mask_function
+from transformers.masking_utils import sliding_window_overlay
 
 from speechrows.errors import UsageError
+from speechrows.loader.batch import Batch
+
+Span = Literal["conversation", "turn"] | int
 
 
-def segment_mask(lm: PreTrainedModel, embeds: Tensor, segment_ids: Tensor, attention_mask: Tensor) -> Any:
+def parse_span(text: str) -> Span:
+    """Parse `conversation`, `turn` or a number of slots.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if text in ("conversation", "turn"):
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"attention span: found {text!r}, expected conversation, turn or a number of slots")
+
+
+def stretches(batch: Batch, span: Span) -> Tensor:
+    """The stretch that each slot attends inside, int64 [B, T]: its segment, or its row, -1 outside of any."""
+    if span != "turn":
+        return batch.segment_ids.long()
+    rows = torch.full(batch.input_ids.shape, -1)
+    for row, (sequence, start, stop) in enumerate(batch.row_spans.tolist()):
+        rows[sequence, start:stop] = row
+    return rows.to(batch.input_ids.device)
+
+
+def segment_mask(
+    lm: PreTrainedModel,
+    embeds: Tensor,
+    segment_ids: Tensor,
+    attention_mask: Tensor,
+    *,
+    window: int | None = None,
+    cache: Cache | None = None,
+) -> Any:
     """The attention mask for the body of `lm`: causal, inside segments, without pads.
 
     It has the form that the model's attention implementation reads (`sdpa`, `eager`, `flex_attention`), or
@@ -20,10 +63,13 @@ def segment_mask(lm: PreTrainedModel, embeds: Tensor, segment_ids: Tensor, atten
     them, and they attend to themselves, so that no row of the mask is empty.
 
     Of `embeds` [B, T, D] only shape, type and device matter; segment_ids are int [B, T] and attention_mask
-    bool [B, T], False at pads.
+    bool [B, T], False at pads. With a `window`, a token sees so many slots, its own among them. With a
+    `cache` that has the slots before, segment_ids and attention_mask are of these and the step's.
     """
     apart = packed_sequence_mask_function(torch.where(attention_mask, segment_ids, -1))
-    return create_masks_for_generate(lm.config, embeds, None, None, and_mask_function=apart)
+    if window is not None:
+        apart = and_masks(apart, sliding_window_overlay(window))
+    return create_masks_for_generate(lm.config, embeds, None, cache, and_mask_function=apart)
 
 
 @torch.no_grad()
@@ -52,14 +98,25 @@ def check_language_model(lm: PreTrainedModel) -> None:
 
 
 def hidden_states(
-    lm: PreTrainedModel, embeds: Tensor, segment_ids: Tensor, attention_mask: Tensor, position_ids: Tensor
+    lm: PreTrainedModel,
+    embeds: Tensor,
+    segment_ids: Tensor,
+    attention_mask: Tensor,
+    position_ids: Tensor,
+    *,
+    window: int | None = None,
+    cache: Cache | None = None,
 ) -> Tensor:
-    """The last hidden states [B, T, D] of packed sequences [B, T]."""
-    mask = segment_mask(lm, embeds, segment_ids, attention_mask)
+    """The last hidden states [B, T, D] of packed sequences [B, T]; for the arguments see segment_mask.
+
+    A `cache` takes in the step's slots.
+    """
+    mask = segment_mask(lm, embeds, segment_ids, attention_mask, window=window, cache=cache)
     if isinstance(mask, Mapping) and len(mask) == 1:
         (mask,) = mask.values()
     body: Any = lm.base_model
-    output = body(inputs_embeds=embeds, attention_mask=mask, position_ids=position_ids, use_cache=False)
+    given = {"attention_mask": mask, "position_ids": position_ids}
+    output = body(inputs_embeds=embeds, past_key_values=cache, use_cache=cache is not None, **given)
     return output.last_hidden_state
 
 

@@ -8,29 +8,27 @@ from collections.abc import Collection
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
 from transformers import PreTrainedModel
 
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
 from speechrows.model.encoder import SpeechEncoder
+from speechrows.model.segments import Span
 from speechrows.model.segments import check_language_model
 from speechrows.model.segments import hidden_states
+from speechrows.model.segments import stretches
+from speechrows.model.stateful import Reading
+from speechrows.model.stateful import blocks_of
 from speechrows.types import IGNORE_INDEX
-
-
-class Stateful(Protocol):
-    """A layer that carries a state from step to step, such as TTTLinear; it has its own residual and norm."""
-
-    def __call__(self, x: Tensor, *, attention_mask: Tensor, reset: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Map x [B, T, D] and states before it (None: new ones) to y [B, T, D] and states after it."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,7 +46,8 @@ class SpeechLMOutput:
 class SpeechLM(nn.Module):
     """A speech encoder of encoder.py and a causal language model of transformers.
 
-    `stateful` layers stand between the language model's last norm and its head.
+    `stateful` layers stand between the language model's last norm and its head; `insert` adds others. The
+    language model attends inside the attention span; stateful layers read whole conversations.
 
     Raises:
         UsageError: the encoder's frames do not divide into `audio_tokens_per_second`; see also
@@ -63,6 +62,7 @@ class SpeechLM(nn.Module):
         audio_tokens_per_second: Fraction,
         audio_token_id: int,
         stateful: Sequence[nn.Module] = (),
+        attention_span: Span = "conversation",
     ) -> None:
         super().__init__()
         stacked = encoder.frames_per_second / audio_tokens_per_second
@@ -81,7 +81,39 @@ class SpeechLM(nn.Module):
             nn.Linear(self.frames_per_token * encoder.hidden_size, width), nn.GELU(), nn.Linear(width, width)
         )
         self.lm = lm
+        self.attention_span: Span = attention_span
         self.stateful = nn.ModuleList(stateful)
+        self._above = [*range(len(stateful))]  # the numbers of those that stand above the language model
+        self._reading: Reading | None = None  # while the language model runs
+
+    def insert(self, layer: nn.Module, *, before_block: int | None) -> None:
+        """Add a stateful layer before a block of the language model, counted from 0; None: above it.
+
+        Raises:
+            UsageError: the language model has no such block.
+        """
+        number = len(self.stateful)
+        self.stateful.append(layer)
+        if before_block is None:
+            self._above.append(number)
+            return
+        blocks = blocks_of(self.lm)
+        if not 0 <= before_block < len(blocks):
+            raise UsageError(
+                f"block: found {before_block}, expected one of the language model's: 0 to {len(blocks) - 1}"
+            )
+        # A method, not a function that holds this model: a copy of the model then calls its own.
+        hook = partial(self._before_block, number)
+        blocks[before_block].register_forward_pre_hook(hook, with_kwargs=True)
+
+    def _before_block(
+        self, number: int, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Let a block have what a stateful layer makes of its input."""
+        assert self._reading is not None
+        if arguments:
+            return (self._reading(number, arguments[0]), *arguments[1:]), named
+        return arguments, {**named, "hidden_states": self._reading(number, named["hidden_states"])}
 
     def forward(self, batch: Batch, states: Sequence[Any] = ()) -> SpeechLMOutput:
         """The loss and its logits; without a sequence the loss is zero, but depends on every parameter.
@@ -95,10 +127,10 @@ class SpeechLM(nn.Module):
         """
         if not len(batch.input_ids):
             return self._nothing(batch)
-        hidden = hidden_states(
-            self.lm, self._embed(batch), batch.segment_ids, batch.attention_mask, batch.position_ids
-        )
-        hidden, after = self._carried(hidden, batch.attention_mask, batch.reset, states)
+        reading = Reading([*self.stateful], batch.attention_mask, batch.reset, states)
+        inside = stretches(batch, self.attention_span)
+        embeds, real = self._embed(batch), batch.attention_mask
+        hidden = self._read(reading, embeds, inside, real, batch.position_ids)
         supervised = batch.labels[:, 1:] != IGNORE_INDEX  # no segment's first slot is
         targets = batch.labels[:, 1:][supervised]
         logits = self._logits(hidden[:, :-1][supervised])
@@ -109,7 +141,7 @@ class SpeechLM(nn.Module):
             logits=logits,
             targets=targets,
             hidden_states=hidden,
-            states=after,
+            states=tuple(reading.states),
         )
 
     @torch.no_grad()
@@ -121,21 +153,22 @@ class SpeechLM(nn.Module):
         """
         if not len(batch):
             return []
-        embeds = self._embed(batch)
-        prompts = [embeds[sequence, slots] for sequence, slots in _prompts(batch)]
-        x, real, reset = _left_padded(prompts)
+        embeds, prompts = self._embed(batch), _prompts(batch)
+        x, real, reset = _left_padded([embeds[sequence, slots] for sequence, slots in prompts])
+        in_batch = stretches(batch, self.attention_span)
+        inside, *_ = _left_padded([in_batch[sequence, slots] for sequence, slots in prompts])
         mask, positions = real, (real.cumsum(1) - 1).clamp(min=0)
-        body: Any = self.lm.base_model
-        cache: Any = None
-        states: tuple[Any, ...] = ()
+        cache = DynamicCache(config=self.lm.config)
+        states: Sequence[Any] = ()
         generated: list[list[int]] = [[] for _ in prompts]
         going = set(range(len(prompts)))
         for _ in range(max_new_tokens):
-            seen = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
-            step = body(inputs_embeds=x, use_cache=True, **seen)
-            cache = step.past_key_values
-            hidden, states = self._carried(step.last_hidden_state, real, reset, states)
-            chosen = self._logits(hidden[:, -1]).argmax(-1)
+            reading = Reading([*self.stateful], real, reset, states)
+            hidden = self._read(reading, x, inside, mask, positions, cache)
+            states = reading.states
+            logits = self._logits(hidden[:, -1])
+            logits[:, self.audio_token_id] = -torch.inf  # a placeholder says nothing, and is never supervised
+            chosen = logits.argmax(-1)
             tokens = chosen.tolist()
             going -= {i for i in going if tokens[i] in end_ids}
             if not going:
@@ -144,6 +177,7 @@ class SpeechLM(nn.Module):
                 generated[i].append(tokens[i])
             x = self.lm.get_input_embeddings()(chosen).unsqueeze(1)
             real, reset = torch.ones_like(real[:, :1]), torch.zeros_like(real[:, :1])
+            inside = torch.cat((inside, inside[:, -1:]), dim=1)
             mask, positions = torch.cat((mask, real), dim=1), positions[:, -1:] + 1
         return generated
 
@@ -158,14 +192,23 @@ class SpeechLM(nn.Module):
         audio = self.projector(frames.reshape(-1, self.frames_per_token * frames.shape[1]))
         return embeds.masked_scatter(is_audio.unsqueeze(-1), audio.to(embeds.dtype))
 
-    def _carried(
-        self, hidden: Tensor, attention_mask: Tensor, reset: Tensor, states: Sequence[Any]
-    ) -> tuple[Tensor, tuple[Any, ...]]:
-        after: list[Any] = []
-        for layer, state in zip(self.stateful, states or [None] * len(self.stateful), strict=True):
-            hidden, new_state = layer(hidden, attention_mask=attention_mask, reset=reset, state=state)
-            after.append(new_state)
-        return hidden, tuple(after)
+    def _read(
+        self,
+        reading: Reading,
+        embeds: Tensor,
+        inside: Tensor,  # int64 [B, S], the stretch that each slot attends inside, with those of the cache
+        real: Tensor,  # bool [B, S]
+        position_ids: Tensor,
+        cache: DynamicCache | None = None,
+    ) -> Tensor:
+        """The hidden states [B, T, D] below the head; the reading has the states after them."""
+        window = self.attention_span if isinstance(self.attention_span, int) else None
+        self._reading = reading
+        hidden = hidden_states(self.lm, embeds, inside, real, position_ids, window=window, cache=cache)
+        self._reading = None
+        for number in self._above:
+            hidden = reading(number, hidden)
+        return hidden
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head: Any = self.lm.get_output_embeddings()
@@ -219,9 +262,9 @@ def _prompts(batch: Batch) -> list[tuple[int, list[int]]]:
 
 
 def _left_padded(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Left-pad prompts [T, D] to [R, T, D]; also bool [R, T]: False at pads, and True at the first tokens."""
+    """Left-pad prompts [T, …] to [R, T, …]; also bool [R, T]: False at pads, and True at the first tokens."""
     longest = max(len(prompt) for prompt in prompts)
-    x = torch.stack([functional.pad(prompt, (0, 0, longest - len(prompt), 0)) for prompt in prompts])
+    x = pad_sequence([*prompts], batch_first=True, padding_side="left")
     starts = torch.tensor([longest - len(prompt) for prompt in prompts], device=x.device).unsqueeze(1)
     places = torch.arange(longest, device=x.device)
     return x, places >= starts, places == starts

@@ -6,9 +6,7 @@ q + LN(z(q)). All gradients of a mini-batch are taken at the W, b with which it 
 W - c_i (the sum over j <= i of rate_j gradient_j), c_i = 1/i as learned, and a mini-batch is a few
 matrix products with a causal mask (the dual form). Only mini-batches follow one another in a loop.
 
-Tokens are grouped without pads, and each conversation begins a mini-batch. Where a step ends inside
-one, its tokens so far are carried and computed again before the next step's, so wherever a
-conversation is cut into steps, it gets the outputs of one piece.
+Mini-batches are laid out so that cuts and pads change nothing: ttt_layout.py.
 """
 
 from collections.abc import Callable
@@ -20,9 +18,13 @@ from torch import Tensor
 from torch import nn
 
 from speechrows.errors import UsageError
+from speechrows.model.ttt_layout import Layout
+from speechrows.model.ttt_layout import lay_out
 
 _EPSILON = 1e-6
 _ROPE_BASE = 10000.0
+_FIRST_GATE = 0.1
+_FIRST_DEVIATION = 0.02  # of weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -71,7 +73,12 @@ class TTTState:
 class TTTLinear(nn.Module):
     """TTT-Linear with its norm and its residual, to stand between the layers of a language model.
 
-    The output projection begins at zero: put into a trained model, the layer changes nothing at first.
+    Its output is x + gate * projection. Put into a trained model, it changes little at first, by a gate
+    that begins small; a projection that begins at zero would teach the layer below it nothing, and then
+    nothing is recalled for hundreds of steps.
+
+    `mini_batch` is the number of tokens of a mini-batch, `base_learning_rate` what the learned rates are
+    a share of.
 
     Raises:
         UsageError: `hidden_size` does not divide into heads of an even width.
@@ -103,11 +110,11 @@ class TTTLinear(nn.Module):
         self.inner_norm_bias = nn.Parameter(torch.zeros(num_heads, width))
         self.output_norm = nn.LayerNorm(hidden_size, eps=_EPSILON)
         self.output = nn.Linear(hidden_size, hidden_size, bias=False)
-        for layer in (self.query, self.key, self.value, self.rate):
-            nn.init.normal_(layer.weight, std=0.02)
-        nn.init.normal_(self.first_weight, std=0.02)
+        self.gate = nn.Parameter(torch.full((hidden_size,), _FIRST_GATE))
+        for layer in (self.query, self.key, self.value, self.rate, self.output):
+            nn.init.normal_(layer.weight, std=_FIRST_DEVIATION)
+        nn.init.normal_(self.first_weight, std=_FIRST_DEVIATION)
         nn.init.zeros_(self.rate.bias)
-        nn.init.zeros_(self.output.weight)
 
     def new_state(self, num_lanes: int) -> TTTState:
         """The state of lanes that have read nothing."""
@@ -133,7 +140,8 @@ class TTTLinear(nn.Module):
             state: the states of the lanes, or None for first states.
 
         Returns:
-            y [B, T, D] of x's type, and the states of the lanes after it, detached.
+            y [B, T, D] of x's type, and the states of the lanes after it, with their graph: detach them
+            where the gradient is to end.
 
         Raises:
             UsageError: the state is of another number of lanes or of another layer.
@@ -143,20 +151,21 @@ class TTTLinear(nn.Module):
         size = (len(x), self.mini_batch, x.shape[2])
         if state.carried.shape != size:
             raise UsageError(f"state: found one of shape {[*state.carried.shape]}, expected {[*size]}")
-        layout = _lay_out(state.num_carried, attention_mask, reset, self.mini_batch)
+        layout = lay_out(state.num_carried, attention_mask, reset, self.mini_batch)
         tokens = layout.packed(torch.cat((state.carried.to(x.dtype), x), dim=1))  # [B, M, K, D]
         outputs, weight, bias = self._learn(tokens, layout, state)
         read = layout.unpacked(outputs)[:, self.mini_batch :].to(self.output_norm.weight.dtype)
-        added = self.output(self.output_norm(read)).masked_fill(~attention_mask.unsqueeze(-1), 0.0)
+        added = self.gate * self.output(self.output_norm(read))
+        added = added.masked_fill(~attention_mask.unsqueeze(-1), 0.0)
         after = TTTState(
             weight=weight,
             bias=bias,
             carried=layout.unfinished(tokens).to(weight.dtype),
             num_carried=layout.num_left,
         )
-        return x + added.to(x.dtype), after.detach()
+        return x + added.to(x.dtype), after
 
-    def _learn(self, tokens: Tensor, layout: "_Layout", state: TTTState) -> tuple[Tensor, Tensor, Tensor]:
+    def _learn(self, tokens: Tensor, layout: Layout, state: TTTState) -> tuple[Tensor, Tensor, Tensor]:
         """The heads' outputs [B, M, K, D], and the W, b that each lane ends with."""
         dtype = torch.promote_types(tokens.dtype, torch.float32)
         normed = self.norm(tokens.to(self.norm.weight.dtype))
@@ -172,7 +181,7 @@ class TTTLinear(nn.Module):
         return heads.permute(1, 0, 3, 2, 4).flatten(-2), weight, bias
 
     def _scan(
-        self, query: Tensor, key: Tensor, value: Tensor, rate: Tensor, layout: "_Layout", state: TTTState
+        self, query: Tensor, key: Tensor, value: Tensor, rate: Tensor, layout: Layout, state: TTTState
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The heads' outputs [M, B, H, K, d], and the W, b that each lane ends with."""
         dtype, size = key.dtype, self.mini_batch
@@ -228,64 +237,3 @@ def _rotate(x: Tensor) -> Tensor:
     low, high = x.chunk(2, dim=-1)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Layout:
-    """Where the S slots of each lane, K carried ones and a step's T, stand in its M mini-batches.
-
-    A mini-batch is fresh if it begins a conversation, and full if none of its K slots is empty. Empty
-    slots come last in a mini-batch, so no token sees them, and no state learns from them.
-    """
-
-    size: int  # K
-    place: Tensor  # int64 [B, S], mini-batch * K + slot; M * K, which is nowhere, for pads
-    fresh: Tensor  # bool [B, M]
-    full: Tensor  # bool [B, M]
-    last: Tensor  # int64 [B], the mini-batch that a lane ends in
-    num_left: Tensor  # int64 [B], the tokens in that mini-batch, 0 if it is full
-    emptied: Tensor  # bool [B], whether a conversation begins after the last token
-
-    def packed(self, slots: Tensor) -> Tensor:
-        """[B, S, D] as [B, M, K, D], zeros where there is no token."""
-        places = self.place.unsqueeze(-1).expand_as(slots)
-        zeros = slots.new_zeros(len(slots), self.full.shape[1] * self.size + 1, slots.shape[2])
-        return zeros.scatter(1, places, slots)[:, :-1].unflatten(1, (-1, self.size))
-
-    def unpacked(self, packed: Tensor) -> Tensor:
-        """[B, M, K, D] as [B, S, D], anything at pads."""
-        flat = packed.flatten(1, 2)
-        places = self.place.clamp(max=flat.shape[1] - 1)
-        return flat.gather(1, places.unsqueeze(-1).expand(-1, -1, flat.shape[2]))
-
-    def unfinished(self, packed: Tensor) -> Tensor:
-        """The tokens [B, K, D] of the last mini-batch, then zeros; zeros alone if it is full."""
-        tokens = packed[torch.arange(len(packed), device=packed.device), self.last]
-        slots = torch.arange(self.size, device=packed.device)
-        return tokens.masked_fill((slots >= self.num_left[:, None]).unsqueeze(-1), 0.0)
-
-
-def _lay_out(num_carried: Tensor, attention_mask: Tensor, reset: Tensor, size: int) -> _Layout:
-    carried = torch.arange(size, device=reset.device) < num_carried[:, None]
-    real = torch.cat((carried, attention_mask), dim=1)
-    begins = torch.cat((torch.zeros_like(carried), reset), dim=1)
-    tokens = real.cumsum(1)
-    before = torch.where(begins, tokens - real.long(), 0).cummax(1).values  # tokens before the conversation
-    nth = tokens - 1 - before
-    opens = real & (nth % size == 0)
-    mini_batch = opens.cumsum(1) - 1
-    last = mini_batch[:, -1].clamp(min=0)
-    num = max(last.tolist(), default=0) + 1  # the one value that the host waits for
-    place = torch.where(real, mini_batch * size + nth % size, num * size)
-
-    slots = torch.zeros(len(place), num * size + 1, dtype=torch.bool, device=place.device)
-    length = tokens[:, -1] - before[:, -1]  # of the last conversation
-    return _Layout(
-        size=size,
-        place=place,
-        fresh=slots.scatter(1, place, (nth == 0) & (begins.cumsum(1) > 0))[:, :-1:size],
-        full=slots.scatter(1, place, real)[:, size - 1 : -1 : size],
-        last=last,
-        num_left=length % size,
-        emptied=(length == 0) & begins.any(1),
-    )

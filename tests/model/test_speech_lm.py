@@ -1,5 +1,6 @@
 """Speech encoders without pads, placeholders that become frames, segments that do not see one another."""
 
+from copy import deepcopy
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -46,6 +47,7 @@ from speechrows.model.encoder import speech_encoder
 from speechrows.model.presets import PRESETS
 from speechrows.model.presets import Preset
 from speechrows.model.presets import speech_lm
+from speechrows.model.segments import Span
 from speechrows.model.speech_lm import SpeechLM
 from speechrows.model.ttt import TTTLinear
 from speechrows.text.tokenizers import open_tokenizer
@@ -373,10 +375,18 @@ def test_language_models_that_see_across_segments_or_scale_their_logits_are_refu
 # --- stateful layers, generation, presets --------------------------------------------------
 
 
-def with_state() -> SpeechLM:
-    layer = TTTLinear(32, 2, mini_batch=4)
-    torch.nn.init.normal_(layer.output.weight)
-    return model(stateful=[layer])
+def with_state(span: Span = "conversation", inside: bool = False) -> SpeechLM:
+    net = model()
+    net.attention_span = span
+    for block in (None, 1) if inside else (None,):
+        layer = TTTLinear(32, 2, mini_batch=4)
+        torch.nn.init.normal_(layer.output.weight)
+        torch.nn.init.ones_(layer.gate)
+        net.insert(layer, before_block=block)
+    return net
+
+
+SPANS: tuple[Span, ...] = ("conversation", "turn", 3)
 
 
 @torch.no_grad()
@@ -388,6 +398,45 @@ def test_stateful_layers_start_from_the_states_given_and_give_theirs() -> None:
     close(net(batch, first.states).logits, net(batch).logits)  # reset
     assert (net(going_on, first.states).logits - net(batch).logits).abs().max() > 0.01
     assert len(first.states) == 1
+
+
+@torch.no_grad()
+def test_the_attention_span_is_how_far_the_language_model_sees_and_no_further() -> None:
+    """By the logits of the last token, when a token before it is another."""
+    net = model()
+    whole = toy_batch([B, replace(C, joined=True)], mel=MEL)
+    (_, start, stop), last = whole.row_spans[1].tolist(), whole.row_spans[1, 2].item() - 1
+
+    def sees(slot: int) -> bool:
+        ids = whole.input_ids.clone()
+        ids[0, slot] = (ids[0, slot] + 3) % 20
+        ids[0, slot] += ids[0, slot] == AUDIO
+        other = replace(whole, input_ids=ids)
+        return not torch.equal(*(net(batch).hidden_states[0, last] for batch in (whole, other)))
+
+    texts = [slot for slot in range(stop) if int(whole.input_ids[0, slot]) != AUDIO]
+    for span, first in (("conversation", 0), ("turn", start), (2, stop - 3)):
+        net.attention_span = span  # of two blocks, each sees as far again
+        assert [slot for slot in texts if sees(slot)] == [slot for slot in texts if slot >= first], span
+
+
+def test_what_attention_can_not_see_reaches_it_by_a_layer_inside_the_language_model() -> None:
+    net = model()
+    net.attention_span = "turn"
+    layer = TTTLinear(32, 2, mini_batch=4)
+    torch.nn.init.normal_(layer.output.weight)
+    net.insert(layer, before_block=1)
+    whole = toy_batch([B, replace(C, joined=True)], mel=MEL)
+    ids = whole.input_ids.clone()
+    ids[0, 0] += 3
+    last = whole.row_spans[1, 2] - 1
+    (here, there) = (net(replace(whole, input_ids=i)).hidden_states[0, last] for i in (whole.input_ids, ids))
+    assert not torch.equal(here, there)
+    with pytest.raises(UsageError, match="block: found 9, expected one of the language model's: 0 to 1"):
+        with_state().insert(TTTLinear(32, 2), before_block=9)
+    copied = deepcopy(with_state("turn", inside=True))
+    copied(toy_batch([A], mel=MEL)).loss_sum.backward()
+    assert all(layer.query.weight.grad.any() for layer in copied.stateful)
 
 
 @pytest.mark.parametrize("name", LMS)
@@ -402,7 +451,7 @@ def test_greedy_tokens_are_those_of_transformers_for_each_row_alone(name: str) -
         lm: Any = net.lm
         expected = lm.generate(
             inputs_embeds=prompt, attention_mask=torch.ones(prompt.shape[:2]), do_sample=False,
-            max_new_tokens=8, min_new_tokens=8, eos_token_id=None, pad_token_id=0,
+            max_new_tokens=8, min_new_tokens=8, eos_token_id=None, pad_token_id=0, suppress_tokens=[AUDIO],
         )  # fmt: skip
         assert tokens == expected[0].tolist()
 
@@ -418,13 +467,17 @@ def test_a_row_ends_at_its_end_token_and_the_others_go_on() -> None:
     assert net.generate(idle_batch(), max_new_tokens=8, end_ids={end}) == []
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["above", "above and inside"])
+@pytest.mark.parametrize("span", SPANS)
 @torch.no_grad()
-def test_generation_feeds_stateful_layers_as_one_forward_pass_does() -> None:
-    net = with_state()
+def test_generation_feeds_stateful_layers_as_one_forward_pass_does(span: Span, inside: bool) -> None:
+    net = with_state(span, inside)
     texts = net.generate(toy_batch([A], [B, replace(C, joined=True)], mel=MEL), max_new_tokens=6, end_ids=())
     for rows, tokens in zip(([A], [B], [B, replace(C, joined=True)]), texts, strict=True):
         whole = toy_batch([*rows[:-1], replace(rows[-1], target=tuple(tokens))], mel=MEL)
-        assert net(whole).logits[-6:].argmax(-1).tolist() == tokens
+        logits = net(whole).logits[-6:]
+        logits[:, AUDIO] = -torch.inf  # which is never said
+        assert logits.argmax(-1).tolist() == tokens
 
 
 def test_the_tiny_preset_learns_a_row_by_heart_and_comes_back_from_its_state_dict() -> None:

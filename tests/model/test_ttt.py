@@ -24,6 +24,7 @@ from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan_rows import plan_rows
 from speechrows.model.ttt import TTTLinear
 from speechrows.model.ttt import TTTState
+from speechrows.model.ttt_published import load_published
 
 WIDTH, HEADS, SIZE = 8, 2, 4  # of the toy layer, and the tokens of its mini-batch
 EXACT = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -98,7 +99,7 @@ def by_token(layer: TTTLinear, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             answer = inner_norm(layer, torch.einsum("hi,hij->hj", query, now[0]) + now[1])
             outputs.append((query + answer).flatten())
     read = torch.stack(outputs).to(layer.norm.weight.dtype)
-    return x + layer.output(layer.output_norm(read)).to(x.dtype), *now
+    return x + (layer.gate * layer.output(layer.output_norm(read))).to(x.dtype), *now
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 4, 5, 8, 18])
@@ -302,15 +303,30 @@ def test_states_saved_by_lane_go_on_in_any_order_of_lanes() -> None:
     assert torch.equal(part.weight[2], after.weight[0])
 
 
-def test_gradients_stay_in_their_step_and_reach_the_first_state_from_resets_alone() -> None:
+def test_a_gradient_reaches_what_was_read_in_the_step_before_unless_the_state_is_detached() -> None:
     layer = toy()
     x, mask = noise(2, SIZE + 2, WIDTH), torch.ones(2, SIZE + 2, dtype=torch.bool)
     first = mask & (torch.arange(SIZE + 2) == 0)
     _, state = layer(x.requires_grad_(), attention_mask=mask, reset=first)
-    assert not any(tensor.requires_grad for tensor in state.state_dict().values())
+    for before, is_reached in ((state.detach(), False), (state, True)):
+        y, _ = layer(
+            noise(2, SIZE, WIDTH, seed=1), attention_mask=mask[:, :SIZE], reset=~mask[:, :SIZE], state=before
+        )
+        x.grad = None
+        y.square().sum().backward()
+        assert (x.grad is not None) is is_reached
+    assert x.grad[:, 0].any()
+
+
+def test_gradients_reach_the_first_state_from_resets_alone() -> None:
+    layer = toy()
+    x, mask = noise(2, SIZE + 2, WIDTH), torch.ones(2, SIZE + 2, dtype=torch.bool)
+    first = mask & (torch.arange(SIZE + 2) == 0)
+    _, state = layer(x, attention_mask=mask, reset=first)
+    state = state.detach()
     for reset, is_reached in ((mask & False, False), (first, True)):
         layer.zero_grad()
-        y, _ = layer(x.detach(), attention_mask=mask, reset=reset, state=state)
+        y, _ = layer(x, attention_mask=mask, reset=reset, state=state)
         y.square().sum().backward()
         assert bool(layer.first_weight.grad.any()) is is_reached
         assert bool(layer.first_bias.grad.any()) is is_reached
@@ -350,9 +366,81 @@ def test_of_bfloat16_inputs_the_state_and_the_inner_loop_are_float32(is_autocast
     assert torch.equal(later.carried[0, 0].bfloat16(), x[0])
 
 
-def test_a_new_layer_changes_nothing() -> None:
-    x = noise(9, WIDTH, dtype=torch.float32)
-    assert torch.equal(in_one_piece(TTTLinear(WIDTH, HEADS), x)[0], x)
+def test_a_new_layer_changes_little_and_passes_a_gradient_on() -> None:
+    torch.manual_seed(0)
+    layer, x = TTTLinear(64, 4), noise(9, 64, dtype=torch.float32)
+    y, _ = in_one_piece(layer, x)
+    assert 0 < (y - x).norm() < 0.05 * x.norm()
+    y.square().sum().backward()
+    assert all(parameter.grad.any() for parameter in (layer.query.weight, layer.value.weight, layer.gate))
+
+
+# --- the layer as it was published -----------------------------------------------------------------
+
+PUBLISHED = Path(__file__).with_name(
+    "ttt_linear_published.npz"
+)  # its outputs and gradients, parameters by our names
+
+
+def published() -> tuple[TTTLinear, dict[str, Tensor]]:
+    values = {name: torch.tensor(array) for name, array in np.load(PUBLISHED).items()}
+    layer = TTTLinear(64, 4, mini_batch=16).double()
+    torch.nn.init.ones_(layer.gate)
+    return layer, values
+
+
+def test_outputs_and_gradients_are_those_of_the_published_layer() -> None:
+    layer, values = published()
+    parameters = {name[6:]: value for name, value in values.items() if name.startswith("param.")}
+    assert layer.load_state_dict(parameters, strict=False).missing_keys == ["gate"]
+    mask = torch.ones(values["x"].shape[:2], dtype=torch.bool)
+    first = mask & (torch.arange(mask.shape[1]) == 0)
+    y, _ = layer(values["x"], attention_mask=mask, reset=first)
+    torch.testing.assert_close(y, values["y"], rtol=0, atol=1e-6)  # theirs keeps constants in float32
+    (y * values["weights_of_loss"]).sum().backward()
+    for name, parameter in layer.named_parameters():
+        if f"grad.{name}" in values:
+            torch.testing.assert_close(parameter.grad, values[f"grad.{name}"], rtol=1e-6, atol=1e-5)
+
+
+def as_published(layer: TTTLinear) -> dict[str, Tensor]:
+    """A layer's weights in the published order of dimensions: pairs of neighbours are rotated."""
+    width = layer.first_weight.shape[-1]
+    order = torch.arange(width).view(2, -1).T.flatten()
+    of_all = (torch.arange(layer.num_heads)[:, None] * width + order).flatten()
+    block = "seq_modeling_block."
+    return {
+        "seq_norm.weight": layer.norm.weight,
+        **{f"{block}{n[0]}_proj.weight": getattr(layer, n).weight[of_all] for n in ("query", "key", "value")},
+        f"{block}o_proj.weight": layer.output.weight[:, of_all],
+        f"{block}learnable_ttt_lr_weight": layer.rate.weight[:, None],
+        f"{block}learnable_ttt_lr_bias": layer.rate.bias[:, None],
+        f"{block}learnable_token_idx": layer.position_offset,
+        f"{block}ttt_norm_weight": layer.inner_norm_weight[:, order],
+        f"{block}ttt_norm_bias": layer.inner_norm_bias[:, order],
+        f"{block}W1": layer.first_weight[:, order][:, :, order],
+        f"{block}b1": layer.first_bias[:, None, order],
+        f"{block}post_norm.weight": layer.output_norm.weight[of_all],
+        f"{block}post_norm.bias": layer.output_norm.bias[of_all],
+    }
+
+
+def test_published_weights_load_and_give_the_published_outputs() -> None:
+    layer, values = published()
+    layer.load_state_dict({n[6:]: v for n, v in values.items() if n.startswith("param.")}, strict=False)
+    saved = {f"model.layers.3.{name}": tensor.detach() for name, tensor in as_published(layer).items()}
+    other = TTTLinear(64, 4, mini_batch=16).double()
+    load_published(other, saved, "model.layers.3.")
+    mask = torch.ones(values["x"].shape[:2], dtype=torch.bool)
+    y, _ = other(values["x"], attention_mask=mask, reset=mask & (torch.arange(mask.shape[1]) == 0))
+    torch.testing.assert_close(y, values["y"], rtol=0, atol=1e-6)
+    with pytest.raises(UsageError, match=r"missing seq_modeling_block\.W1, .*; expected a plain TTT-Linear"):
+        load_published(other, saved, "model.layers.4.")
+    gated = {**saved, "model.layers.3.seq_modeling_block.g_proj.weight": torch.ones(64, 64)}
+    with pytest.raises(UsageError, match="g_proj"):
+        load_published(other, gated, "model.layers.3.")
+    with pytest.raises(UsageError, match=r"learnable_token_idx: found shape \[16\], expected \[4\]"):
+        load_published(TTTLinear(64, 4, mini_batch=4).double(), saved, "model.layers.3.")
 
 
 def test_a_state_of_another_layer_or_number_of_lanes_and_odd_heads_are_refused() -> None:
