@@ -309,10 +309,9 @@ def test_a_gradient_reaches_what_was_read_in_the_step_before_unless_the_state_is
     first = mask & (torch.arange(SIZE + 2) == 0)
     _, state = layer(x.requires_grad_(), attention_mask=mask, reset=first)
     for before, is_reached in ((state.detach(), False), (state, True)):
-        y, _ = layer(
-            noise(2, SIZE, WIDTH, seed=1), attention_mask=mask[:, :SIZE], reset=~mask[:, :SIZE], state=before
-        )
         x.grad = None
+        real = mask[:, :SIZE]
+        y, _ = layer(noise(2, SIZE, WIDTH, seed=1), attention_mask=real, reset=~real, state=before)
         y.square().sum().backward()
         assert (x.grad is not None) is is_reached
     assert x.grad[:, 0].any()
@@ -377,9 +376,8 @@ def test_a_new_layer_changes_little_and_passes_a_gradient_on() -> None:
 
 # --- the layer as it was published -----------------------------------------------------------------
 
-PUBLISHED = Path(__file__).with_name(
-    "ttt_linear_published.npz"
-)  # its outputs and gradients, parameters by our names
+# Inputs, parameters by our names, outputs and gradients of the published layer.
+PUBLISHED = Path(__file__).with_name("ttt_linear_published.npz")
 
 
 def published() -> tuple[TTTLinear, dict[str, Tensor]]:
