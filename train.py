@@ -3,15 +3,14 @@
     python train.py --data rows/deepdialogue_ttt --config ttt --preset tiny --output-dir runs/tiny
     accelerate launch train.py --data org/deepdialogue_ttt --curriculum --mode lanes --preset llama-omni
 
-Read from top to bottom. An optimiser step is `micro_batches` micro-batches, divided among the ranks; its
-loss is the mean over the supervised tokens of all of them, so it is the same on any number of ranks.
+`speechrows train` runs this file; `speechrows train --copy-to DIR` gives a copy to be changed. Read from
+top to bottom. An optimiser step is `micro_batches` micro-batches, divided among the ranks; its loss is the
+mean over the supervised tokens of all of them, so it is the same on any number of ranks.
 """
 
 import argparse
-import json
-import shutil
+import signal
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,9 +18,11 @@ from dataclasses import fields
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from accelerate.utils import set_seed
 from torch import Tensor
 from transformers import get_scheduler
@@ -35,6 +36,9 @@ from speechrows.flags import flag
 from speechrows.loader.loader import Loader
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.model import checkpoint
+from speechrows.model import progress
+from speechrows.model.divergence import diverged
+from speechrows.model.divergence import suspects
 from speechrows.model.evaluation import open_sets
 from speechrows.model.evaluation import share_exact
 from speechrows.model.evaluation import text_losses
@@ -42,6 +46,7 @@ from speechrows.model.lanes import Lanes
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
 from speechrows.model.presets import PRESETS
+from speechrows.model.run_folder import RunFolder
 from speechrows.text.tokenizers import open_tokenizer
 
 
@@ -60,7 +65,6 @@ CURRICULUM = (
     Stage(config="stage_3", context=32_768, learning_rate=2e-5),
     Stage(config="stage_4", context=65_536, learning_rate=1e-5),
 )
-CHECKPOINTS = "checkpoint-????????"  # in the output folder, each complete
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,7 @@ class TrainConfig:
     decode: int = flag(0, "training rows to decode greedily; exact matches are reported", least=0)
     log_with: str = flag("", "a tracker that is installed", choices=["trackio", "tensorboard"])
     resume: bool = flag(False, "go on from the latest checkpoint in --output-dir")
+    overwrite: bool = flag(False, "begin anew, and remove the run that --output-dir holds")
 
     @staticmethod
     def parse(arguments: Sequence[str] | None = None) -> "TrainConfig":
@@ -115,6 +120,8 @@ class Trainer:
     def __init__(self, config: TrainConfig) -> None:
         if config.mode == "bucket" and (config.curriculum or config.ttt_layers):
             raise UsageError("--mode bucket: takes rows alone; --curriculum, --ttt-layers need lanes or pack")
+        self.folder = RunFolder(config.output_dir)
+        self.folder.claim(resume=config.resume, overwrite=config.overwrite)
         self.config, self.stage_number, self.done = config, 0, 0  # done: optimiser steps of the whole run
         stages = [stage for stage in CURRICULUM if config.curriculum or stage.config == config.config]
         stages = stages or [replace(CURRICULUM[0], config=config.config)]
@@ -130,7 +137,6 @@ class Trainer:
             raise UsageError(
                 "accelerate: found a sharded model; expected data parallel, each rank's model whole"
             )
-        config.output_dir.mkdir(parents=True, exist_ok=True)
         set_seed(config.seed)
         self.preset, self.mel, self.folders = PRESETS[config.preset], None, dict[str, OpenedFolder]()
         self.tokenizer = open_tokenizer(name) if (name := self.preset.tokenizer) else None  # else the rows'
@@ -140,8 +146,8 @@ class Trainer:
         self.mel, self.layers = model.speech_lm.encoder.mel, model.speech_lm.stateful
         optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay)
         self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
-        self.accelerator.init_trackers("speechrows")
-        self.since, self.waited_s, self.audio_s = time.perf_counter(), 0.0, 0.0  # since the last report
+        self.saved: Path | None = None  # the checkpoint of the run's position, where there is one
+        self.progress = progress.Progress(0)
         self.begin(0)
 
     def begin(self, stage_number: int, step: int = 0) -> None:
@@ -172,63 +178,104 @@ class Trainer:
         )  # fmt: skip
 
     def train(self) -> None:
+        """Train from the run's position to its end; whatever stops it tells what is kept."""
+        try:
+            with self.folder.telling_what_is_kept(lambda: self.done):
+                self.train_stages()
+        finally:
+            if self.accelerator.is_main_process:
+                self.folder.tidy()
+            # Release the process group: a thread of gloo's that outlives Python aborts the process.
+            self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)
+            self.accelerator.end_training()
+
+    def train_stages(self) -> None:
         """Train all stages from the run's position; log, evaluate and save on the way and at the end."""
-        config = self.config
-        if config.resume:
-            checkpoints = sorted(config.output_dir.glob(CHECKPOINTS))
-            if not checkpoints:
-                raise UsageError(f"--resume: found no checkpoint in {config.output_dir}, expected one")
-            self.resume(checkpoints[-1])
+        self.start()
+        config, first, reached = self.config, self.done + 1, dict[str, float]()
         for stage_number in range(self.stage_number, len(self.stages)):
             if stage_number > self.stage_number:
                 self.begin(stage_number)
             while self.step < config.steps:
                 losses, norm = self.train_step()
-                if self.step % config.log_every == 0 or self.step == config.steps:
-                    self.log(self.report(losses, norm))
-                if config.eval_every and self.step % config.eval_every == 0:
+                if self.step % config.log_every == 0 or self.step == config.steps or self.done == first:
+                    self.log(reached := self.report(losses, norm))
+                if config.eval_every and self.step % config.eval_every == 0 and self.left:
                     self.log(self.evaluate())
                 if config.save_every and self.step % config.save_every == 0:
                     self.save()
         self.save()
-        self.log(self.evaluate())
-        # Release the process group: a thread of gloo's that outlives Python aborts the process.
-        self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)
-        self.accelerator.end_training()
+        self.log(evaluated := self.evaluate())
+        reached = {name: reached[name] for name in ("text_loss", "codec_loss") if name in reached} | evaluated
+        self.tell(f"done: {self.done} steps, {self.progress.taken()}  {progress.line(reached)}  {self.saved}")
+
+    def start(self) -> None:
+        """Go to the run's position, and tell what is trained."""
+        config = self.config
+        if config.resume:
+            self.resume(self.folder.latest())
+        if self.accelerator.is_main_process:
+            self.folder.begin(self.done if config.resume else None)
+        self.accelerator.init_trackers("speechrows")
+        rows, stage = len(self.loader.index), self.stages[self.stage_number].config
+        self.tell(
+            f"training {progress.sizes(self.model)} ({config.preset}) on {rows:,} rows of {config.data} "
+            f"({stage}, {config.split}): {self.left} steps from {self.saved or 'the start'}, to {self.folder}"
+        )
+        self.progress = progress.Progress(self.done)
+
+    @property
+    def left(self) -> int:
+        """The steps that the run has left, in all its stages."""
+        return self.config.steps * (len(self.stages) - self.stage_number) - self.step
+
+    def tell(self, text: str) -> None:
+        """Print a line, once for all ranks."""
+        self.accelerator.print(printable(text), flush=True)
 
     def train_step(self) -> tuple[Tensor, Tensor]:
         """One optimiser step over its micro-batches: the losses, float32 [3], and the gradient's norm."""
-        ranks, begin = self.accelerator.num_processes, time.perf_counter()
-        batches = list(islice(self.batches, self.loader.plan.num_rounds(ranks)))
-        self.waited_s += time.perf_counter() - begin
-        self.audio_s += sum(batch.audio_seconds for batch in batches)
+        ranks = self.accelerator.num_processes
+        with self.progress.waiting():
+            batches = list(islice(self.batches, self.loader.plan.num_rounds(ranks)))
+        self.progress.audio_s += sum(batch.audio_seconds for batch in batches)
         counts = self.total(torch.stack([*map(loss_counts, batches)]).sum(0)).clamp(min=1)
         weights = torch.tensor([1.0, *2 * [self.config.codec_weight]], device=counts.device) / counts
-        sums = torch.zeros_like(counts)
+        sums = list[Tensor]()  # of each micro-batch
         for i, batch in enumerate(batches):
             with nullcontext() if i + 1 == len(batches) else self.accelerator.no_sync(self.model):
                 output = self.model(batch, self.lanes.states(batch))
                 losses = output.losses()
                 self.accelerator.backward((losses * weights).sum() * ranks)  # DDP takes the mean over ranks
             self.lanes.keep(batch, output.text.states)
-            sums += losses.detach()
+            sums.append(losses.detach())
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        means = self.total(torch.stack(sums).sum(0)) / counts
+        if not torch.stack([*means, norm]).isfinite().all():
+            what = f"found a loss of {float(means.sum())} and a gradient of norm {float(norm)}"
+            self.stop(f"step {self.done + 1}: {what}", suspects(batches, sums))
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        self.step, self.done = self.step + 1, self.done + 1
-        return sums / counts, norm
+        self.step, self.done, self.saved = self.step + 1, self.done + 1, None
+        return means, norm
+
+    def stop(self, what: str, rows: Sequence[tuple[str, bool]] = ()) -> NoReturn:
+        """Stop the run, on all ranks, because something is not finite; `rows` are this rank's suspects."""
+        rows = gather_object([*rows])
+        if not self.accelerator.is_main_process:
+            raise SystemExit(1)  # rank 0 tells why
+        rate = self.stages[self.stage_number].learning_rate
+        raise diverged(what, rows, learning_rate=rate, way_on=self.folder.way_on())
 
     def report(self, losses: Tensor, norm: Tensor) -> dict[str, float]:
         """The values to log: losses of the last step, speed since the last report."""
-        text, semantic, depth = self.total(losses).tolist()
-        audio_s, wall_s = self.total(torch.tensor(self.audio_s)).item(), time.perf_counter() - self.since
+        text, semantic, depth = losses.tolist()
+        audio_s = self.total(torch.tensor(self.progress.audio_s)).item()
         logs = {"text_loss": text, "grad_norm": float(norm), "learning_rate": self.schedule.get_last_lr()[0]}
         if self.accelerator.unwrap_model(self.model).audio_head is not None:
             logs |= {"codec_loss": semantic + depth, "codebook_0_loss": semantic, "depth_loss": depth}
-        logs |= {"hours_per_hour": audio_s / wall_s, "waiting": self.waited_s / wall_s}
-        self.since, self.waited_s, self.audio_s = time.perf_counter(), 0.0, 0.0
-        return logs
+        return logs | self.progress.speed(self.done, audio_s)
 
     def total(self, values: Tensor) -> Tensor:
         """Values summed over ranks."""
@@ -248,45 +295,39 @@ class Trainer:
 
     def log(self, report: dict[str, float]) -> None:
         """Print a line, append a line to metrics.jsonl, and tell the tracker."""
-        if not self.accelerator.is_main_process:
+        if not (report and self.accelerator.is_main_process):
             return
         stage = self.stages[self.stage_number].config
-        values = "  ".join(f"{name} {value:.4g}" for name, value in report.items())
-        print(printable(f"{stage} {self.step}/{self.config.steps}  {values}"), flush=True)
-        with (self.config.output_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": stage, "step": self.done, **report}) + "\n")
+        self.tell(f"{stage} {self.step}/{self.config.steps}  {progress.line(report, self.left)}")
+        self.folder.log({"stage": stage, "step": self.done, **report})
         self.accelerator.log(report, step=self.done)
 
     def save(self) -> None:
         """Save a checkpoint: model, optimiser, random numbers and the run's position; keep the latest."""
-        folder = self.config.output_dir / f"checkpoint-{self.done:08d}"
-        partial = folder.with_suffix(".partial")
+        if self.saved:
+            return
+        partial, model = self.folder.partial(self.done), self.accelerator.unwrap_model(self.model)
+        if not all(weight.isfinite().all() for weight in model.parameters()):
+            self.stop(f"step {self.done}: found weights that are infinite or NaN")
         position = {"stage": self.stage_number, "step": self.step, "done": self.done}
         position |= {"loader": self.loader.state_dict()}
         saved = checkpoint.Saved(position=position, lanes=self.lanes.state_dict(self.total))
-        model = self.accelerator.unwrap_model(self.model)
         checkpoint.save(partial, saved, model, self.optimizer, rank=self.accelerator.process_index)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-            for old in sorted(self.config.output_dir.glob(CHECKPOINTS))[: -self.config.keep]:
-                shutil.rmtree(old)
+            self.folder.publish(partial, self.config.keep)
         self.accelerator.wait_for_everyone()
+        self.saved = partial.with_suffix("")
 
     def resume(self, folder: Path) -> None:
         """Go to where a checkpoint was saved: in the curriculum, in the rows, and in every lane."""
         model = self.accelerator.unwrap_model(self.model)
         saved = checkpoint.load(folder, model, self.optimizer, rank=self.accelerator.process_index)
-        stage, step, done = (saved.position.get(name) for name in ("stage", "step", "done"))
-        if any(type(number) is not int or number < 0 for number in (stage, step, done)) or stage >= len(
-            self.stages
-        ):
-            raise UsageError(
-                f"{folder}: is of stage {stage!r}, step {step!r}; expected one of this run's stages"
-            )
+        stage, step, done = (saved.position[name] for name in ("stage", "step", "done"))
+        if stage >= len(self.stages):
+            raise UsageError(f"{folder}: is of stage {stage}; expected one of this run's {len(self.stages)}")
         self.begin(stage, step)
-        self.done = done
+        self.done, self.saved = done, folder
         self.loader.load_state_dict(saved.position["loader"])
         self.lanes.load_state_dict(saved.lanes)
 
@@ -298,8 +339,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpeechRowsError as error:
         print(printable(f"train.py: {error}"), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt as error:
+        print(printable(f"train.py: {str(error) or 'stopped before the first step'}"), file=sys.stderr)
+        return 130
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it stops a run as Ctrl-C does
     sys.exit(main())

@@ -29,6 +29,14 @@ class ShortfallError(SpeechRowsError):
     """Data that falls short (exit code 1): too many faults, or nothing to build from."""
 
 
+class FullDiskError(SpeechRowsError):
+    """There is no room left to write (exit code 1)."""
+
+
+class DivergedError(SpeechRowsError):
+    """Training whose losses, gradients or weights are no longer finite (exit code 1)."""
+
+
 class StoreError(SpeechRowsError):
     """A remote store that did not answer: nothing is known of the file, so nothing is skipped."""
 

@@ -4,7 +4,6 @@ A shard's data and index are renamed into place, then its commit file is; everyt
 is merged from commits. So a build that is killed at any moment goes on from its last commit.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -20,19 +19,15 @@ import pyarrow.parquet as pq
 
 from speechrows.builds.commit import Commit
 from speechrows.builds.locks import lock
-from speechrows.errors import SpeechRowsError
+from speechrows.errors import FullDiskError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import STATE
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.manifest import BuiltShard
+from speechrows.storage.disk import NO_ROOM
+from speechrows.storage.disk import sync
 from speechrows.storage.parquet_file import footer_digest
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class FullDiskError(SpeechRowsError):
-    """There is no room left for the build."""
 
 
 def temporary_folder(out: Path) -> Path:
@@ -66,11 +61,7 @@ def publish(temporary: Path, path: Path) -> None:
     A rename that a power cut undoes costs no promise: `finished` looks for what a commit names.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync(temporary)
     temporary.replace(path)
 
 
@@ -152,7 +143,7 @@ def locked(out: Path) -> Generator[None]:
     except PermissionError as error:
         raise UsageError(f"{error.filename or out}: {error.strerror}; mend its permissions") from error
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         raise FullDiskError(
             f"{out}: no room to write ({error.strerror or error}). Make room, or raise the quota, and run "

@@ -16,7 +16,7 @@ from speechrows.model.checkpoint import load
 from speechrows.model.checkpoint import save
 
 SAVED = Saved(
-    position={"stage": 1, "step": 7, "loader": {"options": {"budget_seconds": 0.1}}},
+    position={"stage": 1, "step": 7, "done": 7, "loader": {"options": {"budget_seconds": 0.1}}},
     lanes=[{"weight": torch.rand(2, 3, dtype=torch.float64)}, {"count": torch.tensor([3, 1])}],
 )
 

@@ -1,0 +1,16 @@
+"""The disk that is written to: what brings a file there, and what says that it is full."""
+
+import errno
+import os
+from pathlib import Path
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError
+
+
+def sync(path: Path) -> None:
+    """Bring what a file holds, or the names that a folder holds, to disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
