@@ -4,6 +4,7 @@ Its YAML is what `load_dataset` and the viewer read. Patterns name whole folders
 files: a dead pattern alone makes datasets raise, overlapping ones double rows silently.
 """
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from speechrows.rows.curriculum import configs_of
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
 from speechrows.storage.card_head import write_head
-from speechrows.text.audio_token import audio_token
 
 __all__ = ["About", "BuiltTask", "describe"]
 
@@ -94,8 +94,7 @@ def describe(
         for name, built in ordered.items()
     }
     row = example(out / next(iter(ordered.values())).first, tokenizer)
-    audio = audio_token(tokenizer)
-    body = prose.write(builder, command, about, _lines(configs), stories, row, audio)
+    body = prose.write(builder, command, about, _lines(configs), stories, row, tokenizer)
     return f"---\n{_front_matter(builder, about, configs)}\n---\n\n{body}", drawn
 
 
@@ -167,20 +166,8 @@ def _lines(configs: Mapping[str, Sequence[_Split]]) -> list[prose.TableLine]:
 
 
 def _front_matter(builder: str, about: About, configs: Mapping[str, Sequence[_Split]]) -> str:
-    infos = [
-        {
-            "config_name": config,
-            "features": schema.FEATURES_YAML,
-            "splits": [
-                {"name": split.name, "num_bytes": split.num_bytes, "num_examples": split.rows}
-                for split in splits
-            ],
-            "download_size": sum(split.size for split in splits),
-            "dataset_size": sum(split.num_bytes for split in splits),
-        }
-        for config, splits in sorted(configs.items())
-    ]
     rows = max(sum(split.rows for split in splits) for splits in configs.values())
+    infos = _infos(configs)
     data = DatasetCardData(
         pretty_name=f"{about.title} ({builder})",
         license=about.licence,
@@ -188,20 +175,53 @@ def _front_matter(builder: str, about: About, configs: Mapping[str, Sequence[_Sp
         task_categories=["automatic-speech-recognition", "audio-text-to-text"],
         tags=["speechrows", "audio", "speech", "dialogue"],
         size_categories=[_size_category(rows)],
-        configs=[
-            {
-                "config_name": config,
-                "data_files": [
-                    {"split": split.name, "path": [f"{folder}/*.parquet" for folder in split.folders]}
-                    for split in splits
-                ],
-                **({"default": True} if i == 0 else {}),
-            }
-            for i, (config, splits) in enumerate(configs.items())
-        ],
+        configs=_files_of(configs),
         dataset_info=infos if len(infos) > 1 else infos[0],
     )
     return write_head(data.to_dict())
+
+
+def _files_of(configs: Mapping[str, Sequence[_Split]]) -> list[dict[str, Any]]:
+    once = _Once()
+    return [
+        {
+            "config_name": config,
+            "data_files": once(
+                {"split": split.name, "path": [f"{folder}/*.parquet" for folder in split.folders]}
+                for split in splits
+            ),
+            **({"default": True} if i == 0 else {}),
+        }
+        for i, (config, splits) in enumerate(configs.items())
+    ]
+
+
+def _infos(configs: Mapping[str, Sequence[_Split]]) -> list[dict[str, Any]]:
+    once = _Once()
+    return [
+        {
+            "config_name": config,
+            "features": schema.FEATURES_YAML,
+            "splits": once(
+                {"name": split.name, "num_bytes": split.num_bytes, "num_examples": split.rows}
+                for split in splits
+            ),
+            "download_size": sum(split.size for split in splits),
+            "dataset_size": sum(split.num_bytes for split in splits),
+        }
+        for config, splits in sorted(configs.items())
+    ]
+
+
+class _Once:
+    """Gives one list for all that are equal, as those of stages may be: YAML writes that once."""
+
+    def __init__(self) -> None:
+        self._lists = dict[str, list[dict[str, Any]]]()
+
+    def __call__(self, entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        listed = list(entries)
+        return self._lists.setdefault(repr(listed), listed)
 
 
 def _size_category(rows: int) -> str:

@@ -1,13 +1,16 @@
-"""Histograms of a task's rows as PNG files, the same bytes on every machine.
+"""Bar charts of a task's rows as PNG files, the same bytes on every machine.
 
 Drawn by Pillow, not matplotlib, which is twenty times as large; stored without compression, because
-the bytes that a compressor writes depend on its version and the processor.
+the bytes that a compressor writes depend on its version and the processor. Four colours, two bits a
+pixel: paper is transparent, and ink of a middle grey is read on a white page and on a black one.
 """
 
 import io
+import math
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -17,55 +20,96 @@ from PIL import ImageFont
 
 from speechrows.card.figures import Measured
 
-_WIDTH, _HEIGHT = 480, 280  # pixels
-_LEFT, _RIGHT, _TOP, _BOTTOM = 16, 16, 36, 44  # margins around the bars
-_MOST_BARS = 24
-_MOST_WORDS = 12
+_WIDTH, _HEIGHT = 960, 560  # pixels
+_LEFT, _RIGHT, _TOP, _BOTTOM = 24, 28, 116, 78  # margins, to the left without the numbers of the axis
+_LETTERS, _TITLE, _LINE = 22, 30, 26  # pixels
+_GAP, _WIDEST = 4, 160  # between bars; a bar that stands for one value
+_MOST_BARS, _MOST_TICKS = 24, 5
+_MOST_WORDS, _MOST_LINES = 12, 3
 _TAIL = 0.995  # of the rows; longer ones share the last bar
-_WHITE, _BLUE = 0, 1  # places in the palette
-_SHADES = 14  # of grey, behind these two: letters fade to white at their edges
+_FINEST = 100  # bars from 0 to the longest value would be the narrowest
+_PAPER, _BLUE, _INK, _SHADE = range(4)  # places in the palette; letters fade to paper by one shade
+_COLOURS = ((255, 255, 255, 0), (84, 125, 205, 255), (121, 121, 121, 255), (121, 121, 121, 120))
+_IS_SHADE, _IS_INK = 56, 150  # from which darkness on, of 255
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bars:
-    """A bar chart: heights, and labels by bar, `centred` below bars or at their left edges."""
+    """The heights of bars, and labels with the bars that they name: below a bar, or at its left edge."""
 
-    heights: Sequence[int]
-    labels: Mapping[int, str]
+    heights: tuple[int, ...]
+    labels: tuple[tuple[int, str], ...]
     centred: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chart:
+    """Bars and their words: the title, the total, what the axes count, `across` in its unit and `up`."""
+
+    title: str
+    total: str
+    across: str
+    up: str
+    bars: Bars
 
 
 def draw(measured: Measured, emotions: Mapping[str, int]) -> dict[str, bytes]:
     """Return the pictures of a task's rows by file name: of emotions and turns, where rows differ in them."""
-    turns, rows, conversations = measured.turns, len(measured.seconds), int(measured.is_first.sum())
-    images = {
-        "durations.png": _png("Seconds of audio per row", histogram(measured.seconds), f"{rows:,} rows"),
-        "tokens.png": _png("Tokens per row, without padding", histogram(measured.tokens), f"{rows:,} rows"),
+    turns, conversations = measured.turns, int(measured.is_first.sum())
+    rows = f"{len(measured.seconds):,} rows"
+    charts = {
+        "durations.png": Chart(
+            title="Audio of a row", total=rows, across="seconds", up="rows", bars=histogram(measured.seconds)
+        ),
+        "tokens.png": Chart(
+            title="Tokens of a row",
+            total=rows,
+            across="tokens, without padding",
+            up="rows",
+            bars=histogram(measured.tokens),
+        ),
     }
     if len(emotions) > 1:
-        counted = f"{sum(emotions.values()):,} rows that have one"
-        images["emotions.png"] = _png("Emotion", _words(emotions), counted)
+        charts["emotions.png"] = Chart(
+            title="Emotion",
+            total=f"{sum(emotions.values()):,} rows that have one",
+            across="",
+            up="rows",
+            bars=_words(emotions),
+        )
     if turns.max() > 1:
-        bars = histogram(turns, whole=True)
-        images["turns.png"] = _png("Rows per conversation", bars, f"{conversations:,} conversations")
-    return images
+        charts["turns.png"] = Chart(
+            title="Rows of a conversation",
+            total=f"{conversations:,} conversations",
+            across="rows",
+            up="conversations",
+            bars=histogram(turns),
+        )
+    return {name: _png(chart) for name, chart in charts.items()}
 
 
-def histogram(values: npt.NDArray[np.generic], *, whole: bool = False) -> Bars:
-    """Count values in bars of a round width; the longest half percent share the last bar."""
+def histogram(values: npt.NDArray[np.generic]) -> Bars:
+    """Count values in bars of a round width, more of them the more values there are.
+
+    The longest half percent share the last bar. Bars of whole numbers are whole numbers wide.
+    """
     numbers = values.astype(np.float64)
+    is_whole = values.dtype.kind in "iu"
     longest = float(np.quantile(numbers, _TAIL, method="higher"))
-    width = _round_up(max(longest / _MOST_BARS, 1 if whole else 1e-3))
-    bars = int(longest // width) + 1
-    places = np.minimum(numbers // width, bars - 1).astype(np.int64)
-    heights = np.bincount(places, minlength=bars).tolist()
+    wanted = min(math.ceil(2 * len(numbers) ** (1 / 3)), _MOST_BARS)
+    finest = max(longest / _FINEST, 1 if is_whole else 1e-3)
+    width = _round_up(max((longest - float(numbers.min())) / wanted, finest))
+    first = float(numbers.min() // width)  # its left edge, in widths
+    bars = int(longest // width - first) + 1
+    places = np.minimum(numbers // width - first, bars - 1).astype(np.int64)
     every = -(-(bars + 1) // 8)
-    centred = whole and width == 1  # a bar is a number; elsewhere the last one has a right edge
-    labels = {i: f"{i * width:,.6g}" for i in range(0, bars + (not centred), every)}
-    if numbers.max() >= bars * width:
-        labels.pop(bars, None)
-        labels[bars - 1] = f"{(bars - 1) * width:,.6g}+"
-    return Bars(heights=heights, labels=labels, centred=centred)
+    centred = is_whole and width == 1  # a bar is a number; elsewhere the last one has a right edge
+    labels = {i: f"{(first + i) * width:,.6g}" for i in range(0, bars + (not centred), every)}
+    if numbers.max() >= (first + bars) * width:
+        labels = {i: label for i, label in labels.items() if i + every < bars}
+        labels[bars - 1] = f"{(first + bars - 1) * width:,.6g}+"
+    heights = np.bincount(places, minlength=bars).tolist()
+    return Bars(heights=tuple(heights), labels=tuple(labels.items()), centred=centred)
 
 
 def _round_up(step: float) -> float:
@@ -78,42 +122,87 @@ def _words(counts: Mapping[str, int]) -> Bars:
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     shown, rest = ordered[:_MOST_WORDS], sum(count for _, count in ordered[_MOST_WORDS:])
     shown += [("others", rest)] if rest else []
-    labels = {i: word for i, (word, _) in enumerate(shown)}
-    return Bars(heights=[count for _, count in shown], labels=labels, centred=True)
+    labels = tuple((i, word) for i, (word, _) in enumerate(shown))
+    return Bars(heights=tuple(count for _, count in shown), labels=labels, centred=True)
 
 
-def _png(title: str, bars: Bars, counted: str) -> bytes:
-    """Draw a picture; `title` names the horizontal axis, `counted` what the bars add up to."""
-    grey = Image.new("L", (_WIDTH, _HEIGHT), 0)  # ink: text and axis
-    pen, font = ImageDraw.Draw(grey), ImageFont.load_default(12)
-    room, height = (_WIDTH - _LEFT - _RIGHT) / len(bars.heights), _HEIGHT - _TOP - _BOTTOM
-    floor = _HEIGHT - _BOTTOM
-    pen.text((_LEFT, 10), title, 255, ImageFont.load_default(14))
-    pen.line([(_LEFT, floor), (_WIDTH - _RIGHT, floor)], 255)
-    longest = max(font.getlength(label) for label in bars.labels.values())
-    crowded = (longest + 4) * len(bars.labels) > _WIDTH - _LEFT - _RIGHT
-    for i, (place, label) in enumerate(sorted(bars.labels.items())):
-        down = 14 * (i % 2) if crowded else 0  # in two rows
-        half = font.getlength(label) / 2
-        x = _LEFT + room * (place + (0.5 if bars.centred else 0))
-        x = min(max(x, half + 2), _WIDTH - half - 2)
-        pen.text((x, floor + 5 + down), label, 255, font, anchor="ma")
-    most = max(bars.heights)
-    pen.text((_WIDTH - _RIGHT, 12), f"highest bar: {most:,} of {counted}", 255, font, anchor="ra")
-    ink = np.asarray(grey, np.uint16)
-    places = np.where(ink > 0, 1 + (ink * _SHADES + 254) // 255, _WHITE).astype(np.uint8)
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Frame:
+    """Where a chart stands, in pixels: its sides, the lines of its labels, the heights that have a mark."""
+
+    left: int
+    right: int
+    floor: int
+    lines: int
+    marks: Mapping[int, int]  # how far above the floor, by count
+
+    @classmethod
+    def around(cls, chart: Chart) -> "_Frame":
+        most = max(chart.bars.heights)
+        step = int(_round_up(max(most / _MOST_TICKS, 1)))
+        ticks = range(0, most + step, step)
+        widest = max(_font(_LETTERS).getlength(f"{tick:,}") for tick in ticks)
+        left, right = _LEFT + math.ceil(widest) + 10, _WIDTH - _RIGHT
+        longest = max(_font(_LETTERS).getlength(label) for _, label in chart.bars.labels)
+        lines = min(math.ceil((longest + 12) * len(chart.bars.labels) / (right - left)), _MOST_LINES)
+        floor = _HEIGHT - _BOTTOM - (lines - (1 if chart.across else 2)) * _LINE
+        heights = {tick: round(tick / ticks[-1] * (floor - _TOP)) for tick in ticks}
+        return cls(left=left, right=right, floor=floor, lines=lines, marks=heights)
+
+
+@lru_cache(64)  # a card is written anew after each task of a folder
+def _png(chart: Chart) -> bytes:
+    """Draw a chart."""
+    frame = _Frame.around(chart)
+    picture = _letters(chart, frame).point([_colour_of(darkness) for darkness in range(256)])
+    brush = ImageDraw.Draw(picture)
+    left, right, floor, bars = frame.left, frame.right, frame.floor, chart.bars
+    for height in frame.marks.values():
+        brush.line([(left, floor - height), (right, floor - height)], _SHADE)
+    width = (right - left) / len(bars.heights)
+    aside = max((width - _WIDEST) / 2, 0) if bars.centred else 0
+    most, height = max(frame.marks.items())
     for i, count in enumerate(bars.heights):
-        left, right = int(_LEFT + i * room) + 1, max(int(_LEFT + (i + 1) * room), int(_LEFT + i * room) + 2)
+        start, stop = round(left + i * width + aside), round(left + (i + 1) * width - aside)
+        top = floor - max(round(count / most * height), 2)
         if count:
-            places[floor - max(round(count / most * height), 1) : floor, left:right] = _BLUE
-    return _encode(places)
+            brush.rectangle([(start + _GAP // 2, top), (stop - _GAP // 2 - 1, floor)], _BLUE)
+    brush.line([(left, floor), (right, floor)], _INK, 2)
+    return _encode(picture)
 
 
-def _encode(places: npt.NDArray[np.uint8]) -> bytes:
-    """Encode pixels, which are indices of the palette [H, W]; 16 colours take four bits each."""
-    picture = Image.fromarray(places, "P")
-    shades = [255 - round((255 - 51) * i / _SHADES) for i in range(1, _SHADES + 1)]
-    picture.putpalette([255, 255, 255, 76, 114, 176, *(value for shade in shades for value in [shade] * 3)])
+def _letters(chart: Chart, frame: _Frame) -> Image.Image:
+    """Write the words and numbers of a chart; a pixel says how dark it is."""
+    letters = Image.new("L", (_WIDTH, _HEIGHT), 0)
+    pen, font, bars = ImageDraw.Draw(letters), _font(_LETTERS), chart.bars
+    pen.text((_LEFT, 18), chart.title, 255, _font(_TITLE))
+    pen.text((frame.right, 24), chart.total, 255, font, anchor="ra")
+    pen.text((_LEFT, _TOP - 50), chart.up, 255, font)
+    for tick, height in frame.marks.items():
+        pen.text((frame.left - 10, frame.floor - height), f"{tick:,}", 255, font, anchor="rm")
+    width = (frame.right - frame.left) / len(bars.heights)
+    for i, (place, label) in enumerate(sorted(bars.labels)):
+        half = font.getlength(label) / 2
+        x = frame.left + width * (place + (0.5 if bars.centred else 0))
+        x = min(max(x, half + 4), _WIDTH - half - 4)
+        pen.text((x, frame.floor + 10 + i % frame.lines * _LINE), label, 255, font, anchor="ma")
+    pen.text(((frame.left + frame.right) / 2, _HEIGHT - 34), chart.across, 255, font, anchor="ma")
+    return letters
+
+
+def _colour_of(darkness: int) -> int:
+    return _INK if darkness >= _IS_INK else _SHADE if darkness >= _IS_SHADE else _PAPER
+
+
+def _encode(picture: Image.Image) -> bytes:
+    """Encode a picture whose pixels are places in the palette."""
+    picture.putpalette([value for *rgb, _ in _COLOURS for value in rgb])
     file = io.BytesIO()
-    picture.save(file, "PNG", bits=4, compress_level=0)
+    opacity = bytes(opaque for *_, opaque in _COLOURS)
+    picture.save(file, "PNG", bits=2, compress_level=0, transparency=opacity)
     return file.getvalue()

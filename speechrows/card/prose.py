@@ -11,13 +11,18 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import groupby
 from typing import Any
+
+from transformers import PreTrainedTokenizerFast
 
 from speechrows.card.columns import COLUMNS
 from speechrows.rows.curriculum import STAGE_LIMITS
 from speechrows.rows.ledger import MAX_SKIPPED
 from speechrows.rows.ledger import LedgerSummary
 from speechrows.rows.tasks import TASKS
+from speechrows.text.audio_token import audio_token
+from speechrows.text.tokenizers import describe
 from speechrows.types import AUDIO_TOKEN
 
 BEGIN, END = "<!-- speechrows:begin -->", "<!-- speechrows:end -->"
@@ -84,16 +89,16 @@ def write(
     lines: Sequence[TableLine],
     stories: Mapping[str, Story],
     example: str,
-    audio: str,
+    tokenizer: PreTrainedTokenizerFast,
 ) -> str:
     """Return the card's text below its YAML.
 
-    `command` is BUILDER as `speechrows build` takes it, `audio` the token that stands for the audio.
+    `command` is BUILDER as `speechrows build` takes it.
     """
     sections = [
         _head(builder, about, lines[0]),
         _configs(lines),
-        _rows(example, audio),
+        _rows(example, tokenizer),
         _pictures(stories),
         _how_built(builder, command, stories),
         _ledgers(stories),
@@ -135,6 +140,11 @@ def _configs(lines: Sequence[TableLine]) -> str:
             f"- `stage_1`…`stage_4`: of `ttt`, the conversations of at most {limits} padded tokens; each "
             "holds the one before, and they share their files"
         )
+    rows_of = {name: {line.split: line.rows for line in lines if line.config == name} for name in names}
+    nested = [name for name in (*STAGE_LIMITS, "ttt") if name in names]
+    for _, same in groupby(nested, key=rows_of.__getitem__):
+        if len(alike := [f"`{name}`" for name in same]) > 1:
+            text.append(f"- {' = '.join(alike)}: they hold the same rows")
     unions = [name for name in names if name not in (*TASKS, *STAGE_LIMITS)]
     text += [f"- `{name}`: the rows of the others, each once" for name in unions]
     text += [
@@ -158,14 +168,15 @@ def _pictures(stories: Mapping[str, Story]) -> str:
     return "\n".join(text)
 
 
-def _rows(example: str, audio: str) -> str:
+def _rows(example: str, tokenizer: PreTrainedTokenizerFast) -> str:
+    audio = audio_token(tokenizer)
     table = "\n".join(f"| `{name}` | {what} |" for name, what in COLUMNS.items())
     columns = table.replace(AUDIO_TOKEN, audio)
     what = f"with `{audio}` added" if audio == AUDIO_TOKEN else f"whose own `{audio}` stands for the audio"
     return (
         f"## A row\n\nThe first one; ⟦ ⟧ is around what takes loss:\n\n{fenced(example)}\n\n"
         f"| column | what it is |\n|---|---|\n{columns}\n\n"
-        f"`tokenizer/` is the tokenizer of `input_ids`, {what}."
+        f"`tokenizer/` is the tokenizer of `input_ids`: {describe(tokenizer)}, {what}."
     )
 
 

@@ -8,13 +8,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 _LOADER: Any = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # a PyYAML without libyaml has the slow ones alone
-_SAFE_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
-class _Dumper(_SAFE_DUMPER):
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        """Write what stands twice twice: not every reader of cards knows YAML's references."""
-        return True
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def parse_head(card: str) -> dict[str, Any]:
@@ -36,5 +30,8 @@ def parse_head(card: str) -> dict[str, Any]:
 
 
 def write_head(head: dict[str, Any]) -> str:
-    """A head's YAML, as huggingface_hub writes it, without its fences."""
-    return yaml.dump(head, Dumper=_Dumper, sort_keys=False, allow_unicode=True).strip()
+    """A head's YAML, as huggingface_hub writes it, without its fences.
+
+    An object that stands in it several times is written once, and referred to (`&id001`, `*id001`).
+    """
+    return yaml.dump(head, Dumper=_DUMPER, sort_keys=False, allow_unicode=True).strip()

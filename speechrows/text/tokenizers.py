@@ -4,10 +4,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import transformers
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from tokenizers import Tokenizer
 from tokenizers import decoders
 from tokenizers import models
@@ -23,6 +26,7 @@ from speechrows.types import AUDIO_TOKEN
 
 BYTE_LEVEL = "byte-level"
 _PAD, _END = "<|pad|>", "<|end|>"
+_NAME = "tokenizer_of_rows"  # in tokenizer_config.json: the Hub repository that it was opened from
 _GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")  # two names of one class, of transformers 5 and 4
 
 
@@ -59,6 +63,8 @@ def open_tokenizer(
     # A tokenizer may hold it as an ordinary token already: a transcript that spells it would say it.
     if address is not None and (template := processor_template(address)):
         tokenizer.chat_template = template
+    if address is not None and not Path(address).exists():
+        tokenizer.init_kwargs[_NAME] = address
     choose_audio_token(tokenizer, address, audio)
     specials = special_tokens(tokenizer)
     missing = [token for token in (audio_token(tokenizer), *extra) if token not in specials]
@@ -123,6 +129,17 @@ def _named_class(folder: Path) -> type[PreTrainedTokenizerFast] | None:
     named = getattr(transformers, name, None)
     is_fast = isinstance(named, type) and issubclass(named, PreTrainedTokenizerFast)
     return named if is_fast else None
+
+
+def describe(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Say in Markdown which tokenizer it is, wherever it was opened from now, and how many tokens it has."""
+    is_default = tokenizer.vocab_size == len(pre_tokenizers.ByteLevel.alphabet())
+    kind = "one token a byte" if is_default else "of no name"
+    name = tokenizer.init_kwargs.get(_NAME, "")
+    with suppress(HFValidationError):  # of a stranger's folder it may be anything
+        validate_repo_id(name)
+        kind = f"that of `{name}`"
+    return f"{kind}, {len(tokenizer):,} tokens"
 
 
 def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import load_dataset
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard
 from huggingface_hub import DatasetCardData
@@ -20,9 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from toys.building import build_rows
+from toys.building import plain
 from toys.building import published_files
 from toys.corpus import write_corpus
 from toys.examples import FEW
+from toys.examples import MANY
 from toys.samples import SAMPLE_OF
 from toys.samples import SAMPLES
 from toys.samples import XTTS
@@ -84,6 +87,18 @@ def test_every_config_is_explained_before_its_numbers_and_a_row(built: Path) -> 
     order = ["load_dataset(", "## Configs", "| config |", "## A row", "## In pictures", "## How", "## What",
              "## Licence"]  # fmt: skip
     assert sorted(order, key=text.index) == order
+
+
+def test_stages_that_hold_the_same_rows_are_said_to_be_equal(built: Path) -> None:
+    alike = "`stage_1` = `stage_2` = `stage_3` = `stage_4` = `ttt`"
+    assert f"- {alike}: they hold the same rows\n" in text_of(built)
+    numbers = {"conversations": 1, "hours": 1.0, "num_bytes": 1}
+    rows_of = {"ttt": 9, "stage_1": 5, "stage_2": 7, "stage_3": 7, "response": 7}
+    lines = [
+        prose.TableLine(config=config, split="train", rows=rows, **numbers)
+        for config, rows in rows_of.items()
+    ]
+    assert re.findall("- (`.*`): they", prose._configs(lines)) == ["`stage_2` = `stage_3`"]
 
 
 def test_the_line_that_loads_and_the_row_are_of_train_where_there_is_one(built: Path, tmp_path: Path) -> None:
@@ -154,6 +169,16 @@ def test_the_head_says_of_configs_what_datasets_itself_would_write(built: Path) 
     again = DatasetCardData()
     DatasetInfosDict.from_dataset_card_data(data).to_dataset_card_data(again)
     assert data["dataset_info"] == again["dataset_info"]
+
+
+def test_the_features_that_all_configs_have_are_written_once_and_loaded_in_each(built: Path) -> None:
+    head, _, body = text_of(built).partition("\n---\n")
+    assert head.count("name: row_id\n") == 1
+    assert len(head) < len(body) / 2
+    for config in ("stage_2", "response"):
+        rows = load_dataset(str(built), config, split="train", streaming=True)
+        assert list(rows.features) == list(FEATURES)
+        assert next(iter(plain(rows.take(1))))["row_id"].endswith("ttt" if config == "stage_2" else config)
 
 
 @pytest.mark.parametrize("name", SAMPLE_OF)
@@ -254,8 +279,14 @@ def test_pictures_are_on_the_card_and_in_the_folder_and_say_what_they_are(built:
     assert sorted(shown) == [path for path in published_files(built) if path.startswith("assets/")]
     for path in shown:
         with Image.open(built / path) as picture:
-            assert picture.size == (480, 280)
-            assert len(np.unique(np.asarray(picture))) > 3  # paper, bars, letters
+            assert picture.size == (960, 560)
+            assert np.unique(picture).tolist() == [
+                0,
+                1,
+                2,
+                3,
+            ]  # paper, bars, letters, their edges
+        assert (built / path).stat().st_size < 140_000
 
 
 def test_no_audio_is_read_for_the_card_and_it_is_drawn_again_the_same(tmp_path: Path) -> None:
@@ -279,6 +310,7 @@ def test_pictures_are_stored_so_that_no_compressor_decides_their_bytes() -> None
         seconds=np.array([1.0, 2.0]), tokens=np.array([5, 6], np.int32),
         conversation_tokens=np.array([5, 6], np.int32), is_first=np.array([True, True]),
     )  # fmt: skip
+    pictures._png.cache_clear()
     drawn = pictures.draw(measured, {"happy": 2})
     assert list(drawn) == ["durations.png", "tokens.png"]  # one emotion, one row each: nothing to see
     for data in drawn.values():
@@ -288,31 +320,55 @@ def test_pictures_are_stored_so_that_no_compressor_decides_their_bytes() -> None
         assert Image.open(io.BytesIO(data)).mode == "P"
 
 
-@FEW
-@given(st.lists(st.one_of(st.floats(1e-6, 1e6), st.integers(1, 100_000)), min_size=1, max_size=60))
-def test_a_histogram_holds_every_value_in_few_bars_of_a_round_width(values: list[float]) -> None:
-    bars = pictures.histogram(np.array(values, np.float64))
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1) | st.lists(st.integers(1, 100_000), min_size=1))
+@MANY
+def test_a_histogram_holds_every_value_in_bars_of_a_round_width_as_many_as_fit_its_rows(
+    values: list[float],
+) -> None:
+    bars = pictures.histogram(np.array(values))
     assert sum(bars.heights) == len(values)
-    assert 1 <= len(bars.heights) <= 26
-    assert set(bars.labels) <= set(range(len(bars.heights) + 1))
-    whole = pictures.histogram(np.array([1, 1, 3]), whole=True)
-    assert whole.heights == [0, 2, 0, 1]
-    assert list(whole.labels.values()) == ["0", "1", "2", "3"]
+    assert 1 <= len(bars.heights) <= 2 * len(values) ** (1 / 3) + 3
+    assert bars.heights[0]  # no room is left before the first
+    assert {place for place, _ in bars.labels} <= set(range(len(bars.heights) + 1))
+
+
+def test_bars_of_whole_numbers_are_whole_and_many_rows_have_no_more_than_fit_the_picture() -> None:
+    turns = pictures.histogram(np.array([3, 3, 5]))
+    assert turns.heights == (2, 0, 1)
+    assert turns.labels == ((0, "3"), (1, "4"), (2, "5"))
+    assert len(pictures.histogram(np.arange(8)).heights) == 4
+    assert 12 < len(pictures.histogram(np.random.default_rng(0).random(100_000)).heights) <= 26
+    tail = pictures.histogram(np.append(np.full(999, 1.0), 900.0))
+    assert tail.labels[-1][1].endswith("+")
+
+
+def chart(title: str, bars: pictures.Bars, across: str = "") -> pictures.Chart:
+    return pictures.Chart(title=title, total="9 rows", across=across, up="rows", bars=bars)
 
 
 def test_words_stay_inside_the_picture_and_numbers_in_one_line() -> None:
-    def drawn_below(title: str, bars: pictures.Bars) -> Any:
-        png = pictures._png(title, bars, "9 rows")
-        return np.asarray(Image.open(io.BytesIO(png)).convert("L"))[240:] < 128
+    def drawn(title: str, bars: pictures.Bars, across: str = "") -> Any:
+        png = pictures._png(chart(title, bars, across))
+        return np.asarray(Image.open(io.BytesIO(png))) >= 2  # ink
 
-    words = drawn_below("Emotion", pictures._words({f"contemptuous{i:02}": 9 for i in range(12)}))
-    assert words[14:].any()  # in two lines
+    words = drawn("Emotion", pictures._words({f"contemptuous{i:02}": 9 for i in range(12)}))
+    assert words[-40:].any()  # in the last of three lines
     assert not words[:, [0, -1]].any()
-    numbers = drawn_below("Rows", pictures.histogram(np.arange(7), whole=True))
-    assert not numbers[14:].any()
+    assert not words[[0, -1]].any()
+    numbers = drawn("Rows", pictures.histogram(np.arange(7)), "rows")
+    lines = np.flatnonzero(np.diff(numbers[490:].any(axis=1).astype(int)) == 1)
+    assert len(lines) == 2  # the numbers, and what they count
+
+
+def test_the_axis_counts_in_whole_numbers_and_a_picture_is_drawn_once() -> None:
+    few = pictures.Bars(heights=(1, 2), labels=((0, "a"), (1, "b")), centred=True)
+    png = pictures._png(chart("Few", few))
+    marks = np.asarray(Image.open(io.BytesIO(png)))[110:400, 900] == 3  # lines of the axis, right of the bars
+    assert marks.sum() == 2  # 1 and 2; 0 is the floor
+    assert pictures._png(chart("Few", few)) is png
 
 
 def test_few_words_are_shown_and_the_rest_is_summed() -> None:
     bars = pictures._words({f"mood{i:02}": 20 - i for i in range(15)})
-    assert list(bars.labels.values()) == [*(f"mood{i:02}" for i in range(12)), "others"]
+    assert [word for _, word in bars.labels] == [*(f"mood{i:02}" for i in range(12)), "others"]
     assert bars.heights[-1] == 8 + 7 + 6

@@ -51,7 +51,7 @@ def copy(built: Path, tmp_path: Path) -> Path:
 
 
 def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 8])
 
 
 def a_folder(path: Path) -> None:

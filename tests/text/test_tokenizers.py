@@ -1,9 +1,11 @@
 """What tokenizers.py promises: any fast tokenizer opens, gains `<audio>`, and is saved as it is."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
@@ -18,6 +20,7 @@ from speechrows.rows.tasks import TASKS
 from speechrows.text.chat import compile_chat
 from speechrows.text.tokenizers import BYTE_LEVEL
 from speechrows.text.tokenizers import byte_level
+from speechrows.text.tokenizers import describe
 from speechrows.text.tokenizers import fingerprint
 from speechrows.text.tokenizers import open_tokenizer
 from speechrows.text.tokenizers import save
@@ -140,6 +143,30 @@ def test_the_fingerprint_ignores_what_a_call_leaves_behind_and_sees_what_decides
     assert len({before, *map(fingerprint, others)}) == 4
     tokenizer.add_tokens(["word"])
     assert fingerprint(tokenizer) != before
+
+
+def test_the_repository_of_a_tokenizer_is_told_and_remembered_wherever_it_is_saved(tmp_path, monkeypatch):
+    name, commit = "org/tokenizer-of-a-model", "0" * 40
+    cache = Path(constants.HF_HUB_CACHE) / "models--org--tokenizer-of-a-model"
+    byte_level().save_pretrained(cache / "snapshots" / commit)
+    (cache / "snapshots" / commit / "config.json").write_text("{}")
+    (cache / "refs").mkdir()
+    (cache / "refs/main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    try:
+        tokenizer = open_tokenizer(name)
+    finally:
+        shutil.rmtree(cache)
+    save(tokenizer, tmp_path / "saved")
+    assert describe(open_tokenizer(str(tmp_path / "saved"))) == f"that of `{name}`, 259 tokens"
+    assert describe(open_tokenizer(None)) == "one token a byte, 259 tokens"
+
+
+@pytest.mark.parametrize("name", ["", 3, "<img src=x>", "a`b", ["org/name"]])
+def test_a_repository_that_is_none_is_not_told(name):
+    tokenizer = byte_level()
+    tokenizer.init_kwargs["tokenizer_of_rows"] = name
+    assert describe(tokenizer) == "one token a byte, 258 tokens"
 
 
 def test_a_tokenizer_that_is_not_there_is_refused_by_name(tmp_path):
