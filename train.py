@@ -33,6 +33,7 @@ from speechrows.errors import UsageError
 from speechrows.errors import printable
 from speechrows.flags import add_flags
 from speechrows.flags import flag
+from speechrows.loader.batch import Batch
 from speechrows.loader.loader import Loader
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.model import checkpoint
@@ -47,6 +48,7 @@ from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
 from speechrows.model.presets import PRESETS
 from speechrows.model.run_folder import RunFolder
+from speechrows.model.shape import ModelShape
 from speechrows.text.tokenizers import open_tokenizer
 
 
@@ -68,7 +70,7 @@ CURRICULUM = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(ModelShape):
     """Everything that a run depends on. Each field is a flag: `learning_rate` is `--learning-rate`."""
 
     data: str = flag("", "a built folder, or org/name on the Hub", required=True)
@@ -77,15 +79,13 @@ class TrainConfig:
     split: str = flag("train", "its split")
     curriculum: bool = flag(False, "train on stage_1 to stage_4; modes pack and lanes")
     eval: tuple[str, ...] = flag((), "NAME=PATH[:CONFIG[:SPLIT]], a set to evaluate on; repeatable")
-    preset: str = flag("tiny", "the model", choices=[*PRESETS])
-    attention: str = flag("sdpa", "flex_attention for long contexts", choices=["sdpa", "flex_attention"])
     freeze_encoder: bool = flag(False, "leave the speech encoder as it is")
-    ttt_layers: int = flag(0, "test-time-training layers on the language model; mode lanes or pack", least=0)
     mode: str = flag("bucket", "how rows become batches", choices=["bucket", "pack", "lanes"])
     budget_seconds: float = flag(60.0, "of a micro-batch in mode bucket")
     context: int = flag(0, "slots of a sequence in modes pack and lanes; 0: the stage's, else 8192", least=0)
     batch_size: int = flag(1, "sequences of a micro-batch in modes pack and lanes")
     micro_batches: int = flag(1, "micro-batches of an optimiser step, over all ranks")
+    unroll: int = flag(1, "steps of a lane in one optimiser step, the gradient through their states", least=1)
     too_long: str = flag("error", "what to do with rows over the budget", choices=["error", "drop"])
     steps: int = flag(300, "optimiser steps; in a curriculum, of each stage", least=0)
     learning_rate: float = flag(0.0, "its peak; 0: the stage's, else 1e-4", least=0)
@@ -118,8 +118,10 @@ class Trainer:
     """A model, its optimiser and the current stage; what a checkpoint holds."""
 
     def __init__(self, config: TrainConfig) -> None:
-        if config.mode == "bucket" and (config.curriculum or config.ttt_layers):
+        if config.mode == "bucket" and (config.curriculum or config.places):
             raise UsageError("--mode bucket: takes rows alone; --curriculum, --ttt-layers need lanes or pack")
+        if config.mode != "lanes" and config.unroll > 1:
+            raise UsageError(f"--unroll: found --mode {config.mode}, expected lanes, which go on")
         self.folder = RunFolder(config.output_dir)
         self.folder.claim(resume=config.resume, overwrite=config.overwrite)
         self.config, self.stage_number, self.done = config, 0, 0  # done: optimiser steps of the whole run
@@ -141,7 +143,7 @@ class Trainer:
         self.preset, self.mel, self.folders = PRESETS[config.preset], None, dict[str, OpenedFolder]()
         self.tokenizer = open_tokenizer(name) if (name := self.preset.tokenizer) else None  # else the rows'
         rows = self.rows(config.data, self.stages[0].config, config.split)
-        model = omni(self.preset, rows.tokenizer, rows.codec(), config.ttt_layers, config.attention)
+        model = omni(config, rows.tokenizer, rows.codec())
         model.speech_lm.encoder.requires_grad_(not config.freeze_encoder)
         self.mel, self.layers = model.speech_lm.encoder.mel, model.speech_lm.stateful
         optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay)
@@ -237,18 +239,20 @@ class Trainer:
         """One optimiser step over its micro-batches: the losses, float32 [3], and the gradient's norm."""
         ranks = self.accelerator.num_processes
         with self.progress.waiting():
-            batches = list(islice(self.batches, self.loader.plan.num_rounds(ranks)))
+            rounds = self.loader.plan.num_rounds(ranks)
+            batches = list(islice(self.batches, rounds * self.config.unroll))
+        batches = [batch for i in range(rounds) for batch in batches[i::rounds]]  # steps of the same lanes
         self.progress.audio_s += sum(batch.audio_seconds for batch in batches)
         counts = self.total(torch.stack([*map(loss_counts, batches)]).sum(0)).clamp(min=1)
         weights = torch.tensor([1.0, *2 * [self.config.codec_weight]], device=counts.device) / counts
         sums = list[Tensor]()  # of each micro-batch
-        for i, batch in enumerate(batches):
-            with nullcontext() if i + 1 == len(batches) else self.accelerator.no_sync(self.model):
-                output = self.model(batch, self.lanes.states(batch))
-                losses = output.losses()
+        for i in range(rounds):
+            with nullcontext() if i + 1 == rounds else self.accelerator.no_sync(self.model):
+                unrolled = batches[i * self.config.unroll :][: self.config.unroll]
+                losses = torch.stack([self.losses_of(batch) for batch in unrolled])
                 self.accelerator.backward((losses * weights).sum() * ranks)  # DDP takes the mean over ranks
-            self.lanes.keep(batch, output.text.states)
-            sums.append(losses.detach())
+            self.lanes.detach()
+            sums += losses.detach()
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         means = self.total(torch.stack(sums).sum(0)) / counts
         if not torch.stack([*means, norm]).isfinite().all():
@@ -259,6 +263,12 @@ class Trainer:
         self.optimizer.zero_grad()
         self.step, self.done, self.saved = self.step + 1, self.done + 1, None
         return means, norm
+
+    def losses_of(self, batch: Batch) -> Tensor:
+        """The summed losses of a batch, float32 [3]; its lanes have read it."""
+        output = self.model(batch, self.lanes.states(batch))
+        self.lanes.keep(batch, output.text.states)
+        return output.losses()
 
     def stop(self, what: str, rows: Sequence[tuple[str, bool]] = ()) -> NoReturn:
         """Stop the run, on all ranks, because something is not finite; `rows` are this rank's suspects."""

@@ -29,12 +29,16 @@ class Lanes:
         return tuple(state.select(batch.lanes) for state in self._states)
 
     def keep(self, batch: Batch, states: Sequence[TTTState]) -> None:
-        """Keep the states of a batch's lanes after it, without their graph."""
+        """Keep the states of a batch's lanes after it, with their graph: see `detach`."""
         if states:
             self._updated[batch.lanes.cpu()] = True
             self._states = [
-                old.replaced(batch.lanes, new.detach()) for old, new in zip(self._states, states, strict=True)
+                old.replaced(batch.lanes, new) for old, new in zip(self._states, states, strict=True)
             ]
+
+    def detach(self) -> None:
+        """Let the gradient of what is read later end here."""
+        self._states = [state.detach() for state in self._states]
 
     def state_dict(self, total: Callable[[Tensor], Tensor]) -> list[dict[str, Tensor]]:
         """The state of every lane, from the rank that updates it. All ranks call; `total` sums over ranks."""

@@ -13,11 +13,11 @@ from speechrows.codec import CODECS
 from speechrows.loader.batch import Batch
 from speechrows.model.audio_head import AudioHead
 from speechrows.model.audio_head import AudioLoss
-from speechrows.model.presets import Preset
+from speechrows.model.presets import PRESETS
 from speechrows.model.presets import speech_lm
+from speechrows.model.shape import ModelShape
 from speechrows.model.speech_lm import SpeechLM
 from speechrows.model.speech_lm import SpeechLMOutput
-from speechrows.model.ttt import TTTLinear
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,18 +61,19 @@ class Omni(nn.Module):
         return OmniOutput(text=text, codec=codec)
 
 
-def omni(
-    preset: Preset,
-    tokenizer: PreTrainedTokenizerFast,
-    codec: str | None = None,
-    ttt_layers: int = 0,
-    attention: str = "sdpa",
-) -> Omni:
-    """The model of a preset, with a head for `codec` and `ttt_layers` above the language model."""
-    model = speech_lm(preset, tokenizer, attention=attention)
+def omni(shape: ModelShape, tokenizer: PreTrainedTokenizerFast, codec: str | None = None) -> Omni:
+    """The model of a shape, with a head for `codec`.
+
+    Raises:
+        UsageError: a model can not be opened, or has no block that a layer is to stand before.
+    """
+    preset = PRESETS[shape.preset]
+    model = speech_lm(preset, tokenizer, attention=shape.attention)
     head: Any = model.lm.get_output_embeddings()
     width, heads = int(head.in_features), int(model.lm.config.num_attention_heads)
-    model.stateful.extend(TTTLinear(width, heads) for _ in range(ttt_layers))
+    model.attention_span = shape.span
+    for block in shape.places:
+        model.insert(shape.ttt(width, heads), before_block=block)
     if codec is None:
         return Omni(model, None)
     spec = CODECS[codec]

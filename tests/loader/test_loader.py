@@ -37,7 +37,7 @@ from speechrows.loader.loader import Loader
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.torch_dataset import RowsDataset
 from speechrows.model.omni import omni
-from speechrows.model.presets import PRESETS
+from speechrows.model.shape import ModelShape
 
 MODES: dict[str, dict[str, Any]] = {
     "bucket": {"budget_seconds": 6, "too_long": "drop"},
@@ -412,7 +412,7 @@ class Said(nn.Module):
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
-        self.omni = omni(PRESETS["tiny"], tokenizer)
+        self.omni = omni(ModelShape(), tokenizer)
         self.heard: list[tuple[int, tuple[str, ...]]] = []
 
     def forward(self, num_items_in_batch: Any = None, **values: Any) -> dict[str, torch.Tensor]:

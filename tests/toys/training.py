@@ -9,7 +9,10 @@ import train
 QUICK = ["--learning-rate", "1e-3", "--warmup-steps", "2", "--log-every", "1"]
 MODES = {
     "bucket": ["--budget-seconds", "12"],
-    "lanes with TTT": ["--mode", "lanes", "--context", "512", "--batch-size", "2", "--ttt-layers", "1"],
+    "lanes with TTT": [
+        *("--mode", "lanes", "--context", "512", "--batch-size", "2", "--attention-span", "turn"),
+        *("--ttt-layers", "1", "--ttt-at", "1", "--ttt-mini-batch", "16", "--unroll", "2"),
+    ],
 }
 
 
