@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
+    if arguments[:1] == ["train"] and not any(flag.startswith("--copy-to") for flag in arguments):
+        return argparse.Namespace(run=_train, flags=arguments[1:])  # all of them are train.py's own
     parser = argparse.ArgumentParser(prog="speechrows", description="Speech corpora in, training rows out.")
     parsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
@@ -195,6 +197,16 @@ def _preview(options: argparse.Namespace) -> int:
     return 0
 
 
+def _train_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--copy-to", type=Path, metavar="DIR", help="write train.py there, to be changed")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from speechrows.model.command import run
+
+    return run(options)
+
+
 def _export_flags(parser: argparse.ArgumentParser) -> None:
     formats = "; ".join(f"{name}: {export.help}" for name, export in EXPORTS.items())
     parser.add_argument("format", choices=EXPORTS, help=formats)
@@ -272,6 +284,9 @@ COMMANDS = (
         "make answers, codes or units from a corpus' clips, to be joined by build --with",
         _generate_flags,
         _generate,
+    ),
+    Command(
+        "train", "train a model on rows: runs train.py, or copies it to be changed", _train_flags, _train
     ),
     Command("export", "write a built folder in another tool's format", _export_flags, _export),
     Command("publish", "upload a built folder as a Hub dataset", _publish_flags, _publish),

@@ -47,8 +47,16 @@ def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> 
             kwargs["type"] = type(default) if isinstance(default, int | float | Path) else str
             if options.get("least") is not None:
                 kwargs["type"] = partial(_at_least, kwargs["type"], options["least"])
-            kwargs["help"] += f" (default: {default})"
+        if not options.get("required"):
+            kwargs["help"] += f" (default: {_word(default)})"
         parser.add_argument(options.get("name") or f"--{entry.name.replace('_', '-')}", **kwargs)
+
+
+def _word(default: Any) -> str:
+    """A default for a person: what is empty is none, what is false is no."""
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return "none" if default in (None, "", ()) else str(default)
 
 
 def _at_least(kind: Callable[[str], Any], least: float, text: str) -> Any:

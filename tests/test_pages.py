@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 import webbrowser
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         gradio = pytest.importorskip("gradio")
         monkeypatch.setattr(webbrowser, "open", lambda address: True)
         monkeypatch.setattr(gradio.Blocks, "block_thread", lambda blocks: blocks.close())
+    if arguments[0] == "train":  # as a program, which ends with its exit code
+        monkeypatch.setattr(sys, "argv", ["speechrows"])
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+        return
     assert main(arguments) == 0, words
 
 

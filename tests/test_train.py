@@ -1,8 +1,12 @@
 """train.py: a tiny real model learns; stopped anywhere it goes on bit for bit."""
 
 import json
+import re
+import resource
 import shutil
+import signal
 from copy import deepcopy
+from dataclasses import fields
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -18,15 +22,20 @@ from toys.building import read_rows
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
 from toys.training import MODES
+from toys.training import QUICK
 from toys.training import curve
+from toys.training import metrics
 from toys.training import run
 
 import speechrows
 import train
+from speechrows.errors import DivergedError
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.loader import opened_folder
 from speechrows.loader.batch import Batch
+from speechrows.model import checkpoint
+from speechrows.model.divergence import diverged
 from speechrows.model.evaluation import share_exact
 from speechrows.model.omni import loss_counts
 
@@ -101,9 +110,12 @@ def test_the_curriculum_has_the_founding_stages_in_order(rows: Path, tmp_path: P
     ]
 
 
-def test_one_stage_has_its_context_and_learning_rate_of_the_table_unless_others_are_given(rows: Path) -> None:
+def test_one_stage_has_its_context_and_learning_rate_of_the_table_unless_others_are_given(
+    rows: Path, tmp_path: Path
+) -> None:
     def stage_of(*flags: str) -> tuple[str, int, float]:
-        config = train.TrainConfig.parse(["--data", str(rows), "--mode", "pack", *flags])
+        base = ["--data", str(rows), "--output-dir", str(tmp_path), "--mode", "pack"]
+        config = train.TrainConfig.parse([*base, *flags])
         (stage,) = train.Trainer(config).stages
         return stage.config, stage.context, stage.learning_rate
 
@@ -250,6 +262,122 @@ def test_calls_that_are_wrong_say_what_to_do(rows: Path, tmp_path: Path, capsys:
     (tmp_path / "checkpoint-00000007/custom_checkpoint_0.pkl").write_bytes(b"of an earlier train.py")
     assert train.main([*base, "--resume"]) == 2
     assert "found no state.json" in capsys.readouterr().err
+
+
+def test_a_run_tells_what_it_trains_how_long_it_goes_on_and_where_its_end_lies(
+    rows: Path, tmp_path: Path, capsys: Any
+) -> None:
+    flags = ["--steps", "3", "--log-every", "50", "--save-every", "1", "--decode", "1"]
+    logged = run(rows, tmp_path, *MODES["bucket"], *flags)
+    begin, first, *_, end = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"training 733,312 of 733,312 parameters \(tiny\) on 17 rows of .* \(ttt, train\): 3 steps from the "
+        rf"start, to {tmp_path}",
+        begin,
+    )
+    assert re.fullmatch(r"ttt 1/3  text_loss 5\.\d+ .*  steps_per_second \S+  left 0:\d\d:\d\d", first)
+    exact = rf"done: 3 steps, 0:00:\d\d  text_loss \S+  exact 0  {tmp_path}/checkpoint-00000003"
+    assert re.fullmatch(exact, end)
+    assert [entry["step"] for entry in logged] == [1, 3, 3]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
+        "checkpoint-00000002",
+        "checkpoint-00000003",
+    ]
+
+
+def test_a_folder_that_is_used_is_refused_before_rows_are_opened_and_overwritten_where_asked(
+    rows: Path, tmp_path: Path, capsys: Any
+) -> None:
+    first = run(rows, tmp_path, "--steps", "2")
+    assert train.main(["--data", "nowhere", "--output-dir", str(tmp_path)]) == 2
+    assert "--resume, or begin anew with --overwrite" in capsys.readouterr().err
+    assert train.main(["--data", "./nowhere", "--output-dir", str(tmp_path), "--overwrite"]) == 2
+    assert (tmp_path / "checkpoint-00000002").exists(), "nothing is removed before a run can begin"
+    again = run(rows, tmp_path, "--steps", "1", "--overwrite")
+    assert curve(again)[0][1] == curve(first)[0][1]
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000001"]
+
+
+def test_a_step_whose_loss_is_not_finite_stops_the_run_and_nothing_of_it_is_saved(
+    rows: Path, tmp_path: Path, capsys: Any
+) -> None:
+    flags = ["--data", str(rows), "--output-dir", str(tmp_path), *QUICK, *MODES["bucket"], "--steps", "8"]
+    assert train.main([*flags, "--save-every", "1", "--keep", "1", "--learning-rate", "1e30"]) == 1
+    error = capsys.readouterr().err
+    assert "step 3: found a loss of nan and a gradient of norm nan" in error
+    assert "checkpoint-00000002 is kept: go on from it with --resume. Try a lower" in error
+    assert "\n  deepdialogue_ttt/train/" in error
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000002"]
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
+    assert [entry["step"] for entry in metrics(tmp_path)] == [1, 2]
+
+
+def test_weights_that_are_not_finite_are_not_saved(rows: Path, tmp_path: Path) -> None:
+    trainer = train.Trainer(train.TrainConfig.parse(["--data", str(rows), "--output-dir", str(tmp_path)]))
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(torch.inf)
+    with pytest.raises(DivergedError, match="step 0: found weights that are infinite or NaN"):
+        trainer.save()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_rows_of_the_batches_that_spoil_a_step_are_named_and_of_many_the_first() -> None:
+    rows = [(f"row {i}", i % 2 == 1) for i in range(60)]
+    error = str(diverged("step 4", rows, learning_rate=0.1, way_on="x"))
+    assert error.splitlines()[1:] == [f"  row {i}" for i in range(1, 41, 2)] + ["  and 10 more"]
+    assert "row 2" in str(diverged("step 4", [("row 2", False)], learning_rate=0.1, way_on="x"))
+
+
+def test_ctrl_c_tells_the_step_the_latest_checkpoint_and_how_to_go_on(
+    rows: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = checkpoint.save
+
+    def interrupted(partial: Path, *arguments: Any, **options: Any) -> None:
+        save(partial, *arguments, **options)
+        if partial.name == "checkpoint-00000003.partial":
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(checkpoint, "save", interrupted)
+    flags = ["--data", str(rows), "--output-dir", str(tmp_path), *MODES["bucket"], "--save-every", "1"]
+    assert train.main(flags) == 130
+    told = (
+        f"train.py: stopped after step 3. {tmp_path}/checkpoint-00000002 is kept: go on from it with --resume"
+    )
+    assert capsys.readouterr().err.splitlines() == [told]
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
+        "checkpoint-00000001",
+        "checkpoint-00000002",
+    ]
+
+
+def test_a_run_that_finds_no_room_to_save_tells_what_is_kept_and_goes_on_when_there_is(
+    rows: Path, tmp_path: Path, capsys: Any
+) -> None:
+    flags = [*MODES["bucket"], "--steps", "3", "--save-every", "1"]
+    run(rows, tmp_path, *MODES["bucket"], "--steps", "1")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
+    try:
+        assert (
+            train.main(["--data", str(rows), "--output-dir", str(tmp_path), *QUICK, *flags, "--resume"]) == 1
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert "found no room to write after step 2 (File too large). Make room" in error
+    assert f"{tmp_path}/checkpoint-00000001 is kept: go on from it with --resume" in error
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000001"]
+    assert [step for step, *_ in curve(run(rows, tmp_path, *flags, "--resume"))] == [1, 2, 3]
+
+
+def test_the_help_shows_every_default_in_a_word(capsys: Any) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        train.TrainConfig.parse(["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert not re.findall(r"default: (?:None|False|)\)", printed)
+    optional = [entry for entry in fields(train.TrainConfig) if not entry.metadata["required"]]
+    assert printed.count("(default: ") == len(optional)
 
 
 @pytest.mark.skipif(is_trackio_available(), reason="trackio is installed")

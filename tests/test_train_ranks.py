@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from toys.training import QUICK
 from toys.training import curve
 from toys.training import metrics
 from toys.training import run
+
+import speechrows
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,6 +58,21 @@ def test_two_ranks_have_the_loss_curve_of_one_and_leave_no_thread_of_their_group
             assert step == same_step
             assert loss == pytest.approx(same_loss, rel=1e-4)
             assert norm == pytest.approx(same_norm, rel=1e-2)
+
+
+def test_a_loss_that_is_not_finite_stops_both_ranks_and_is_told_once_with_the_rows_of_both(
+    rows: Path, tmp_path: Path
+) -> None:
+    flags = ["--data", str(rows), "--output-dir", str(tmp_path), *QUICK, "--learning-rate", "1e30"]
+    two = launch([*flags, "--steps", "8", "--micro-batches", "2", *MODES["bucket"]])
+    output, _ = two.communicate(timeout=120)
+    assert two.returncode != 0
+    assert output.count("step 3: found a loss of nan") == 1, output[-3000:]
+    told = [line for line in output.splitlines() if line.startswith("  deepdialogue_ttt/train/")]
+    loader = speechrows.load(str(rows), "ttt", budget_seconds=12, micro_batches=2)
+    third = [*islice(loader.endless(), 4, 6)]
+    assert sorted(map(str.strip, told)) == sorted(row_id for batch in third for row_id in batch.row_ids)
+    assert not [*tmp_path.glob("checkpoint-*")]
 
 
 def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
