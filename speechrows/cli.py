@@ -1,74 +1,64 @@
 """The command line: `speechrows build | generate | validate | stats | show | publish | …`.
 
 Exit codes: 0 done, 1 the data falls short (the table says where) or the machine does (no room, a
-worker that died), 2 the call was wrong.
+worker that died), 2 the call was wrong, 130 Ctrl-C ended it. Everything is imported where it is used:
+whoever presses Ctrl-C at once is answered in a line too.
 """
 
-import argparse
-import json
-import os
 import sys
-from collections.abc import Callable
 from collections.abc import Sequence
-from dataclasses import asdict
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from speechrows.errors import SpeechRowsError
-from speechrows.errors import UsageError
-from speechrows.errors import printable
-from speechrows.interop.exports import EXPORTS
-from speechrows.rows.ledger import MAX_SKIPPED
-
-BUILDERS = ("deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks")
-_MORE_FLAGS = "More flags are a builder's own: see `speechrows build BUILDER --help`."
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command: its name, its help, its flags, and the function that runs it and returns the exit code.
-
-    The function imports what it needs when it is called, so that --help is fast.
-    """
-
-    name: str
-    help: str
-    add_flags: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-    epilog: str | None = None
+if TYPE_CHECKING:
+    from speechrows.console import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it advises to install torch: no need
     try:
-        options = _parse(arguments)
-        return options.run(options)
-    except SpeechRowsError as error:
-        print(printable(f"speechrows: {error}"), file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except BrokenPipeError:  # whoever reads what is printed has enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        from speechrows import console
+        from speechrows.commands import stopped
+
+        return console.run(lambda: _run(arguments), stopped(*arguments[:1]))
+    except KeyboardInterrupt:  # before console could take it
+        print("speechrows: stopped", file=sys.stderr)
+        return 130
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def _run(arguments: list[str]) -> int:
+    import os
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it advises to install torch: no need
     if arguments[:1] == ["train"] and not any(flag.startswith("--copy-to") for flag in arguments):
-        return argparse.Namespace(run=_train, flags=arguments[1:])  # all of them are train.py's own
-    parser = argparse.ArgumentParser(prog="speechrows", description="Speech corpora in, training rows out.")
+        from speechrows.model.command import run
+
+        return run(arguments[1:])  # all of them are train.py's own
+    options = _parser(arguments).parse_args(arguments)
+    return options.run(options)
+
+
+def _parser(arguments: list[str]) -> "Parser":
+    """The parser of a command line; a builder's own flags must be known before the rest is parsed."""
+    import speechrows
+    from speechrows.commands import COMMANDS
+    from speechrows.console import Parser
+
+    parser = Parser(prog="speechrows", description="Speech corpora in, training rows out.")
+    parser.add_argument("--version", action="version", version=f"speechrows {speechrows.__version__}")
     parsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         added = parsers.add_parser(command.name, help=command.help, epilog=command.epilog)
         command.add_flags(added)
         added.set_defaults(run=command.run)
-    if arguments[:1] == ["build"] and len(arguments) > 1:
-        _add_builder_flags(parsers.choices["build"], arguments[1])
-    return parser.parse_args(arguments)
+        if command.name == "build" and arguments[:1] == ["build"] and len(arguments) > 1:
+            _add_builder_flags(added, arguments[1])
+    return parser
 
 
-def _add_builder_flags(parser: argparse.ArgumentParser, builder: str) -> None:
-    """Add the builder's own flags, which must be known before the rest is parsed."""
+def _add_builder_flags(parser: "Parser", builder: str) -> None:
+    from speechrows.errors import UsageError
+
     if builder in ("-h", "--help"):
         return
     if builder.startswith("-"):
@@ -76,223 +66,6 @@ def _add_builder_flags(parser: argparse.ArgumentParser, builder: str) -> None:
     from speechrows.builder.command import add_builder_flags
 
     add_builder_flags(parser, builder)
-
-
-def _build_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("builder", metavar="BUILDER", help=f"{', '.join(BUILDERS)}, or a .py file")
-    parser.add_argument("config", metavar="CONFIG", help="which rows of the builder, such as stage_2")
-    parser.add_argument("--data-dir", metavar="DIR|hf://…", help="the corpus; default: its Hub repository")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to build")
-    parser.add_argument("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument(
-        "--max-skipped",
-        type=float,
-        default=MAX_SKIPPED,
-        metavar="F",
-        help="largest share of faulty items, from 0 to 1 (default: %(default)s)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the task's rows in DIR")
-
-
-def _build(options: argparse.Namespace) -> int:
-    from speechrows.builder.command import run
-
-    return run(options)
-
-
-def _generate_flags(parser: argparse.ArgumentParser) -> None:
-    from speechrows.generate.command import add_generate_flags
-
-    add_generate_flags(parser)
-
-
-def _generate(options: argparse.Namespace) -> int:
-    from speechrows.generate.command import run
-
-    return run(options)
-
-
-def _folder_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="FOLDER|org/name", help="a built folder, or a dataset on the Hub")
-
-
-def _validate_flags(parser: argparse.ArgumentParser) -> None:
-    _folder_flag(parser)
-    parser.add_argument("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        choices=("silence", "clipping"),
-        help="report it without failing; repeatable",
-    )
-
-
-def _validate(options: argparse.Namespace) -> int:
-    from speechrows.validation.validate import validate
-
-    report = validate(options.folder, allow=options.allow, num_proc=options.num_proc)
-    print(printable(json.dumps(report.to_json(), indent=1) if options.json else report))
-    return 0 if report.ok else 1
-
-
-def _stats_flags(parser: argparse.ArgumentParser) -> None:
-    _folder_flag(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--context", type=int, metavar="N", help="print how full sequences of N tokens are")
-    parser.add_argument(
-        "--mode", choices=("lanes", "pack"), default="lanes", help="of --context (default: %(default)s)"
-    )
-
-
-def _stats(options: argparse.Namespace) -> int:
-    if options.context is not None:
-        return _fill(options)
-    from speechrows.folder import stats
-
-    sums = stats.stats(options.folder)
-    text = json.dumps(stats.to_json(sums), indent=1) if options.json else stats.to_text(options.folder, sums)
-    print(printable(text))
-    return 0
-
-
-def _fill(options: argparse.Namespace) -> int:
-    from speechrows.loader import fill
-
-    fills = fill.fills(options.folder, context=options.context, mode=options.mode)
-    if options.json:
-        print(printable(json.dumps([asdict(entry) for entry in fills], indent=1)))
-    else:
-        print(printable(fill.to_text(fills, options.context, options.mode)))
-    return 0
-
-
-def _show_flags(parser: argparse.ArgumentParser) -> None:
-    _folder_flag(parser)
-    parser.add_argument("row_id", nargs="?", metavar="ROW_ID", help="default: the first row")
-
-
-def _show(options: argparse.Namespace) -> int:
-    from speechrows.folder.show import show
-
-    print(show(options.folder, options.row_id, colour=sys.stdout.isatty()))
-    return 0
-
-
-def _preview_flags(parser: argparse.ArgumentParser) -> None:
-    _folder_flag(parser)
-    parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
-    parser.add_argument("--no-open", action="store_true", help="print the address, open no browser")
-
-
-def _preview(options: argparse.Namespace) -> int:
-    from speechrows.preview.app import launch
-
-    page = launch(
-        options.folder, port=options.port, only_here=True, open_browser=not options.no_open, wait=False
-    )
-    print(printable(f"{options.folder}: {page.local_url} (Ctrl-C ends it)"), flush=True)
-    page.block_thread()
-    return 0
-
-
-def _train_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--copy-to", type=Path, metavar="DIR", help="write train.py there, to be changed")
-
-
-def _train(options: argparse.Namespace) -> int:
-    from speechrows.model.command import run
-
-    return run(options)
-
-
-def _export_flags(parser: argparse.ArgumentParser) -> None:
-    formats = "; ".join(f"{name}: {export.help}" for name, export in EXPORTS.items())
-    parser.add_argument("format", choices=EXPORTS, help=formats)
-    _folder_flag(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for new files")
-
-
-def _export(options: argparse.Namespace) -> int:
-    from speechrows.interop.exports import export
-
-    for name, num_lines in export(options.format, options.folder, options.out).items():
-        print(printable(f"{options.out / name}: {num_lines:,} lines"))
-    return 0
-
-
-def _publish_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a built folder")
-    parser.add_argument("repository", metavar="org/name", help="the dataset, created where there is none")
-    parser.add_argument("--private", action="store_true", help="create it for its owners alone")
-    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead")
-    parser.add_argument("--revision", metavar="BRANCH", help="created where there is none (default: main)")
-    parser.add_argument("--dry-run", action="store_true", help="list what would be uploaded and deleted")
-
-
-def _publish(options: argparse.Namespace) -> int:
-    from speechrows.hub.publish.publisher import Target
-    from speechrows.hub.publish.publisher import open_publisher
-
-    target = Target(
-        repo_id=options.repository,
-        private=options.private,
-        create_pr=options.create_pr,
-        revision=options.revision,
-    )
-    with open_publisher(options.folder, target) as publisher:
-        print(printable(publisher.changes()))
-        if not options.dry_run:
-            print(printable(publisher.publish()))
-    return 0
-
-
-def _check_viewer(options: argparse.Namespace) -> int:
-    from speechrows.hub.viewer.check import check_viewer
-
-    report = check_viewer(options.folder)
-    print(printable(report))
-    return 0 if report.ok else 1
-
-
-def _infos_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("dataset_infos.json"),
-        metavar="FILE",
-        help="default: %(default)s",
-    )
-
-
-def _infos(options: argparse.Namespace) -> int:
-    from speechrows.builder.infos import write_infos
-
-    print(printable(f"{options.out}: {write_infos(BUILDERS, options.out)} configs"))
-    return 0
-
-
-COMMANDS = (
-    Command("build", "build rows from a corpus", _build_flags, _build, _MORE_FLAGS),
-    Command("validate", "check a built folder, row by row", _validate_flags, _validate),
-    Command("stats", "print hours, turns, tokens, and what each stage adds", _stats_flags, _stats),
-    Command("show", "print a row with its label mask", _show_flags, _show),
-    Command("preview", "listen to rows and look at them in a browser", _preview_flags, _preview),
-    Command(
-        "generate",
-        "make answers, codes or units from a corpus' clips, to be joined by build --with",
-        _generate_flags,
-        _generate,
-    ),
-    Command(
-        "train", "train a model on rows: runs train.py, or copies it to be changed", _train_flags, _train
-    ),
-    Command("export", "write a built folder in another tool's format", _export_flags, _export),
-    Command("publish", "upload a built folder as a Hub dataset", _publish_flags, _publish),
-    Command("check-viewer", "check that the Hub's viewer can show a dataset", _folder_flag, _check_viewer),
-    Command("infos", "write dataset_infos.json: features, licence, citation", _infos_flags, _infos),
-)
 
 
 if __name__ == "__main__":

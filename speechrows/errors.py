@@ -1,8 +1,12 @@
 """Errors: each names the row or file, what was found, what was expected, what to do."""
 
+import difflib
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from speechrows.types import Reason
+if TYPE_CHECKING:  # with it comes numpy, which the command line does without until a command runs
+    from speechrows.types import Reason
 
 # Control characters but for tabs and line feeds, line separators, what turns the reading direction, and
 # lone surrogates, which no terminal's encoding has.
@@ -48,12 +52,12 @@ class TemplateError(UsageError):
 class BadClipError(SpeechRowsError):
     """A clip that can not become part of a row; `reason` is counted in the ledger."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: "Reason", detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type["BadClipError"], tuple[Reason, str]]:
+    def __reduce__(self) -> tuple[type["BadClipError"], tuple["Reason", str]]:
         """Errors of workers are pickled, by all that they were made of."""
         return type(self), (self.reason, self.detail)
 
@@ -67,3 +71,10 @@ def describe_error(error: Exception) -> str:
 def first_line(error: Exception) -> str:
     """The first line of what an error says; the name of its class where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean NAME?`, with the known name that is closest; empty where none is close."""
+    by_lower = {entry.lower(): entry for entry in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean {by_lower[close[0]]}?" if close else ""

@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+# The corpus modules that are installed with this package: what BUILDER may be by name.
+BUILDERS = ("deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks")
+
 
 def flag(
     default: Any,
@@ -41,6 +44,8 @@ def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> 
         kwargs |= {key: options[key] for key in ("choices", "required") if options.get(key)}
         if isinstance(default, bool):
             kwargs["action"] = argparse.BooleanOptionalAction
+            # Python 3.11 and 3.12 add a default that they see to the help, later versions do not.
+            kwargs |= {"default": argparse.SUPPRESS}
         elif isinstance(default, tuple):
             kwargs |= {"action": "append", "default": []}
         else:
@@ -50,6 +55,15 @@ def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> 
         if not options.get("required"):
             kwargs["help"] += f" (default: {_word(default)})"
         parser.add_argument(options.get("name") or f"--{entry.name.replace('_', '-')}", **kwargs)
+        parser.set_defaults(**{entry.name: default if not isinstance(default, tuple) else []})
+
+
+def path(text: str) -> Path:
+    """Parse a path; its ~ is the home folder: shells leave that of `--out=~/rows` as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"found {text!r}: {error}") from error
 
 
 def _word(default: Any) -> str:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up; a room imports rooms of lower layers, and itself.
 LAYERS = (
     ("types", "errors"),
-    ("storage", "audio", "codec", "flags"),
+    ("storage", "audio", "codec", "flags", "console"),
     ("corpora", "text"),
     ("rows",),
     ("sidecar", "folder"),
@@ -19,6 +19,7 @@ LAYERS = (
     ("builds",),
     ("builder", "loader"),
     ("generate", "hub", "model", "preview"),
+    ("commands",),
     ("cli",),
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
@@ -83,7 +84,10 @@ def test_no_code_stands_in_an_init_file_but_the_package_s_own() -> None:
 
 def test_the_package_s_root_holds_the_rooms_and_few_modules() -> None:
     modules = {path.name for path in (ROOT / "speechrows").glob("*.py")}
-    assert modules == {f"{name}.py" for name in ("__init__", "types", "errors", "flags", "codec", "cli")}
+    assert modules == {
+        f"{name}.py"
+        for name in ("__init__", "types", "errors", "flags", "codec", "console", "commands", "cli")
+    }
 
 
 @pytest.mark.parametrize("corpus", CORPORA)

@@ -12,9 +12,9 @@ from toys.building import made_up
 from toys.samples import SAMPLE_OF
 
 from speechrows.builder.builder import load_builder
-from speechrows.cli import BUILDERS
 from speechrows.codec import CODECS
 from speechrows.errors import UsageError
+from speechrows.flags import BUILDERS
 from speechrows.folder.show import show
 from speechrows.rows.tasks import TASKS
 from speechrows.sidecar.columns import COLUMN_OF

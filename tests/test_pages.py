@@ -40,9 +40,9 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     program, *arguments = words
     assert program == "speechrows"
     if arguments[0] == "preview":  # a page that is open until Ctrl-C
-        gradio = pytest.importorskip("gradio")
+        pytest.importorskip("gradio")
         monkeypatch.setattr(webbrowser, "open", lambda address: True)
-        monkeypatch.setattr(gradio.Blocks, "block_thread", lambda blocks: blocks.close())
+        monkeypatch.setattr("speechrows.commands.Event.wait", lambda event: True)
     if arguments[0] == "train":  # as a program, which ends with its exit code
         monkeypatch.setattr(sys, "argv", ["speechrows"])
         with pytest.raises(SystemExit, match="0"):

@@ -9,7 +9,7 @@ from toys.mini_hub import MiniHub
 from toys.samples import XTTS
 
 from speechrows.builder.builder import load_builder
-from speechrows.cli import BUILDERS
+from speechrows.flags import BUILDERS
 from speechrows.folder.show import show
 
 ROOT = Path(__file__).parents[1]

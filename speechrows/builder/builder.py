@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import replace
 from functools import cache
 from functools import partial
 from typing import Any
@@ -21,11 +20,15 @@ from speechrows.builder.find import address_of
 from speechrows.builder.find import command_of
 from speechrows.builder.find import load_module
 from speechrows.builder.find import stem_of
+from speechrows.builder.nearby import hint
 from speechrows.builds.pipeline import Pipeline
 from speechrows.builds.run import BuildJob
 from speechrows.builds.sharding import plan_shards
+from speechrows.builds.sharding import shard_size
+from speechrows.builds.sharding import shards_of
 from speechrows.card.prose import About
 from speechrows.codec import parse_rate
+from speechrows.corpora.entries import Entry
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Reader
@@ -47,10 +50,6 @@ from speechrows.types import Task
 logger = datasets.logging.get_logger(__name__)
 
 
-class NothingToReadError(UsageError):
-    """The corpus holds nothing that a task's rows could be made of."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class _TaskShards:
     """A task of a config: its reader, what that listed (in words), and the shards of it."""
@@ -59,6 +58,7 @@ class _TaskShards:
     reader: Reader[Any]
     contents: str
     shards: list[Shard]
+    shard_bytes: int
 
 
 class SpeechBuilder(datasets.ArrowBasedBuilder):
@@ -107,15 +107,24 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         Raises:
             UsageError: the folder holds nothing that this builder reads.
         """
-        corpus, about = self.config.inputs.corpus, self.ABOUT
-        reader = type(self).READER(corpus, self.config, task)
-        listing = list_units(reader, corpus, self.config.inputs.listing, self.name)
+        corpus, entries = self.config.inputs.corpus, self.config.inputs.listing
+        reader, listing = self._list(task, corpus, entries)
         if not listing.units:
-            raise NothingToReadError(
-                f"{corpus.root}: found {listing.contents}; expected {about.title} as it is published "
-                f"({about.homepage})"
-            )
+            raise self._nothing(task, listing.contents)
         return reader, listing
+
+    def _list(self, task: Task, corpus: Corpus, entries: list[Entry]) -> tuple[Reader[Any], Listing[Any]]:
+        reader = type(self).READER(corpus, self.config, task)
+        return reader, list_units(reader, corpus, entries, self.name)
+
+    def _nothing(self, task: Task, contents: str) -> UsageError:
+        """What is said of a corpus that holds nothing that a task's rows could be made of."""
+        corpus, entries, about = self.config.inputs.corpus, self.config.inputs.listing, self.ABOUT
+        nearby = hint(corpus, entries, lambda *other: bool(self._list(task, *other)[1].units))
+        return UsageError(
+            f"{corpus.root}: found {contents}; expected {about.title} as it is published "
+            f"({about.homepage}){nearby}"
+        )
 
     def _task_shards(self) -> list[_TaskShards]:
         """The shards of each task of this config; of a union, those tasks that have any.
@@ -125,19 +134,23 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
                 union, where no task of it can be built.
         """
         tasks: list[_TaskShards] = []
-        refused: list[UsageError] = []
+        empty: list[tuple[Task, str]] = []
         for task in self.tasks(self.config.name):
             if not self._can_make(task):
                 raise UsageError(how_to_make(task, command_of(type(self))))
-            try:
-                reader, listing = self.list_units(task)
-            except NothingToReadError as error:
-                refused.append(error)
+            reader, listing = self._list(task, self.config.inputs.corpus, self.config.inputs.listing)
+            if not listing.units:
+                empty.append((task, listing.contents))
                 continue
-            shards = plan_shards(listing.units, self.config.shard_bytes, self.config.inputs.listing)
-            tasks.append(_TaskShards(task=task, reader=reader, contents=listing.contents, shards=shards))
+            size = shard_size(listing.units, self.config.shard_bytes)
+            shards = plan_shards(listing.units, size, self.config.inputs.listing)
+            tasks.append(
+                _TaskShards(
+                    task=task, reader=reader, contents=listing.contents, shards=shards, shard_bytes=size
+                )
+            )
         if not tasks:
-            raise refused[0]
+            raise self._nothing(*empty[0])
         return tasks
 
     def _can_make(self, task: Task) -> bool:
@@ -161,7 +174,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         return [
             datasets.SplitGenerator(
                 name=split,
-                gen_kwargs={"shards": _shards_of(split, shards), "corpus": corpus, "split": split},
+                gen_kwargs={"shards": shards_of(split, shards), "corpus": corpus, "split": split},
             )
             for split in sorted(splits)
         ]
@@ -201,7 +214,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             command=command_of(type(self)),
             about=self.ABOUT,
             task=task.task,
-            recipe={**recipe, "shard_bytes": config.shard_bytes},
+            recipe={**recipe, "shard_bytes": task.shard_bytes},
             tokenizer=inputs.tokenizer,
             tokenizer_digest=inputs.tokenizer_digest,
             template_options=config.template_options,
@@ -216,16 +229,6 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
             ),
             unions=self.UNIONS,
         )
-
-
-def _shards_of(split: str, shards: Sequence[tuple[str, Shard]]) -> list[tuple[str, Shard]]:
-    """The shards that may have rows of a split, without the units that have none: archives are read once."""
-    wanted = {split, "train"} if split == "validation" else {split}
-    kept = [
-        (task, replace(shard, units=tuple(unit for unit in shard.units if wanted & {*unit.splits})))
-        for task, shard in shards
-    ]
-    return [(task, shard) for task, shard in kept if shard.units]
 
 
 def _pipeline(

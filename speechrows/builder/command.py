@@ -1,6 +1,7 @@
 """`speechrows build`: a builder's own flags, and its jobs one after another."""
 
 import argparse
+import os
 from collections.abc import Iterable
 from dataclasses import Field
 from dataclasses import fields
@@ -10,6 +11,7 @@ from typing import Any
 from speechrows.builder.builder import load_builder
 from speechrows.builder.config import SpeechConfig
 from speechrows.builder.config import flags_of
+from speechrows.builder.find import check_config
 from speechrows.builds.run import BuildJob
 from speechrows.builds.run import build
 from speechrows.errors import ShortfallError
@@ -22,12 +24,14 @@ from speechrows.types import AUDIO_TOKEN
 
 
 def add_builder_flags(parser: argparse.ArgumentParser, builder: str) -> None:
-    """Add a flag for each choice that a builder's config has.
+    """Add a flag for each choice that a builder's config has, and the names of its configs to the help.
 
     Raises:
         UsageError: there is no such builder.
     """
     add_flags(parser, _choices(builder))
+    configs = ", ".join(config.name for config in load_builder(builder).BUILDER_CONFIGS)
+    parser.epilog = f"CONFIG of {builder} is one of: {configs}."
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,14 +42,11 @@ def run(options: argparse.Namespace) -> int:
         ShortfallError: the corpus has too many faults.
     """
     builder = load_builder(options.builder)
-    configs = [config.name for config in builder.BUILDER_CONFIGS]
-    if options.config not in configs:
-        raise UsageError(
-            f"{options.builder} has no config {options.config!r}; expected one of {', '.join(configs)}"
-        )
+    check_config(builder, options.config)
     if options.num_proc < 1 or not 0 <= options.max_skipped <= 1:
         raise UsageError("expected --num-proc of at least 1 and --max-skipped from 0 to 1")
-    if options.data_dir and options.out.resolve().is_relative_to(Path(options.data_dir).resolve()):
+    out, corpus = (Path(os.path.realpath(place or ".")) for place in (options.out, options.data_dir))
+    if options.data_dir and out.is_relative_to(corpus):
         raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
     chosen = {field.name: getattr(options, field.name) for field in _choices(options.builder)}
     try:
@@ -88,6 +89,7 @@ def _build_each(jobs: Iterable[BuildJob], options: argparse.Namespace, source: s
                 num_proc=options.num_proc,
                 max_skipped=options.max_skipped,
                 overwrite=options.overwrite,
+                tell=print,
             )
         except ShortfallError as error:
             shortfalls.append(error)

@@ -5,8 +5,14 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from speechrows.errors import UsageError
+from speechrows.errors import did_you_mean
+from speechrows.flags import BUILDERS
+
+if TYPE_CHECKING:
+    from speechrows.builder.builder import SpeechBuilder
 
 _BESIDE = Path(__file__).parents[2]  # this package, where the modules lie that are installed with it
 
@@ -37,14 +43,29 @@ def address_of(builder: type) -> str:
     return str(_file_of(sys.modules[builder.__module__])) if command.endswith(".py") else command
 
 
+def check_config(builder: type["SpeechBuilder"], name: str) -> None:
+    """Refuse the name of a config that a builder does not have.
+
+    Raises:
+        UsageError: it names those that there are.
+    """
+    configs = [config.name for config in builder.BUILDER_CONFIGS]
+    if name not in configs:
+        raise UsageError(
+            f"{command_of(builder)} has no config {name!r}; expected one of {', '.join(configs)}"
+            f"{did_you_mean(name, configs)}"
+        )
+
+
 def _file_of(module: ModuleType) -> Path:
     return Path(str(module.__file__)).resolve()
 
 
 def _load_file(path: Path) -> ModuleType:
     """The module of a file, under the file's name without .py, hyphens and all."""
-    if not path.exists():
-        raise UsageError(f"{path}: no such file; expected a corpus module")
+    if not path.is_file():
+        meant = did_you_mean(str(path), [*BUILDERS, *(beside.name for beside in Path().glob("*.py"))])
+        raise UsageError(f"{path}: no such file in {Path.cwd()}; expected a corpus module{meant}")
     if "." in path.stem:
         raise UsageError(f"{path}: found a dot in its name; expected one without, such as my_corpus.py")
     loaded = sys.modules.get(path.stem)
@@ -59,8 +80,10 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[path.stem] = module  # before it runs: dataclasses look for their module there
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[path.stem]
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            raise UsageError(f"{path}: line {error.lineno}: {error.msg}; expected Python") from error
         raise
     return module
 
@@ -69,6 +92,10 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (ImportError, TypeError, ValueError) as error:
+        is_absent = isinstance(error, ModuleNotFoundError) and name.split(".", maxsplit=1)[0] == error.name
+        reason = "no such module" if is_absent or "/" in name else str(error)
+        meant = did_you_mean(name, [*BUILDERS, *(path.name for path in Path().glob("*.py"))])
         raise UsageError(
-            f"{name}: {error}; expected a corpus module such as deepdialogue_ttt, or its file"
+            f"{name}: {reason}; expected a corpus module ({', '.join(BUILDERS)}), or the .py file of "
+            f"one{meant}"
         ) from error

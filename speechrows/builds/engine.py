@@ -26,6 +26,8 @@ from speechrows.builds.pipeline import Pipeline
 from speechrows.builds.shard_writer import ShardFile
 from speechrows.builds.shard_writer import ShardWriter
 from speechrows.builds.shard_writer import finished_index
+from speechrows.console import ending_workers
+from speechrows.console import starting_workers
 from speechrows.corpora.reader import Shard
 from speechrows.errors import SpeechRowsError
 from speechrows.folder.layout import shard_path
@@ -108,28 +110,36 @@ def run(
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks, held
     done = spawn.Value("q", 0)
-    with ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         min(num_proc, len(shards)), spawn, _start_worker, (make_pipeline, str(out), done)
-    ) as pool:
-        waiting: set[Future[None]] = set()
-        seen = 0
+    )
+    futures: set[Future[None]] = set()
+    with pool:
         try:
-            waiting = {pool.submit(_work, shard) for shard in shards}
-            while waiting:
-                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                now = int(done.get_obj().value)  # without its lock: a killed worker may hold that
-                progress(now - seen)
-                seen = now
+            with ending_workers():
+                with starting_workers():
+                    futures = {pool.submit(_work, shard) for shard in shards}
+                _wait_for(futures, done, progress)
         except BrokenProcessPool as error:
             raise SpeechRowsError(
                 f"{out}: a worker process died (killed, out of memory, or started by a script without "
                 '`if __name__ == "__main__":`). Run the same command again: finished shards are kept'
             ) from error
-        finally:
-            for future in waiting:
+        except Exception:
+            for future in futures:
                 future.cancel()
+            raise
+
+
+def _wait_for(waiting: set[Future[None]], done: Any, progress: Progress) -> None:
+    seen = 0
+    while waiting:
+        finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+        for future in finished:
+            future.result()
+        now = int(done.get_obj().value)  # without its lock: a killed worker may hold that
+        progress(now - seen)
+        seen = now
 
 
 _worker: tuple[MakePipeline, Path, Any] | None = None  # in a worker process, set once at its start

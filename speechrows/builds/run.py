@@ -2,6 +2,7 @@
 
 import filecmp
 import json
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -70,8 +71,12 @@ def build(
     num_proc: int = 1,
     max_skipped: float = MAX_SKIPPED,
     overwrite: bool = False,
+    tell: Callable[[str], object] = str,
 ) -> LedgerSummary:
     """Build a task's rows into a folder; an unfinished build resumes.
+
+    `tell` gets a line where there is something to say of what will be built: what is there already, and
+    processes for which there is no shard.
 
     Returns the ledger's counts. The published files depend on the job alone: not on the day,
     the machine, `num_proc`, or how often the build was stopped.
@@ -88,6 +93,8 @@ def build(
         state.claim(out, claim, overwrite=overwrite)
         _keep_tokenizer(job, out)
         missing = [s for s in job.shards if not state.finished(out, task, s.number)]
+        for line in _preface(job, len(missing), num_proc):
+            tell(printable(line))
         with _progress_bar(job, missing) as bar:
             engine.run(missing, job.pipeline, job.make_pipeline, out, num_proc, bar.update)
         commits = {name: state.commits(out, name) for name in sorted(state.recipes(out))}
@@ -98,6 +105,22 @@ def build(
         _remove_strays(out, task, commits[task])
         _write_card(job, out, commits)
     return ledger
+
+
+def _preface(job: BuildJob, num_missing: int, num_proc: int) -> Iterator[str]:
+    """What a person has to know before so many shards are built."""
+    num_shards = len(job.shards)
+    if not num_missing:
+        yield f"{job.task.name} is built already, of the same files and flags: nothing to do"
+    elif num_missing < num_shards:
+        yield f"goes on: {num_shards - num_missing} of {num_shards} shards are built already"
+    if num_proc > max(num_missing, 1) and num_missing:
+        why = (
+            "one stream is read by one process"
+            if job.shards[0].units[0].in_stream
+            else "a process builds a shard"
+        )
+        yield f"--num-proc {num_proc}: {num_missing} shards are to be built, and {why}; more have no work"
 
 
 def _keep_tokenizer(job: BuildJob, out: Path) -> None:

@@ -10,6 +10,20 @@ from speechrows.corpora.reader import Shard
 from speechrows.corpora.reader import Unit
 
 SHARD_BYTES = 1 << 30
+_NUM_SHARDS = 8  # of a corpus that is too small for as many of full size
+_LEAST_BYTES = 64 << 20  # of theirs
+
+
+def shard_size(units: Sequence[Unit[Any]], most: int = SHARD_BYTES) -> int:
+    """The bytes of a shard: `most`, or less where a small corpus is cut so that processes can share it.
+
+    It follows from the units alone, whatever the number of processes. One stream is not cut: one process
+    reads it.
+    """
+    num_bytes = sum(unit.num_bytes for unit in units)
+    if num_bytes < 2 * _LEAST_BYTES or units[0].in_stream:
+        return most
+    return min(most, max(_LEAST_BYTES, -(-num_bytes // _NUM_SHARDS)))
 
 
 def plan_shards(
@@ -37,3 +51,13 @@ def plan_shards(
 def _entries(shard: Shard, entries: Mapping[str, Entry]) -> tuple[Entry, ...]:
     paths = dict.fromkeys(path for unit in shard.units for path in unit.paths)
     return tuple(entries[path] for path in paths if path in entries)
+
+
+def shards_of(split: str, shards: Sequence[tuple[str, Shard]]) -> list[tuple[str, Shard]]:
+    """The shards that may have rows of a split, without the units that have none: archives are read once."""
+    wanted = {split, "train"} if split == "validation" else {split}
+    kept = [
+        (task, replace(shard, units=tuple(unit for unit in shard.units if wanted & {*unit.splits})))
+        for task, shard in shards
+    ]
+    return [(task, shard) for task, shard in kept if shard.units]

@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 
 from speechrows.builds.commit import Commit
 from speechrows.builds.locks import lock
+from speechrows.corpora.turns import is_unicode
 from speechrows.errors import FullDiskError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import STATE
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.manifest import BuiltShard
+from speechrows.storage.disk import NO_PLACE
 from speechrows.storage.disk import NO_ROOM
 from speechrows.storage.disk import sync
 from speechrows.storage.parquet_file import footer_digest
@@ -140,9 +142,11 @@ def locked(out: Path) -> Generator[None]:
                 yield
             finally:
                 shutil.rmtree(temporary_folder(out), ignore_errors=True)
-    except PermissionError as error:
-        raise UsageError(f"{error.filename or out}: {error.strerror}; mend its permissions") from error
     except OSError as error:
+        if error.errno in NO_PLACE:
+            raise UsageError(
+                f"{error.filename or out}: {error.strerror}; give another folder, or mend its permissions"
+            ) from error
         if error.errno not in NO_ROOM:
             raise
         raise FullDiskError(
@@ -159,6 +163,8 @@ def _make(folder: Path) -> None:
 
 
 def _refuse_strangers(out: Path) -> None:
+    if not is_unicode(str(out)):
+        raise UsageError(f"{out}: found a name that is not UTF-8; give a folder with another")
     if set(str(out)) & set("*?[]"):
         raise UsageError(f"{out}: datasets takes * ? [ ] for a pattern; give a folder without them")
     if out.exists() and not out.is_dir():

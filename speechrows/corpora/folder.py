@@ -27,11 +27,25 @@ from speechrows.corpora.entries import stamp_of
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.errors import first_line
+from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import absent_here
+from speechrows.storage.filesystem import is_refusal
+from speechrows.storage.filesystem import open_store
 from speechrows.storage.retry import retry
 from speechrows.types import Reason
 
 _CONNECTIONS = 16  # to a remote store, at most
 _REVISION = re.compile(r"@((?:refs/(?:pr|convert)/)?[^/]*)")  # of a Hub repository, after its name
+
+
+def _is_folder(fs: Any, root: str, address: str) -> bool:
+    try:
+        return retry(lambda: fs.isdir(root))
+    except Exception as error:  # each store has errors of its own
+        if is_refusal(error):
+            return False
+        raise StoreError(f"{address}: the store did not answer ({first_line(error)}); try again") from error
 
 
 @dataclass(frozen=True)
@@ -50,21 +64,26 @@ class Corpus:
     _fetched: dict[str, bytes] = field(default_factory=dict[str, bytes], compare=False, repr=False)
 
     @staticmethod
-    def open(address: str, folders: tuple[str, ...] = ()) -> "Corpus":
+    def open(address: str, folders: tuple[str, ...] = (), flag: str = "--data-dir") -> "Corpus":
         """Open the corpus at a local folder or an fsspec address, or only some folders of it.
 
         Raises:
-            UsageError: there is no such folder.
+            UsageError: there is no such folder; it names the `flag`.
+            StoreError: a remote store can not be reached, or did not answer.
         """
-        address = address.removeprefix("file://")  # on disk, symlinks are checked
+        address = os.path.expanduser(address.removeprefix("file://"))  # on disk, symlinks are checked
         if "://" in address:
-            fs, root = url_to_fs(address)
-            if not folders and not fs.isdir(root):
-                raise UsageError(f"--data-dir {address}: no such folder there")
+            fs, root = open_store(address)
+            if not folders and not _is_folder(fs, root, address):
+                raise UsageError(f"{flag} {address}: no such folder there. {LOG_IN}")
             return Corpus(root=root.rstrip("/"), folders=folders, _fs=fs)
         if not os.path.isdir(address):
-            raise UsageError(f"--data-dir {address}: no such folder; expected the corpus' own")
-        return Corpus(root=os.path.realpath(address), folders=folders)
+            found = "is a file" if os.path.exists(address) else absent_here(address)
+            raise UsageError(f"{flag} {address}: {found}; expected the corpus' own folder")
+        corpus = Corpus(root=os.path.realpath(address), folders=folders)
+        if corpus.label != corpus.label.encode(errors="ignore").decode():
+            raise UsageError(f"{flag} {address}: found a name that is not UTF-8, which rows bear; rename it")
+        return corpus
 
     @property
     def name(self) -> str:
@@ -99,19 +118,22 @@ class Corpus:
         return Entry(path[len(self.root) + 1 :], int(info["size"] or 0), stamp_of(info))
 
     def _walk(self, folder: str) -> Iterator[Entry]:
-        with os.scandir(os.path.join(self.root, folder)) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):  # what git and download tools keep beside the data
-                    continue
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                # os.path, not the entry: a symlink to itself raises there.
-                if entry.is_symlink() and not (os.path.isfile(entry.path) and self._is_inside(path)):
-                    yield Entry(path, 0, "symlink", refused=True)
-                elif entry.is_dir():
-                    yield from self._walk(path)
-                elif entry.is_file():
-                    stat = entry.stat()
-                    yield Entry(path, stat.st_size, str(stat.st_mtime_ns))
+        pending = [folder]  # no recursion: folders may lie in one another without end
+        while pending:
+            folder = pending.pop()
+            with os.scandir(os.path.join(self.root, folder)) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):  # what git and download tools keep beside the data
+                        continue
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    # os.path, not the entry: a symlink to itself raises there.
+                    if entry.is_symlink() and not (os.path.isfile(entry.path) and self._is_inside(path)):
+                        yield Entry(path, 0, "symlink", refused=True)
+                    elif entry.is_dir():
+                        pending.append(path)
+                    elif entry.is_file():
+                        stat = entry.stat()
+                        yield Entry(path, stat.st_size, str(stat.st_mtime_ns))
 
     def _is_inside(self, path: str) -> bool:
         folder = path.rpartition("/")[0]

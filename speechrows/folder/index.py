@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
+from speechrows.errors import did_you_mean
 from speechrows.folder.index_file import check_whole
 from speechrows.folder.layout import CARD
 from speechrows.folder.manifest import ShardEntry
@@ -238,7 +239,10 @@ def _open_folder(address: str) -> RowsFolder:
 def _patterns(folder: RowsFolder, config: str, split: str) -> list[str]:
     configs = folder.configs()
     if config not in configs:
-        raise UsageError(f"{folder.address}: no config {config!r}; it has {', '.join(configs) or 'none'}")
+        names = ", ".join(configs) or "none"
+        raise UsageError(
+            f"{folder.address}: no config {config!r}; it has {names}{did_you_mean(config, configs)}"
+        )
     if split not in configs[config]:
         raise UsageError(
             f"{folder.address}: {config} has no split {split!r}; it has {', '.join(configs[config])}"

@@ -19,6 +19,7 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.errors import describe_error
+from speechrows.errors import first_line
 from speechrows.folder.card_facts import CardFacts
 from speechrows.folder.index_file import check_columns
 from speechrows.folder.index_file import check_whole
@@ -30,6 +31,7 @@ from speechrows.folder.layout import is_built
 from speechrows.folder.manifest import TaskFacts
 from speechrows.storage.card_head import parse_head
 from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import absent_here
 from speechrows.storage.filesystem import check_link
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
@@ -71,10 +73,13 @@ class RowsFolder:
             splits = folder.splits()
         except Exception as error:
             if is_refusal(error):
+                here = "" if "://" in address else f"{absent_here(address)}, and "
                 raise UsageError(
-                    f"{address}: no such folder here, and no such dataset on the Hub ({error}). {LOG_IN}"
+                    f"{address}: {here}no such dataset on the Hub ({first_line(error)}). {LOG_IN}"
                 ) from error
-            raise StoreError(f"{address}: the store did not answer ({error}); try again") from error
+            raise StoreError(
+                f"{address}: the store did not answer ({first_line(error)}); try again"
+            ) from error
         if not splits:
             raise UsageError(
                 f"{address}: found no index/<task>/<split>.parquet; expected a folder that "

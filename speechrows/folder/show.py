@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import UsageError
+from speechrows.errors import did_you_mean
 from speechrows.errors import printable
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.folder.shards import check_shard
@@ -15,6 +17,8 @@ from speechrows.text import tokenizers
 from speechrows.text.audio_token import audio_token
 from speechrows.text.audio_token import audio_token_id
 from speechrows.types import IGNORE_INDEX
+
+_MOST_IDS = 10_000  # that are compared with one that is not there: a second
 
 _GREEN, _DIM, _PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
@@ -25,10 +29,12 @@ def find_row(folder: RowsFolder, row_id: str | None) -> Mapping[str, Any]:
     Raises:
         UsageError: there is no such row.
     """
+    near = ""
     for task, split in folder.splits():
         index = folder.index(task, split, ["row_id", "shard", "row_group"]).to_pydict()
         ids: list[str] = index["row_id"]
         if row_id is not None and row_id not in ids:
+            near = near or _near(row_id, ids)
             continue
         at = 0 if row_id is None else ids.index(row_id)
         if not ids:
@@ -39,7 +45,15 @@ def find_row(folder: RowsFolder, row_id: str | None) -> Mapping[str, Any]:
             with folder.open_parquet(path) as shard:
                 table = shard.read_row_group(index["row_group"][at], use_threads=False)
             return table.slice(table["row_id"].to_pylist().index(ids[at]), 1).to_pylist()[0]
-    raise UsageError(f"{folder.address}: no row {row_id!r}; ids look like those of `speechrows show FOLDER`")
+    raise UsageError(
+        f"{folder.address}: no row {row_id!r}; expected an id such as `speechrows show FOLDER` prints{near}"
+    )
+
+
+def _near(row_id: str, ids: Sequence[str]) -> str:
+    """The id that a person may have meant: one that holds what was given, else a similar one of the first."""
+    holding = next((known for known in ids if row_id in known), None)
+    return f"; did you mean {holding}?" if holding else did_you_mean(row_id, ids[:_MOST_IDS])
 
 
 def to_text(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:

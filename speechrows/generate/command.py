@@ -2,9 +2,11 @@
 
 import argparse
 import importlib
-from pathlib import Path
+import os
 
+from speechrows.errors import UsageError
 from speechrows.errors import printable
+from speechrows.flags import path
 from speechrows.rows.tasks import SIFT
 
 
@@ -17,7 +19,10 @@ def add_generate_flags(parser: argparse.ArgumentParser) -> None:
     mimi = kinds.add_parser("mimi", help="Mimi codes: 8 codebooks, 12.5 frames a second")
     _add_source(mimi)
     mimi.add_argument(
-        "--model", default="kyutai/mimi", help="a Hub repository or a folder (default: %(default)s)"
+        "--model",
+        type=os.path.expanduser,
+        default="kyutai/mimi",
+        help="a Hub repository or a folder (default: %(default)s)",
     )
     mimi.add_argument(
         "--verify",
@@ -30,13 +35,16 @@ def add_generate_flags(parser: argparse.ArgumentParser) -> None:
     units = kinds.add_parser("units", help="units: a k-means over a layer of HuBERT or XLS-R")
     _add_source(units)
     units.add_argument(
-        "--model", required=True, help="a HuBERT, wav2vec 2.0 or XLS-R: a Hub repository or a folder"
+        "--model",
+        type=os.path.expanduser,
+        required=True,
+        help="a HuBERT, wav2vec 2.0 or XLS-R: a Hub repository or a folder",
     )
     units.add_argument(
         "--layer", type=int, required=True, metavar="N", help="the layer whose output is clustered, from 0"
     )
     units.add_argument(
-        "--kmeans", required=True, metavar="FILE.npy", help="the centroids, float32 [units, width]"
+        "--kmeans", type=path, required=True, metavar="FILE.npy", help="the centroids, float32 [units, width]"
     )
     _add_encoder(units)
 
@@ -69,10 +77,11 @@ def _add_source(command: argparse.ArgumentParser) -> None:
 def _add_sift(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--mode", required=True, choices=SIFT, help="the task whose answers are made; each has its prompt")
-    add("--out", type=Path, required=True, metavar="DIR", help="output folder; an unfinished run resumes")
+    add("--out", type=path, required=True, metavar="DIR", help="output folder; an unfinished run resumes")
     add("--overwrite", action="store_true", help="delete what earlier runs wrote there, and start anew")
     add(
         "--model",
+        type=os.path.expanduser,
         default="HuggingFaceTB/SmolLM3-3B",
         help="a Hub repository, a folder, a .gguf, or a model's name at --endpoint (default: %(default)s)",
     )
@@ -108,7 +117,7 @@ def _add_sift(command: argparse.ArgumentParser) -> None:
 
 def _add_encoder(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="output folder; an unfinished run resumes")
+    add("--out", type=path, required=True, metavar="DIR", help="output folder; an unfinished run resumes")
     add("--overwrite", action="store_true", help="delete what earlier runs wrote there, and start anew")
     add("--device", default="auto", help="cpu, cuda, or auto (default)")
     add("--batch-seconds", type=float, metavar="S", help="seconds of audio a batch (default: by the device)")
@@ -117,7 +126,16 @@ def _add_encoder(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Generate a kind of column and print its report; return the exit code."""
     # By name, when it is needed: --help does without datasets, and sift at an endpoint without torch.
-    module = importlib.import_module(f"speechrows.generate.{options.kind}")
+    from speechrows.storage.models import is_from_cache  # noqa: PLC0415  # --help does without
+
+    if not (options.kind == "sift" and (options.endpoint or options.model.endswith(".gguf"))):
+        is_from_cache(options.model, "--model")  # before torch is imported, which takes seconds
+    try:
+        module = importlib.import_module(f"speechrows.generate.{options.kind}")
+    except ImportError as error:
+        raise UsageError(
+            f"found {error}; generate {options.kind} needs: pip install 'speechrows[codec]'"
+        ) from error
     report = getattr(module, f"run_{options.kind}")(options)
     print(printable(report))
     return 1 if report.faults and not report.num_made else 0

@@ -9,9 +9,11 @@ from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
 from speechrows.builder.config import SpeechConfig
 from speechrows.builder.config import flags_of
+from speechrows.builder.find import check_config
 from speechrows.builds.pipeline import fetched
 from speechrows.corpora.reader import read_unit
 from speechrows.errors import UsageError
+from speechrows.errors import did_you_mean
 from speechrows.generate.clip import InputClip
 from speechrows.generate.clip import LazyAudio
 from speechrows.types import AudioRef
@@ -29,8 +31,7 @@ def open_builder(
     builder = load_builder(address)
     names = [named.name for named in builder.BUILDER_CONFIGS]
     name = config or builder.DEFAULT_CONFIG_NAME or names[0]
-    if name not in names:
-        raise UsageError(f"{address} has no config {name!r}; expected one of {', '.join(names)}")
+    check_config(builder, name)
     kind = builder.BUILDER_CONFIG_CLASS
     defaults = {field.name: field.default for field in fields(kind) if field.name in flags_of(kind)}
     chosen: dict[str, Any] = {}
@@ -39,7 +40,9 @@ def open_builder(
         flag = flag.strip("-").replace("-", "_")
         if not equals or flag not in defaults:
             flags = ", ".join(name.replace("_", "-") for name in defaults)
-            raise UsageError(f"--set {setting}: expected NAME=VALUE, with a NAME of {flags}")
+            raise UsageError(
+                f"--set {setting}: expected NAME=VALUE, with a NAME of {flags}{did_you_mean(flag, defaults)}"
+            )
         chosen[flag] = _value(setting, value, defaults[flag])
     return builder(config_name=name, data_dir=data_dir, **chosen)
 

@@ -20,6 +20,7 @@ from speechrows.generate.asking import Answer
 from speechrows.generate.asking import Prompt
 from speechrows.generate.asking import Reply
 from speechrows.generate.asking import Sampling
+from speechrows.storage.models import is_from_cache
 
 _BATCHES = 8  # sorted by length together
 _BATCH_SIZE = {"cuda": 256, "cpu": 16}
@@ -168,6 +169,8 @@ def _load(model: str, device: str) -> tuple[Any, Any]:
     file = Path(model)
     is_gguf = file.suffix == ".gguf" and file.exists()
     address, kwargs = (str(file.parent), {"gguf_file": file.name}) if is_gguf else (model, {})
+    if not is_gguf:
+        kwargs = {"local_files_only": is_from_cache(model, "--model")}
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(
             address, padding_side="left", trust_remote_code=False, **kwargs

@@ -25,6 +25,7 @@ from speechrows.generate.selection import ClipSelection
 from speechrows.generate.waves import RESAMPLER
 from speechrows.generate.waves import Float32
 from speechrows.generate.writer import SidecarWriter
+from speechrows.storage.models import is_from_cache
 from speechrows.types import Int16
 from speechrows.types import Samples
 
@@ -91,7 +92,9 @@ def load_model(model: str) -> MimiModel:
     """
     expected = f"--model {model}: expected a folder or a Hub repository with a Mimi such as {DEFAULT_MODEL}"
     try:
-        config: Any = AutoConfig.from_pretrained(model, trust_remote_code=False)
+        config: Any = AutoConfig.from_pretrained(
+            model, trust_remote_code=False, local_files_only=is_from_cache(model, "--model")
+        )
         if config.model_type != "mimi":
             raise UsageError(f"{expected}; found a model of type {config.model_type!r}")
         shape = (config.sampling_rate, config.frame_size, config.codebook_size)
@@ -101,7 +104,12 @@ def load_model(model: str) -> MimiModel:
                 f"{expected}: (rate, samples a frame, codes) of {wanted} and {SPEC.num_codebooks} "
                 f"codebooks or more; found {shape} and {config.num_quantizers}"
             )
-        pair: Any = MimiModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+        pair: Any = MimiModel.from_pretrained(
+            model,
+            dtype=torch.float32,
+            output_loading_info=True,
+            local_files_only=is_from_cache(model, "--model"),
+        )
     except (OSError, ValueError) as error:
         raise UsageError(f"{expected}; found: {first_line(error)}") from error
     loaded, info = pair
@@ -149,6 +157,7 @@ def run_mimi(options: argparse.Namespace) -> EncodeReport:
     batch_seconds = options.batch_seconds
     if batch_seconds is None:
         batch_seconds = BATCH_SECONDS[device.type]
+    clips = ClipSelection.of(options).clips(audio=True)  # what is wrong with them is said before models load
     encoder = MimiEncoder(load_model(options.model), device, batch_seconds=batch_seconds)
     recipe = {
         "kind": "mimi",
@@ -159,7 +168,7 @@ def run_mimi(options: argparse.Namespace) -> EncodeReport:
     }
     with SidecarWriter.open(options.out, recipe, overwrite=options.overwrite) as writer:
         return run(
-            ClipSelection.of(options).clips(audio=True),
+            clips,
             writer,
             encoder,
             batch_seconds=batch_seconds,

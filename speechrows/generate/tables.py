@@ -1,6 +1,5 @@
 """Reads clips from parquet: a folder that `speechrows build` wrote, or any other, here or on the Hub."""
 
-import os
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -19,8 +18,12 @@ from speechrows.corpora.parquet import BrokenFileError
 from speechrows.corpora.parquet import open_table
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
+from speechrows.errors import did_you_mean
+from speechrows.flags import BUILDERS
 from speechrows.generate.clip import InputClip
 from speechrows.generate.clip import LazyAudio
+from speechrows.storage.filesystem import is_local
+from speechrows.storage.filesystem import locate
 from speechrows.types import TRAITS
 from speechrows.types import AudioRef
 from speechrows.types import Traits
@@ -132,13 +135,14 @@ def open_tables(
     Raises:
         UsageError: there is none.
     """
-    is_here = os.path.isdir(address) or "://" in address
-    if not is_here and address.count("/") != 1:
+    try:
+        fs, root = locate(address)
+    except UsageError as error:
         raise UsageError(
-            f"--source {address}: no such folder, builder, or Hub dataset; expected a built folder, "
-            "org/name, a builder such as deepdialogue_ttt with --data-dir, or a folder of parquet"
-        )
-    corpus = Corpus.open(address if is_here else f"hf://datasets/{address}")
+            f"--source {error}, nor a builder; expected a built folder, org/name, a builder such as "
+            f"deepdialogue_ttt with --data-dir, or a folder of parquet{did_you_mean(address, BUILDERS)}"
+        ) from error
+    corpus = Corpus.open(root if is_local(fs) else fs.unstrip_protocol(root), flag="--source")
     files = [entry.path for entry in corpus.list() if entry.path.endswith(".parquet")]
     is_built = any(re.fullmatch(r"index/[^/]+/[^/]+\.parquet", path) for path in files)
     if is_built:

@@ -31,6 +31,7 @@ from speechrows.generate.selection import ClipSelection
 from speechrows.generate.waves import RESAMPLER
 from speechrows.generate.waves import Float32
 from speechrows.generate.writer import SidecarWriter
+from speechrows.storage.models import is_from_cache
 from speechrows.types import Int32
 
 try:
@@ -165,7 +166,11 @@ def _load_model(model: str, layer: int, width: int) -> Any:
     expected = f"--model {model}: expected a folder or a Hub repository with a HuBERT, XLS-R or wav2vec 2.0"
     try:
         pair: Any = AutoModel.from_pretrained(
-            model, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            model,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+            local_files_only=is_from_cache(model, "--model"),
         )
     except (OSError, ValueError) as error:
         raise UsageError(f"{expected}; found: {first_line(error)}") from error
@@ -191,7 +196,9 @@ def _load_model(model: str, layer: int, width: int) -> Any:
 
 def _load_preprocessor(model: str) -> Any:
     try:
-        preprocessor: Any = Wav2Vec2FeatureExtractor.from_pretrained(model)
+        preprocessor: Any = Wav2Vec2FeatureExtractor.from_pretrained(
+            model, local_files_only=is_from_cache(model, "--model")
+        )
     except OSError:  # none lies beside the weights
         return Wav2Vec2FeatureExtractor(do_normalize=True)
     rate = preprocessor.sampling_rate
@@ -218,7 +225,8 @@ def run_units(options: argparse.Namespace) -> EncodeReport:
     batch_seconds = options.batch_seconds
     if batch_seconds is None:
         batch_seconds = BATCH_SECONDS[device.type]
-    centroids = load_centroids(Path(options.kmeans))
+    centroids = load_centroids(options.kmeans)
+    clips = ClipSelection.of(options).clips(audio=True)  # what is wrong with them is said before models load
     extractor = KMeansUnits(options.model, centroids, options.layer, device)
     recipe = {
         "kind": "units",
@@ -231,7 +239,7 @@ def run_units(options: argparse.Namespace) -> EncodeReport:
     }
     with SidecarWriter.open(options.out, recipe, overwrite=options.overwrite) as writer:
         return run(
-            ClipSelection.of(options).clips(audio=True),
+            clips,
             writer,
             UnitEncoder(extractor),
             batch_seconds=batch_seconds,

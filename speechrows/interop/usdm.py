@@ -27,7 +27,10 @@ def export_usdm(folder: str, out: Path) -> dict[str, int]:
     splits = [split for task, split in rows.splits() if task == TASK]
     if not splits:
         tasks = ", ".join(sorted({task for task, _ in rows.splits()}))
-        raise UsageError(f"{folder}: has rows of {tasks}; expected {TASK}. Build them by dailytalk_usdm")
+        raise UsageError(
+            f"{folder}: has rows of {tasks}; expected {TASK}. Build them: "
+            "speechrows build dailytalk_usdm usdm --data-dir DailyTalk --with units --out DIR"
+        )
     existing = [str(out / f"{split}.txt") for split in splits if (out / f"{split}.txt").exists()]
     if existing:
         raise UsageError(

@@ -17,6 +17,7 @@ from transformers import WhisperConfig
 from speechrows.errors import UsageError
 from speechrows.model.encoder import speech_encoder
 from speechrows.model.speech_lm import SpeechLM
+from speechrows.storage.models import is_from_cache
 from speechrows.text.audio_token import audio_token_id
 
 
@@ -111,6 +112,7 @@ def speech_lm(
 def _pretrained(kind: Any, name: str, **options: Any) -> Any:
     """Open a Hub repository or folder with one of transformers' Auto classes."""
     try:
+        options["local_files_only"] = is_from_cache(name, "model")
         return kind.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(

@@ -225,11 +225,11 @@ def _values(array: "pa.Array[Any]") -> Int16 | None:
 
 def _open_files(address: str) -> Iterator[_File]:
     """The parquet files of a sidecar, in order."""
-    fs, root = locate(address)
     try:
+        fs, root = locate(address)
         paths = sorted(path for path in fs.find(root) if path.endswith(".parquet"))
-    except OSError as error:
-        raise UsageError(f"--with {address}: {error}; expected a folder or a Hub dataset") from error
+    except (UsageError, OSError) as error:
+        raise UsageError(f"--with {error}; expected a folder that `speechrows generate` wrote") from error
     if not paths:
         raise UsageError(
             f"--with {address}: found no parquet there; expected a folder that `speechrows generate` wrote"

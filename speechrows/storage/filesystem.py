@@ -9,19 +9,60 @@ from huggingface_hub import HfApi
 from huggingface_hub import HfFileSystem
 
 from speechrows.errors import UsageError
+from speechrows.errors import first_line
+from speechrows.storage.hub import check_reachable
 
 LOG_IN = "If it is private, log in with `hf auth login` or set HF_TOKEN, as someone who may read it"
+
+_DATASET = re.compile(r"[\w-][\w.-]*/[\w.-]+(@.+)?")
 
 # Where the Hub's client keeps a repository: files of a snapshot are symlinks to its blobs.
 _SNAPSHOT = re.compile(r"(?P<cache>.*/\w+--[^/]+)/snapshots/[^/]+(/.*)?", re.DOTALL)
 
 
 def locate(address: str) -> tuple[Any, str]:
-    """The file system and root of a folder or fsspec address; without such a folder, of a Hub dataset."""
-    fs, root = url_to_fs(address)
-    if not fs.isdir(root) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@.+)?", address):
-        return url_to_fs(f"hf://datasets/{address}")
+    """The file system and root of a folder or fsspec address; without such a folder, of a Hub dataset.
+
+    Raises:
+        UsageError: there is no such folder, and no dataset of the Hub bears such a name.
+        StoreError: it can be on the Hub alone, which can not be reached.
+    """
+    fs, root = open_store(address)
+    if not is_local(fs) or "://" in address or fs.exists(root):
+        return fs, root
+    if is_place_here(address) or not _DATASET.fullmatch(address):
+        raise UsageError(f"{address}: {absent_here(address)}")
+    check_reachable(f"{address}: {absent_here(address)}, and")
+    return url_to_fs(f"hf://datasets/{address}")
+
+
+def open_store(address: str) -> tuple[Any, str]:
+    """The file system and root of a folder or fsspec address, whether it is there or not.
+
+    Raises:
+        UsageError: no file system has such addresses.
+        StoreError: it is on the Hub, which can not be reached.
+    """
+    try:
+        fs, root = url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"{address}: {first_line(error)}; expected a folder, or an address that is read"
+        ) from error
+    if isinstance(fs, HfFileSystem):
+        check_reachable(f"{address}:")
     return fs, root
+
+
+def is_place_here(name: str) -> bool:
+    """Whether a name that may be one of the Hub, `org/name`, can only mean a place on this machine."""
+    first, *others = name.split("/")
+    return name.startswith((".", "/", "~")) or len(others) > 1 or (bool(others) and os.path.isdir(first))
+
+
+def absent_here(name: str) -> str:
+    """That there is no such folder here, in words; a relative path is nothing without where it begins."""
+    return "no such folder" + ("" if os.path.isabs(os.path.expanduser(name)) else f" in {os.getcwd()}")
 
 
 def pinned(fs: Any, root: str) -> tuple[str, str | None]:

@@ -7,6 +7,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
+from speechrows.storage.models import is_from_cache
+
 
 def processor_audio_token(address: str) -> str | None:
     """The audio token that the processor's config names, in a Hub repository or folder."""
@@ -35,6 +37,7 @@ def _read(address: str, name: str) -> dict[str, Any]:
         file = cached_file(
             address,
             name,
+            local_files_only=is_from_cache(address, "tokenizer"),
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,

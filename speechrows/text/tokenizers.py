@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import UsageError
+from speechrows.errors import first_line
+from speechrows.storage.models import is_from_cache
 from speechrows.text.audio_token import audio_token
 from speechrows.text.audio_token import choose_audio_token
 from speechrows.text.audio_token import special_tokens
@@ -51,7 +54,7 @@ def open_tokenizer(
         UsageError: it is not there, not a fast one, or empty (some sentencepiece files load
             as three tokens).
     """
-    address = None if name == BYTE_LEVEL else name
+    address = None if name in (None, BYTE_LEVEL) else os.path.expanduser(name)
     tokenizer = byte_level() if address is None else _from_pretrained(address)
     if not tokenizer.encode("speech rows", add_special_tokens=False):
         raise UsageError(
@@ -74,6 +77,7 @@ def open_tokenizer(
 
 
 def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
+    is_from_cache(name, "tokenizer")  # before AutoTokenizer imports torch
     try:
         tokenizer = _open(name)
     except Exception as error:  # of transformers, of Hub and network, and the bare ones of tokenizers
@@ -84,7 +88,7 @@ def _from_pretrained(name: str) -> PreTrainedTokenizerFast:
             ) from error
         raise UsageError(
             f"tokenizer {name}: can not be opened; expected a Hub repository or a folder with "
-            f"tokenizer.json, and for a gated one `hf auth login`. What was found: {error}"
+            f"tokenizer.json, and for a gated one `hf auth login`. What was found: {first_line(error)}"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UsageError(
@@ -108,7 +112,9 @@ def _open(name: str) -> Any:
     from transformers import AutoTokenizer  # noqa: PLC0415
 
     # Said, not left out: left out, transformers asks on a terminal whether to run what the repository brings.
-    return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(
+        name, trust_remote_code=False, local_files_only=is_from_cache(name, "tokenizer")
+    )
 
 
 def _named_class(folder: Path) -> type[PreTrainedTokenizerFast] | None:

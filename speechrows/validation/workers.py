@@ -9,6 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.console import ending_workers
+from speechrows.console import starting_workers
 from speechrows.errors import SpeechRowsError
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.validation.shard import CheckedShard
@@ -34,7 +36,11 @@ def checked(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_proc, context, _begin, (folder, tokenizer))
     try:
-        yield from pool.map(_check, shards)
+        with ending_workers():
+            with starting_workers():
+                checks = [pool.submit(_check, shard) for shard in shards]
+            for future in checks:  # pool.map would cancel what is left, over which an ended pool stumbles
+                yield future.result()
     except BrokenProcessPool as error:
         raise SpeechRowsError(
             f"{folder.address}: a process that checked it died, killed or out of memory; run it again with "

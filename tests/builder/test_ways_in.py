@@ -21,8 +21,8 @@ from toys.samples import XTTS
 from deepdialogue_ttt import DeepDialogueTTT
 from speechrows.builder.builder import load_builder
 from speechrows.builder.infos import infos
-from speechrows.cli import BUILDERS
 from speechrows.errors import UsageError
+from speechrows.flags import BUILDERS
 from speechrows.rows.curriculum import DIALOGUE_CONFIGS
 from speechrows.rows.curriculum import task_of
 from speechrows.rows.schema import FEATURES

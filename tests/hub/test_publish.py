@@ -35,11 +35,11 @@ from deepdialogue_ttt import DeepDialogueTTT
 from speechrows.builder.builder import load_builder
 from speechrows.builds import locks
 from speechrows.builds import state
-from speechrows.cli import BUILDERS
 from speechrows.cli import main
 from speechrows.corpora.folder import Corpus
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.flags import BUILDERS
 from speechrows.hub.publish.contents import published_files as to_publish
 from speechrows.hub.publish.merge import merge
 from speechrows.hub.publish.publisher import Publisher

@@ -53,18 +53,9 @@ def test_a_wheel_has_train_py_and_the_mixes_and_no_train_of_its_own_beside_other
     build = "from setuptools import build_meta; build_meta.build_wheel('..')"
     subprocess.run([sys.executable, "-c", build], cwd=checkout, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--prefix",
-        str(place),
-    ]
-    subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
+    # Without --ignore-installed, pip takes away what this environment has.
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--ignore-installed"]
+    subprocess.run([*pip, "--prefix", str(place), str(wheel)], check=True, capture_output=True)
     (packages,) = place.glob("lib/*/site-packages")
     assert not (packages / "train.py").exists()
     code = (

@@ -33,7 +33,7 @@ from toys.samples import SAMPLES
 from toys.samples import XTTS
 
 from speechrows.builder.builder import load_builder
-from speechrows.cli import BUILDERS
+from speechrows.flags import BUILDERS
 from speechrows.hub.publish.publisher import Publisher
 from speechrows.hub.publish.publisher import Target
 from speechrows.preview import find as searching

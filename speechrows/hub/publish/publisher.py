@@ -43,6 +43,7 @@ from speechrows.hub.publish.merge import merge
 from speechrows.hub.publish.owner import builder_of
 from speechrows.hub.publish.owner import check_owner
 from speechrows.hub.publish.owner import first_index
+from speechrows.storage.hub import check_reachable
 from speechrows.storage.parquet_file import AHEAD
 
 _BATCH_BYTES = 8 << 30  # uploaded before the Hub is asked for more addresses to upload to
@@ -99,6 +100,7 @@ class Publisher:
                 holds what publishing would destroy.
             StoreError: the Hub did not answer.
         """
+        check_reachable(f"{self._target.repo_id}:")
         info = self._call(self._info)
         if info is None:
             return self._compare(None, {}, None)

@@ -9,7 +9,9 @@ from fsspec.utils import glob_translate
 
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.errors import first_line
 from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import absent_here
 from speechrows.storage.filesystem import check_link
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
@@ -35,20 +37,21 @@ class Repository:
             UsageError: there is none.
             StoreError: a remote store did not answer.
         """
+        fs, root = locate(address)
         try:
-            fs, root = locate(address)
             fs.invalidate_cache()  # what was not there may be there now
             entries = fs.find(root, detail=True)
         except Exception as error:
             if not is_refusal(error):
-                raise StoreError(f"{address}: the store did not answer ({error}); try again") from error
-            raise UsageError(
-                f"{address}: no such folder, and no such dataset on the Hub. {LOG_IN}"
-            ) from error
+                raise StoreError(
+                    f"{address}: the store did not answer ({first_line(error)}); try again"
+                ) from error
+            here = "" if "://" in address else f"{absent_here(address)}, and "
+            raise UsageError(f"{address}: {here}no such dataset on the Hub. {LOG_IN}") from error
         files = {path[len(root) :].strip("/"): int(info["size"] or 0) for path, info in entries.items()}
         files = {path: size for path, size in files.items() if not path.startswith(".")}
         if not files:
-            raise UsageError(f"{address}: no such folder here, and no such dataset on the Hub. {LOG_IN}")
+            raise UsageError(f"{address}: holds no file; expected a built folder, or a dataset of the Hub")
         return Repository(address=address, root=root.rstrip("/"), fs=fs, files=files)
 
     @property

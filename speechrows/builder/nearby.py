@@ -1,0 +1,58 @@
+"""Where a corpus lies, when --data-dir names its parent, or a folder inside it."""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable
+from collections.abc import Iterator
+
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.folder import Corpus
+from speechrows.errors import SpeechRowsError
+
+_MOST_FOLDERS = 50  # below, that are looked into
+_MOST_FILES = 20_000  # above, that are listed
+
+# Whether a builder finds something to read in a corpus whose files these are.
+IsOne = Callable[[Corpus, list[Entry]], bool]
+
+
+def hint(corpus: Corpus, entries: list[Entry], is_one: IsOne) -> str:
+    """In words, which folder below or above a corpus on this machine looks like one; empty where none does.
+
+    `entries` are the files of the `corpus`. Above it may be anything: of that, some are listed.
+    """
+    if corpus.local_path("") is None:
+        return ""
+    below = [root for root, files in _below(corpus, entries) if _holds(root, files, is_one)]
+    if below:
+        return f". Below it, {', '.join(below)} looks like one: give --data-dir {below[0]}"
+    above = os.path.dirname(corpus.root)
+    if _holds(above, sorted(itertools.islice(_files(above), _MOST_FILES)), is_one):
+        return f". The folder above looks like one: give --data-dir {above}"
+    return ""
+
+
+def _holds(root: str, entries: list[Entry], is_one: IsOne) -> bool:
+    try:
+        return is_one(Corpus(root=root), entries)
+    except SpeechRowsError:
+        return False
+
+
+def _below(corpus: Corpus, entries: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
+    by_folder: dict[str, list[Entry]] = {}
+    for entry in entries:
+        folder, slash, path = entry.path.partition("/")
+        if slash:
+            by_folder.setdefault(folder, []).append(entry._replace(path=path))
+    for folder, files in list(by_folder.items())[:_MOST_FOLDERS]:
+        yield f"{corpus.root}/{folder}", files
+
+
+def _files(root: str) -> Iterator[Entry]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            place = os.path.join(folder, name)
+            with contextlib.suppress(OSError):  # a symlink to nothing
+                yield Entry(os.path.relpath(place, root), os.stat(place).st_size, "")
