@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := rows/deepdialogue_ttt
 ROW := deepdialogue_ttt/train/deepdialogue-xtts/dialogues_llama3-8B_cohere7B/health_2_4/0/ttt
-TINY := --preset tiny --learning-rate 2e-3 --warmup-steps 10 --log-every 20
+# One thread: a tiny model gives more of them nothing to do but to wait, at full load.
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/python train.py --preset tiny --learning-rate 2e-3 --warmup-steps 10 --log-every 20 --overwrite
 COMPAT := 3.6.0 4.8.5
 COMPAT_TESTS := audio/test_ffmpeg.py builder/test_ways_in.py hub/test_round_trip.py hub/test_publish.py hub/test_viewer.py
 # What datasets itself decides the version of; the rest is pinned in the compat lanes too.
@@ -29,8 +30,8 @@ demo: install
 	$(BIN)/speechrows show $(DEMO) $(ROW)
 	$(BIN)/speechrows build omni_tasks omni --data-dir samples/hub --out rows/omni_tasks
 	$(BIN)/speechrows validate rows/omni_tasks
-	$(BIN)/python train.py $(TINY) --data $(DEMO) --config ttt --steps 150 --decode 4 --output-dir rows/tiny_ttt
-	$(BIN)/python train.py $(TINY) --data rows/omni_tasks --config s2s_mimi --steps 40 --output-dir rows/tiny_s2s
+	$(TRAIN) --data $(DEMO) --config ttt --steps 140 --decode 4 --output-dir rows/tiny_ttt
+	$(TRAIN) --data rows/omni_tasks --config s2s_mimi --steps 80 --decode 2 --output-dir rows/tiny_s2s
 	@echo; echo 'Listen to it:    $(BIN)/speechrows preview $(DEMO)'
 	@echo 'Open it in Python:'
 	@echo '  from datasets import load_dataset'
