@@ -102,7 +102,7 @@ def test_validate_exits_with_1_when_a_promise_is_broken(
             ["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS.parent.parent / "docs")],
             "expected DeepDialogue",
         ),
-        (["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--tokenizer", "./none"], "can not be opened"),
+        (["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--tokenizer", "./none"], "no such folder in"),
         (["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--audio-tokens-per-second", "-1"], "above 0"),
         (["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--date", "yesterday"], "expected a day"),
         (["deepdialogue_ttt", "ttt", "--data-dir", str(XTTS), "--validation-fraction", "7"], "from 0 to 1"),
@@ -186,5 +186,5 @@ def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(
     address: str, hub: MiniHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["stats", address]) == 2
-    assert f"{address}: found no index" in capsys.readouterr().err
+    assert f"{address}: no such folder" in capsys.readouterr().err
     assert hub.log == []

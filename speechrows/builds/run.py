@@ -93,8 +93,7 @@ def build(
         state.claim(out, claim, overwrite=overwrite)
         _keep_tokenizer(job, out)
         missing = [s for s in job.shards if not state.finished(out, task, s.number)]
-        for line in _preface(job, len(missing), num_proc):
-            tell(printable(line))
+        _tell_before(job, len(missing), num_proc, tell)
         with _progress_bar(job, missing) as bar:
             engine.run(missing, job.pipeline, job.make_pipeline, out, num_proc, bar.update)
         commits = {name: state.commits(out, name) for name in sorted(state.recipes(out))}
@@ -107,20 +106,22 @@ def build(
     return ledger
 
 
-def _preface(job: BuildJob, num_missing: int, num_proc: int) -> Iterator[str]:
-    """What a person has to know before so many shards are built."""
+def _tell_before(job: BuildJob, num_missing: int, num_proc: int, tell: Callable[[str], object]) -> None:
+    """Tell what a person has to know before so many shards are built."""
     num_shards = len(job.shards)
     if not num_missing:
-        yield f"{job.task.name} is built already, of the same files and flags: nothing to do"
-    elif num_missing < num_shards:
-        yield f"goes on: {num_shards - num_missing} of {num_shards} shards are built already"
-    if num_proc > max(num_missing, 1) and num_missing:
-        why = (
-            "one stream is read by one process"
-            if job.shards[0].units[0].in_stream
-            else "a process builds a shard"
+        tell(printable(f"{job.task.name} is built already, of the same files and flags: nothing to do"))
+        return
+    if num_missing < num_shards:
+        tell(printable(f"goes on: {num_shards - num_missing} of {num_shards} shards are built already"))
+    is_stream = job.shards[0].units[0].in_stream
+    if num_proc > (1 if is_stream else num_missing):
+        why = "the corpus is one stream, which one process reads" if is_stream else "a process builds a shard"
+        tell(
+            printable(
+                f"--num-proc {num_proc} is more than help: {num_missing} shards are to be built, and {why}"
+            )
         )
-        yield f"--num-proc {num_proc}: {num_missing} shards are to be built, and {why}; more have no work"
 
 
 def _keep_tokenizer(job: BuildJob, out: Path) -> None:

@@ -11,7 +11,7 @@ from speechrows.corpora.reader import Unit
 
 SHARD_BYTES = 1 << 30
 _NUM_SHARDS = 8  # of a corpus that is too small for as many of full size
-_LEAST_BYTES = 64 << 20  # of theirs
+_LEAST_BYTES = 128 << 20  # of theirs: a second's work, and a process takes three to start
 
 
 def shard_size(units: Sequence[Unit[Any]], most: int = SHARD_BYTES) -> int:

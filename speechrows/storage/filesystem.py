@@ -56,7 +56,7 @@ def open_store(address: str) -> tuple[Any, str]:
 
 def is_place_here(name: str) -> bool:
     """Whether a name that may be one of the Hub, `org/name`, can only mean a place on this machine."""
-    first, *others = name.split("/")
+    first, *others = name.partition("@")[0].split("/")  # a revision may have slashes of its own
     return name.startswith((".", "/", "~")) or len(others) > 1 or (bool(others) and os.path.isdir(first))
 
 

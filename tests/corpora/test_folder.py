@@ -218,7 +218,7 @@ def test_a_folder_that_is_not_there_is_named(address: str) -> None:
 
 
 def test_a_file_is_no_folder(folder: Path) -> None:
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(UsageError, match="is a file; expected the corpus' own folder"):
         Corpus.open(str(folder / "a.wav"))
 
 

@@ -170,7 +170,7 @@ def test_a_repository_that_is_none_is_not_told(name):
 
 
 def test_a_tokenizer_that_is_not_there_is_refused_by_name(tmp_path):
-    with pytest.raises(UsageError, match="can not be opened") as refusal:
+    with pytest.raises(UsageError, match="no such folder") as refusal:
         open_tokenizer(str(tmp_path / "nowhere"))
     assert "nowhere" in str(refusal.value)
     (tmp_path / "empty").mkdir()
