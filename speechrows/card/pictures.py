@@ -18,16 +18,15 @@ from PIL import Image
 from PIL import ImageDraw
 from PIL import ImageFont
 
+from speechrows.card.bins import Bins
+from speechrows.card.bins import ticks
 from speechrows.card.figures import Measured
 
 _WIDTH, _HEIGHT = 960, 560  # pixels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 24, 28, 116, 78  # margins, to the left without the numbers of the axis
 _LETTERS, _TITLE, _LINE = 22, 30, 26  # pixels
 _GAP, _WIDEST = 4, 160  # between bars; a bar that stands for one value
-_MOST_BARS, _MOST_TICKS = 24, 5
 _MOST_WORDS, _MOST_LINES = 12, 3
-_TAIL = 0.995  # of the rows; longer ones share the last bar
-_FINEST = 100  # bars from 0 to the longest value would be the narrowest
 _PAPER, _BLUE, _INK, _SHADE = range(4)  # places in the palette; letters fade to paper by one shade
 _COLOURS = ((255, 255, 255, 0), (84, 125, 205, 255), (121, 121, 121, 255), (121, 121, 121, 120))
 _IS_SHADE, _IS_INK = 56, 150  # from which darkness on, of 255
@@ -89,33 +88,10 @@ def draw(measured: Measured, emotions: Mapping[str, int]) -> dict[str, bytes]:
 
 
 def histogram(values: npt.NDArray[np.generic]) -> Bars:
-    """Count values in bars of a round width, more of them the more values there are.
-
-    The longest half percent share the last bar. Bars of whole numbers are whole numbers wide.
-    """
-    numbers = values.astype(np.float64)
-    is_whole = values.dtype.kind in "iu"
-    longest = float(np.quantile(numbers, _TAIL, method="higher"))
-    wanted = min(math.ceil(2 * len(numbers) ** (1 / 3)), _MOST_BARS)
-    finest = max(longest / _FINEST, 1 if is_whole else 1e-3)
-    width = _round_up(max((longest - float(numbers.min())) / wanted, finest))
-    first = float(numbers.min() // width)  # its left edge, in widths
-    bars = int(longest // width - first) + 1
-    places = np.minimum(numbers // width - first, bars - 1).astype(np.int64)
-    every = -(-(bars + 1) // 8)
-    centred = is_whole and width == 1  # a bar is a number; elsewhere the last one has a right edge
-    labels = {i: f"{(first + i) * width:,.6g}" for i in range(0, bars + (not centred), every)}
-    if numbers.max() >= (first + bars) * width:
-        labels = {i: label for i, label in labels.items() if i + every < bars}
-        labels[bars - 1] = f"{(first + bars - 1) * width:,.6g}+"
-    heights = np.bincount(places, minlength=bars).tolist()
-    return Bars(heights=tuple(heights), labels=tuple(labels.items()), centred=centred)
-
-
-def _round_up(step: float) -> float:
-    """Round up to 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** np.floor(np.log10(step))
-    return float(next(times * power for times in (1, 2, 5, 10) if times * power >= step * (1 - 1e-9)))
+    """Count values in bars of a round width."""
+    bins = Bins.of(values)
+    heights = np.bincount(bins.places(values), minlength=bins.count).tolist()
+    return Bars(heights=tuple(heights), labels=tuple(bins.labels().items()), centred=bins.is_single)
 
 
 def _words(counts: Mapping[str, int]) -> Bars:
@@ -143,15 +119,13 @@ class _Frame:
 
     @classmethod
     def around(cls, chart: Chart) -> "_Frame":
-        most = max(chart.bars.heights)
-        step = int(_round_up(max(most / _MOST_TICKS, 1)))
-        ticks = range(0, most + step, step)
-        widest = max(_font(_LETTERS).getlength(f"{tick:,}") for tick in ticks)
+        marks = ticks(max(chart.bars.heights))
+        widest = max(_font(_LETTERS).getlength(f"{tick:,}") for tick in marks)
         left, right = _LEFT + math.ceil(widest) + 10, _WIDTH - _RIGHT
         longest = max(_font(_LETTERS).getlength(label) for _, label in chart.bars.labels)
         lines = min(math.ceil((longest + 12) * len(chart.bars.labels) / (right - left)), _MOST_LINES)
         floor = _HEIGHT - _BOTTOM - (lines - (1 if chart.across else 2)) * _LINE
-        heights = {tick: round(tick / ticks[-1] * (floor - _TOP)) for tick in ticks}
+        heights = {tick: round(tick / marks[-1] * (floor - _TOP)) for tick in marks}
         return cls(left=left, right=right, floor=floor, lines=lines, marks=heights)
 
 

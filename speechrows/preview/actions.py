@@ -4,6 +4,7 @@ Every action takes config, split and task first, and returns values by the names
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import Any
@@ -55,12 +56,41 @@ class Actions:
     def __init__(self, library: Library) -> None:
         self._library = library
 
+    def open_address(self, config: str, tab: str, address: Mapping[str, str]) -> Values:
+        """Open the row that the page's address names by `config`, `split` and `row`: a row_id, or a number.
+
+        What it names and is not there is told, and the first of what is there is opened.
+        """
+        config = next((name for name in self._library.splits if name == address.get("config")), config)
+        splits = self._library.splits[config]
+        split = next((name for name in splits if name == address.get("split")), splits[0])
+        rows = self._rows_of(self._view(config, split, ALL), address.get("row", "0"))
+        values = {"config": config, **self.choose(config, split, None, tab, rows[0] if rows else None)}
+        opened = {"config": config, "split": split} | ({} if rows else {"row": None})
+        missing = [name for name, value in opened.items() if address.get(name, value) != value]
+        if missing:
+            named = f"{missing[0]}={address[missing[0]]}"
+            values["hits"] = html.trouble(UsageError(f"The address has {named}: there is none such here."))
+        return values
+
+    def _rows_of(self, view: View, name: str) -> list[int]:
+        """The rows that an address may mean by a name or a number."""
+        is_number = name.isascii() and name.isdecimal()
+        if is_number:
+            return [int(name)] if int(name) < view.stop else []
+        return find.by_name(self._library, view, name)
+
     def choose_config(self, config: str, split: str | None, _: str | None, tab: str) -> Values:
         """Choose another config: all of its tasks, in the same split where it has that."""
         return self.choose(config, split, None, tab)
 
-    def choose(self, config: str, split: str | None, task: str | None, tab: str) -> Values:
-        """Choose another config, split or task; keep the other choices where they fit, open the first row."""
+    def choose(
+        self, config: str, split: str | None, task: str | None, tab: str, row: int | None = None
+    ) -> Values:
+        """Choose another config, split or task; keep the other choices where they fit, open the first row.
+
+        With `row`, that one is opened.
+        """
         splits = self._library.splits[config]
         split = split if split in splits else splits[0]
         tasks = self._library.tasks(config, split)
@@ -70,12 +100,12 @@ class Actions:
         faults = summary.reasons(view)
         return {
             "split": gr.update(choices=splits, value=split),
-            "task": gr.update(choices=names, value=task),
+            "task": gr.update(choices=names, value=task, visible=len(names) > 1),  # else the config says it
             "head": summary.head(self._library, view),
             **_NO_HITS,
             "reason": gr.update(choices=[ALL, *faults], value=ALL, visible=bool(faults)),
             **self.open_tab(config, split, task, ALL, tab=tab),
-            **self._show(view, view.start),
+            **self._show(view, view.start if row is None else row),
         }
 
     def select(self, config: str, split: str, task: str, row: int) -> Values:

@@ -41,9 +41,11 @@
     for (const on of panel.querySelectorAll(".tok.is-on")) on.classList.remove("is-on");
     panel.querySelector(".readout").textContent = token.title;
   }
-  document.addEventListener("mouseover", (event) => {
-    if (event.target.classList?.contains("tok")) read(event.target);
-  });
+  for (const pointed of ["mouseover", "click"]) { // by a finger it may be the click alone
+    document.addEventListener(pointed, (event) => {
+      if (event.target.classList?.contains("tok")) read(event.target);
+    });
+  }
 
   function walk(tokens, key) {
     const all = [...tokens.querySelectorAll(".tok")];

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from typing import Literal
 from typing import get_args
 
 import gradio as gr
@@ -36,7 +37,21 @@ _SCROLL = """
 watch('value', () => {
   const turns = element.querySelector('.turns');
   const open = turns?.querySelector('.is-open');
-  if (open) turns.scrollTop = open.offsetTop - turns.offsetTop - turns.clientHeight / 3;
+  if (!open) return;
+  const room = Math.max(turns.clientHeight - open.offsetHeight, 0);
+  turns.scrollTop = open.offsetTop - turns.offsetTop - room / 3;
+});
+"""
+# The address is that of the open row: copied, it opens the row again.
+_ADDRESS = """
+watch('value', () => {
+  const row = element.querySelector('#sr-row-id');
+  if (!row) return;
+  const named = new URLSearchParams(location.search);
+  named.set('config', row.dataset.config);
+  named.set('split', row.dataset.split);
+  named.set('row', row.textContent);
+  history.replaceState(history.state, '', `?${named.toString().replaceAll('%2F', '/')}`);
 });
 """
 # By the page itself, at once: a late response of the server would bring back a visitor who has gone on.
@@ -92,8 +107,10 @@ def _bar(components: Components, configs: Sequence[str]) -> None:
             list(configs), value=configs[0], label="Config", elem_id="sr-config", min_width=165
         )
         components["split"] = gr.Dropdown([], label="Split", elem_id="sr-split", min_width=110)
-        components["task"] = gr.Dropdown([ALL], value=ALL, label="Task", elem_id="sr-task", min_width=165)
-        hint = "a row, a conversation, or words that are said  ( / )"
+        components["task"] = gr.Dropdown(
+            [ALL], value=ALL, label="Task", elem_id="sr-task", min_width=165, visible=False
+        )
+        hint = "a row, a conversation, or words"
         components["find"] = gr.Textbox(
             label="Find", placeholder=hint, elem_id="sr-find", scale=3, min_width=240, max_lines=1
         )
@@ -116,7 +133,7 @@ def _listen(components: Components) -> None:
             with gr.Column(scale=5, min_width=340):
                 components["chat"] = _markup(_SELECT + _SCROLL)
             with gr.Column(scale=7, min_width=420):
-                components["turn"] = _markup()
+                components["turn"] = _markup(_ADDRESS)
 
 
 def _wire(blocks: gr.Blocks, components: Components, actions: Actions) -> None:
@@ -133,10 +150,18 @@ def _wire(blocks: gr.Blocks, components: Components, actions: Actions) -> None:
         on(event, actions.search, (*_CHOICE, "at", "find"), results, shows_progress=True)
     on(components["more"].click, actions.search_on, (*_CHOICE, "search"), results, shows_progress=True)
     on(components["config"].input, actions.choose_config, (*_CHOICE, "tab"), chosen, chooses=True)
-    for event in (blocks.load, components["split"].input, components["task"].input):
+    on(
+        blocks.load,
+        actions.open_address,
+        ("config", "tab"),
+        ("config", *chosen),
+        chooses=True,
+        takes="address",
+    )
+    for event in (components["split"].input, components["task"].input):
         on(event, actions.choose, (*_CHOICE, "tab"), chosen, chooses=True)
     for name in ("chat", "hits", "numbers"):
-        on(components[name].select, actions.select, _CHOICE, _SHOWN, takes_row=True)
+        on(components[name].select, actions.select, _CHOICE, _SHOWN, takes="row")
     for step in get_args(Step):
         on(components[step].click, partial(actions.step, step=step), (*_CHOICE, "at"), _SHOWN)
     for tab in (LISTEN, NUMBERS, LEDGER):
@@ -152,11 +177,11 @@ def _on(
     inputs: Sequence[str],
     outputs: Sequence[str],
     *,
-    takes_row: bool = False,
+    takes: Literal["row", "address"] | None = None,
     shows_progress: bool = False,
     chooses: bool = False,
 ) -> None:
-    """Bind an event to an action on the values of `inputs` and, with `takes_row`, on the row clicked.
+    """Bind an event to an action on the values of `inputs`; it may take the row clicked, or the address.
 
     An action that `chooses` makes whatever still runs of the same visitor too late.
     """
@@ -165,8 +190,11 @@ def _on(
     def clicked(visit: _Visit, config: str, split: str, task: str, event: gr.EventData) -> dict[Any, Any]:
         return guarded(visit, config, split, task, int(event.row))
 
+    def addressed(visit: _Visit, config: str, tab: str, request: gr.Request) -> dict[Any, Any]:
+        return guarded(visit, config, tab, dict(request.query_params))
+
     bind(
-        clicked if takes_row else guarded,
+        {"row": clicked, "address": addressed, None: guarded}[takes],
         [components[name] for name in ("visit", *inputs)],
         [components[name] for name in outputs],
         show_progress="minimal" if shows_progress else "hidden",

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from speechrows.card.bins import Bins
+from speechrows.card.bins import number
+from speechrows.card.bins import ticks
 from speechrows.folder.layout import SKIPPED
 from speechrows.folder.placeholders import Placeholders
 from speechrows.preview import find
@@ -18,7 +21,6 @@ from speechrows.preview.rows import Library
 from speechrows.preview.rows import View
 from speechrows.rows.ledger import LedgerSummary
 
-_BARS = 36
 _EXTREMES = 4
 MAX_LINES = 200  # of skipped.jsonl, at once
 
@@ -66,33 +68,24 @@ class Bar:
     title: str
 
 
-def histogram(values: npt.NDArray[Any], rows: npt.NDArray[np.int64], unit: str) -> list[Bar]:
-    """Count rows by a value; a few whole numbers have a bar each."""
-    if not len(values):
-        return []
-    low, high = values.min(), values.max()
-    is_whole = values.dtype.kind in "iu"
-    num_bars = min(_BARS, int(high - low) + 1) if is_whole else _BARS
-    edges = np.linspace(low, high + (1 if is_whole else 1e-9), num_bars + 1)
-    edges = np.ceil(edges) if is_whole else edges
-    bars = np.clip(np.searchsorted(edges, values, "right") - 1, 0, num_bars - 1)
-    counts = np.bincount(bars, minlength=num_bars)
-    filled, first = np.unique(bars, return_index=True)
+def histogram(values: npt.NDArray[Any], rows: npt.NDArray[np.int64], unit: str, bins: Bins) -> list[Bar]:
+    """Count rows by a value."""
+    places = bins.places(values)
+    counts = np.bincount(places, minlength=bins.count)
+    filled, first = np.unique(places, return_index=True)
     examples = dict(zip(filled.tolist(), rows[first].tolist(), strict=True))
+    is_whole = values.dtype.kind in "iu"
     return [
-        Bar(
-            count=count,
-            row=examples.get(i),
-            title=f"{_span(edges[i], edges[i + 1], is_whole)} {unit}: {count:,}",
-        )
+        Bar(count=count, row=examples.get(i), title=f"{_span(bins, i, is_whole)} {unit}: {count:,}")
         for i, count in enumerate(counts.tolist())
     ]
 
 
-def _span(low: float, high: float, is_whole: bool) -> str:
-    if not is_whole:
-        return f"{low:.3g} to {high:.3g}"
-    return f"{low:,.0f}" if high - low <= 1 else f"{low:,.0f} to {high - 1:,.0f}"
+def _span(bins: Bins, place: int, is_whole: bool) -> str:
+    low, high = bins.edge(place), bins.edge(place + 1)
+    if bins.is_open and place == bins.count - 1:
+        return f"{number(low)} or more"
+    return number(low) if bins.is_single else f"{number(low)} to {number(high - is_whole)}"
 
 
 def numbers(library: Library, view: View) -> str:
@@ -127,12 +120,14 @@ def pace(view: View) -> npt.NDArray[np.float64]:
 def _chart(
     title: str, unit: str, values: npt.NDArray[Any], rows: npt.NDArray[np.int64], what: str
 ) -> dict[str, Any]:
-    bars = histogram(values, rows, unit)
-    quantiles = np.quantile(values, [0, 0.5, 1]) if len(values) else (0, 0, 0)
-    low, middle, high = (f"{_short(value)}" for value in quantiles)
-    top = max((bar.count for bar in bars), default=1)
-    captions = {"title": title, "unit": unit, "what": what, "low": low, "middle": middle, "high": high}
-    return {**captions, "bars": bars, "top": top}
+    bins = Bins.of(values)
+    bars = histogram(values, rows, unit, bins)
+    middle = f"{_short(float(np.median(values)))} {unit}"
+    return {
+        **{"title": title, "unit": unit, "what": what, "middle": middle, "bars": bars},
+        "ticks": ticks(max(bar.count for bar in bars)),
+        "labels": {100 * (i + bins.is_single / 2) / bins.count: text for i, text in bins.labels().items()},
+    }
 
 
 def _short(value: float) -> str:

@@ -37,6 +37,7 @@ from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
 from transformers import MimiConfig
 
+from speechrows.card.bins import Bins
 from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
@@ -523,15 +524,26 @@ def test_traits_are_counted_and_each_opens_a_row_of_its_kind(library, folder):
 def test_each_row_is_in_one_bar_and_a_bar_opens_one_of_its_rows(values):
     array = np.array(values)
     rows = np.arange(len(values)) + 100
-    bars = summary.histogram(array, rows, "s")
+    bars = summary.histogram(array, rows, "s", Bins.of(array))
+    assert len(bars) <= 2 * len(values) ** (1 / 3) + 3
     assert sum(bar.count for bar in bars) == len(values)
     assert all((bar.row is None) == (bar.count == 0) for bar in bars)
     first = [values[bar.row - 100] for bar in bars if bar.row is not None]
     assert first == sorted(first)
     for bar, value in zip([bar for bar in bars if bar.count], first, strict=True):
-        ends = [float(end) for end in bar.title.partition(" s:")[0].split(" to ")]
+        ends = bar.title.partition(" s:")[0].replace(" or more", " to inf").split(" to ")
         if array.dtype.kind == "i":
-            assert ends[0] <= value <= ends[-1]
+            assert float(ends[0]) <= value <= float(ends[-1])
+
+
+def test_charts_have_axes_that_count_in_whole_numbers(library):
+    view = library.view("ttt", "train")
+    shown = summary.numbers(library, view)
+    chart = shown[shown.index("Rows of a conversation") :].partition("</figure>")[0]
+    text = "".join(Reader(chart).text.split())
+    turns = np.diff(np.append(view.conversations, view.stop))
+    assert sorted(turns.tolist()) == [3, 4, 4, 6]
+    assert text.endswith("conversations" + "012" + "3456" + "rows")
 
 
 def test_the_ledger_shows_each_fault_with_its_reason(hostile):
@@ -592,6 +604,32 @@ def test_another_config_keeps_what_of_the_choice_still_fits(omni):
     values = act.choose("s2s_mimi", "validation", "transcription", "listen")
     assert (values["split"]["value"], values["task"]["value"]) == ("train", "s2s_mimi")
     assert act.choose("omni", None, None, "listen")["task"]["choices"][0] == (ALL)
+
+
+def test_the_task_is_a_choice_only_where_there_are_several(omni):
+    act = Actions(omni)
+    assert act.choose("omni", "train", None, "listen")["task"]["visible"]
+    assert not act.choose("s2s_mimi", "train", None, "listen")["task"]["visible"]
+
+
+def test_an_address_opens_its_row_and_what_is_not_there_is_told(omni):
+    act, name = Actions(omni), omni.view("omni", "train").index.row_id(12)
+    for row in (name, "12"):
+        values = act.open_address("omni", "listen", {"config": "omni", "split": "train", "row": row})
+        assert (values["config"], values["split"]["value"], values["task"]["value"]) == ("omni", "train", ALL)
+        assert values["at"] == 12
+        assert name in values["turn"]
+        assert values["hits"] == ""
+    first = next(iter(omni.splits))
+    assert act.open_address(first, "listen", {"__theme": "dark"})["config"] == first
+    missing = {"config": "<b>", "split": "test", "row": "no such"}
+    for key, value in missing.items():
+        values = act.open_address("omni", "listen", {"config": "omni", key: value})
+        assert values["at"] == 0
+        assert f"{key}={value}" in Reader(values["hits"]).text
+        assert "<b><" not in values["hits"]
+    for number in ("99", "-1", "1.5", "²"):
+        assert "row=" in act.open_address("omni", "listen", {"config": "omni", "row": number})["hits"]
 
 
 def test_find_opens_what_has_that_name_and_lists_what_is_said(library):
@@ -685,5 +723,6 @@ def test_without_gradio_the_command_says_what_to_install(folder):
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2
+    assert done.stderr.startswith("opening ")  # before gradio, which takes long
     assert "pip install 'speechrows[preview]'" in done.stderr
