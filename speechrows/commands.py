@@ -144,7 +144,6 @@ def _preview_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    print(printable(f"{options.folder}: opening, some seconds…"), flush=True)
     from speechrows.preview.app import launch
 
     page = launch(
