@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -47,6 +46,7 @@ from speechrows.model.lanes import Lanes
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
 from speechrows.model.presets import PRESETS
+from speechrows.model.ranks import open_accelerator
 from speechrows.model.run_folder import RunFolder
 from speechrows.model.shape import ModelShape
 from speechrows.text.tokenizers import open_tokenizer
@@ -129,16 +129,7 @@ class Trainer:
         stages = stages or [replace(CURRICULUM[0], config=config.config)]
         flags = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
         self.stages = [replace(stage, **flags) for stage in stages]
-        self.accelerator = Accelerator(
-            mixed_precision=config.mixed_precision, log_with=config.log_with or None,
-            project_dir=config.output_dir,
-        )  # fmt: skip
-        if config.log_with and not self.accelerator.log_with:
-            raise UsageError(f"--log-with: {config.log_with} is not there: pip install {config.log_with}")
-        if self.accelerator.distributed_type.name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-            raise UsageError(
-                "accelerate: found a sharded model; expected data parallel, each rank's model whole"
-            )
+        self.accelerator = open_accelerator(config.output_dir, config.mixed_precision, config.log_with)
         set_seed(config.seed)
         self.preset, self.mel, self.folders = PRESETS[config.preset], None, dict[str, OpenedFolder]()
         self.tokenizer = open_tokenizer(name) if (name := self.preset.tokenizer) else None  # else the rows'
@@ -170,13 +161,13 @@ class Trainer:
         """This rank's share of rows, as the run's model takes them; each folder is opened once a run."""
         run, accelerator = self.config, self.accelerator
         folder = self.folders[path] = self.folders.get(path) or OpenedFolder(path)
-        shape = {"context": self.stages[self.stage_number].context, "batch_size": run.batch_size}
-        shape = {"budget_seconds": run.budget_seconds} if run.mode == "bucket" else shape
+        size = {"context": self.stages[self.stage_number].context, "batch_size": run.batch_size}
+        size = {"budget_seconds": run.budget_seconds} if run.mode == "bucket" else size
         return speechrows.load(
             folder, config, split, mode=run.mode, too_long=run.too_long, seed=run.seed, mel=self.mel,
             micro_batches=run.micro_batches, rank=accelerator.process_index,
             world_size=accelerator.num_processes, device=accelerator.device,
-            tokenizer=self.tokenizer, audio_tokens_per_second=self.preset.rate, **shape,
+            tokenizer=self.tokenizer, audio_tokens_per_second=self.preset.rate, **size,
         )  # fmt: skip
 
     def train(self) -> None:
@@ -213,8 +204,7 @@ class Trainer:
 
     def start(self) -> None:
         """Go to the run's position, and tell what is trained."""
-        config = self.config
-        if config.resume:
+        if (config := self.config).resume:
             self.resume(self.folder.latest())
         if self.accelerator.is_main_process:
             self.folder.begin(self.done if config.resume else None)

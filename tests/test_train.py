@@ -248,7 +248,7 @@ def test_calls_that_are_wrong_say_what_to_do(rows: Path, tmp_path: Path, capsys:
         ("--micro-batches", "0"): "micro_batches: found 0",
         ("--eval", f"x={rows}"): "no split 'validation'",
         ("--eval", f"x={rows}:ttt:train", "--eval", f"x={rows}:ttt:train"): "found 'x' twice",
-        ("--eval", "x=hf://datasets/org/none:ttt"): "hf://datasets/org/none: no such folder",
+        ("--eval", "x=hf://datasets/org/none:ttt"): "hf://datasets/org/none: no such dataset on the Hub",
         ("--eval", f"x={rows}:ttt:train", "--budget-seconds", "1"): "The least that fits is budget_seconds",
     }.items():
         assert train.main([*base, *flags]) == 2, flags
