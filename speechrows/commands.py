@@ -144,6 +144,9 @@ def _preview_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _preview(options: argparse.Namespace) -> int:
+    from speechrows.storage.filesystem import locate
+
+    locate(options.folder)  # before gradio is imported, which takes seconds
     from speechrows.preview.app import launch
 
     page = launch(

@@ -161,7 +161,7 @@ def test_a_long_clip_goes_in_steps_and_has_the_same_codes(model, encoder, batch_
 
 
 def test_a_model_that_is_no_mimi_is_refused_with_what_it_is(tmp_path, model):
-    with pytest.raises(UsageError, match="expected a folder or a Hub repository with a Mimi"):
+    with pytest.raises(UsageError, match="nothing: no such folder; expected a folder"):
         load_model(str(tmp_path / "nothing"))
     other = tmp_path / "other"
     shutil.copytree(model, other)

@@ -241,7 +241,9 @@ def test_a_source_that_is_nothing_is_refused(tmp_path: Path, capsys: pytest.Capt
     for address in ("no_such_module", str(tmp_path / "nowhere")):
         arguments = ["--mode", "sift_s", "--source", address, "--out", str(tmp_path / "out")]
         assert main(["generate", "sift", "--endpoint", "http://127.0.0.1:9/v1", *arguments]) == 2
-        assert f"--source {address}: no such folder, builder, or Hub dataset" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"--source {address}: no such folder" in error
+        assert "nor a builder; expected a built folder, org/name" in error
     assert not (tmp_path / "out").exists(), "nothing is left behind"
     with pytest.raises(UsageError, match="expected DeepDialogue as it is published"):
         list(ClipSelection(address="deepdialogue_ttt", data_dir=str(tmp_path)).clips(audio=False))

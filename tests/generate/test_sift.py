@@ -529,7 +529,7 @@ def test_a_model_without_a_template_stops_where_the_user_would_speak(taught: Pat
 
 
 def test_a_model_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--model .*nothing: expected a causal language model"):
+    with pytest.raises(UsageError, match=r"--model .*nothing: no such folder; expected a folder"):
         LocalModel(str(tmp_path / "nothing"), GREEDY, device="cpu")
 
 

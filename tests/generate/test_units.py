@@ -174,7 +174,7 @@ def test_layers_and_centroids_that_do_not_fit_the_model_are_refused(models, cent
         KMeansUnits(models["layer"], centroids, 3, CPU)
     with pytest.raises(UsageError, match="centroids of 16 numbers; expected 32"):
         KMeansUnits(models["layer"], centroids[:, :16], LAYER, CPU)
-    with pytest.raises(UsageError, match="expected a folder or a Hub repository"):
+    with pytest.raises(UsageError, match="none: no such folder; expected a folder"):
         KMeansUnits(str(tmp_path / "none"), centroids, LAYER, CPU)
     mimi = MimiConfig(hidden_size=32, num_filters=4, num_hidden_layers=1, num_attention_heads=2,
                       intermediate_size=8, upsample_groups=32, codebook_size=64)  # fmt: skip

@@ -362,7 +362,9 @@ def test_what_is_pushed_later_is_not_seen_and_a_changed_shard_is_refused(hub, fo
     Index.open(f"{name}@v1", "ttt").check_shard(1)
     number = api.create_pull_request(name, title="other rows", repo_type="dataset").num
     assert RowsFolder.open(f"{name}@refs/pr/{number}").revision == later.folder.revision
-    with pytest.raises(UsageError, match="org/changing@nowhere: no such folder here"):
+    with pytest.raises(
+        UsageError, match=r"org/changing@nowhere: no such folder in .*, and no such dataset on the Hub"
+    ):
         RowsFolder.open(f"{name}@nowhere")
     api.delete_repo(name, repo_type="dataset")
 
