@@ -28,7 +28,9 @@ INTERRUPTED = 130  # the exit code of shells for what Ctrl-C ended
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are a line: what is wrong, what may have been meant, where help is."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # typed by overloads
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
         """As argparse does; what a command does not know is its own error, for it knows what is close."""
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
