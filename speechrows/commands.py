@@ -255,7 +255,7 @@ COMMANDS = (
         "make answers, codes or units from a corpus' clips, to be joined by build --with",
         _generate_flags,
         _generate,
-        stopped="stopped. What was made is kept, but for the last seconds: the same command goes on",
+        stopped="stopped. What was made is kept: the same command goes on",
     ),
     Command(
         "train", "train a model on rows: runs train.py, or copies it to be changed", _train_flags, _train

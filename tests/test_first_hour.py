@@ -180,7 +180,7 @@ def test_a_second_build_says_that_there_is_nothing_to_do(
     assert main([*BUILD, str(tmp_path / "rows"), "--num-proc", "3"]) == 0
     printed = capsys.readouterr().out
     assert again not in printed
-    assert "--num-proc 3 is more than help: 1 shards are to be built" in printed
+    assert "--num-proc 3: only 1 of the processes can work: each builds a shard" in printed
     assert main([*BUILD, str(tmp_path / "rows"), "--num-proc", "3"]) == 0
     printed = capsys.readouterr().out
     assert again in printed

@@ -115,13 +115,14 @@ def _tell_before(job: BuildJob, num_missing: int, num_proc: int, tell: Callable[
     if num_missing < num_shards:
         tell(printable(f"goes on: {num_shards - num_missing} of {num_shards} shards are built already"))
     is_stream = job.shards[0].units[0].in_stream
-    if num_proc > (1 if is_stream else num_missing):
-        why = "the corpus is one stream, which one process reads" if is_stream else "a process builds a shard"
-        tell(
-            printable(
-                f"--num-proc {num_proc} is more than help: {num_missing} shards are to be built, and {why}"
-            )
+    useful = 1 if is_stream else num_missing
+    if num_proc > useful:
+        why = (
+            "one reads the corpus, which is one stream"
+            if is_stream
+            else "each builds a shard of those missing"
         )
+        tell(printable(f"--num-proc {num_proc}: only {useful} of the processes can work: {why}"))
 
 
 def _keep_tokenizer(job: BuildJob, out: Path) -> None:
