@@ -269,7 +269,7 @@ def test_a_state_of_rows_of_the_same_lengths_that_say_something_else_is_refused(
         ({"rank": 2, "world_size": 2}, "rank: found 2 of 2"),
         ({"device": "abacus"}, "device: found 'abacus', expected cpu"),
         ({"device": "cuda:99"}, "device: found 'cuda:99', expected cpu or one of the"),
-        ({"tokenizer": "/nowhere"}, "tokenizer /nowhere: can not be opened"),
+        ({"tokenizer": "/nowhere"}, "tokenizer /nowhere: no such folder"),
         ({"audio_tokens_per_second": "fast"}, "audio tokens per second: found 'fast'"),
     ],
 )
