@@ -59,3 +59,13 @@ def test_a_block_that_is_not_run_says_that_it_needs_what_is_not_here(page: str) 
     for kind, text in blocks(page):
         if kind == f"sh {REAL}":  # its flags exist all the same
             assert COMMAND.match(text)
+
+
+def test_what_troubleshooting_quotes_is_what_is_said() -> None:
+    sources = [*(ROOT / "speechrows").rglob("*.py"), ROOT / "train.py", ROOT / "Makefile"]
+    text = "".join(path.read_text("utf-8") for path in sources)
+    text = re.sub(r'"\s*\n\s*f?"', "", text)  # literals that go on in the next line
+    page = (ROOT / "docs/troubleshooting.md").read_text("utf-8")
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(quoted) > 20
+    assert [words for words in quoted if words not in text] == []

@@ -266,7 +266,9 @@ def _refuse_another(out: Path, content: _Content, new: Claim, *, overwrite: bool
     before, now = content.recipes.get(new.task, new.recipe), new.recipe
     if before != now and not overwrite:
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        differences = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in changed)
+        differences = "; ".join(
+            f"{key}: {before.get(key)!s:.24} there, {now.get(key)!s:.24} now" for key in changed
+        )
         raise UsageError(
             f"{out}: holds {new.task} rows of another build ({differences}). Give another folder, "
             "or --overwrite"

@@ -111,8 +111,9 @@ class TTTLinear(nn.Module):
         self.output_norm = nn.LayerNorm(hidden_size, eps=_EPSILON)
         self.output = nn.Linear(hidden_size, hidden_size, bias=False)
         self.gate = nn.Parameter(torch.full((hidden_size,), _FIRST_GATE))
-        for layer in (self.query, self.key, self.value, self.rate, self.output):
+        for layer in (self.query, self.key, self.value, self.rate):
             nn.init.normal_(layer.weight, std=_FIRST_DEVIATION)
+        nn.init.normal_(self.output.weight, std=hidden_size**-0.5)  # its output is as large as its input
         nn.init.normal_(self.first_weight, std=_FIRST_DEVIATION)
         nn.init.zeros_(self.rate.bias)
 

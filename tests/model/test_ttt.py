@@ -369,7 +369,7 @@ def test_a_new_layer_changes_little_and_passes_a_gradient_on() -> None:
     torch.manual_seed(0)
     layer, x = TTTLinear(64, 4), noise(9, 64, dtype=torch.float32)
     y, _ = in_one_piece(layer, x)
-    assert 0 < (y - x).norm() < 0.05 * x.norm()
+    assert 0 < (y - x).norm() < 0.2 * x.norm()
     y.square().sum().backward()
     assert all(parameter.grad.any() for parameter in (layer.query.weight, layer.value.weight, layer.gate))
 
