@@ -39,9 +39,8 @@ from speechrows.model import checkpoint
 from speechrows.model import progress
 from speechrows.model.divergence import diverged
 from speechrows.model.divergence import suspects
+from speechrows.model.evaluation import Evaluation
 from speechrows.model.evaluation import open_sets
-from speechrows.model.evaluation import share_exact
-from speechrows.model.evaluation import text_losses
 from speechrows.model.lanes import Lanes
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
@@ -100,7 +99,8 @@ class TrainConfig(ModelShape):
     eval_every: int = flag(0, "steps; 0: at the end alone", least=0)
     save_every: int = flag(0, "steps; 0: at the end alone", least=0)
     keep: int = flag(2, "checkpoints kept, the latest", least=1)
-    decode: int = flag(0, "training rows to decode greedily; exact matches are reported", least=0)
+    eval_decode: int = flag(0, "rows of each set to decode greedily, for WER, CER or exact matches", least=0)
+    decode: int = flag(0, "training rows to decode greedily; exact matches are train/exact", least=0)
     log_with: str = flag("", "a tracker that is installed", choices=["trackio", "tensorboard"])
     resume: bool = flag(False, "go on from the latest checkpoint in --output-dir")
     overwrite: bool = flag(False, "begin anew, and remove the run that --output-dir holds")
@@ -149,7 +149,16 @@ class Trainer:
         self.stage_number, self.step = stage_number, step
         self.loader = self.rows(config.data, stage.config, config.split)
         self.batches = self.loader.endless()
-        self.sets = open_sets(config.eval, config.config, self.rows)
+        self.evaluation = Evaluation(
+            model=self.accelerator.unwrap_model(self.model),
+            sets=open_sets(config.eval, config.config, self.rows),
+            decode=config.eval_decode,
+            training=self.rows(config.data, stage.config, config.split) if config.decode else None,
+            decode_training=config.decode,
+            share=(self.accelerator.process_index, self.accelerator.num_processes),
+            total=self.total,
+            tell=self.accelerator.print,
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = stage.learning_rate
         self.schedule = get_scheduler(
@@ -282,16 +291,9 @@ class Trainer:
         return self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum")
 
     def evaluate(self) -> dict[str, float]:
-        """The text loss a token of each task in every named set; the share of rows decoded exactly."""
-        report = dict[str, float]()
-        for name, rows in self.sets.items():
-            rows.set_epoch(0)
-            losses = text_losses(self.model, rows, self.lanes.afresh(), self.total)
-            report |= {f"{name}/{task}/text_loss": loss for task, loss in losses.items()}
-        if self.config.decode:
-            model = self.accelerator.unwrap_model(self.model).speech_lm
-            report["exact"] = share_exact(model, self.loader, self.config.decode, self.accelerator.print)
-        return report
+        """The values of the run's evaluation: see Evaluation."""
+        with self.accelerator.autocast():
+            return self.evaluation.report(self.lanes)
 
     def log(self, report: dict[str, float]) -> None:
         """Print a line, append a line to metrics.jsonl, and tell the tracker."""

@@ -79,7 +79,7 @@ def test_a_tiny_model_learns_to_say_a_conversation_word_by_word(tmp_path: Path) 
     lines = run(tmp_path / "rows", tmp_path / "run", *flags)
     losses = [loss for _, loss, _ in curve(lines)]
     assert losses[-1] < losses[0] / 2
-    assert lines[-1]["exact"] == 1
+    assert lines[-1]["train/exact"] == 1
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -178,7 +178,9 @@ class Parrot:
 
     def train(self) -> None: ...
 
-    def generate(self, batch: Batch, *, max_new_tokens: int, end_ids: set[int]) -> list[list[int]]:
+    def generate(
+        self, batch: Batch, *, max_new_tokens: int, end_ids: set[int], rows: slice
+    ) -> list[list[int]]:
         first = int((batch.labels[0] >= 0).nonzero()[0])
         return [[*takewhile(lambda token: token not in end_ids, batch.input_ids[0, first:].tolist())]]
 
@@ -276,7 +278,7 @@ def test_a_run_tells_what_it_trains_how_long_it_goes_on_and_where_its_end_lies(
         begin,
     )
     assert re.fullmatch(r"ttt 1/3  text_loss 5\.\d+ .*  steps_per_second \S+  left 0:\d\d:\d\d", first)
-    exact = rf"done: 3 steps, 0:00:\d\d  text_loss \S+  exact 0  {tmp_path}/checkpoint-00000003"
+    exact = rf"done: 3 steps, 0:00:\d\d  text_loss \S+  train/exact 0  {tmp_path}/checkpoint-00000003"
     assert re.fullmatch(exact, end)
     assert [entry["step"] for entry in logged] == [1, 3, 3]
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [

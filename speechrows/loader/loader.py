@@ -6,6 +6,7 @@ from collections.abc import Generator
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from dataclasses import replace
@@ -19,6 +20,7 @@ from speechrows.errors import UsageError
 from speechrows.folder.index import Index
 from speechrows.loader.batch import Batch
 from speechrows.loader.collate.collator import Collator
+from speechrows.loader.plan.before import with_rows_before
 from speechrows.loader.plan.epoch import plan_epoch
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.plan.values import Plan
@@ -163,14 +165,18 @@ class Loader:
             for ragged in batches:
                 yield self._collator(ragged, self._epoch)
 
-    def in_file_order(self, count: int | None = None) -> Iterator[MicroBatch]:
-        """Micro-batches of one row each, of the first `count` rows or all; for `batches`."""
+    def in_file_order(self) -> Iterator[MicroBatch]:
+        """Micro-batches of one row each; for `batches`."""
         zero = np.zeros(1, np.int32)
-        for row in range(len(self.index) if count is None else min(count, len(self.index))):
+        for row in range(len(self.index)):
             rows = np.array([row], np.int32)
             yield MicroBatch(
                 step=row, number=0, num_sequences=1, rows=rows, sequence=zero, start=zero, position=zero
             )
+
+    def with_rows_before(self, rows: Sequence[int]) -> Iterator[MicroBatch]:
+        """Micro-batches of one row each, last, after those before it in its segment; for `batches`."""
+        return with_rows_before(plan_rows(self.index), self.options, rows)
 
     def _read(self, micro_batches: Iterable[MicroBatch]) -> Generator[Ragged]:
         if os.getpid() not in self._streams:

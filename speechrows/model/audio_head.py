@@ -6,6 +6,7 @@ far, and predicts the next codebook. Codebooks are late by the codec's delays, a
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,16 @@ class AudioLoss:
     num_semantic: int
     depth_sum: Tensor  # the other codebooks
     num_depth: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CodeScores:
+    """Logits of F frames of delayed clips, and what they are to predict."""
+
+    clip: Tensor  # int64 [F] on the CPU, the place of each frame's clip in the batch
+    semantic: Tensor  # [F, codes + 1], of codebook 0; the last is the clip's end
+    depth: Tensor | None  # [F, K - 1, codes], of the other codebooks
+    targets: Tensor  # int64 [F, K], IGNORE_INDEX where a codebook has no code
 
 
 class AudioHead(nn.Module):
@@ -86,33 +97,46 @@ class AudioHead(nn.Module):
         if batch.codec_targets is None or not len(batch.codec_targets):
             zero = weightless(self)
             return AudioLoss(semantic_sum=zero, num_semantic=0, depth_sum=zero, num_depth=0)
+        semantic_sum = depth_sum = hidden.new_zeros((), dtype=torch.float32)
+        for scores in self.scores(hidden, batch):
+            semantic_sum = semantic_sum + _cross_entropy(scores.semantic, scores.targets[:, 0])
+            if scores.depth is not None:
+                depth_sum = depth_sum + _cross_entropy(scores.depth, scores.targets[:, 1:])
+        frames = int(batch.codec_lengths.sum())
+        return AudioLoss(
+            semantic_sum=semantic_sum,
+            num_semantic=frames + len(batch.codec_lengths),
+            depth_sum=depth_sum,
+            num_depth=frames * (self.spec.num_codebooks - 1),
+        )
+
+    def scores(self, hidden: Tensor, batch: Batch) -> Iterator[CodeScores]:
+        """What is predicted for the frames of a batch's codes, clip after clip; see forward."""
+        if batch.codec_targets is None or not len(batch.codec_targets):
+            return
         if batch.codec != self.spec.name:
             raise UsageError(f"codec: found {batch.codec}, expected {self.spec.name}, the audio head's")
         spans = batch.row_spans.tolist()
         rows = [spans[row] for row in batch.codec_row.tolist()]
-        lengths = batch.codec_lengths.tolist()
         prefixes = [hidden[b, start:stop] for b, start, stop in rows]
         clips = [
             delayed(codes[:, :length], self.spec)
-            for codes, length in zip(batch.codec_targets, lengths, strict=True)
+            for codes, length in zip(batch.codec_targets, batch.codec_lengths.tolist(), strict=True)
         ]
         outputs = self._decode(prefixes, clips)
         codes = torch.cat(clips, dim=1).T  # [F, K]
         targets = codes.masked_fill(codes == self.spec.specials.pad, IGNORE_INDEX)
         targets = targets.masked_fill(codes == self.spec.specials.eos, self.spec.cardinality)
-        depth_sum = outputs.new_zeros((), dtype=torch.float32)
-        if self.depth is not None:
-            for chunk, read, target in zip(
-                *(t.split(_MAX_FRAMES) for t in (outputs, codes, targets)), strict=True
-            ):
-                logits = self._depth_logits(chunk, read[:, :-1])
-                depth_sum = depth_sum + _cross_entropy(logits, target[:, 1:])
-        return AudioLoss(
-            semantic_sum=_cross_entropy(self.semantic(outputs), targets[:, 0]),
-            num_semantic=sum(lengths) + len(lengths),
-            depth_sum=depth_sum,
-            num_depth=sum(lengths) * (self.spec.num_codebooks - 1),
-        )
+        clip = torch.arange(len(clips)).repeat_interleave(torch.tensor([codes.shape[1] for codes in clips]))
+        for numbers, chunk, read, target in zip(
+            *(t.split(_MAX_FRAMES) for t in (clip, outputs, codes, targets)), strict=True
+        ):
+            yield CodeScores(
+                clip=numbers,
+                semantic=self.semantic(chunk),
+                depth=None if self.depth is None else self._depth_logits(chunk, read[:, :-1]),
+                targets=target,
+            )
 
     @torch.no_grad()
     def generate(

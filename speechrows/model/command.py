@@ -15,7 +15,7 @@ def run(flags: list[str]) -> int:
     Raises:
         UsageError: what it needs is not installed.
     """
-    for name in ("accelerate", "torch"):
+    for name in ("accelerate", "jiwer", "torch"):
         if find_spec(name) is None:
             raise UsageError(f"found no {name}; train needs: pip install 'speechrows[train]'")
     sys.argv[1:] = flags

@@ -45,8 +45,11 @@ def sizes(model: nn.Module) -> str:
 
 
 def line(report: Mapping[str, float], left: int = 0) -> str:
-    """The values of a report, and of a speed's the time that the steps that are left take."""
-    values = [f"{name} {value:.4g}" for name, value in report.items()]
+    """The values of a report, and of a speed's the time that the steps that are left take.
+
+    An evaluation's values of single codebooks are left out: they are many.
+    """
+    values = [f"{name} {value:.4g}" for name, value in report.items() if "/codebook_" not in name]
     if rate := report.get("steps_per_second"):
         values.append(f"left {_clock(left / rate)}")
     return "  ".join(values)

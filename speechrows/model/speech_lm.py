@@ -145,15 +145,19 @@ class SpeechLM(nn.Module):
         )
 
     @torch.no_grad()
-    def generate(self, batch: Batch, *, max_new_tokens: int, end_ids: Collection[int]) -> list[list[int]]:
+    def generate(
+        self, batch: Batch, *, max_new_tokens: int, end_ids: Collection[int], rows: slice = slice(None)
+    ) -> list[list[int]]:
         """Decode what follows each row's prompt, greedily: ids without the end token, a list for each row.
+
+        `rows` are those of the batch to decode, by default all.
 
         A prompt is the part of the row's segment in the batch before the row's first supervised token;
         stateful layers begin it in their first state.
         """
         if not len(batch):
             return []
-        embeds, prompts = self._embed(batch), _prompts(batch)
+        embeds, prompts = self._embed(batch), _prompts(batch)[rows]
         x, real, reset = _left_padded([embeds[sequence, slots] for sequence, slots in prompts])
         in_batch = stretches(batch, self.attention_span)
         inside, *_ = _left_padded([in_batch[sequence, slots] for sequence, slots in prompts])
