@@ -8,14 +8,12 @@ top to bottom. An optimiser step is `micro_batches` micro-batches, divided among
 mean over the supervised tokens of all of them, so it is the same on any number of ranks.
 """
 
-import argparse
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from dataclasses import fields
-from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
@@ -30,35 +28,29 @@ import speechrows
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.errors import printable
-from speechrows.flags import add_flags
 from speechrows.flags import flag
+from speechrows.flags import parsed
 from speechrows.loader.batch import Batch
+from speechrows.loader.collate.augment import Augment
 from speechrows.loader.loader import Loader
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.model import checkpoint
 from speechrows.model import progress
 from speechrows.model.divergence import diverged
 from speechrows.model.divergence import suspects
-from speechrows.model.evaluation import Evaluation
-from speechrows.model.evaluation import open_sets
+from speechrows.model.judging import Judging
 from speechrows.model.lanes import Lanes
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
 from speechrows.model.presets import PRESETS
 from speechrows.model.ranks import open_accelerator
+from speechrows.model.ranks import start_tracker
+from speechrows.model.ranks import total
 from speechrows.model.run_folder import RunFolder
 from speechrows.model.shape import ModelShape
+from speechrows.model.stages import Stage
+from speechrows.model.stages import stages_of
 from speechrows.text.tokenizers import open_tokenizer
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A stage of the curriculum: conversations of at most `context` tokens, and the learning rate on them."""
-
-    config: str
-    context: int
-    learning_rate: float
-
 
 CURRICULUM = (
     Stage(config="stage_1", context=8_192, learning_rate=1e-4),
@@ -69,26 +61,29 @@ CURRICULUM = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelShape):
+class TrainConfig(ModelShape, Judging):
     """Everything that a run depends on. Each field is a flag: `learning_rate` is `--learning-rate`."""
 
     data: str = flag("", "a built folder, or org/name on the Hub", required=True)
     output_dir: Path = flag(Path("runs"), "where checkpoints and logs go")
-    config: str = flag("ttt", "the config to train on")
     split: str = flag("train", "its split")
     curriculum: bool = flag(False, "train on stage_1 to stage_4; modes pack and lanes")
-    eval: tuple[str, ...] = flag((), "NAME=PATH[:CONFIG[:SPLIT]], a set to evaluate on; repeatable")
     freeze_encoder: bool = flag(False, "leave the speech encoder as it is")
     mode: str = flag("bucket", "how rows become batches", choices=["bucket", "pack", "lanes"])
     budget_seconds: float = flag(60.0, "of a micro-batch in mode bucket")
     context: int = flag(0, "slots of a sequence in modes pack and lanes; 0: the stage's, else 8192", least=0)
+    augment: tuple[str, ...] = flag((), "NAME=VALUES, what training rows are changed by; repeatable")
     batch_size: int = flag(1, "sequences of a micro-batch in modes pack and lanes")
     micro_batches: int = flag(1, "micro-batches of an optimiser step, over all ranks")
     unroll: int = flag(1, "steps of a lane in one optimiser step, the gradient through their states", least=1)
     too_long: str = flag("error", "what to do with rows over the budget", choices=["error", "drop"])
-    steps: int = flag(300, "optimiser steps; in a curriculum, of each stage", least=0)
+    steps: int | None = flag(
+        None, "optimiser steps of a stage; by default its own, or 300", kind=int, least=0
+    )
     learning_rate: float = flag(0.0, "its peak; 0: the stage's, else 1e-4", least=0)
-    warmup_steps: int = flag(20, "of rising learning rate", least=0)
+    warmup_steps: int | None = flag(
+        None, "of rising learning rate; by default as steps, or 20", kind=int, least=0
+    )
     schedule: str = flag("cosine", "after that", choices=["cosine", "linear", "constant_with_warmup"])
     weight_decay: float = flag(0.01, "of AdamW")
     max_grad_norm: float = flag(1.0, "gradients are clipped to it")
@@ -96,22 +91,16 @@ class TrainConfig(ModelShape):
     mixed_precision: str = flag("no", "bf16 halves what is held", choices=["no", "bf16"])
     seed: int = flag(0, "of weights, order and augmentation")
     log_every: int = flag(10, "steps", least=1)
-    eval_every: int = flag(0, "steps; 0: at the end alone", least=0)
     save_every: int = flag(0, "steps; 0: at the end alone", least=0)
     keep: int = flag(2, "checkpoints kept, the latest", least=1)
-    eval_decode: int = flag(0, "rows of each set to decode greedily, for WER, CER or exact matches", least=0)
-    decode: int = flag(0, "training rows to decode greedily; exact matches are train/exact", least=0)
-    log_with: str = flag("", "a tracker that is installed", choices=["trackio", "tensorboard"])
+    log_with: str = flag("", "a tracker that is installed", choices=["trackio", "tensorboard", "wandb"])
     resume: bool = flag(False, "go on from the latest checkpoint in --output-dir")
     overwrite: bool = flag(False, "begin anew, and remove the run that --output-dir holds")
 
     @staticmethod
     def parse(arguments: Sequence[str] | None = None) -> "TrainConfig":
         """The config of a command line."""
-        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-        add_flags(parser, fields(TrainConfig))
-        values = vars(parser.parse_args(arguments))
-        return TrainConfig(**{**values, "eval": tuple(values["eval"])})
+        return parsed(TrainConfig, __doc__, arguments)
 
 
 class Trainer:
@@ -125,13 +114,12 @@ class Trainer:
         self.folder = RunFolder(config.output_dir)
         self.folder.claim(resume=config.resume, overwrite=config.overwrite)
         self.config, self.stage_number, self.done = config, 0, 0  # done: optimiser steps of the whole run
-        stages = [stage for stage in CURRICULUM if config.curriculum or stage.config == config.config]
-        stages = stages or [replace(CURRICULUM[0], config=config.config)]
-        flags = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
-        self.stages = [replace(stage, **flags) for stage in stages]
+        self.stages = stages_of(CURRICULUM, config)
+        self.augment, self.best = Augment.parse(config.augment), config.open_best()
         self.accelerator = open_accelerator(config.output_dir, config.mixed_precision, config.log_with)
         set_seed(config.seed)
         self.preset, self.mel, self.folders = PRESETS[config.preset], None, dict[str, OpenedFolder]()
+        self.total = partial(total, self.accelerator)  # of values, over ranks
         self.tokenizer = open_tokenizer(name) if (name := self.preset.tokenizer) else None  # else the rows'
         rows = self.rows(config.data, self.stages[0].config, config.split)
         model = omni(config, rows.tokenizer, rows.codec())
@@ -142,31 +130,25 @@ class Trainer:
         self.saved: Path | None = None  # the checkpoint of the run's position, where there is one
         self.progress = progress.Progress(0)
         self.begin(0)
+        if config.best:
+            self.best.check(self.evaluation.names())
 
     def begin(self, stage_number: int, step: int = 0) -> None:
         """Begin a stage: its rows from the start, its learning rate at a step, all lanes empty."""
         config, stage = self.config, self.stages[stage_number]
         self.stage_number, self.step = stage_number, step
-        self.loader = self.rows(config.data, stage.config, config.split)
+        training = (config.data, stage.config, config.split)
+        self.loader = self.rows(*training, augment=self.augment)
         self.batches = self.loader.endless()
-        self.evaluation = Evaluation(
-            model=self.accelerator.unwrap_model(self.model),
-            sets=open_sets(config.eval, config.config, self.rows),
-            decode=config.eval_decode,
-            training=self.rows(config.data, stage.config, config.split) if config.decode else None,
-            decode_training=config.decode,
-            share=(self.accelerator.process_index, self.accelerator.num_processes),
-            total=self.total,
-            tell=self.accelerator.print,
-        )
+        self.evaluation = config.evaluation(self.accelerator, self.model, self.rows, training)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = stage.learning_rate
         self.schedule = get_scheduler(
-            config.schedule, self.optimizer, config.warmup_steps, config.steps, {"last_epoch": step - 1}
+            config.schedule, self.optimizer, stage.warmup_steps, stage.steps, {"last_epoch": step - 1}
         )
         self.lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
 
-    def rows(self, path: str, config: str, split: str) -> Loader:
+    def rows(self, path: str, config: str, split: str, augment: Augment | None = None) -> Loader:
         """This rank's share of rows, as the run's model takes them; each folder is opened once a run."""
         run, accelerator = self.config, self.accelerator
         folder = self.folders[path] = self.folders.get(path) or OpenedFolder(path)
@@ -174,8 +156,8 @@ class Trainer:
         size = {"budget_seconds": run.budget_seconds} if run.mode == "bucket" else size
         return speechrows.load(
             folder, config, split, mode=run.mode, too_long=run.too_long, seed=run.seed, mel=self.mel,
-            micro_batches=run.micro_batches, rank=accelerator.process_index,
-            world_size=accelerator.num_processes, device=accelerator.device,
+            augment=augment, micro_batches=run.micro_batches, device=accelerator.device,
+            rank=accelerator.process_index, world_size=accelerator.num_processes,
             tokenizer=self.tokenizer, audio_tokens_per_second=self.preset.rate, **size,
         )  # fmt: skip
 
@@ -194,30 +176,37 @@ class Trainer:
     def train_stages(self) -> None:
         """Train all stages from the run's position; log, evaluate and save on the way and at the end."""
         self.start()
-        config, first, reached = self.config, self.done + 1, dict[str, float]()
-        for stage_number in range(self.stage_number, len(self.stages)):
-            if stage_number > self.stage_number:
-                self.begin(stage_number)
-            while self.step < config.steps:
-                losses, norm = self.train_step()
-                if self.step % config.log_every == 0 or self.step == config.steps or self.done == first:
-                    self.log(reached := self.report(losses, norm))
-                if config.eval_every and self.step % config.eval_every == 0 and self.left:
-                    self.log(self.evaluate())
-                if config.save_every and self.step % config.save_every == 0:
-                    self.save()
+        config, first, reached, evaluated = self.config, self.done + 1, dict[str, float](), dict[str, float]()
+        while self.left and not self.best.is_over:
+            steps = self.stages[self.stage_number].steps
+            if self.step == steps:
+                self.begin(self.stage_number + 1)
+                continue
+            losses, norm = self.train_step()
+            if self.step % config.log_every == 0 or self.step == steps or self.done == first:
+                self.log(reached := self.report(losses, norm))
+            if config.eval_every and self.step % config.eval_every == 0 and self.left:
+                evaluated = self.judge()
+            if config.save_every and self.step % config.save_every == 0:
+                self.save()
         self.save()
-        self.log(evaluated := self.evaluate())
+        if not self.best.is_over:
+            evaluated = self.judge()
         reached = {name: reached[name] for name in ("text_loss", "codec_loss") if name in reached} | evaluated
-        self.tell(f"done: {self.done} steps, {self.progress.taken()}  {progress.line(reached)}  {self.saved}")
+        line = f"done: {self.done} steps, {self.progress.taken()}  {progress.line(reached)}  {self.saved}"
+        self.tell(f"{line}  {self.best}".rstrip())
 
     def start(self) -> None:
         """Go to the run's position, and tell what is trained."""
         if (config := self.config).resume:
             self.resume(self.folder.latest())
+            for report in self.folder.reports(self.done):
+                self.best.add(report["step"], report)
         if self.accelerator.is_main_process:
             self.folder.begin(self.done if config.resume else None)
-        self.accelerator.init_trackers("speechrows")
+            if self.saved and self.best.step == self.done:
+                self.folder.keep_best(self.saved)
+        start_tracker(self.accelerator, self.folder.path, config)
         rows, stage = len(self.loader.index), self.stages[self.stage_number].config
         self.tell(
             f"training {progress.sizes(self.model)} ({config.preset}) on {rows:,} rows of {config.data} "
@@ -228,7 +217,7 @@ class Trainer:
     @property
     def left(self) -> int:
         """The steps that the run has left, in all its stages."""
-        return self.config.steps * (len(self.stages) - self.stage_number) - self.step
+        return sum(stage.steps for stage in self.stages[self.stage_number :]) - self.step
 
     def tell(self, text: str) -> None:
         """Print a line, once for all ranks."""
@@ -286,22 +275,24 @@ class Trainer:
             logs |= {"codec_loss": semantic + depth, "codebook_0_loss": semantic, "depth_loss": depth}
         return logs | self.progress.speed(self.done, audio_s)
 
-    def total(self, values: Tensor) -> Tensor:
-        """Values summed over ranks."""
-        return self.accelerator.reduce(values.to(self.accelerator.device), reduction="sum")
-
-    def evaluate(self) -> dict[str, float]:
-        """The values of the run's evaluation: see Evaluation."""
+    def judge(self) -> dict[str, float]:
+        """Evaluate, log, and keep the checkpoint where it is the best."""
         with self.accelerator.autocast():
-            return self.evaluation.report(self.lanes)
+            report = self.evaluation.report(self.lanes)
+        self.log(report)
+        if self.best.add(self.done, report):
+            self.save()
+            if self.saved and self.accelerator.is_main_process:
+                self.folder.keep_best(self.saved)
+        return report
 
     def log(self, report: dict[str, float]) -> None:
         """Print a line, append a line to metrics.jsonl, and tell the tracker."""
         if not (report and self.accelerator.is_main_process):
             return
-        stage = self.stages[self.stage_number].config
-        self.tell(f"{stage} {self.step}/{self.config.steps}  {progress.line(report, self.left)}")
-        self.folder.log({"stage": stage, "step": self.done, **report})
+        stage = self.stages[self.stage_number]
+        self.tell(f"{stage.config} {self.step}/{stage.steps}  {progress.line(report, self.left)}")
+        self.folder.log({"stage": stage.config, "step": self.done, **report})
         self.accelerator.log(report, step=self.done)
 
     def save(self) -> None:

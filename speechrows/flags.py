@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from dataclasses import MISSING
 from dataclasses import Field
 from dataclasses import field
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
+from typing import TypeVar
+from typing import cast
+
+Config = TypeVar("Config")
 
 # The corpus modules that are installed with this package: what BUILDER may be by name.
 BUILDERS = ("deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks")
@@ -23,12 +28,15 @@ def flag(
     choices: Sequence[str] | None = None,
     least: float | None = None,
     required: bool = False,
+    kind: type[int] | type[float] | None = None,
 ) -> Any:
     """A field of a dataclass that is a flag, with its help.
 
     The flag is called `name`, by default as the field; `least` is the smallest number that is accepted.
+    `kind` is that of a number whose default is None.
     """
     options = {"help": text, "name": name, "choices": choices, "least": least, "required": required}
+    options["kind"] = kind
     return field(default=default, metadata=options)
 
 
@@ -50,12 +58,21 @@ def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> 
             kwargs |= {"action": "append", "default": []}
         else:
             kwargs["type"] = type(default) if isinstance(default, int | float | Path) else str
+            kwargs["type"] = options.get("kind") or kwargs["type"]
             if options.get("least") is not None:
                 kwargs["type"] = partial(_at_least, kwargs["type"], options["least"])
         if not options.get("required"):
             kwargs["help"] += f" (default: {_word(default)})"
         parser.add_argument(options.get("name") or f"--{entry.name.replace('_', '-')}", **kwargs)
         parser.set_defaults(**{entry.name: default if not isinstance(default, tuple) else []})
+
+
+def parsed(kind: type[Config], description: str | None, arguments: Sequence[str] | None) -> Config:
+    """A dataclass of flags, as a command line gives them; by default this process' own."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    add_flags(parser, fields(cast(Any, kind)))
+    values = vars(parser.parse_args(arguments)).items()
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})
 
 
 def path(text: str) -> Path:

@@ -7,13 +7,15 @@ import shutil
 import signal
 from copy import deepcopy
 from dataclasses import fields
+from dataclasses import replace
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate.utils import is_trackio_available
+import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toys.building import build_rows
@@ -38,6 +40,7 @@ from speechrows.model import checkpoint
 from speechrows.model.divergence import diverged
 from speechrows.model.evaluation import share_exact
 from speechrows.model.omni import loss_counts
+from speechrows.model.stages import stages_of
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +127,39 @@ def test_one_stage_has_its_context_and_learning_rate_of_the_table_unless_others_
     assert stage_of("--config", "stage_2", "--context", "512", "--learning-rate", "1") == ("stage_2", 512, 1)
 
 
+def test_each_stage_has_its_own_steps_and_warm_up_unless_they_are_given(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = [
+        replace(stage, steps=steps, warmup_steps=1)
+        for stage, steps in zip(train.CURRICULUM, (2, 1, 0, 2), strict=True)
+    ]
+    monkeypatch.setattr(train, "CURRICULUM", table)
+    base = ["--data", str(rows), "--curriculum", "--mode", "lanes", "--context", "512", "--log-every", "1"]
+    assert train.main([*base, "--output-dir", str(tmp_path), "--learning-rate", "1"]) == 0
+    lines = [entry for entry in metrics(tmp_path) if "text_loss" in entry]
+    assert [entry["stage"] for entry in lines] == ["stage_1", "stage_1", "stage_2", "stage_4", "stage_4"]
+    assert [entry["learning_rate"] for entry in lines] == [1.0, 0.0, 1.0, 1.0, 0.0]  # after a step of each
+    config = train.TrainConfig.parse([*base, "--steps", "0", "--warmup-steps", "3"])
+    assert {(stage.steps, stage.warmup_steps) for stage in stages_of(table, config)} == {(0, 3)}
+
+
+def test_training_rows_are_augmented_and_those_that_a_run_is_judged_on_never(
+    rows: Path, tmp_path: Path
+) -> None:
+    flags = ["--data", str(rows), "--output-dir", str(tmp_path), "--eval", f"same={rows}:ttt:train"]
+    flags += ["--decode", "1", "--augment", "speed_percent=100,120", "--augment", "snr_db=5,10"]
+    trainer = train.Trainer(train.TrainConfig.parse(flags))
+    (plain, *_), judged = trainer.rows(str(rows), "ttt", "train"), trainer.evaluation
+    assert judged.training is not None
+    (augmented, *_), (of_set, *_), (decoded, *_) = trainer.loader, judged.sets["same"], judged.training
+    assert plain.features is not None
+    assert plain.row_ids == augmented.row_ids == of_set.row_ids == decoded.row_ids
+    assert torch.equal(plain.features, of_set.features)
+    assert torch.equal(plain.features, decoded.features)
+    assert not torch.equal(plain.features, augmented.features)
+
+
 def test_a_curriculum_stopped_in_its_second_stage_goes_on_there(rows: Path, tmp_path: Path) -> None:
     flags = ["--curriculum", "--mode", "lanes", "--context", "512", "--ttt-layers", "1", "--steps", "2"]
     flags += ["--eval", f"same={rows}:ttt:train", "--eval-every", "2"]
@@ -165,10 +201,16 @@ def test_the_gradient_of_a_step_is_that_of_the_means_over_all_its_tokens_and_cod
 
 def test_tensorboard_has_the_losses_of_the_run(rows: Path, tmp_path: Path) -> None:
     lines = run(rows, tmp_path, "--steps", "2", *MODES["bucket"], "--log-with", "tensorboard")
-    events = EventAccumulator(str(next(tmp_path.rglob("events.out.*")).parent))
+    events = EventAccumulator(str(tmp_path / "speechrows"))
     events.Reload()
     logged = [(event.step, event.value) for event in events.Scalars("text_loss")]
     assert logged == [(step, pytest.approx(loss)) for step, loss, _ in curve(lines)]
+    (config,) = (tmp_path / "speechrows").glob("*/hparams.yml")
+    told = yaml.safe_load(config.read_text("utf-8"))
+    assert {*told} == {entry.name for entry in fields(train.TrainConfig)}
+    assert (told["steps"], told["eval"], told["resume"]) == (2, "()", False)
+    run(rows, tmp_path, "--steps", "1", *MODES["bucket"], "--overwrite")
+    assert not (tmp_path / "speechrows").exists()
 
 
 class Parrot:
@@ -250,6 +292,8 @@ def test_calls_that_are_wrong_say_what_to_do(rows: Path, tmp_path: Path, capsys:
         ("--micro-batches", "0"): "micro_batches: found 0",
         ("--eval", f"x={rows}"): "no split 'validation'",
         ("--eval", f"x={rows}:ttt:train", "--eval", f"x={rows}:ttt:train"): "found 'x' twice",
+        ("--augment", "speed=110"): "augment: found 'speed', expected one of speed_percent, gain_db",
+        ("--augment", "snr_db=10"): "augment snr_db: found '10', expected two numbers",
         ("--eval", "x=hf://datasets/org/none:ttt"): "hf://datasets/org/none: no such dataset on the Hub",
         ("--eval", f"x={rows}:ttt:train", "--budget-seconds", "1"): "The least that fits is budget_seconds",
     }.items():
@@ -382,7 +426,19 @@ def test_the_help_shows_every_default_in_a_word(capsys: Any) -> None:
     assert printed.count("(default: ") == len(optional)
 
 
-@pytest.mark.skipif(is_trackio_available(), reason="trackio is installed")
-def test_a_tracker_that_is_not_installed_is_named(rows: Path, tmp_path: Path, capsys: Any) -> None:
-    assert train.main(["--data", str(rows), "--output-dir", str(tmp_path), "--log-with", "trackio"]) == 2
-    assert "pip install trackio" in capsys.readouterr().err
+@pytest.mark.parametrize("tracker", ["trackio", "wandb"])
+def test_a_tracker_that_is_not_installed_is_named(
+    rows: Path, tmp_path: Path, capsys: Any, tracker: str
+) -> None:
+    if find_spec(tracker):
+        pytest.skip(f"{tracker} is installed")
+    assert train.main(["--data", str(rows), "--output-dir", str(tmp_path), "--log-with", tracker]) == 2
+    assert f"pip install {tracker}" in capsys.readouterr().err
+
+
+def test_a_tracker_that_does_not_start_is_told_with_its_own_words(
+    rows: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "speechrows").write_text("in the place of its folder", "utf-8")
+    assert train.main(["--data", str(rows), "--output-dir", str(tmp_path), "--log-with", "tensorboard"]) == 2
+    assert "--log-with: the tracker does not start: " in capsys.readouterr().err

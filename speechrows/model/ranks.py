@@ -1,10 +1,35 @@
 """The processes of a run, and what accelerate may do with them."""
 
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
+from torch import Tensor
 
 from speechrows.errors import UsageError
+
+
+def total(accelerator: Accelerator, values: Tensor) -> Tensor:
+    """Values summed over ranks, on their device."""
+    summed: Any = accelerator.reduce(values.to(accelerator.device), reduction="sum")
+    return summed
+
+
+def start_tracker(accelerator: Accelerator, folder: Path, config: Any) -> None:
+    """Start the run's tracker, and tell it the config, a dataclass, in plain values.
+
+    Raises:
+        UsageError: the tracker does not start, say because it knows no account.
+    """
+    plain = {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in vars(config).items()
+    }
+    try:
+        accelerator.init_trackers("speechrows", config=plain, init_kwargs={"wandb": {"dir": str(folder)}})
+    except Exception as error:  # each tracker has errors of its own
+        accelerator.trackers.clear()  # what has not started can not be ended
+        raise UsageError(f"--log-with: the tracker does not start: {error}") from error
 
 
 def open_accelerator(folder: Path, mixed_precision: str, log_with: str) -> Accelerator:

@@ -6,13 +6,16 @@ renamed back first. So whenever a run is killed, what has the name of a checkpoi
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from collections.abc import Generator
+from collections.abc import Iterator
 from collections.abc import Mapping
 from contextlib import contextmanager
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,13 @@ from speechrows.storage.disk import NO_ROOM
 from speechrows.storage.disk import sync
 
 CHECKPOINT = "checkpoint-" + 8 * "[0-9]"  # with the number of steps that were done
-PARTIAL = f"{CHECKPOINT}.partial"  # one that is being written, or removed
+PARTIAL = (f"{CHECKPOINT}.partial", "best*.partial")  # one that is being written, or removed
 TRACKED = "speechrows"  # where a tracker writes, by its project's name
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The output folder of a run. Rank 0 alone calls `begin`, `publish`, `log` and `tidy`."""
+    """The output folder of a run. Rank 0 alone calls what writes, such as `begin` and `log`."""
 
     path: Path
 
@@ -40,6 +43,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """The file of what was logged: a line of JSON a report."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint that is kept because it is the best."""
+        return self.path / "best"
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints, the latest last."""
@@ -128,17 +136,20 @@ class RunFolder:
         if step is not None:
             self._cut_metrics(step)
             return
-        for folder in self.checkpoints():
+        for folder in [*self.checkpoints(), *self.path.glob(self.best.name)]:
             self._remove(folder)
         self.metrics.unlink(missing_ok=True)
-        for events in (self.path / TRACKED).glob("events.out.tfevents.*"):
-            events.unlink()
-        with suppress(OSError):  # there is none, or it holds what no run wrote
-            (self.path / TRACKED).rmdir()
+        tracked = self.path / TRACKED
+        for pattern in ("events.out.tfevents.*", "[0-9]*/events.out.tfevents.*", "[0-9]*/hparams.yml"):
+            for file in tracked.glob(pattern):
+                file.unlink()
+        for folder in [*tracked.glob("[0-9]*"), tracked]:
+            with suppress(OSError):  # there is none, or it holds what no run wrote
+                folder.rmdir()
 
     def tidy(self) -> None:
         """Remove what is left of what was being written or removed."""
-        for folder in self.path.glob(PARTIAL):
+        for folder in chain.from_iterable(map(self.path.glob, PARTIAL)):
             shutil.rmtree(folder, ignore_errors=True)
         self.metrics.with_suffix(".partial").unlink(missing_ok=True)
 
@@ -149,6 +160,24 @@ class RunFolder:
         sync(self.path)
         for old in self.checkpoints()[:-keep]:
             self._remove(old)
+
+    def keep_best(self, saved: Path) -> None:
+        """Keep a checkpoint as the best one too, by links to its files: it stays when that goes."""
+        new, old = self.best.with_suffix(".partial"), self.best.with_suffix(".old.partial")
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(saved, new, copy_function=_link)
+        sync(new)
+        if self.best.exists():
+            self.best.rename(old)
+        new.rename(self.best)
+        sync(self.path)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def reports(self, step: int) -> Iterator[Mapping[str, Any]]:
+        """What was logged up to a step, the earliest first."""
+        if self.metrics.exists():
+            lines = self.metrics.read_text("utf-8", errors="replace").splitlines(keepends=True)
+            yield from (json.loads(line) for line in lines if _step(line) <= step)
 
     def _remove(self, folder: Path) -> None:
         shutil.rmtree(folder.rename(folder.with_suffix(".partial")))
@@ -171,6 +200,14 @@ class RunFolder:
         cut.write_text("".join(line for line in lines if _step(line) <= step), "utf-8")
         sync(cut)
         cut.replace(self.metrics)
+
+
+def _link(file: str, link: str) -> None:
+    """Link to a file, or copy it where the file system has no links."""
+    try:
+        os.link(file, link)
+    except OSError:
+        shutil.copyfile(file, link)
 
 
 def _step(line: str) -> float:

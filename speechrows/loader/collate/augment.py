@@ -7,7 +7,9 @@ any rank, in any order.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import fields
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +57,32 @@ class Augment:
         for name in ("time_masks", "frequency_masks", "frequency_mask_bins"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}: found {getattr(self, name)}, expected 0 or more")
+
+    @staticmethod
+    def parse(texts: Sequence[str]) -> "Augment | None":
+        """Parse options NAME=VALUE[,VALUE…], such as speed_percent=100,110 and snr_db=10,30; of none, None.
+
+        Raises:
+            UsageError: there is no such option, or it takes other values.
+        """
+        options: dict[str, Any] = {}
+        defaults: dict[str, Any] = {field.name: field.default for field in fields(Augment)}
+        for name, _, values in (text.partition("=") for text in texts):
+            if name not in defaults:
+                raise UsageError(f"augment: found {name!r}, expected one of {', '.join(defaults)}")
+            default = (0.0, 0.0) if defaults[name] is None else defaults[name]
+            kind, count = type(default), 1
+            if isinstance(default, tuple):
+                kind, count = type(default[0]), 0 if name == "speed_percent" else 2
+            try:
+                numbers = [*map(kind, values.split(","))]
+            except ValueError:
+                numbers = []
+            if not numbers or len(numbers) != (count or len(numbers)):
+                expected = {0: "numbers", 1: "a number", 2: "two numbers"}[count]
+                raise UsageError(f"augment {name}: found {values!r}, expected {expected} of {kind.__name__}")
+            options[name] = tuple(numbers) if isinstance(default, tuple) else numbers[0]
+        return Augment(**options) if options else None
 
     @property
     def masks(self) -> bool:

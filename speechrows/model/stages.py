@@ -1,0 +1,25 @@
+"""Stages of training, each on conversations of some length."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stage of training, on conversations of at most `context` tokens."""
+
+    config: str
+    context: int = 8_192
+    learning_rate: float = 1e-4
+    steps: int = 300  # of the optimiser
+    warmup_steps: int = 20  # of rising learning rate
+
+
+def stages_of(curriculum: Sequence[Stage], config: Any) -> list[Stage]:
+    """All of a curriculum, or the one of a config; what a TrainConfig gives stands in place of theirs."""
+    stages = [stage for stage in curriculum if config.curriculum or stage.config == config.config]
+    given = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
+    given |= {name: n for name in ("steps", "warmup_steps") if (n := getattr(config, name)) is not None}
+    return [replace(stage, **given) for stage in stages or [Stage(config=config.config)]]
