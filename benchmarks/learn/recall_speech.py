@@ -72,7 +72,7 @@ def flags_of(rows: Path, out: Path, *, layers: int, steps: int, distances: tuple
         *("--data", str(rows), "--config", "ttt", "--output-dir", str(out), "--mode", "lanes"),
         *("--context", str(context), "--batch-size", str(64 * SLOTS // context), "--preset", "tiny"),
         *("--attention-span", "turn", "--ttt-layers", str(layers), "--ttt-mini-batch", "16"),
-        *("--learning-rate", "3e-3", "--warmup-steps", "10", "--steps", str(steps), "--log-every", "50"),
+        *("--learning-rate", "1e-3", "--warmup-steps", "20", "--steps", str(steps), "--log-every", "50"),
         *("--schedule", "constant_with_warmup"),
     ]
 
@@ -114,7 +114,7 @@ def accuracy(run: Any, *, is_reset: bool) -> dict[int, float]:
 def run(*, quick: bool, work: Path) -> dict[str, dict[str, Any]]:
     """The figures: accuracy over all distances, and by distance, carried, reset, and without a layer."""
     distances = (1,) if quick else DISTANCES
-    dialogues, steps = (480, 300) if quick else (1_200, 400)
+    dialogues, steps = (480, 200) if quick else (1_200, 500)
     corpus, rows = (work / f"{kind}-{dialogues}-{max(distances)}" for kind in ("corpus", "rows"))
     if not corpus.exists():
         write_corpus(corpus, dialogues, distances)
