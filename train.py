@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -36,10 +37,13 @@ from speechrows.loader.loader import Loader
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.model import checkpoint
 from speechrows.model import progress
+from speechrows.model.config import RowsFacts
 from speechrows.model.divergence import diverged
 from speechrows.model.divergence import suspects
 from speechrows.model.judging import Judging
 from speechrows.model.lanes import Lanes
+from speechrows.model.model_folder import begin_from
+from speechrows.model.model_folder import describe
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
 from speechrows.model.presets import PRESETS
@@ -95,6 +99,7 @@ class TrainConfig(ModelShape, Judging):
     keep: int = flag(2, "checkpoints kept, the latest", least=1)
     log_with: str = flag("", "a tracker that is installed", choices=["trackio", "tensorboard", "wandb"])
     resume: bool = flag(False, "go on from the latest checkpoint in --output-dir")
+    init_from: str = flag("", "a run, or a model that was saved: begin with its weights, and all else anew")
     overwrite: bool = flag(False, "begin anew, and remove the run that --output-dir holds")
 
     @staticmethod
@@ -123,6 +128,8 @@ class Trainer:
         self.tokenizer = open_tokenizer(name) if (name := self.preset.tokenizer) else None  # else the rows'
         rows = self.rows(config.data, self.stages[0].config, config.split)
         model = omni(config, rows.tokenizer, rows.codec())
+        if config.init_from and not config.resume:
+            self.tell(begin_from(model, Path(config.init_from)))
         model.speech_lm.encoder.requires_grad_(not config.freeze_encoder)
         self.mel, self.layers = model.speech_lm.encoder.mel, model.speech_lm.stateful
         optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay)
@@ -308,6 +315,8 @@ class Trainer:
         checkpoint.save(partial, saved, model, self.optimizer, rank=self.accelerator.process_index)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
+            model.config = replace(model.config, rows=RowsFacts.of(self.loader))
+            describe(partial, model.config, model.tokenizer, asdict(self.config))
             self.folder.publish(partial, self.config.keep)
         self.accelerator.wait_for_everyone()
         self.saved = partial.with_suffix("")

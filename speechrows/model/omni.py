@@ -2,22 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_model
 from torch import Tensor
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.codec import CODECS
 from speechrows.loader.batch import Batch
+from speechrows.model import model_folder
 from speechrows.model.audio_head import AudioHead
 from speechrows.model.audio_head import AudioLoss
+from speechrows.model.config import OmniConfig
 from speechrows.model.presets import PRESETS
+from speechrows.model.presets import Preset
 from speechrows.model.presets import speech_lm
 from speechrows.model.shape import ModelShape
 from speechrows.model.speech_lm import SpeechLM
 from speechrows.model.speech_lm import SpeechLMOutput
+from speechrows.text.tokenizers import open_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -49,10 +56,18 @@ def loss_counts(batch: Batch) -> Tensor:
 class Omni(nn.Module):
     """A SpeechLM and its AudioHead in one forward pass, so that one wrapper (DDP) has all parameters."""
 
-    def __init__(self, speech_lm: SpeechLM, audio_head: AudioHead | None) -> None:
+    def __init__(
+        self,
+        speech_lm: SpeechLM,
+        audio_head: AudioHead | None,
+        config: OmniConfig,
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> None:
         super().__init__()
         self.speech_lm = speech_lm
         self.audio_head = audio_head
+        self.config = config
+        self.tokenizer = tokenizer
 
     def forward(self, batch: Batch, states: Sequence[Any] = ()) -> OmniOutput:
         """Run SpeechLM.forward, then AudioHead.forward."""
@@ -60,21 +75,56 @@ class Omni(nn.Module):
         codec = None if self.audio_head is None else self.audio_head(text.hidden_states, batch)
         return OmniOutput(text=text, codec=codec)
 
+    def save(self, folder: Path | str) -> None:
+        """Write the model into a folder, which `load` reads on any machine.
 
-def omni(shape: ModelShape, tokenizer: PreTrainedTokenizerFast, codec: str | None = None) -> Omni:
-    """The model of a shape, with a head for `codec`.
+        Raises:
+            OSError: it can not be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(self, str(folder / model_folder.WEIGHTS))
+        model_folder.describe(folder, self.config, self.tokenizer)
+
+    @staticmethod
+    def load(place: Path | str, device: torch.device | str = "cpu") -> "Omni":
+        """Open a model that was saved, or the latest whole checkpoint of a run, ready to be used.
+
+        Raises:
+            UsageError: there is none, or it is damaged or of another version.
+        """
+        folder = model_folder.find(Path(place))
+        config = OmniConfig.read(folder)
+        tokenizer = open_tokenizer(str(folder / model_folder.TOKENIZER))
+        model = omni(config.shape, tokenizer, config.codec, config.preset)
+        model_folder.load_weights(model, folder)
+        model.config = config
+        return model.to(device).eval()
+
+
+def omni(
+    shape: ModelShape,
+    tokenizer: PreTrainedTokenizerFast,
+    codec: str | None = None,
+    preset: Preset | None = None,
+) -> Omni:
+    """The model of a shape, with a head for `codec`; `preset`, in the place of the shape's own.
 
     Raises:
         UsageError: a model can not be opened, or has no block that a layer is to stand before.
     """
-    preset = PRESETS[shape.preset]
+    preset = preset or PRESETS[shape.preset]
     model = speech_lm(preset, tokenizer, attention=shape.attention)
     head: Any = model.lm.get_output_embeddings()
     width, heads = int(head.in_features), int(model.lm.config.num_attention_heads)
     model.attention_span = shape.span
     for block in shape.places:
         model.insert(shape.ttt(width, heads), before_block=block)
-    if codec is None:
-        return Omni(model, None)
-    spec = CODECS[codec]
-    return Omni(model, AudioHead(spec, lm_size=width, size=preset.head_size, depth_size=preset.depth_size))
+    encoder: Any = model.encoder
+    opened = replace(preset, encoder=encoder.model.config, normalize=encoder.normalize, lm=model.lm.config)
+    config = OmniConfig(shape=shape.alone(), preset=opened, codec=codec, mel=encoder.mel)
+    audio_head = None
+    if codec is not None:
+        sizes = {"size": preset.head_size, "depth_size": preset.depth_size}
+        audio_head = AudioHead(CODECS[codec], lm_size=width, **sizes)
+    return Omni(model, audio_head, config, tokenizer)

@@ -31,6 +31,7 @@ class Preset:
     encoder: str | PreTrainedConfig
     lm: str | PreTrainedConfig
     audio_tokens_per_second: Fraction
+    normalize: bool = False  # see WaveFrames; of an encoder that is named, its feature extractor tells
     head_size: int = 512  # of AudioHead's decoder
     depth_size: int = 256  # of its depformer
 
@@ -89,7 +90,7 @@ def speech_lm(
     Raises:
         UsageError: a model can not be opened; see also SpeechLM, speech_encoder.
     """
-    normalize = False
+    normalize = preset.normalize
     if isinstance(preset.encoder, str):
         speech = _pretrained(AutoModel, preset.encoder, dtype=dtype)
         normalize = bool(getattr(_pretrained(AutoFeatureExtractor, preset.encoder), "do_normalize", False))

@@ -1,6 +1,7 @@
 """What a trainer's model is made of, as flags of its command line: presets.py has the rest."""
 
 from dataclasses import dataclass
+from dataclasses import fields
 
 from speechrows.errors import UsageError
 from speechrows.flags import flag
@@ -41,6 +42,10 @@ class ModelShape:
         if not all(number.isdecimal() for number in numbers):
             raise UsageError(f"--ttt-at: found {self.ttt_at!r}, expected numbers of blocks, such as 8,16,24")
         return [*map(int, numbers), *[None] * self.ttt_layers]
+
+    def alone(self) -> "ModelShape":
+        """The shape of a config that has more than it."""
+        return ModelShape(**{entry.name: getattr(self, entry.name) for entry in fields(ModelShape)})
 
     def ttt(self, width: int, heads: int) -> TTTLinear:
         """A TTT layer for hidden states of a width, and a language model of so many heads."""

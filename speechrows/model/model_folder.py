@@ -1,0 +1,114 @@
+"""Where a trained model lies: in a folder of its own, in a checkpoint of a run, or on the Hub."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import load_model
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from speechrows.errors import UsageError
+from speechrows.errors import first_line
+from speechrows.model import checkpoint
+from speechrows.model.config import CONFIG
+from speechrows.model.config import OmniConfig
+from speechrows.model.run_folder import RunFolder
+from speechrows.storage.disk import sync
+from speechrows.text import tokenizers
+
+WEIGHTS, TOKENIZER, FLAGS = "model.safetensors", "tokenizer", "train_config.json"
+
+
+def find(place: Path) -> Path:
+    """The folder of a model: itself, or the latest whole checkpoint of a run.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if (place / CONFIG).is_file():
+        return place
+    checkpoints = RunFolder(place).checkpoints()
+    whole = (path for path in reversed(checkpoints) if not checkpoint.damage(path))
+    if (latest := next(whole, None)) is None:
+        what = (
+            "no whole checkpoint" if checkpoints else "no checkpoint" if place.is_dir() else "no such folder"
+        )
+        raise UsageError(
+            f"{place}: found {what}; expected the --output-dir of a run of train.py, one of its checkpoints, "
+            "or a folder that Omni.save wrote"
+        )
+    if not (latest / CONFIG).is_file():
+        raise UsageError(
+            f"{latest}: found no {CONFIG}; expected that of a model. The run is of an earlier train.py: "
+            "--resume it for a step more, and it saves one"
+        )
+    return latest
+
+
+def describe(
+    folder: Path,
+    config: OmniConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    train_config: Mapping[str, Any] | None = None,
+) -> None:
+    """Write to disk what is needed beside the weights to use a model, and how it was trained."""
+    config.write(folder)
+    tokenizers.save(tokenizer, folder / TOKENIZER)
+    if train_config is not None:
+        (folder / FLAGS).write_text(json.dumps(train_config, indent=1, default=str) + "\n", "utf-8")
+    for path in folder.rglob("*"):
+        sync(path)
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Give a model the weights of a folder.
+
+    Raises:
+        UsageError: they are damaged, or another model's.
+    """
+    try:
+        load_model(model, str(folder / WEIGHTS))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise UsageError(
+            f"{folder / WEIGHTS}: found {first_line(error)}; expected the weights of the model of {CONFIG}"
+        ) from error
+
+
+def begin_from(model: nn.Module, place: Path) -> str:
+    """Give a model those weights of another run that fit it; a line that tells which do not.
+
+    Raises:
+        UsageError: there is no such run, its weights are damaged, or none fits.
+    """
+    folder = find(place)
+    try:
+        saved = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"--init-from {folder / WEIGHTS}: can not be read ({first_line(error)})") from error
+    own = model.state_dict()
+    fitting = {name: t for name, t in saved.items() if name in own and own[name].shape == t.shape}
+    if not fitting:
+        raise UsageError(
+            f"--init-from {folder}: none of its {len(saved)} tensors fits; expected this --preset"
+        )
+    model.load_state_dict(fitting, strict=False)
+    given = {own[name].data_ptr() for name in fitting}  # tied weights are saved once
+    begun = _parts(name for name in own if own[name].data_ptr() not in given)
+    left = _parts(name for name in saved if name not in fitting)
+    return (
+        f"--init-from {folder}: {len(fitting)} of {len(saved)} tensors fit"
+        + (f"; begun anew: {begun}" if begun else "")
+        + (f"; not used: {left}" if left else "")
+    )
+
+
+def _parts(names: Iterable[str]) -> str:
+    """The parts of a model that tensors belong to, with their number."""
+    counts = Counter(".".join(name.split(".")[: 1 if name.startswith("audio_head") else 2]) for name in names)
+    return ", ".join(f"{part} ({count})" for part, count in counts.items())
