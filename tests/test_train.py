@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -220,11 +221,10 @@ class Parrot:
 
     def train(self) -> None: ...
 
-    def generate(
-        self, batch: Batch, *, max_new_tokens: int, end_ids: set[int], rows: slice
-    ) -> list[list[int]]:
+    def generate(self, batch: Batch, *, max_new_tokens: int, end_ids: set[int], rows: slice) -> Any:
         first = int((batch.labels[0] >= 0).nonzero()[0])
-        return [[*takewhile(lambda token: token not in end_ids, batch.input_ids[0, first:].tolist())]]
+        said = takewhile(lambda token: token not in end_ids, batch.input_ids[0, first:].tolist())
+        return SimpleNamespace(tokens=[[*said]])
 
 
 def test_of_a_row_with_several_targets_the_first_is_decoded(tmp_path: Path) -> None:

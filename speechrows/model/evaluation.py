@@ -225,7 +225,7 @@ def decoded(model: SpeechLM, rows: Loader, numbers: Int32) -> Iterator[Decoded]:
         labels = dropwhile(_is_ignored, batch.labels[sequence, start:stop].tolist())
         *target, end = takewhile(lambda label: not _is_ignored(label), labels)
         row = slice(len(batch) - 1, None)
-        (tokens,) = model.generate(batch, max_new_tokens=len(target) + 8, end_ids={end}, rows=row)
+        (tokens,) = model.generate(batch, max_new_tokens=len(target) + 8, end_ids={end}, rows=row).tokens
         yield Decoded(row_id=batch.row_ids[-1], task=batch.tasks[-1], tokens=tokens, target=target)
     model.train()
 

@@ -4,6 +4,7 @@ Every `<audio>` placeholder is replaced by the projection of `frames_per_token` 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ import torch
 from torch import Tensor
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers import PreTrainedModel
 
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
 from speechrows.model.encoder import SpeechEncoder
+from speechrows.model.generation import Generated
+from speechrows.model.generation import Memory
+from speechrows.model.generation import generate
+from speechrows.model.sampling import drawn
 from speechrows.model.segments import Span
 from speechrows.model.segments import check_language_model
 from speechrows.model.segments import hidden_states
@@ -129,11 +133,11 @@ class SpeechLM(nn.Module):
             return self._nothing(batch)
         reading = Reading([*self.stateful], batch.attention_mask, batch.reset, states)
         inside = stretches(batch, self.attention_span)
-        embeds, real = self._embed(batch), batch.attention_mask
-        hidden = self._read(reading, embeds, inside, real, batch.position_ids)
+        embeds, real = self.embed(batch), batch.attention_mask
+        hidden = self.read(reading, embeds, inside, real, batch.position_ids)
         supervised = batch.labels[:, 1:] != IGNORE_INDEX  # no segment's first slot is
         targets = batch.labels[:, 1:][supervised]
-        logits = self._logits(hidden[:, :-1][supervised])
+        logits = self.logits(hidden[:, :-1][supervised])
         loss = functional.cross_entropy(logits.float(), targets, reduction="sum")
         return SpeechLMOutput(
             loss_sum=loss if len(batch.num_audio_tokens) else loss + weightless(self.encoder, self.projector),
@@ -144,48 +148,43 @@ class SpeechLM(nn.Module):
             states=tuple(reading.states),
         )
 
-    @torch.no_grad()
     def generate(
-        self, batch: Batch, *, max_new_tokens: int, end_ids: Collection[int], rows: slice = slice(None)
-    ) -> list[list[int]]:
-        """Decode what follows each row's prompt, greedily: ids without the end token, a list for each row.
+        self,
+        batch: Batch,
+        *,
+        max_new_tokens: int,
+        end_ids: Collection[int],
+        rows: slice = slice(None),
+        memory: Memory | None = None,
+        then_ids: Sequence[int] = (),
+        choose: Callable[[Tensor], Tensor] = drawn,
+        tell: Callable[[int, int], object] | None = None,
+    ) -> Generated:
+        """Generate what follows each row's prompt, up to one of `end_ids`; by default the likeliest tokens.
 
-        `rows` are those of the batch to decode, by default all.
+        A prompt is the part of the row's segment in the batch before the row's first supervised token.
 
-        A prompt is the part of the row's segment in the batch before the row's first supervised token;
-        stateful layers begin it in their first state.
+        Args:
+            batch: rows of which R are gone on from.
+            max_new_tokens: of each row.
+            end_ids: the tokens that end a row.
+            rows: which of the batch, by default all.
+            memory: what was kept of R conversations that the prompts go on from, which is used up; without it
+                stateful layers begin in their first state.
+            then_ids: read after a row's last token, whether it has ended or is cut: what ends a turn.
+            choose: tokens int64 [R] by logits [R, vocabulary].
+            tell: told of each token as it comes: the row's number, and the token.
+
+        Raises:
+            UsageError: the memory is of other rows; or several rows are to be gone on from, and attention
+                counts slots.
         """
-        if not len(batch):
-            return []
-        embeds, prompts = self._embed(batch), _prompts(batch)[rows]
-        x, real, reset = _left_padded([embeds[sequence, slots] for sequence, slots in prompts])
-        in_batch = stretches(batch, self.attention_span)
-        inside, *_ = _left_padded([in_batch[sequence, slots] for sequence, slots in prompts])
-        mask, positions = real, (real.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self.lm.config)
-        states: Sequence[Any] = ()
-        generated: list[list[int]] = [[] for _ in prompts]
-        going = set(range(len(prompts)))
-        for _ in range(max_new_tokens):
-            reading = Reading([*self.stateful], real, reset, states)
-            hidden = self._read(reading, x, inside, mask, positions, cache)
-            states = reading.states
-            logits = self._logits(hidden[:, -1])
-            logits[:, self.audio_token_id] = -torch.inf  # a placeholder says nothing, and is never supervised
-            chosen = logits.argmax(-1)
-            tokens = chosen.tolist()
-            going -= {i for i in going if tokens[i] in end_ids}
-            if not going:
-                break
-            for i in going:
-                generated[i].append(tokens[i])
-            x = self.lm.get_input_embeddings()(chosen).unsqueeze(1)
-            real, reset = torch.ones_like(real[:, :1]), torch.zeros_like(real[:, :1])
-            inside = torch.cat((inside, inside[:, -1:]), dim=1)
-            mask, positions = torch.cat((mask, real), dim=1), positions[:, -1:] + 1
-        return generated
+        return generate(
+            self, batch, max_new_tokens=max_new_tokens, end_ids=end_ids, rows=rows, memory=memory,
+            then_ids=then_ids, choose=choose, tell=tell or (lambda *_: None),
+        )  # fmt: skip
 
-    def _embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
         """Embeddings [B, T, D] of the tokens, frames in place of the placeholders."""
         embeds = self.lm.get_input_embeddings()(batch.input_ids)
         is_audio = batch.input_ids == self.audio_token_id
@@ -196,7 +195,7 @@ class SpeechLM(nn.Module):
         audio = self.projector(frames.reshape(-1, self.frames_per_token * frames.shape[1]))
         return embeds.masked_scatter(is_audio.unsqueeze(-1), audio.to(embeds.dtype))
 
-    def _read(
+    def read(
         self,
         reading: Reading,
         embeds: Tensor,
@@ -214,7 +213,8 @@ class SpeechLM(nn.Module):
             hidden = reading(number, hidden)
         return hidden
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The logits [N, vocabulary] of hidden states [N, D]."""
         head: Any = self.lm.get_output_embeddings()
         return head(hidden)
 
@@ -252,23 +252,3 @@ def _check_placeholders(batch: Batch, is_audio: Tensor) -> None:
                 f"{row_id}: found {placeholders[row]} audio placeholders, expected the {expected[row]} audio "
                 "tokens of its clip: give the model the tokenizer of the built folder"
             )
-
-
-def _prompts(batch: Batch) -> list[tuple[int, list[int]]]:
-    """For each row, its sequence and the slots of its segment before its first supervised token."""
-    labels, segments, real = (t.tolist() for t in (batch.labels, batch.segment_ids, batch.attention_mask))
-    prompts: list[tuple[int, list[int]]] = []
-    for b, start, stop in batch.row_spans.tolist():
-        end = next((slot for slot in range(start, stop) if labels[b][slot] != IGNORE_INDEX), stop)
-        slots = [s for s in range(end) if real[b][s] and segments[b][s] == segments[b][start]]
-        prompts.append((b, slots))
-    return prompts
-
-
-def _left_padded(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Left-pad prompts [T, …] to [R, T, …]; also bool [R, T]: False at pads, and True at the first tokens."""
-    longest = max(len(prompt) for prompt in prompts)
-    x = pad_sequence([*prompts], batch_first=True, padding_side="left")
-    starts = torch.tensor([longest - len(prompt) for prompt in prompts], device=x.device).unsqueeze(1)
-    places = torch.arange(longest, device=x.device)
-    return x, places >= starts, places == starts

@@ -44,6 +44,7 @@ from speechrows.loader.collate.folding import Folding
 from speechrows.loader.load import load
 from speechrows.model.encoder import SpeechEncoder
 from speechrows.model.encoder import speech_encoder
+from speechrows.model.generation import Generated
 from speechrows.model.presets import PRESETS
 from speechrows.model.presets import Preset
 from speechrows.model.presets import speech_lm
@@ -230,7 +231,7 @@ def test_placeholders_become_the_projected_frames_in_order_and_words_stay() -> N
     net = model()
     batch = toy_batch([row("a", 0.3), row("b", 0.2)], [row("c", 0.5), ToyRow(name="text")], mel=MEL)
     frames = net.encoder(batch, 4).reshape(-1, 4 * 32)
-    embeds = net._embed(batch)
+    embeds = net.embed(batch)
     is_audio = batch.input_ids == AUDIO
     close(embeds[is_audio], net.projector(frames))
     close(embeds[~is_audio], net.lm.get_input_embeddings()(batch.input_ids[~is_audio]))
@@ -316,7 +317,7 @@ def test_the_loss_is_the_sum_over_supervised_tokens_that_transformers_averages()
     out = net(toy_batch([A, B], [C], mel=MEL))
     assert int(out.num_supervised) == len(out.targets) == 4 + 4 + 3
     batch = toy_batch([A], mel=MEL, pads=0)
-    expected = net.lm(inputs_embeds=net._embed(batch), labels=batch.labels).loss
+    expected = net.lm(inputs_embeds=net.embed(batch), labels=batch.labels).loss
     close(net(batch).loss_sum, 4 * expected)
     close(out.loss_sum, sum(net(toy_batch([row], mel=MEL)).loss_sum for row in (A, B, C)))
 
@@ -444,10 +445,10 @@ def test_what_attention_can_not_see_reaches_it_by_a_layer_inside_the_language_mo
 def test_greedy_tokens_are_those_of_transformers_for_each_row_alone(name: str) -> None:
     net = model(lm=name)
     batch = toy_batch([A, B], [C], mel=MEL)
-    texts = net.generate(batch, max_new_tokens=8, end_ids=())
+    texts = net.generate(batch, max_new_tokens=8, end_ids=()).tokens
     for row, tokens in zip((A, B, C), texts, strict=True):
         alone = toy_batch([row], mel=MEL, pads=0)
-        prompt = net._embed(alone)[:, : -len(row.target)]
+        prompt = net.embed(alone)[:, : -len(row.target)]
         lm: Any = net.lm
         expected = lm.generate(
             inputs_embeds=prompt, attention_mask=torch.ones(prompt.shape[:2]), do_sample=False,
@@ -460,11 +461,11 @@ def test_greedy_tokens_are_those_of_transformers_for_each_row_alone(name: str) -
 def test_a_row_ends_at_its_end_token_and_the_others_go_on() -> None:
     net = model()
     batch = toy_batch([A], [B], [C], mel=MEL)
-    free = net.generate(batch, max_new_tokens=8, end_ids=())
+    free = net.generate(batch, max_new_tokens=8, end_ids=()).tokens
     end = free[0][3]
     cut = [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in free]
-    assert net.generate(batch, max_new_tokens=8, end_ids={end}) == cut
-    assert net.generate(idle_batch(), max_new_tokens=8, end_ids={end}) == []
+    assert net.generate(batch, max_new_tokens=8, end_ids={end}).tokens == cut
+    assert net.generate(idle_batch(), max_new_tokens=8, end_ids={end}).tokens == []
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["above", "above and inside"])
@@ -472,12 +473,56 @@ def test_a_row_ends_at_its_end_token_and_the_others_go_on() -> None:
 @torch.no_grad()
 def test_generation_feeds_stateful_layers_as_one_forward_pass_does(span: Span, inside: bool) -> None:
     net = with_state(span, inside)
-    texts = net.generate(toy_batch([A], [B, replace(C, joined=True)], mel=MEL), max_new_tokens=6, end_ids=())
+    texts = net.generate(
+        toy_batch([A], [B, replace(C, joined=True)], mel=MEL), max_new_tokens=6, end_ids=()
+    ).tokens
     for rows, tokens in zip(([A], [B], [B, replace(C, joined=True)]), texts, strict=True):
         whole = toy_batch([*rows[:-1], replace(rows[-1], target=tuple(tokens))], mel=MEL)
         logits = net(whole).logits[-6:]
         logits[:, AUDIO] = -torch.inf  # which is never said
         assert logits.argmax(-1).tolist() == tokens
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["above", "above and inside"])
+@pytest.mark.parametrize("span", ["conversation", "turn"])
+@torch.no_grad()
+def test_rows_that_are_gone_on_from_together_are_those_of_each_alone(span: Span, inside: bool) -> None:
+    net, later = with_state(span, inside), (row("d", 0.5), row("e", 0.3))
+    free = net.generate(toy_batch([A], [B], mel=MEL), max_new_tokens=6, end_ids=()).tokens
+    turn: dict[str, Any] = {"max_new_tokens": 6, "end_ids": {free[0][2]}, "then_ids": (2, 9)}
+
+    def turns(*rows: ToyRow, after: tuple[ToyRow, ...]) -> list[Generated]:
+        first = net.generate(toy_batch(*([row] for row in rows), mel=MEL), **turn)
+        return [
+            first,
+            net.generate(toy_batch(*([row] for row in after), mel=MEL), **turn, memory=first.memory),
+        ]
+
+    together = turns(A, B, after=later)
+    assert together[0].are_cut != [True, True]
+    for i, (first, second) in enumerate(zip((A, B), later, strict=True)):
+        for many, one in zip(together, turns(first, after=(second,)), strict=True):
+            assert (many.tokens[i], many.are_cut[i]) == (one.tokens[0], one.are_cut[0])
+            close(many.hidden_states[i], one.hidden_states[0])
+            assert many.memory is not None
+            assert one.memory is not None
+            assert int(many.memory.num_tokens[i]) == int(one.memory.num_tokens[0])
+    with pytest.raises(UsageError, match="memory: found 2 conversations, expected 1"):
+        net.generate(toy_batch([A], mel=MEL), **turn, memory=together[1].memory)
+
+
+@pytest.mark.parametrize("name", ["mistral", "sliding", "gpt2"])
+@torch.no_grad()
+def test_a_turn_after_another_is_generated_as_after_its_text(name: str) -> None:
+    net = model(lm=name)
+    turn: dict[str, Any] = {"max_new_tokens": 6, "end_ids": ()}
+    first = net.generate(toy_batch([A], mel=MEL), **turn, then_ids=(2,))
+    second = net.generate(toy_batch([B], mel=MEL), **turn, memory=first.memory)
+    rows = [replace(A, target=(*first.tokens[0], 2)), replace(B, joined=True)]
+    assert net.generate(toy_batch(rows, mel=MEL), **turn).tokens == [*first.tokens, *second.tokens]
+    if name != "gpt2":
+        with pytest.raises(UsageError, match="expected one, where attention counts slots"):
+            net.generate(toy_batch([A], [B], mel=MEL), **turn, then_ids=(2,))
 
 
 def test_the_tiny_preset_learns_a_row_by_heart_and_comes_back_from_its_state_dict() -> None:
@@ -496,7 +541,7 @@ def test_the_tiny_preset_learns_a_row_by_heart_and_comes_back_from_its_state_dic
     again = speech_lm(PRESETS["tiny"], tokenizer)
     again.audio_token_id = AUDIO
     again.load_state_dict(net.state_dict())
-    assert again.eval().generate(batch, max_new_tokens=8, end_ids={2}) == [[5, 6, 7], [9, 8]]
+    assert again.eval().generate(batch, max_new_tokens=8, end_ids={2}).tokens == [[5, 6, 7], [9, 8]]
 
 
 def test_weights_are_had_from_a_folder_and_speech_is_normed_where_its_extractor_says_so(
