@@ -171,6 +171,27 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _respond_flags(parser: argparse.ArgumentParser) -> None:
+    from speechrows.model.command import add_respond_flags
+
+    add_respond_flags(parser)
+
+
+def _respond(options: argparse.Namespace) -> int:
+    from speechrows.model.command import check_installed
+
+    check_installed("respond")
+    from speechrows.model.respond import Voice
+    from speechrows.model.respond import run
+
+    def open_voice(name: str) -> Voice:
+        from speechrows.generate.mimi import MimiDecoder
+
+        return MimiDecoder(name)
+
+    return run(options, open_voice)
+
+
 def _export_flags(parser: argparse.ArgumentParser) -> None:
     formats = "; ".join(f"{name}: {export.help}" for name, export in EXPORTS.items())
     parser.add_argument("format", choices=EXPORTS, help=formats)
@@ -260,6 +281,7 @@ COMMANDS = (
     Command(
         "train", "train a model on rows: runs train.py, or copies it to be changed", _train_flags, _train
     ),
+    Command("respond", "let a trained model hear clips, and answer them", _respond_flags, _respond),
     Command("export", "write a built folder in another tool's format", _export_flags, _export),
     Command(
         "publish",

@@ -1,4 +1,4 @@
-"""Mimi codes of clips: kyutai/mimi, 8 codebooks of 32, 12.5 frames a second.
+"""Mimi codes of clips, and the speech of such codes: kyutai/mimi, 8 codebooks of 32, 12.5 frames a second.
 
 Every clip is filled up with zeros to whole frames, as Kyutai's own moshi does (transformers'
 MimiModel, given a clip that ends inside a frame, pads each layer instead, and its last frame
@@ -82,6 +82,21 @@ class MimiEncoder:
                 "padding_cache": out.padding_cache,
             }
         return torch.cat(steps, dim=-1).cpu().numpy()
+
+
+class MimiDecoder:
+    """A Mimi, opened by name as `load_model` does, that speaks codes."""
+
+    def __init__(self, name: str) -> None:
+        self._model: Any = load_model(name)
+
+    def __call__(self, codes: torch.Tensor) -> Int16:
+        """The speech of codes int64 [8, F]: samples [F * 1920] at 24 kHz."""
+        if not codes.shape[1]:
+            return np.empty(0, np.int16)
+        with torch.inference_mode():
+            (wave,) = self._model.decode(codes.cpu().unsqueeze(0)).audio_values[:, 0].numpy()
+        return np.rint(wave.clip(-1, 1) * np.iinfo(np.int16).max).astype(np.int16)
 
 
 def load_model(model: str) -> MimiModel:

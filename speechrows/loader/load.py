@@ -101,7 +101,7 @@ def load(  # noqa: PLR0913
     Raises:
         UsageError: no such rows, or options that contradict each other.
     """
-    device = _checked_device(device)
+    device = checked_device(device)
     folder = OpenedFolder(path) if isinstance(path, str) else path
     index, built_with = folder.index(config, split), folder.tokenizer
     if tokenizer is None:
@@ -174,7 +174,12 @@ def _pinned(num_samples: int) -> Int16:
     return torch.empty(num_samples, dtype=torch.int16, pin_memory=True).numpy()
 
 
-def _checked_device(name: torch.device | str) -> torch.device:
+def checked_device(name: torch.device | str) -> torch.device:
+    """A device by its name.
+
+    Raises:
+        UsageError: there is none of that name here.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:

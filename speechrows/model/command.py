@@ -1,11 +1,17 @@
-"""`speechrows train`: train.py, the companion trainer, run as it is, or copied to be changed."""
+"""`speechrows train`: train.py, run as it is or copied to be changed. The flags of `speechrows respond`."""
 
+import argparse
 import runpy
 import sys
+from dataclasses import dataclass
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
 from speechrows.errors import UsageError
+from speechrows.flags import add_flags
+from speechrows.flags import flag
+from speechrows.flags import path
 from speechrows.storage.shipped import shipped
 
 
@@ -15,12 +21,46 @@ def run(flags: list[str]) -> int:
     Raises:
         UsageError: what it needs is not installed.
     """
-    for name in ("accelerate", "jiwer", "torch"):
-        if find_spec(name) is None:
-            raise UsageError(f"found no {name}; train needs: pip install 'speechrows[train]'")
+    check_installed("train")
     sys.argv[1:] = flags
     runpy.run_path(str(shipped("train.py")), run_name="__main__")
     return 0
+
+
+def check_installed(command: str) -> None:
+    """Check that what a command needs to run a model is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    for name in ("accelerate", "jiwer", "torch"):
+        if find_spec(name) is None:
+            raise UsageError(f"found no {name}; {command} needs: pip install 'speechrows[train]'")
+
+
+def add_respond_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `speechrows respond`."""
+    parser.add_argument(
+        "model", type=path, metavar="RUN", help="the --output-dir of train.py, or a saved model"
+    )
+    parser.add_argument("clips", type=path, nargs="+", metavar="CLIP", help="the turns of a conversation")
+    parser.add_argument("--task", metavar="NAME", help="what to do, where it learnt several tasks")
+    add_flags(parser, fields(_Answering))
+    parser.add_argument("--out", type=path, metavar="WAV", help="write the answers' speech there")
+    parser.add_argument(
+        "--codec", default="kyutai/mimi", metavar="MODEL", help="what decodes it (default: %(default)s)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answering:
+    """How answers are generated: each field is a flag."""
+
+    max_tokens: int = flag(256, "of an answer", least=1)
+    temperature: float = flag(0.0, "0: the likeliest tokens; above, they are drawn", least=0)
+    top_p: float = flag(1.0, "drawn from the likeliest that make up this share", least=0)
+    seed: int = flag(0, "of what is drawn", least=0)
+    device: str = flag("cpu", "where the model runs: cpu, cuda, cuda:1…")
 
 
 def copy(folder: Path) -> str:

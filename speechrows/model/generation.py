@@ -47,6 +47,15 @@ class Generated:
     hidden_states: list[Tensor]  # of each row, [T, D]: of prompt, tokens and `then_ids`
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """When a row ends: at one of `end_ids`, or cut after `max_new_tokens`; `then_ids` are read after it."""
+
+    max_new_tokens: int
+    end_ids: Collection[int]
+    then_ids: Sequence[int] = ()
+
+
 class _Reader:
     """Reads on, step by step, in R rows."""
 
@@ -85,12 +94,10 @@ class _Reader:
 def generate(
     model: "SpeechLM",
     batch: Batch,
+    ending: Ending,
     *,
-    max_new_tokens: int,
-    end_ids: Collection[int],
     rows: slice,
     memory: Memory | None,
-    then_ids: Sequence[int],
     choose: Callable[[Tensor], Tensor],
     tell: Callable[[int, int], object],
 ) -> Generated:
@@ -104,7 +111,7 @@ def generate(
         return Generated(tokens=[], are_cut=[], memory=memory, hidden_states=[])
     if memory is not None and len(memory.real) != len(prompts):
         raise UsageError(f"memory: found {len(memory.real)} conversations, expected {len(prompts)}, as rows")
-    _check_window(model, len(prompts), is_read_on=memory is not None or bool(then_ids))
+    _check_window(model, len(prompts), is_read_on=memory is not None or bool(ending.then_ids))
     embeds, inside = model.embed(batch), stretches(batch, model.attention_span)
     x, real, first = _left_padded([embeds[sequence, slots] for sequence, slots in prompts])
     inside, *_ = _left_padded([inside[sequence, slots] for sequence, slots in prompts])
@@ -116,20 +123,20 @@ def generate(
     hidden = reader.read(x, real, first, inside)
     table, none = model.lm.get_input_embeddings(), torch.zeros_like(first[:, :1])
     tokens, going = [list[int]() for _ in prompts], [True] * len(prompts)
-    for _ in range(max_new_tokens):
+    for _ in range(ending.max_new_tokens):
         logits = model.logits(hidden)
         logits[:, model.audio_token_id] = -torch.inf  # a placeholder says nothing, and is never supervised
         chosen = choose(logits)
         for i, token in enumerate(chosen.tolist()):
-            going[i] = going[i] and token not in end_ids
+            going[i] = going[i] and token not in ending.end_ids
             if going[i]:
                 tokens[i].append(token)
                 tell(i, token)
         if not any(going):
             break
         hidden = reader.read(table(chosen).unsqueeze(1), torch.tensor(going, device=x.device)[:, None], none)
-    if then_ids:
-        ids = torch.tensor([[*then_ids]] * len(prompts), device=x.device)
+    if ending.then_ids:
+        ids = torch.tensor([[*ending.then_ids]] * len(prompts), device=x.device)
         reader.read(table(ids), torch.ones_like(ids).bool(), torch.zeros_like(ids).bool())
     kept = {"memory": reader.memory(), "hidden_states": reader.hidden_states()}
     return Generated(tokens=tokens, are_cut=going, **kept)

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.codec import CODECS
 from speechrows.loader.batch import Batch
+from speechrows.loader.load import checked_device
 from speechrows.model import model_folder
 from speechrows.model.audio_head import AudioHead
 from speechrows.model.audio_head import AudioLoss
@@ -93,7 +94,7 @@ class Omni(nn.Module):
         Raises:
             UsageError: there is none, or it is damaged or of another version.
         """
-        folder = model_folder.find(Path(place))
+        device, folder = checked_device(device), model_folder.find(Path(place))
         config = OmniConfig.read(folder)
         tokenizer = open_tokenizer(str(folder / model_folder.TOKENIZER))
         model = omni(config.shape, tokenizer, config.codec, config.preset)

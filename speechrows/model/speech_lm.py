@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
 from speechrows.model.encoder import SpeechEncoder
+from speechrows.model.generation import Ending
 from speechrows.model.generation import Generated
 from speechrows.model.generation import Memory
 from speechrows.model.generation import generate
@@ -179,10 +180,9 @@ class SpeechLM(nn.Module):
             UsageError: the memory is of other rows; or several rows are to be gone on from, and attention
                 counts slots.
         """
-        return generate(
-            self, batch, max_new_tokens=max_new_tokens, end_ids=end_ids, rows=rows, memory=memory,
-            then_ids=then_ids, choose=choose, tell=tell or (lambda *_: None),
-        )  # fmt: skip
+        ending = Ending(max_new_tokens=max_new_tokens, end_ids=end_ids, then_ids=then_ids)
+        tell = tell or (lambda *_: None)
+        return generate(self, batch, ending, rows=rows, memory=memory, choose=choose, tell=tell)
 
     def embed(self, batch: Batch) -> Tensor:
         """Embeddings [B, T, D] of the tokens, frames in place of the placeholders."""

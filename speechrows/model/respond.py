@@ -1,0 +1,79 @@
+"""`speechrows respond`: a trained model hears clips, one turn after another, and answers each."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from speechrows import audio
+from speechrows.codec import CODECS
+from speechrows.errors import UsageError
+from speechrows.errors import printable
+from speechrows.model.clip import heard
+from speechrows.model.omni import Omni
+from speechrows.model.session import Session
+from speechrows.types import Int16
+
+Voice = Callable[[Tensor], Int16]  # samples [S] of codes [K, F]
+
+
+def run(options: argparse.Namespace, open_voice: Callable[[str], Voice]) -> int:
+    """Answer the clips of a command line; `open_voice` opens the decoder of Mimi's codes by name.
+
+    Raises:
+        UsageError: no such model or clip, or with --out nothing to speak with.
+    """
+    if options.out is not None and not options.out.absolute().parent.is_dir():
+        raise UsageError(f"--out {options.out}: can not be written (no such folder); give another")
+    for clip in options.clips:  # what is wrong with them is said before models load
+        heard(clip)
+    model = Omni.load(options.model, options.device)
+    voice = None if options.out is None else _voice(model, options.codec, open_voice)
+    session = Session(
+        model,
+        task=options.task,
+        max_tokens=options.max_tokens,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+        speaks=voice is not None,
+    )
+    waves: list[Int16] = []
+    for clip in options.clips:
+        tell(f"{clip}: ")
+        answer = session.respond(clip, tell)
+        tell(f" … (cut after {len(answer.token_ids)} tokens)\n" if answer.is_cut else "\n")
+        if voice is not None and answer.codes is not None:
+            waves.append(voice(answer.codes))
+    if waves:
+        _write(options.out, np.concatenate(waves), model)
+    return 0
+
+
+def _voice(model: Omni, name: str, open_voice: Callable[[str], Voice]) -> Voice:
+    if model.config.codec is None:
+        raise UsageError(
+            "--out: the model has no audio head to speak with; leave --out out, or train on rows with codes: "
+            "s2s_mimi, or response with Mimi codes of the answers"
+        )
+    if model.config.codec != "mimi":
+        raise UsageError(f"--out: found codes of {model.config.codec}, expected mimi's; leave --out out")
+    return open_voice(name)
+
+
+def _write(path: Path, samples: Int16, model: Omni) -> None:
+    rate = CODECS[str(model.config.codec)].sampling_rate
+    try:
+        path.write_bytes(audio.array_wav(samples, rate))
+    except OSError as error:
+        raise UsageError(f"--out {path}: can not be written ({error.strerror}); give another") from error
+    tell(f"{path}: {len(samples) / rate:.2f} s of speech\n")
+
+
+def tell(text: str) -> None:
+    """Write a text that goes on, at once."""
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
