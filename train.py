@@ -82,13 +82,9 @@ class TrainConfig(ModelShape, Judging):
     micro_batches: int = flag(1, "micro-batches of an optimiser step, over all ranks")
     unroll: int = flag(1, "steps of a lane in one optimiser step, the gradient through their states", least=1)
     too_long: str = flag("error", "what to do with rows over the budget", choices=["error", "drop"])
-    steps: int | None = flag(
-        None, "optimiser steps of a stage; by default its own, or 300", kind=int, least=0
-    )
+    steps: int | None = flag(None, "optimiser steps of a stage; else its own, or 300", kind=int, least=0)
     learning_rate: float = flag(0.0, "its peak; 0: the stage's, else 1e-4", least=0)
-    warmup_steps: int | None = flag(
-        None, "of rising learning rate; by default as steps, or 20", kind=int, least=0
-    )
+    warmup_steps: int | None = flag(None, "of rising learning rate; else as steps, or 20", kind=int, least=0)
     schedule: str = flag("cosine", "after that", choices=["cosine", "linear", "constant_with_warmup"])
     weight_decay: float = flag(0.01, "of AdamW")
     max_grad_norm: float = flag(1.0, "gradients are clipped to it")
