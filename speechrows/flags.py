@@ -36,8 +36,7 @@ def flag(
     `kind` is that of a number whose default is None.
     """
     options = {"help": text, "name": name, "choices": choices, "least": least, "required": required}
-    options["kind"] = kind
-    return field(default=default, metadata=options)
+    return field(default=default, metadata={**options, "kind": kind})
 
 
 def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> None:

@@ -99,7 +99,7 @@ def generate(
     rows: slice,
     memory: Memory | None,
     choose: Callable[[Tensor], Tensor],
-    tell: Callable[[int, int], object],
+    on_token: Callable[[int, int], object],
 ) -> Generated:
     """Generate what follows each row's prompt; see SpeechLM.generate.
 
@@ -109,20 +109,10 @@ def generate(
     prompts = _prompts(batch)[rows]
     if not prompts:
         return Generated(tokens=[], are_cut=[], memory=memory, hidden_states=[])
-    if memory is not None and len(memory.real) != len(prompts):
-        raise UsageError(f"memory: found {len(memory.real)} conversations, expected {len(prompts)}, as rows")
     _check_window(model, len(prompts), is_read_on=memory is not None or bool(ending.then_ids))
-    embeds, inside = model.embed(batch), stretches(batch, model.attention_span)
-    x, real, first = _left_padded([embeds[sequence, slots] for sequence, slots in prompts])
-    inside, *_ = _left_padded([inside[sequence, slots] for sequence, slots in prompts])
-    if memory is not None:
-        own = inside - inside.gather(1, first.long().argmax(1, keepdim=True))
-        last = memory.inside.masked_fill(~memory.real, 0).amax(1, keepdim=True)
-        inside, first = last + (model.attention_span == "turn") + own, torch.zeros_like(first)
-    reader = _Reader(model, memory, inside)
-    hidden = reader.read(x, real, first, inside)
-    table, none = model.lm.get_input_embeddings(), torch.zeros_like(first[:, :1])
+    reader, hidden = _read_prompts(model, batch, prompts, memory)
     tokens, going = [list[int]() for _ in prompts], [True] * len(prompts)
+    table, none = model.lm.get_input_embeddings(), reader.real.new_zeros((len(prompts), 1))
     for _ in range(ending.max_new_tokens):
         logits = model.logits(hidden)
         logits[:, model.audio_token_id] = -torch.inf  # a placeholder says nothing, and is never supervised
@@ -131,15 +121,37 @@ def generate(
             going[i] = going[i] and token not in ending.end_ids
             if going[i]:
                 tokens[i].append(token)
-                tell(i, token)
+                on_token(i, token)
         if not any(going):
             break
-        hidden = reader.read(table(chosen).unsqueeze(1), torch.tensor(going, device=x.device)[:, None], none)
+        real = torch.tensor(going, device=none.device).unsqueeze(1)
+        hidden = reader.read(table(chosen).unsqueeze(1), real, none)
     if ending.then_ids:
-        ids = torch.tensor([[*ending.then_ids]] * len(prompts), device=x.device)
+        ids = torch.tensor([[*ending.then_ids]] * len(prompts), device=none.device)
         reader.read(table(ids), torch.ones_like(ids).bool(), torch.zeros_like(ids).bool())
-    kept = {"memory": reader.memory(), "hidden_states": reader.hidden_states()}
-    return Generated(tokens=tokens, are_cut=going, **kept)
+    hidden_states = reader.hidden_states()
+    return Generated(tokens=tokens, are_cut=going, memory=reader.memory(), hidden_states=hidden_states)
+
+
+def _read_prompts(
+    model: "SpeechLM", batch: Batch, prompts: list[tuple[int, list[int]]], memory: Memory | None
+) -> tuple[_Reader, Tensor]:
+    """Read prompts, after what was read before; also the hidden states [R, D] of their last slots.
+
+    Raises:
+        UsageError: they are of others than `memory`.
+    """
+    if memory is not None and len(memory.real) != len(prompts):
+        raise UsageError(f"memory: found {len(memory.real)} conversations, expected {len(prompts)}, as rows")
+    embeds, inside = model.embed(batch), stretches(batch, model.attention_span)
+    x, real, first = _left_padded([embeds[sequence, slots] for sequence, slots in prompts])
+    inside, *_ = _left_padded([inside[sequence, slots] for sequence, slots in prompts])
+    if memory is not None:
+        own = inside - inside.gather(1, first.long().argmax(1, keepdim=True))
+        last = memory.inside.masked_fill(~memory.real, 0).amax(1, keepdim=True)
+        inside, first = last + (model.attention_span == "turn") + own, torch.zeros_like(first)
+    reader = _Reader(model, memory, inside)
+    return reader, reader.read(x, real, first, inside)
 
 
 def _check_window(model: "SpeechLM", num_rows: int, *, is_read_on: bool) -> None:

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, open_voice: Callable[[str], Voice]) -> int:
         tell(f" … (cut after {len(answer.token_ids)} tokens)\n" if answer.is_cut else "\n")
         if voice is not None and answer.codes is not None:
             waves.append(voice(answer.codes))
-    if waves:
+    if options.out is not None and waves:
         _write(options.out, np.concatenate(waves), model)
     return 0
 

@@ -138,7 +138,7 @@ class Session:
             memory=self._memory,
             then_ids=then,
             choose=self._choose,
-            tell=lambda _, token: spoken.add(token),
+            on_token=lambda _, token: spoken.add(token),
         )
         self._keep(generated.memory)
         ((tokens,), (is_cut,)) = generated.tokens, generated.are_cut
@@ -235,7 +235,7 @@ def _chosen(name: str | None, tasks: Collection[str]) -> Task:
         UsageError: there is no such task, or there are several; or it hears no clip.
     """
     task = name or (next(iter(tasks)) if len(tasks) == 1 else None)
-    if task not in tasks:
+    if task is None or task not in tasks:
         raise UsageError(
             f"task: found {name or 'none'}, expected one that the model learnt: {', '.join(tasks)}"
         )

@@ -159,7 +159,7 @@ class SpeechLM(nn.Module):
         memory: Memory | None = None,
         then_ids: Sequence[int] = (),
         choose: Callable[[Tensor], Tensor] = drawn,
-        tell: Callable[[int, int], object] | None = None,
+        on_token: Callable[[int, int], object] | None = None,
     ) -> Generated:
         """Generate what follows each row's prompt, up to one of `end_ids`; by default the likeliest tokens.
 
@@ -174,15 +174,15 @@ class SpeechLM(nn.Module):
                 stateful layers begin in their first state.
             then_ids: read after a row's last token, whether it has ended or is cut: what ends a turn.
             choose: tokens int64 [R] by logits [R, vocabulary].
-            tell: told of each token as it comes: the row's number, and the token.
+            on_token: called with each token as it comes: the row's number, and the token.
 
         Raises:
             UsageError: the memory is of other rows; or several rows are to be gone on from, and attention
                 counts slots.
         """
         ending = Ending(max_new_tokens=max_new_tokens, end_ids=end_ids, then_ids=then_ids)
-        tell = tell or (lambda *_: None)
-        return generate(self, batch, ending, rows=rows, memory=memory, choose=choose, tell=tell)
+        on_token = on_token or (lambda *_: None)
+        return generate(self, batch, ending, rows=rows, memory=memory, choose=choose, on_token=on_token)
 
     def embed(self, batch: Batch) -> Tensor:
         """Embeddings [B, T, D] of the tokens, frames in place of the placeholders."""

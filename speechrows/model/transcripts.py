@@ -23,9 +23,12 @@ def errors(expected: Sequence[str], decoded: Sequence[str]) -> tuple[int, int, i
     Texts are compared in lower case, without punctuation. An error is a substitution, a deletion or an
     insertion. A rate of errors is their sum over the sum of what was expected, not a mean of texts' rates.
     """
-    texts = [[str(_NORMALISED(text)) for text in side] for side in (expected, decoded)]
+    reference, hypothesis = ([str(_NORMALISED(text)) for text in side] for side in (expected, decoded))
     counts = list[int]()
-    for output in (jiwer.process_words(*texts), jiwer.process_characters(*texts)):
+    for output in (
+        jiwer.process_words(reference, hypothesis),
+        jiwer.process_characters(reference, hypothesis),
+    ):
         counts.append(output.substitutions + output.deletions + output.insertions)
         counts.append(output.hits + output.substitutions + output.deletions)
     words, num_words, characters, num_characters = counts

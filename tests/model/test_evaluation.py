@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,14 @@ class Parrot:
 
     def train(self) -> None: ...
 
-    def generate(
-        self, batch: Batch, *, max_new_tokens: int, end_ids: set[int], rows: slice
-    ) -> list[list[int]]:
+    def generate(self, batch: Batch, *, max_new_tokens: int, end_ids: set[int], rows: slice) -> Any:
         self.asked.append(batch)
         said = list[list[int]]()
         for sequence, start, stop in batch.row_spans[rows].tolist():
             first = start + int((batch.labels[sequence, start:stop] >= 0).nonzero()[0])
             ids = batch.input_ids[sequence, first:stop].tolist()
             said.append([*takewhile(lambda token: token not in end_ids, ids)])
-        return [[*tokens[:1], *tokens[2:]] for tokens in said]
+        return SimpleNamespace(tokens=[[*tokens[:1], *tokens[2:]] for tokens in said])
 
 
 def evaluation(
@@ -122,9 +121,9 @@ def test_a_model_does_not_see_what_it_is_to_decode(rows: Path) -> None:
     sequence, start, stop = batch.row_spans[-1].tolist()
     supervised = [slot for slot in range(start, stop) if batch.labels[sequence, slot] >= 0]
     end, last = {int(batch.labels[sequence, supervised[-1]])}, slice(len(batch) - 1, None)
-    before = model.generate(batch, max_new_tokens=6, end_ids=end, rows=last)
+    before = model.generate(batch, max_new_tokens=6, end_ids=end, rows=last).tokens
     batch.input_ids[sequence, supervised] = 7
-    assert model.generate(batch, max_new_tokens=6, end_ids=end, rows=last) == before
+    assert model.generate(batch, max_new_tokens=6, end_ids=end, rows=last).tokens == before
     (row,) = decoded(model, loader, np.array([3], np.int32))
     assert row.tokens[:6] == before[0]
 

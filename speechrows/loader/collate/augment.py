@@ -71,7 +71,8 @@ class Augment:
             if name not in defaults:
                 raise UsageError(f"augment: found {name!r}, expected one of {', '.join(defaults)}")
             default = (0.0, 0.0) if defaults[name] is None else defaults[name]
-            kind, count = type(default), 1
+            kind: Any = type(default)
+            count = 1
             if isinstance(default, tuple):
                 kind, count = type(default[0]), 0 if name == "speed_percent" else 2
             try:
