@@ -77,6 +77,9 @@ class TrainConfig(ModelShape, Judging):
     mode: str = flag("bucket", "how rows become batches", choices=["bucket", "pack", "lanes"])
     budget_seconds: float = flag(60.0, "of a micro-batch in mode bucket")
     context: int = flag(0, "slots of a sequence in modes pack and lanes; 0: the stage's, else 8192", least=0)
+    session: int | None = flag(
+        None, "tokens of a session in mode lanes; by default a curriculum's context", kind=int, least=1
+    )
     augment: tuple[str, ...] = flag((), "NAME=VALUES, what training rows are changed by; repeatable")
     batch_size: int = flag(1, "sequences of a micro-batch in modes pack and lanes")
     micro_batches: int = flag(1, "micro-batches of an optimiser step, over all ranks")
@@ -111,8 +114,9 @@ class Trainer:
     def __init__(self, config: TrainConfig) -> None:
         if config.mode == "bucket" and (config.curriculum or config.places):
             raise UsageError("--mode bucket: takes rows alone; --curriculum, --ttt-layers need lanes or pack")
-        if config.mode != "lanes" and config.unroll > 1:
-            raise UsageError(f"--unroll: found --mode {config.mode}, expected lanes, which go on")
+        for name, given in (("--unroll", config.unroll > 1), ("--session", config.session)):
+            if given and config.mode != "lanes":
+                raise UsageError(f"{name}: found --mode {config.mode}, expected lanes, which go on")
         self.folder = RunFolder(config.output_dir)
         self.folder.claim(resume=config.resume, overwrite=config.overwrite)
         self.config, self.stage_number, self.done = config, 0, 0  # done: optimiser steps of the whole run
@@ -157,6 +161,8 @@ class Trainer:
         run, accelerator = self.config, self.accelerator
         folder = self.folders[path] = self.folders.get(path) or OpenedFolder(path)
         size = {"context": self.stages[self.stage_number].context, "batch_size": run.batch_size}
+        if run.mode == "lanes" and (session := run.session or size["context"] * run.curriculum):
+            size["session_tokens"] = session
         size = {"budget_seconds": run.budget_seconds} if run.mode == "bucket" else size
         return speechrows.load(
             folder, config, split, mode=run.mode, too_long=run.too_long, seed=run.seed, mel=self.mel,

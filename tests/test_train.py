@@ -102,9 +102,11 @@ def test_the_curriculum_has_the_founding_stages_in_order(rows: Path, tmp_path: P
     flags = ["--data", str(rows), "--output-dir", str(tmp_path), "--curriculum", "--mode", "lanes"]
     trainer = train.Trainer(train.TrainConfig.parse(flags))
     stages: list[tuple[str, int | None, float]] = []
+    sessions = list[int | None]()
     for number in range(len(trainer.stages)):
         trainer.begin(number)
         (group,) = trainer.optimizer.param_groups
+        sessions.append(trainer.loader.options.session_tokens)
         stages.append((trainer.loader.index.config, trainer.loader.options.context, group["initial_lr"]))
     assert stages == [
         ("stage_1", 8192, 1e-4),
@@ -112,6 +114,7 @@ def test_the_curriculum_has_the_founding_stages_in_order(rows: Path, tmp_path: P
         ("stage_3", 32768, 2e-5),
         ("stage_4", 65536, 1e-5),
     ]
+    assert sessions == [context for _, context, _ in stages], "a stage's sessions are as long as its context"
 
 
 def test_one_stage_has_its_context_and_learning_rate_of_the_table_unless_others_are_given(
@@ -289,6 +292,7 @@ def test_calls_that_are_wrong_say_what_to_do(rows: Path, tmp_path: Path, capsys:
     for flags, message in {
         ("--ttt-layers", "1"): "--mode bucket: takes rows alone",
         ("--curriculum",): "--mode bucket: takes rows alone",
+        ("--mode", "pack", "--session", "64"): "--session: found --mode pack, expected lanes",
         ("--micro-batches", "0"): "micro_batches: found 0",
         ("--eval", f"x={rows}"): "no split 'validation'",
         ("--eval", f"x={rows}:ttt:train", "--eval", f"x={rows}:ttt:train"): "found 'x' twice",

@@ -34,6 +34,7 @@ from speechrows.folder.rows_folder import FileVersion
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.folder.shards import check_shard
 from speechrows.folder.shards import listed_shards
+from speechrows.folder.sources import sources
 from speechrows.rows.tasks import TASKS
 from speechrows.types import Int32
 
@@ -155,6 +156,11 @@ class Index:
         """The first row of each row group of its files, ascending [G]."""
         begins = (np.diff(self.row_group, prepend=-1) != 0) | (np.diff(self.shard, prepend=-1) != 0)
         return np.flatnonzero(begins)
+
+    @cached_property
+    def source(self) -> Int32:
+        """The number of each row's source [R], read at first use: see `sources`."""
+        return sources(_batches(self.folder, self.split, self.shards, ["conversation_id"]), self.shards)
 
     def row_id(self, row: int) -> str:
         """The name of a row."""

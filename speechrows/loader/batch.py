@@ -35,7 +35,7 @@ class Batch:
     attention_mask: Tensor  # bool [B, T], False at pads
     segment_ids: Tensor  # int32 [B, T], -1 at pads outside a segment
     position_ids: Tensor  # int64 [B, T], from 0 in each segment; a lane's go on from step to step
-    reset: Tensor  # bool [B, T], the first slot of each segment that begins here
+    reset: Tensor  # bool [B, T], the first slot of each segment, or session of them, that begins here
     cu_seqlens: Tensor  # int32 [segments + 1], where each segment begins, counting the slots that are no pads
     lanes: Tensor  # int64 [B], the lane of each sequence, the same in every step
 

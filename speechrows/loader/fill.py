@@ -1,12 +1,16 @@
 """The share of a context that the tokens of a built folder fill: an epoch of each config is planned."""
 
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
+
+import numpy as np
 
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.loader.plan.epoch import plan_epoch
 from speechrows.loader.plan.values import PlanOptions
+from speechrows.loader.plan.values import PlanRows
 from speechrows.loader.plan_rows import plan_rows
 
 
@@ -19,6 +23,8 @@ class Fill:
     steps: int
     fill: float
     dropped: int  # rows of segments longer than the context
+    sessions: int | None  # of mode lanes, of at most as many tokens as the context has slots
+    session_tokens_p50: int | None  # their median
 
 
 def fills(address: str, *, context: int, mode: Literal["pack", "lanes"]) -> list[Fill]:
@@ -32,11 +38,25 @@ def fills(address: str, *, context: int, mode: Literal["pack", "lanes"]) -> list
     table: list[Fill] = []
     for config, splits in folder.configs().items():
         for split in splits:
-            plan = plan_epoch(plan_rows(Index.open(folder, config, split)), options)
+            rows = plan_rows(Index.open(folder, config, split), sourced=mode == "lanes")
+            plan = plan_epoch(rows, options)
+            sessions, median = _sessions(rows, options) if mode == "lanes" else (None, None)
             table.append(
-                Fill(config=config, split=split, steps=len(plan), fill=plan.fill, dropped=plan.num_dropped)
-            )
+                Fill(
+                    config=config, split=split, steps=len(plan), fill=plan.fill, dropped=plan.num_dropped,
+                    sessions=sessions, session_tokens_p50=median,
+                )
+            )  # fmt: skip
     return table
+
+
+def _sessions(rows: PlanRows, options: PlanOptions) -> tuple[int, int]:
+    """The number of sessions of at most as many tokens as the context, and their median tokens."""
+    plan = plan_epoch(rows, replace(options, session_tokens=options.context))
+    if plan.resets is None or not len(plan.resets):
+        return 0, 0
+    lengths = np.add.reduceat(rows.num_tokens[plan.rows], np.flatnonzero(plan.resets), dtype=np.int64)
+    return len(lengths), int(np.median(lengths))
 
 
 def to_text(table: list[Fill], context: int, mode: str) -> str:
@@ -47,4 +67,10 @@ def to_text(table: list[Fill], context: int, mode: str) -> str:
         f"{row.config:<18} {row.split:<12} {row.steps:>9,} {row.fill:>7.1%} {row.dropped:>9,}"
         for row in table
     ]
+    if mode == "lanes":
+        lines.append(f"with session_tokens={context}, sessions, and their median tokens:")
+        lines += [
+            f"{row.config:<18} {row.split:<12} {row.sessions:>9,} of {row.session_tokens_p50:,} tokens"
+            for row in table
+        ]
     return "\n".join(lines)

@@ -62,6 +62,7 @@ def load(  # noqa: PLR0913
     num_threads: int = 2,
     prefetch: int = 4,
     window_bytes: int | None = None,
+    session_tokens: int | None = None,
     verify_checksums: bool = False,
 ) -> Loader:
     """Load batches of a config and split of a built folder, or of a Hub dataset `org/name`.
@@ -95,6 +96,9 @@ def load(  # noqa: PLR0913
         prefetch: micro-batches read ahead.
         window_bytes: shuffle inside windows of so many bytes of audio, so that what is read lies together;
             default: the whole epoch, or 512 MiB where the rows are on the Hub.
+        session_tokens: mode `lanes`: conversations of one source (a corpus with its folder or publisher's
+            split) follow one another in sessions of at most so many tokens, pads counted, and the state
+            is reset where a session begins; default: where each conversation does.
         verify_checksums: read each row group whole, once, before its first row is used, and compare the
             checksums of its pages: what rotted is an error that names its file. The Hub is read twice.
 
@@ -127,6 +131,7 @@ def load(  # noqa: PLR0913
         too_long=too_long,
         seed=seed,
         window_bytes=window_bytes,
+        session_tokens=session_tokens,
     )
     collator = Collator(
         device=device,

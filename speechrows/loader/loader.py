@@ -77,7 +77,8 @@ class Loader:
         return self._plan
 
     def _make_plan(self, options: PlanOptions, epoch: int) -> Plan:
-        rows = plan_rows(self.index, windowed=options.window_bytes is not None)
+        windowed, sourced = options.window_bytes is not None, options.session_tokens is not None
+        rows = plan_rows(self.index, windowed=windowed, sourced=sourced)
         return plan_epoch(rows, options, epoch=epoch, name=self.index.row_id)
 
     @property

@@ -7,8 +7,11 @@ from speechrows.loader.plan.values import TICKS_PER_SECOND
 from speechrows.loader.plan.values import PlanRows
 
 
-def plan_rows(index: Index, *, windowed: bool = False) -> PlanRows:
-    """The rows of an index as a plan takes them; with row groups and bytes if the plan is `windowed`."""
+def plan_rows(index: Index, *, windowed: bool = False, sourced: bool = False) -> PlanRows:
+    """The rows of an index as a plan takes them.
+
+    With row groups and bytes if the plan is `windowed`, with sources if it is of sessions, `sourced`.
+    """
     ticks = index.num_samples * -TICKS_PER_SECOND
     ticks //= index.sampling_rate
     row_groups = None
@@ -22,4 +25,5 @@ def plan_rows(index: Index, *, windowed: bool = False) -> PlanRows:
         whole=index.whole,
         row_groups=row_groups,
         num_bytes=index.audio_length if windowed else None,
+        sources=index.source if sourced else None,
     )

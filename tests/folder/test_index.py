@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from fractions import Fraction
@@ -296,7 +297,17 @@ def test_stats_with_a_context_tells_the_fill_of_every_config_that_the_card_lists
         plan = plan_epoch(plan_rows(index), PlanOptions(mode=mode, context=512, too_long="drop"))
         assert (sums["stage_2"]["fill"], sums["stage_2"]["steps"]) == (plan.fill, len(plan))
         assert 0.5 < plan.fill <= 1
+        if mode == "pack":
+            assert sums["stage_2"]["sessions"] is None
+            continue
+        options = PlanOptions(mode=mode, context=512, too_long="drop", session_tokens=512)
+        chained = plan_epoch(plan_rows(index, sourced=True), options)
+        assert chained.resets is not None
+        assert sums["stage_2"]["sessions"] == int(chained.resets.sum())
+        assert 0 < sums["stage_2"]["session_tokens_p50"] <= index.num_tokens.sum()
         tokens = int(index.num_tokens.sum())
         assert plan.fill == pytest.approx(tokens / (len(plan) * 512), abs=0.2)
     assert main(["stats", str(tmp_path / "rows"), "--context", "512"]) == 0
-    assert "fill of 512 tokens, mode lanes:" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "fill of 512 tokens, mode lanes:" in printed
+    assert re.search(r"with session_tokens=512, sessions.*\nttt +train +\d+ of \d+ tokens", printed)

@@ -32,6 +32,7 @@ from transformers import TrainingArguments
 
 import speechrows
 from speechrows.errors import UsageError
+from speechrows.folder.index import Index
 from speechrows.loader.batch import Batch
 from speechrows.loader.loader import Loader
 from speechrows.loader.opened_folder import OpenedFolder
@@ -162,6 +163,37 @@ def test_turns_of_a_conversation_stay_in_a_lane_in_order_and_only_its_first_rese
     lasts = {row["conversation_id"]: row["num_turns"] - 1 for row in read_rows(rows)}
     assert {name: turn for name, (_, turn) in at.items()} == lasts
     assert sum(int(batch.reset.sum()) for batch in opened(rows, "lanes")) == len(lasts)
+
+
+def test_in_sessions_a_state_goes_on_through_conversations_that_attend_to_themselves_alone(
+    rows: Path,
+) -> None:
+    resets = conversations = 0
+    for batch in (loader := opened(rows, "lanes", session_tokens=700)):
+        for i, (sequence, start, _) in enumerate(batch.row_spans.tolist()):
+            begins = batch.turn_numbers[i] == 0
+            assert (int(batch.position_ids[sequence, start]) == 0) is begins
+            assert begins or not batch.reset[sequence, start]
+            conversations += begins
+        resets += int(batch.reset.sum())
+        parts = {tuple(batch.row_spans[i, :1].tolist()): set[str]() for i in range(len(batch))}
+        for name, (sequence, _, _) in zip(batch.conversation_ids, batch.row_spans.tolist(), strict=True):
+            parts[sequence,].add(name)
+        assert int(batch.segment_ids.max()) + 1 == sum(map(len, parts.values()))
+    assert 1 < resets < conversations
+    again = opened(rows, "lanes", session_tokens=700)
+    again.load_state_dict(loader.state_dict())
+    with pytest.raises(UsageError, match="session_tokens 700, here None"):
+        opened(rows, "lanes").load_state_dict(loader.state_dict())
+
+
+def test_a_source_is_what_a_conversation_id_begins_with(tmp_path: Path) -> None:
+    build_rows(XTTS, tmp_path / "rows")
+    index = Index.open(str(tmp_path / "rows"), "ttt")
+    names = [row["conversation_id"].rpartition("/")[0] for row in read_rows(tmp_path / "rows")]
+    first = [*dict.fromkeys(names)]
+    assert len(first) > 1
+    assert index.source.tolist() == [first.index(name) for name in names]
 
 
 def test_conversations_are_whole_in_pack_their_positions_begin_at_zero(rows: Path) -> None:

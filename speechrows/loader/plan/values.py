@@ -31,7 +31,8 @@ class PlanRows:
     `num_tokens` are those before padding; `ticks` the audio's length in 10 ms, rounded up.
     `conversations` are numbers that change where a conversation begins. `whole` says whether the
     row's task promises whole conversations: in other tasks each row is a segment. Windows need
-    `row_groups`, numbers that change where a row group begins, and `num_bytes`, what is read for a row.
+    `row_groups`, numbers that change where a row group begins, and `num_bytes`, what is read for a row;
+    sessions need `sources`, a number from 0 for each source.
     """
 
     num_tokens: Int32
@@ -40,6 +41,7 @@ class PlanRows:
     whole: npt.NDArray[np.bool_] | bool
     row_groups: Int32 | None = None
     num_bytes: Int32 | None = None
+    sources: Int32 | None = None
 
     def __len__(self) -> int:
         return len(self.num_tokens)
@@ -56,6 +58,9 @@ class PlanOptions:
     Rows are shuffled over the whole epoch; with `window_bytes`, inside windows of row groups in random
     order, each of at most so many bytes (or one row group). `bucket` then ends a window before it
     begins the next, and a sequence of `pack` has rows of two neighbouring windows at most.
+
+    In `lanes`, conversations of one source are chained into sessions of at most `session_tokens`, with
+    their pads; a state is reset where a session begins. By default that is each conversation.
     """
 
     mode: Mode = "bucket"
@@ -68,6 +73,7 @@ class PlanOptions:
     close_on: CloseOn = "conversation"
     too_long: TooLong = "error"
     window_bytes: int | None = None
+    session_tokens: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,6 +88,7 @@ class PlanOptions:
             "batch_size",
             "micro_batches",
             "window_bytes",
+            "session_tokens",
         )
         for name in positive:
             value = getattr(self, name)
@@ -94,6 +101,8 @@ class PlanOptions:
             raise UsageError(f"mode bucket takes budget_seconds or budget_tokens; found {_joined(limits)}")
         if self.mode != "bucket" and limits != ["context"]:
             raise UsageError(f"mode {self.mode} takes context, in tokens; found {_joined(limits)}")
+        if self.mode != "lanes" and self.session_tokens is not None:
+            raise UsageError(f"session_tokens: found mode {self.mode}, expected lanes, which carry a state")
         if self.context and self.context % self.pad_to_multiple_of:
             multiple = self.pad_to_multiple_of
             raise UsageError(
@@ -129,8 +138,9 @@ class MicroBatch:
 
     `number` is its place in the step, None for what an idle rank gets. A row stands in sequence
     `sequence` from slot `start` on; `position` counts the slots of its segment before it, those of
-    earlier steps too. So a segment begins exactly where it is 0, and there a state is reset. In `bucket`
-    every row is a sequence; in `lanes` sequence b is lane `first_lane` + b, in every step.
+    earlier steps too. So a segment begins exactly where it is 0, and there a state is reset, but in a plan
+    of sessions, whose `resets` say where. In `bucket` every row is a sequence; in `lanes` sequence b is
+    lane `first_lane` + b, in every step.
     """
 
     step: int
@@ -140,6 +150,7 @@ class MicroBatch:
     sequence: Int32
     start: Int32
     position: Int32
+    resets: npt.NDArray[np.bool_] | None = None
 
     @property
     def first_lane(self) -> int:
@@ -148,8 +159,8 @@ class MicroBatch:
 
     @property
     def reset(self) -> npt.NDArray[np.bool_]:
-        """Whether a row is the first of its segment."""
-        return self.position == 0
+        """Whether a state is reset before a row: the first of its segment, or of its session."""
+        return self.position == 0 if self.resets is None else self.resets
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -161,7 +172,7 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
 
     `plan[7]` is step 7, `plan[7:]` the plan of the steps from there on: nothing is copied.
 
-    The rows of the epoch are `rows` [R], with `starts` and `positions` as in MicroBatch. `begins`
+    The rows of the epoch are `rows` [R], with `starts`, `positions` and `resets` as in MicroBatch. `begins`
     and `ends`, both [micro-batches, ranges], say which of them are a micro-batch's: one range
     in `bucket`, one a sequence in `pack` and `lanes`.
     """
@@ -177,6 +188,7 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
     num_real: int  # ticks or tokens, pads not counted
     num_total: int  # the same, pads counted
     first_step: int = 0
+    resets: npt.NDArray[np.bool_] | None = None  # of sessions alone
 
     @cached_property
     def digest(self) -> str:
@@ -185,6 +197,8 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
         digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=16)
         for array in (self.rows, self.starts, self.positions, self.begins, self.ends):
             digest.update(np.ascontiguousarray(array, "<i4").data)
+        if self.resets is not None:
+            digest.update(self.resets.data)
         return digest.hexdigest()
 
     @property
@@ -264,4 +278,5 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
             sequence=np.repeat(np.arange(len(ranges), dtype=np.int32), ends - begins),
             start=np.concatenate([self.starts[span] for span in ranges]),
             position=np.concatenate([self.positions[span] for span in ranges]),
+            resets=None if self.resets is None else np.concatenate([self.resets[span] for span in ranges]),
         )
