@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,12 +17,16 @@ from torch import Tensor
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
 from transformers import LlamaConfig
 from transformers import LlamaModel
 
 from speechrows.codec import CodecSpec
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
+from speechrows.model.generation import left_padded
+from speechrows.model.sampling import drawn
+from speechrows.model.segments import hidden_states
 from speechrows.model.speech_lm import weightless
 from speechrows.types import IGNORE_INDEX
 
@@ -141,46 +146,64 @@ class AudioHead(nn.Module):
     @torch.no_grad()
     def generate(
         self,
-        prefix: Tensor,
+        prefixes: Sequence[Tensor],
         *,
         max_frames: int,
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Generate codes int64 [K, F], F at most `max_frames` (1 or more), from a row's hidden states [T, D].
+    ) -> list[Tensor]:
+        """Generate the codes int64 [K, F] of N clips, each from the hidden states [T, D] of its row.
 
-        Codes are the likeliest ones if `temperature` is 0, else drawn.
+        F is at most `max_frames` (1 or more). Codes are the likeliest ones if `temperature` is 0, else drawn.
         """
-        x = torch.cat((self.bridge(prefix), self._embedded(self._begin(prefix.device)))).unsqueeze(0)
-        cache: Any = None
+        begin = self._embedded(self._begin(prefixes[0].device))
+        x, mask, _ = left_padded([torch.cat((self.bridge(prefix), begin)) for prefix in prefixes])
+        draw = partial(drawn, temperature=temperature, generator=generator)
+        cache = DynamicCache(config=self.decoder.config)
         frames: list[Tensor] = []
-        length, ended = max_frames, False
-        while len(frames) < length + max(self.spec.delays, default=0):
-            step = self.decoder(inputs_embeds=x, past_key_values=cache, use_cache=True)
-            cache, output = step.past_key_values, step.last_hidden_state[0, -1:]
-            first = self.spec.specials.pad
-            if not ended:
-                first = _drawn(self.semantic(output)[0], temperature, generator)
-                if first == self.spec.cardinality:
-                    first, ended, length = self.spec.specials.eos, True, min(length, len(frames))
-            stop = length if ended else None  # a clip that is cut at max_frames goes on as if it were not
-            frame = self._frame(output, first, len(frames), stop, lambda x: _drawn(x, temperature, generator))
-            frames.append(frame)
-            x = self._embedded(frame).unsqueeze(0)
-        return undelayed(torch.cat(frames).T, length, self.spec)
+        lengths, ended = [max_frames] * len(prefixes), [False] * len(prefixes)
+        while len(frames) < max(lengths) + max(self.spec.delays, default=0):
+            places, one = (mask.cumsum(1) - 1).clamp(min=0)[:, -x.shape[1] :], torch.zeros_like(mask).long()
+            output = hidden_states(self.decoder, x, one, mask, places, cache=cache)[:, -1]
+            first = [self.spec.specials.pad] * len(ended)
+            chosen = [] if all(ended) else draw(self.semantic(output)).tolist()
+            for i in [i for i in range(len(chosen)) if not ended[i]]:
+                ended[i] = chosen[i] == self.spec.cardinality
+                first[i] = self.spec.specials.eos if ended[i] else chosen[i]
+                lengths[i] = min(lengths[i], len(frames)) if ended[i] else lengths[i]
+            # A clip that is cut at max_frames goes on as if it were not.
+            stops = [length if end else None for length, end in zip(lengths, ended, strict=True)]
+            frames.append(self._frame(output, first, len(frames), stops, draw))
+            x, mask = self._embedded(frames[-1]).unsqueeze(1), functional.pad(mask, (0, 1), value=True)
+        codes = torch.stack(frames, dim=2)  # [N, K, F]
+        return [undelayed(clip, length, self.spec) for clip, length in zip(codes, lengths, strict=True)]
 
     def _frame(
-        self, output: Tensor, first: int, place: int, length: int | None, draw: Callable[[Tensor], int]
+        self,
+        output: Tensor,
+        first: Sequence[int],
+        place: int,
+        lengths: Sequence[int | None],
+        draw: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Frame `place`, int64 [1, K], from the decoder's output [1, D] and its codebook 0, `first`."""
-        codes = [first]
+        """Frame `place` of N clips, int64 [N, K], from the decoder's output [N, D] and their codebook 0."""
+        codes = [torch.tensor(first, device=output.device)]
+        if self.depth is None:
+            return codes[0].unsqueeze(1)
+        depth: Any = self.depth
+        cache, num_read = DynamicCache(config=depth["body"].config), 0
         for codebook, start in enumerate(self.spec.delays[1:] or (0,) * (self.spec.num_codebooks - 1)):
-            if start <= place and (length is None or place < start + length):
-                read = torch.tensor([codes], device=output.device)
-                codes.append(draw(self._depth_logits(output, read)[0, codebook]))
-            else:
-                codes.append(self.spec.specials.pad)
-        return torch.tensor([codes], device=output.device)
+            has_code = [start <= place and (length is None or place < start + length) for length in lengths]
+            pads = torch.full_like(codes[0], self.spec.specials.pad)
+            if not any(has_code):
+                codes.append(pads)
+                continue
+            x = self._depth_inputs(output, torch.stack(codes[num_read:], dim=1), num_read)
+            read = depth["body"](inputs_embeds=x, past_key_values=cache, use_cache=True)
+            num_read = len(codes)
+            chosen = draw(depth["heads"][codebook](read.last_hidden_state[:, -1]))
+            codes.append(torch.where(torch.tensor(has_code, device=chosen.device), chosen, pads))
+        return torch.stack(codes, dim=1)
 
     def _decode(self, prefixes: Sequence[Tensor], clips: Sequence[Tensor]) -> Tensor:
         """The decoder's output for each frame of clips [K, F], one clip after another: [frames, D]."""
@@ -200,11 +223,15 @@ class AudioHead(nn.Module):
     def _depth_logits(self, outputs: Tensor, codes: Tensor) -> Tensor:
         """Logits [F, k + 1, codes] of codebooks 1..k + 1, from outputs [F, D] and codes 0..k [F, k + 1]."""
         depth: Any = self.depth
-        table = depth["body"].get_input_embeddings()
-        offsets = torch.arange(codes.shape[1], device=codes.device) * self.num_ids
-        x = table(codes + offsets) + depth["bridge"](outputs).unsqueeze(1)
+        x = self._depth_inputs(outputs, codes)
         read = depth["body"](inputs_embeds=x, use_cache=False).last_hidden_state
         return torch.stack([depth["heads"][k](read[:, k]) for k in range(codes.shape[1])], dim=1)
+
+    def _depth_inputs(self, outputs: Tensor, codes: Tensor, first: int = 0) -> Tensor:
+        """What the depformer reads, [F, k, D], of outputs [F, D] and codebooks `first` and on, [F, k]."""
+        depth: Any = self.depth
+        offsets = torch.arange(first, first + codes.shape[1], device=codes.device) * self.num_ids
+        return depth["body"].get_input_embeddings()(codes + offsets) + depth["bridge"](outputs).unsqueeze(1)
 
     def _begin(self, device: torch.device) -> Tensor:
         """The frame that is read before the first one: int64 [1, K]."""
@@ -248,11 +275,3 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(
         logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
     )
-
-
-def _drawn(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
-    """An index of logits [C]: of the highest, or drawn by `temperature`."""
-    if temperature == 0:
-        return int(logits.argmax())
-    chances = (logits.float() / temperature).softmax(-1)
-    return int(torch.multinomial(chances, 1, generator=generator))

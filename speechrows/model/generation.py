@@ -69,8 +69,11 @@ class _Reader:
         self._before = self.real.shape[1]
         self._hidden: list[Tensor] = []
 
-    def read(self, x: Tensor, real: Tensor, reset: Tensor, inside: Tensor | None = None) -> Tensor:
+    def read(
+        self, x: Tensor, real: Tensor, reset: Tensor | None = None, inside: Tensor | None = None
+    ) -> Tensor:
         """Read embeddings [R, T, D], by default in the stretch read last; the last slot's hidden states."""
+        reset = torch.zeros_like(real) if reset is None else reset
         inside = self.inside[:, -1:].expand(real.shape) if inside is None else inside
         positions = (self.real.sum(1, keepdim=True) + real.cumsum(1) - 1).clamp(min=0)
         self.inside, self.real = (
@@ -144,8 +147,8 @@ def _read_prompts(
     if memory is not None and len(memory.real) != len(prompts):
         raise UsageError(f"memory: found {len(memory.real)} conversations, expected {len(prompts)}, as rows")
     embeds, inside = model.embed(batch), stretches(batch, model.attention_span)
-    x, real, first = _left_padded([embeds[sequence, slots] for sequence, slots in prompts])
-    inside, *_ = _left_padded([inside[sequence, slots] for sequence, slots in prompts])
+    x, real, first = left_padded([embeds[sequence, slots] for sequence, slots in prompts])
+    inside, *_ = left_padded([inside[sequence, slots] for sequence, slots in prompts])
     if memory is not None:
         own = inside - inside.gather(1, first.long().argmax(1, keepdim=True))
         last = memory.inside.masked_fill(~memory.real, 0).amax(1, keepdim=True)
@@ -178,7 +181,7 @@ def _prompts(batch: Batch) -> list[tuple[int, list[int]]]:
     return prompts
 
 
-def _left_padded(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def left_padded(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Left-pad prompts [T, …] to [R, T, …]; also bool [R, T]: False at pads, and True at the first tokens."""
     longest = max(len(prompt) for prompt in prompts)
     x = pad_sequence([*prompts], batch_first=True, padding_side="left")

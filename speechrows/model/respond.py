@@ -43,9 +43,9 @@ def run(options: argparse.Namespace, open_voice: Callable[[str], Voice]) -> int:
     )
     waves: list[Int16] = []
     for clip in options.clips:
-        tell(f"{clip}: ")
-        answer = session.respond(clip, tell)
-        tell(f" … (cut after {len(answer.token_ids)} tokens)\n" if answer.is_cut else "\n")
+        say(f"{clip}: ")
+        answer = session.respond(clip, say)
+        say(f" … (cut after {len(answer.token_ids)} tokens)\n" if answer.is_cut else "\n")
         if voice is not None and answer.codes is not None:
             waves.append(voice(answer.codes))
     if options.out is not None and waves:
@@ -70,10 +70,10 @@ def _write(path: Path, samples: Int16, model: Omni) -> None:
         path.write_bytes(audio.array_wav(samples, rate))
     except OSError as error:
         raise UsageError(f"--out {path}: can not be written ({error.strerror}); give another") from error
-    tell(f"{path}: {len(samples) / rate:.2f} s of speech\n")
+    say(f"{path}: {len(samples) / rate:.2f} s of speech\n")
 
 
-def tell(text: str) -> None:
+def say(text: str) -> None:
     """Write a text that goes on, at once."""
     sys.stdout.write(printable(text))
     sys.stdout.flush()

@@ -113,10 +113,10 @@ class Session:
         self._turn, self._num_tokens, self._is_warned = 0, 0, False
         self._memory: Memory | None = None
 
-    def respond(self, clip: Path | str | bytes, tell: Callable[[str], object] | None = None) -> Answer:
+    def respond(self, clip: Path | str | bytes, on_text: Callable[[str], object] | None = None) -> Answer:
         """Hear the next turn, a file or its bytes, of any rate and format that rows may have; answer it.
 
-        `tell` gets the text piece by piece, as it comes.
+        `on_text` is called with the text, piece by piece, as it comes.
 
         Raises:
             UsageError: the clip can not be read, or the conversation is longer than the model's positions.
@@ -130,7 +130,7 @@ class Session:
         gap = rendered.ids[np.flatnonzero(rendered.is_target)[-1] + 1 :]
         then = [*gap.tolist(), *ending.end_ids.tolist(), *ending.tail_ids.tolist()]
         room = self._room(len(prompt) + len(then))
-        spoken = Spoken(self._text, tell)
+        spoken = Spoken(self._text, on_text)
         generated = self.model.speech_lm.generate(
             self._batch(prompt, samples, rate, num_audio),
             max_new_tokens=room,
@@ -225,7 +225,8 @@ class Session:
     def _codes(self, hidden: Tensor) -> Tensor:
         head = self.model.audio_head
         assert head is not None
-        return head.generate(hidden, max_frames=int(_MAX_SECONDS * head.spec.rate_hz))
+        (codes,) = head.generate([hidden], max_frames=int(_MAX_SECONDS * head.spec.rate_hz))
+        return codes
 
 
 def _chosen(name: str | None, tasks: Collection[str]) -> Task:

@@ -186,10 +186,13 @@ def test_rows_learnt_by_heart_are_generated_code_by_code_up_to_their_ends(which:
         optimizer.step()
         optimizer.zero_grad()
     assert float(loss.semantic_sum.detach()) / loss.num_semantic < 0.1
-    for (b, start, stop), row in zip(batch.row_spans.tolist(), all_rows, strict=True):
-        codes = model.generate(hidden[b, start:stop], max_frames=20)
+    prefixes = [hidden[b, start:stop] for b, start, stop in batch.row_spans.tolist()]
+    together = model.generate(prefixes, max_frames=20)
+    for prefix, codes, row in zip(prefixes, together, all_rows, strict=True):
         assert codes.tolist() == row.codes.tolist()
-    cut = model.generate(hidden[0, : int(batch.row_spans[0, 2])], max_frames=3)
+        (alone,) = model.generate([prefix], max_frames=20)
+        assert alone.equal(codes)
+    (cut,) = model.generate(prefixes[:1], max_frames=3)
     assert cut.tolist() == all_rows[0].codes[:, :3].tolist()
 
 
@@ -198,7 +201,9 @@ def test_drawn_codes_are_codes_no_more_than_asked_for_and_the_same_for_a_seed(wh
     of = SPECS[which]
     model, prefix = head(of), hidden_of([rows(of)])[0, :5]
     drawn = [
-        model.generate(prefix, max_frames=6, temperature=1.0, generator=torch.Generator().manual_seed(seed))
+        model.generate(
+            [prefix], max_frames=6, temperature=1.0, generator=torch.Generator().manual_seed(seed)
+        )[0]
         for seed in (1, 1, 2, 3)
     ]
     assert drawn[0].equal(drawn[1])
@@ -213,8 +218,9 @@ def test_drawn_codes_are_codes_no_more_than_asked_for_and_the_same_for_a_seed(wh
 def test_a_clip_that_is_cut_is_the_beginning_of_the_longer_one(which: str) -> None:
     model, prefix = head(SPECS[which]), hidden_of([rows(SPECS[which])])[0]
     for length in range(1, 12):  # prefixes that differ
-        whole = model.generate(prefix[:length], max_frames=6)
-        assert model.generate(prefix[:length], max_frames=3).equal(whole[:, :3])
+        (whole,) = model.generate([prefix[:length]], max_frames=6)
+        (cut,) = model.generate([prefix[:length]], max_frames=3)
+        assert cut.equal(whole[:, :3])
 
 
 def test_the_head_of_mimi_takes_its_codes() -> None:
