@@ -85,6 +85,10 @@ class _Reader:
         self._hidden.append(hidden)
         return hidden[:, -1]
 
+    def read_ids(self, ids: Tensor, are_read: Tensor) -> Tensor:
+        """Read ids [R, T] in those rows [R] that read on, pads in the others."""
+        return self.read(self._model.lm.get_input_embeddings()(ids), are_read.unsqueeze(1).expand(ids.shape))
+
     def memory(self) -> Memory:
         return Memory(cache=self.cache, states=tuple(self.states), inside=self.inside, real=self.real)
 
