@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import load_model
@@ -20,17 +21,22 @@ from speechrows.model.config import CONFIG
 from speechrows.model.config import OmniConfig
 from speechrows.model.run_folder import RunFolder
 from speechrows.storage.disk import sync
+from speechrows.storage.filesystem import is_place_here
+from speechrows.storage.models import is_from_cache
 from speechrows.text import tokenizers
 
 WEIGHTS, TOKENIZER, FLAGS = "model.safetensors", "tokenizer", "train_config.json"
 
 
 def find(place: Path) -> Path:
-    """The folder of a model: itself, or the latest whole checkpoint of a run.
+    """The folder of a model: itself, or the latest whole checkpoint of a run; `org/name` is downloaded.
 
     Raises:
         UsageError: there is none.
+        StoreError: it is not here, and the Hub can not be reached.
     """
+    if not place.exists() and "/" in str(place) and not is_place_here(str(place)):
+        return _downloaded(str(place))
     if (place / CONFIG).is_file():
         return place
     checkpoints = RunFolder(place).checkpoints()
@@ -49,6 +55,18 @@ def find(place: Path) -> Path:
             "--resume it for a step more, and it saves one"
         )
     return latest
+
+
+def _downloaded(name: str) -> Path:
+    wanted = [CONFIG, WEIGHTS, f"{TOKENIZER}/*"]
+    try:
+        folder = snapshot_download(name, allow_patterns=wanted, local_files_only=is_from_cache(name, "model"))
+    except (OSError, ValueError) as error:  # of the Hub, too
+        raise UsageError(
+            f"model {name}: no such folder, and can not be downloaded ({first_line(error)}); expected a run, "
+            "a folder that Omni.save wrote, or a model that push_to_hub uploaded"
+        ) from error
+    return Path(folder)
 
 
 def describe(

@@ -4,27 +4,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from huggingface_hub import create_repo
+from huggingface_hub import upload_folder
 from safetensors.torch import save_model
 from torch import Tensor
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.codec import CODECS
+from speechrows.errors import StoreError
+from speechrows.errors import first_line
 from speechrows.loader.batch import Batch
 from speechrows.loader.load import checked_device
 from speechrows.model import model_folder
 from speechrows.model.audio_head import AudioHead
 from speechrows.model.audio_head import AudioLoss
 from speechrows.model.config import OmniConfig
+from speechrows.model.model_card import model_card
 from speechrows.model.presets import PRESETS
 from speechrows.model.presets import Preset
 from speechrows.model.presets import speech_lm
 from speechrows.model.shape import ModelShape
 from speechrows.model.speech_lm import SpeechLM
 from speechrows.model.speech_lm import SpeechLMOutput
+from speechrows.storage.hub import check_reachable
 from speechrows.text.tokenizers import open_tokenizer
 
 
@@ -69,6 +76,7 @@ class Omni(nn.Module):
         self.audio_head = audio_head
         self.config = config
         self.tokenizer = tokenizer
+        self.folder: Path | None = None  # that it was opened from
 
     def forward(self, batch: Batch, states: Sequence[Any] = ()) -> OmniOutput:
         """Run SpeechLM.forward, then AudioHead.forward."""
@@ -87,19 +95,40 @@ class Omni(nn.Module):
         save_model(self, str(folder / model_folder.WEIGHTS))
         model_folder.describe(folder, self.config, self.tokenizer)
 
+    def push_to_hub(self, repository: str, *, private: bool = False) -> str:
+        """Upload the model to the Hub, with a card of what it was trained on; its address.
+
+        Raises:
+            StoreError: the Hub can not be reached, or refuses.
+        """
+        check_reachable(f"{repository}: nothing was uploaded:")
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            (Path(folder) / "README.md").write_text(model_card(self.config, self.folder), "utf-8")
+            try:
+                address = create_repo(repository, private=private, exist_ok=True)
+                upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Upload a model")
+            except (OSError, ValueError) as error:  # of the Hub, too
+                raise StoreError(
+                    f"{repository}: can not be uploaded ({first_line(error)}); expected org/name, and a "
+                    "login that may write there: `hf auth login`"
+                ) from error
+        return str(address)
+
     @staticmethod
     def load(place: Path | str, device: torch.device | str = "cpu") -> "Omni":
-        """Open a model that was saved, or the latest whole checkpoint of a run, ready to be used.
+        """Open a model that was saved, here or on the Hub, or the latest whole checkpoint of a run.
 
         Raises:
             UsageError: there is none, or it is damaged or of another version.
+            StoreError: it is not here, and the Hub can not be reached.
         """
         device, folder = checked_device(device), model_folder.find(Path(place))
         config = OmniConfig.read(folder)
         tokenizer = open_tokenizer(str(folder / model_folder.TOKENIZER))
         model = omni(config.shape, tokenizer, config.codec, config.preset)
         model_folder.load_weights(model, folder)
-        model.config = config
+        model.config, model.folder = config, folder
         return model.to(device).eval()
 
 

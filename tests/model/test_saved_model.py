@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub import hf_hub_download
 from toys.building import build_rows
+from toys.mini_hub import MiniHub
 from toys.samples import XTTS
 from toys.training import MODES
 from toys.training import curve
@@ -19,6 +23,7 @@ from transformers import LlamaConfig
 from transformers import Wav2Vec2Config
 
 import train
+from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.model import presets
 from speechrows.model.omni import Omni
@@ -157,3 +162,28 @@ def test_what_is_no_model_is_refused_by_name(trained: Path, tmp_path: Path, caps
         Omni.load(tmp_path / "old")
     flags = ["--data", "x", "--output-dir", str(tmp_path / "new"), "--init-from", "nowhere"]
     assert train.main(flags) == 2
+
+
+def test_a_model_on_the_hub_comes_back_and_its_card_tells_data_losses_and_evaluation(
+    rows: Path, tmp_path: Path, hub: MiniHub, capsys: Any
+) -> None:
+    lines = run(rows, tmp_path / "run", "--steps", "1", *LANES, "--eval", f"same={rows}:ttt:train")
+    model = Omni.load(tmp_path / "run")
+    assert model.push_to_hub("org/talker").endswith("/org/talker")
+    again = Omni.load("org/talker")
+    assert same(again, model)
+    assert again.config == replace(model.config, preset=again.config.preset)
+    names = {*HfApi().list_repo_files("org/talker")} - {".gitattributes"}
+    tokenizer = {"tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"}
+    assert names == {"README.md", "config.json", "model.safetensors"} | tokenizer
+    card = Path(hf_hub_download("org/talker", "README.md")).read_text("utf-8")
+    assert f"- Data: rows `{rows.name}`, config `ttt` (tasks: ttt)" in card
+    assert f"- Losses: text_loss {lines[0]['text_loss']:.4g}\n" in card
+    assert f"- Evaluation: same/ttt/text_loss {lines[-1]['same/ttt/text_loss']:.4g}\n" in card
+    assert str(tmp_path) not in card
+    again.push_to_hub("org/copy")  # of no run
+    assert "- Losses: none" in Path(hf_hub_download("org/copy", "README.md")).read_text("utf-8")
+    with pytest.raises(StoreError, match="nobodys/talker: can not be uploaded"):
+        model.push_to_hub("nobodys/talker")
+    with pytest.raises(UsageError, match="model org/none: no such folder, and can not be downloaded"):
+        Omni.load("org/none")
