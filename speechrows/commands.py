@@ -8,6 +8,7 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from speechrows.errors import printable
 from speechrows.flags import BUILDERS
@@ -141,17 +142,19 @@ def _preview_flags(parser: argparse.ArgumentParser) -> None:
     _folder_flag(parser)
     parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
     parser.add_argument("--no-open", action="store_true", help="print the address, open no browser")
+    parser.add_argument("--model", type=path, metavar="RUN", help="a run of train.py, to talk with")
 
 
 def _preview(options: argparse.Namespace) -> int:
+    from speechrows.model.command import conversations
     from speechrows.storage.filesystem import locate
 
     locate(options.folder)  # before gradio is imported, which takes seconds
     from speechrows.preview.app import launch
 
-    page = launch(
-        options.folder, port=options.port, only_here=True, open_browser=not options.no_open, wait=False
-    )
+    talk = options.model and conversations(options.model, _open_voice)
+    where: dict[str, Any] = {"port": options.port, "only_here": True, "open_browser": not options.no_open}
+    page = launch(options.folder, **where, wait=False, open_talk=talk)
     print(printable(f"{options.folder}: {page.local_url} (Ctrl-C ends it)"), flush=True)
     try:
         Event().wait()
@@ -178,18 +181,15 @@ def _respond_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _respond(options: argparse.Namespace) -> int:
-    from speechrows.model.command import check_installed
+    from speechrows.model.command import respond
 
-    check_installed("respond")
-    from speechrows.model.respond import Voice
-    from speechrows.model.respond import run
+    return respond(options, _open_voice)
 
-    def open_voice(name: str) -> Voice:
-        from speechrows.generate.mimi import MimiDecoder
 
-        return MimiDecoder(name)
+def _open_voice(name: str) -> Callable[..., Any]:
+    from speechrows.generate.mimi import MimiDecoder
 
-    return run(options, open_voice)
+    return MimiDecoder(name)
 
 
 def _export_flags(parser: argparse.ArgumentParser) -> None:

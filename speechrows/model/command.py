@@ -3,16 +3,20 @@
 import argparse
 import runpy
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from speechrows.errors import UsageError
 from speechrows.flags import add_flags
 from speechrows.flags import flag
 from speechrows.flags import path
 from speechrows.storage.shipped import shipped
+
+CODEC = "kyutai/mimi"  # what decodes the codes of speech
 
 
 def run(flags: list[str]) -> int:
@@ -21,13 +25,29 @@ def run(flags: list[str]) -> int:
     Raises:
         UsageError: what it needs is not installed.
     """
-    check_installed("train")
+    _check_installed("train")
     sys.argv[1:] = flags
     runpy.run_path(str(shipped("train.py")), run_name="__main__")
     return 0
 
 
-def check_installed(command: str) -> None:
+def respond(options: argparse.Namespace, open_voice: Callable[[str], Any]) -> int:
+    """Run `speechrows respond`; `open_voice` opens the decoder of a codec's codes by its model's name."""
+    _check_installed("respond")
+    from speechrows.model.respond import run  # noqa: PLC0415
+
+    return run(options, open_voice)
+
+
+def conversations(folder: Path, open_voice: Callable[[str], Any]) -> Callable[[], Any]:
+    """What begins a conversation with a model, for the preview."""
+    _check_installed("preview --model")
+    from speechrows.model.respond import Talking  # noqa: PLC0415
+
+    return Talking.open(folder, open_voice).begin
+
+
+def _check_installed(command: str) -> None:
     """Check that what a command needs to run a model is installed.
 
     Raises:
@@ -48,7 +68,7 @@ def add_respond_flags(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, fields(_Answering))
     parser.add_argument("--out", type=path, metavar="WAV", help="write the answers' speech there")
     parser.add_argument(
-        "--codec", default="kyutai/mimi", metavar="MODEL", help="what decodes it (default: %(default)s)"
+        "--codec", default=CODEC, metavar="MODEL", help="what decodes it (default: %(default)s)"
     )
 
 

@@ -119,7 +119,6 @@ def generate(
     _check_window(model, len(prompts), is_read_on=memory is not None or bool(ending.then_ids))
     reader, hidden = _read_prompts(model, batch, prompts, memory)
     tokens, going = [list[int]() for _ in prompts], [True] * len(prompts)
-    table, none = model.lm.get_input_embeddings(), reader.real.new_zeros((len(prompts), 1))
     for _ in range(ending.max_new_tokens):
         logits = model.logits(hidden)
         logits[:, model.audio_token_id] = -torch.inf  # a placeholder says nothing, and is never supervised
@@ -131,11 +130,10 @@ def generate(
                 on_token(i, token)
         if not any(going):
             break
-        real = torch.tensor(going, device=none.device).unsqueeze(1)
-        hidden = reader.read(table(chosen).unsqueeze(1), real, none)
+        hidden = reader.read_ids(chosen.unsqueeze(1), torch.tensor(going, device=chosen.device))
     if ending.then_ids:
-        ids = torch.tensor([[*ending.then_ids]] * len(prompts), device=none.device)
-        reader.read(table(ids), torch.ones_like(ids).bool(), torch.zeros_like(ids).bool())
+        ids = torch.tensor([[*ending.then_ids]] * len(prompts), device=hidden.device)
+        reader.read_ids(ids, torch.ones_like(ids[:, 0]).bool())
     hidden_states = reader.hidden_states()
     return Generated(tokens=tokens, are_cut=going, memory=reader.memory(), hidden_states=hidden_states)
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from speechrows import audio
 from speechrows.codec import CODECS
+from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.errors import printable
 from speechrows.model.clip import heard
+from speechrows.model.command import CODEC
 from speechrows.model.omni import Omni
 from speechrows.model.session import Session
 from speechrows.types import Int16
@@ -51,6 +54,50 @@ def run(options: argparse.Namespace, open_voice: Callable[[str], Voice]) -> int:
     if options.out is not None and waves:
         _write(options.out, np.concatenate(waves), model)
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Talking:
+    """A model that visitors of the preview talk with; it speaks where it learnt to, and Mimi is at hand."""
+
+    model: Omni
+    voice: Voice | None
+
+    @staticmethod
+    def open(folder: Path, open_voice: Callable[[str], Voice]) -> "Talking":
+        """Open a model by its folder.
+
+        Raises:
+            UsageError: there is none, or it can not answer.
+        """
+        model, voice = Omni.load(folder), None
+        if model.config.codec is not None:
+            try:
+                voice = _voice(model, CODEC, open_voice)
+            except SpeechRowsError as error:
+                say(f"answers are written, and not spoken: {error}\n")
+        Session(model)
+        return Talking(model, voice)
+
+    def begin(self) -> "Conversation":
+        """Begin a conversation."""
+        return Conversation(Session(self.model, speaks=self.voice is not None), self.voice)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A visitor's conversation."""
+
+    session: Session
+    voice: Voice | None
+
+    def hear(self, clip: bytes) -> tuple[str, bytes | None]:
+        """Hear the next turn; its answer, and a WAV of that where the model speaks."""
+        answer = self.session.respond(clip)
+        if self.voice is None or answer.codes is None:
+            return answer.text, None
+        rate = CODECS[str(self.session.model.config.codec)].sampling_rate
+        return answer.text, audio.array_wav(self.voice(answer.codes), rate)
 
 
 def _voice(model: Omni, name: str, open_voice: Callable[[str], Voice]) -> Voice:

@@ -18,7 +18,11 @@ from speechrows.errors import UsageError
 from speechrows.errors import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import gradio as gr
+
+    from speechrows.preview.talk import Talk
 
 _EXTRA = "preview needs: pip install 'speechrows[preview]'"
 
@@ -30,11 +34,14 @@ def launch(
     only_here: bool = False,
     open_browser: bool = False,
     wait: bool = True,
+    open_talk: "Callable[[], Talk] | None" = None,
 ) -> "gr.Blocks":
     """Serve the page of a built folder or a Hub dataset `org/name`, until interrupted.
 
     `only_here` binds it to loopback. Else GRADIO_SERVER_NAME decides, as a Space sets it; loopback by
     default. Without `wait` the page is returned while it is served: its `close` ends it.
+
+    With `open_talk`, which begins a conversation with a model, it has a tab to talk in, and takes clips.
 
     Raises:
         UsageError: nothing that speechrows built is there, or the port is taken.
@@ -46,4 +53,6 @@ def launch(
         from speechrows.preview.server import serve  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(f"found {error}; {_EXTRA}") from error
-    return serve(address, port=port, only_here=only_here, open_browser=open_browser, wait=wait)
+    return serve(
+        address, port=port, only_here=only_here, open_browser=open_browser, wait=wait, open_talk=open_talk
+    )

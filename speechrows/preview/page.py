@@ -20,6 +20,8 @@ from speechrows.preview.actions import Actions
 from speechrows.preview.actions import Step
 from speechrows.preview.actions import Values
 from speechrows.preview.rows import Library
+from speechrows.preview.talk import Talk
+from speechrows.preview.talk import talk_tab
 
 Components = dict[str, Any]
 
@@ -59,6 +61,7 @@ _TO_LISTEN = """() => {
   const tabs = [...document.querySelectorAll('[role=tab]')];
   tabs.find((tab) => tab.textContent.trim() === 'Listen' && tab.ariaSelected !== 'true')?.click();
 }"""
+_KEPT: Any = {"delete_cache": (600, 3600)}  # seconds: how often what visitors gave is looked for, and kept
 _CHOICE = ("config", "split", "task")
 _SHOWN = ("chat", "turn", "at")
 _STEPS: dict[Step, str] = {
@@ -77,11 +80,14 @@ class _Visit:
     choices: int = 0
 
 
-def make_page(library: Library) -> gr.Blocks:
-    """Make the page of a library; the clips that it plays come from the routes of sound.py."""
+def make_page(library: Library, open_talk: Callable[[], Talk] | None = None) -> gr.Blocks:
+    """Make the page of a library; the clips that it plays come from the routes of sound.py.
+
+    With `open_talk`, which begins a conversation with a model, it has a tab to talk in.
+    """
     components: Components = {}
     name = library.folder.address.rstrip("/").rpartition("/")[2]
-    with gr.Blocks(title=f"{name} · speechrows", fill_width=True, analytics_enabled=False) as blocks:
+    with gr.Blocks(title=f"{name} · speechrows", fill_width=True, analytics_enabled=False, **_KEPT) as blocks:
         components["head"] = _markup()
         _bar(components, list(library.splits))
         components |= {"at": gr.State(0), "tab": gr.State(LISTEN), "search": gr.State(None)}
@@ -93,6 +99,8 @@ def make_page(library: Library) -> gr.Blocks:
             with gr.Tab("Ledger", id=LEDGER) as components["ledger_tab"]:
                 components["reason"] = gr.Dropdown([ALL], label="Skipped because", elem_id="sr-reason")
                 components["ledger"] = _markup()
+            if open_talk is not None:
+                talk_tab(open_talk)
         _wire(blocks, components, Actions(library))
     return blocks
 

@@ -1,5 +1,6 @@
 """`speechrows respond` as a person uses it: what it prints and writes, and the exit codes."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from transformers import MimiConfig
 from transformers import MimiModel
 
 from speechrows.cli import main
+from speechrows.errors import UsageError
+from speechrows.generate.mimi import MimiDecoder
+from speechrows.model.command import conversations
 from speechrows.model.omni import Omni
 from speechrows.model.session import Session
 
@@ -108,3 +112,27 @@ def test_what_can_not_be_answered_is_said_in_a_line(
         out, err = capsys.readouterr()
         assert message in err
         assert (out, err.count("\n")) == ("", 1)
+
+
+def test_a_visitor_of_the_preview_talks_with_the_model_of_a_run(
+    spoken: Path, mimi: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("speechrows.model.session._MAX_SECONDS", 0.16)
+    monkeypatch.setattr(
+        Session.__init__, "__kwdefaults__", {**Session.__init__.__kwdefaults__, "max_tokens": 2}
+    )
+    clip = Path(CLIPS[0]).read_bytes()
+    session = Session(Omni.load(spoken), speaks=True)
+    expected = session.respond(clip)
+    begin = conversations(spoken, lambda _: MimiDecoder(mimi))
+    text, wav = begin().hear(clip)
+    assert text == expected.text
+    assert wav is not None
+    assert expected.codes is not None
+    assert soundfile.info(io.BytesIO(wav)).frames == 1920 * expected.codes.shape[1]
+
+    def missing(name: str) -> MimiDecoder:
+        raise UsageError(f"--model {name}: is not there")
+
+    assert conversations(spoken, missing)().hear(clip) == (expected.text, None)
+    assert "answers are written, and not spoken: --model kyutai/mimi: is not there" in capsys.readouterr().out

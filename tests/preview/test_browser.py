@@ -11,9 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import soundfile
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     pytest.skip("a browser wants the machine to itself: make test-compat", allow_module_level=True)
@@ -33,6 +35,7 @@ from toys.samples import SAMPLES
 from toys.samples import XTTS
 
 from speechrows.builder.builder import load_builder
+from speechrows.errors import UsageError
 from speechrows.flags import BUILDERS
 from speechrows.hub.publish.publisher import Publisher
 from speechrows.hub.publish.publisher import Target
@@ -43,8 +46,9 @@ from speechrows.types import IGNORE_INDEX
 CHROMIUM = shutil.which("chromium")
 DOCS = SAMPLES.parent / "docs"
 REWRITES = os.environ.get("REWRITE_SCREENSHOTS") == "1"
-# A container has no user namespaces for the sandbox, and no sound card to play to.
-FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--disable-dev-shm-usage", "--disable-gpu"]
+# A container has no user namespaces for the sandbox, and no sound card to play to or to record from.
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+FLAGS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 expect.set_options(timeout=20_000)
 
 
@@ -59,10 +63,14 @@ def browser():
 
 
 @contextmanager
-def opened(browser, rows: Path | str, scheme: str = "light") -> Iterator[Page]:
+def opened(browser, rows: Path | str, scheme: str = "light", **more: Any) -> Iterator[Page]:
     """The page of a folder, or of `org/name`. No console error, no request off loopback, until the end."""
-    served = launch(str(rows), only_here=True, wait=False)
-    context = browser.new_context(viewport={"width": 1440, "height": 960}, color_scheme=scheme)
+    served = launch(str(rows), only_here=True, wait=False, **more)
+    context = browser.new_context(
+        viewport={"width": 1440, "height": 960},
+        color_scheme=scheme,
+        permissions=["microphone"] if more else [],
+    )
     context.set_default_timeout(20_000)
     page, errors, asked = context.new_page(), [], []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -340,3 +348,56 @@ def test_a_corpus_that_attacks_is_read_as_text_and_its_faults_are_listed(browser
         expect(page.locator(".fact.bad")).to_contain_text("of 17 items")
         assert page.evaluate("window.broken") is None
         assert page.locator("img[src=x]").count() == 0
+
+
+class Echo:
+    """A conversation in which each answer is what was heard: its turn, its length, and its sound."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+
+    def hear(self, clip: bytes) -> tuple[str, bytes | None]:
+        facts = soundfile.info(io.BytesIO(clip))
+        if facts.duration < 0.1:
+            raise UsageError("<b>too short</b>")
+        self.turn += 1
+        return f"<b>turn {self.turn}</b> of {facts.duration:.2f} s", clip
+
+
+def test_a_person_talks_with_a_model_from_files_and_by_microphone(browser, talks, tmp_path):
+    _, rows = talks
+    clips = [row["audio"]["bytes"] for row in rows[:2]]
+    seconds = [f"{soundfile.info(io.BytesIO(clip)).duration:.2f}" for clip in clips]
+    for turn, clip in enumerate(clips):
+        (tmp_path / f"{turn}.wav").write_bytes(clip)
+    soundfile.write(tmp_path / "short.wav", [0.0, 0.1], 16_000)
+    build_rows(XTTS, tmp_path / "rows")
+    with opened(browser, tmp_path / "rows", open_talk=Echo) as page:
+        page.get_by_role("tab", name="Talk").click()
+        said, clear = page.locator("#sr-talk .said"), page.locator("#sr-clip").get_by_label("Clear")
+        page.get_by_label("Upload file").click()
+
+        def answer_to(name: str) -> None:
+            page.locator("#sr-clip input[type=file]").set_input_files(tmp_path / name)
+            expect(clear).to_be_visible()
+            page.locator("#sr-answer").click()
+
+        answer_to("0.wav")
+        expect(said).to_have_text([f"<b>turn 1</b> of {seconds[0]} s"])
+        expect(page.locator("#sr-voice [data-testid='waveform-Answer']")).to_be_visible()
+        clear.click()
+        answer_to("1.wav")
+        expect(said).to_have_text([f"<b>turn {i + 1}</b> of {s} s" for i, s in enumerate(seconds)])
+        clear.click()
+        answer_to("short.wav")
+        expect(page.locator("#sr-talk .trouble")).to_contain_text("<b>too short</b>")
+
+        page.locator("#sr-anew").click()
+        expect(page.locator("#sr-talk")).to_contain_text("Record a turn")
+        page.get_by_label("Record audio").click()
+        page.get_by_role("button", name="Record", exact=True).click()
+        page.wait_for_timeout(600)
+        page.get_by_role("button", name="Stop").first.click()
+        expect(page.locator("#sr-clip [data-testid='waveform-Your turn'] .play-pause-button")).to_be_visible()
+        page.locator("#sr-answer").click()
+        expect(said).to_have_text([re.compile(r"<b>turn 1</b> of \d\.\d\d s")])

@@ -689,6 +689,38 @@ def assert_closed_to_strangers(url: str) -> None:
     assert get(f"{api}/queue/join", b"{}", Content_Type="application/json", Origin=here)[0] == 422  # Gradio's
 
 
+def test_with_a_model_the_page_itself_uploads_and_gets_what_was_uploaded_and_no_other_does(folder, tmp_path):
+    page = launch(str(folder), only_here=True, wait=False, open_talk=lambda: None)  # type: ignore[arg-type]
+    api, here, kind = (
+        f"{page.local_url}gradio_api",
+        page.local_url.rstrip("/"),
+        "multipart/form-data; boundary=x",
+    )
+    (outside := tmp_path / "outside.wav").write_bytes(b"of this machine")
+    try:
+        for more in ({}, {"Origin": "http://evil.example"}, {"Origin": here, "Sec_Fetch_Site": "cross-site"}):
+            assert get(f"{api}/upload", FORM, Content_Type=kind, **more)[0] == 403
+        request = urllib.request.Request(f"{api}/upload", FORM, {"Content-Type": kind, "Origin": here})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            (uploaded,) = json.loads(answer.read())
+        assert get(f"{api}/file={uploaded}")[0] == 200
+        uploads = Path(uploaded).parents[1]
+        ways_out = (str(outside), "/etc/hostname", f"{uploads}/../../etc/hostname", "https://evil.example")
+        for path in (*ways_out, f"{uploads}x/a.wav"):
+            assert get(f"{api}/file={path}")[0] == 403
+        assert get(f"{api}/file={uploaded}", Origin="http://evil.example")[0] == 403
+        for path in (
+            "component_server",
+            "process_recording",
+            "stream/x",
+            "vibe-edit",
+            "proxy=https://evil.example",
+        ):
+            assert get(f"{api}/{path}", FORM, Content_Type=kind, Origin=here)[0] == 403
+    finally:
+        page.close(verbose=False)
+
+
 def test_the_page_is_served_to_loopback_under_its_own_name_alone(folder):
     page = launch(str(folder), only_here=True, wait=False)
     try:
