@@ -126,7 +126,8 @@ class Omni(nn.Module):
         device, folder = checked_device(device), model_folder.find(Path(place))
         config = OmniConfig.read(folder)
         tokenizer = open_tokenizer(str(folder / model_folder.TOKENIZER))
-        model = omni(config.shape, tokenizer, config.codec, config.preset)
+        # flex_attention is compiled anew for every length that a conversation has; sdpa computes the same.
+        model = omni(replace(config.shape, attention="sdpa"), tokenizer, config.codec, config.preset)
         model_folder.load_weights(model, folder)
         model.config, model.folder = config, folder
         return model.to(device).eval()

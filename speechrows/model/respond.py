@@ -29,12 +29,13 @@ def run(options: argparse.Namespace, open_voice: Callable[[str], Voice]) -> int:
     Raises:
         UsageError: no such model or clip, or with --out nothing to speak with.
     """
-    if options.out is not None and not options.out.absolute().parent.is_dir():
-        raise UsageError(f"--out {options.out}: can not be written (no such folder); give another")
+    out: Path | None = options.out
+    if out is not None and not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: can not be written (no such folder); give another")
     for clip in options.clips:  # what is wrong with them is said before models load
         heard(clip)
     model = Omni.load(options.model, options.device)
-    voice = None if options.out is None else _voice(model, options.codec, open_voice)
+    voice = None if out is None else _voice(model, options.codec, open_voice)
     session = Session(
         model,
         task=options.task,
@@ -51,8 +52,8 @@ def run(options: argparse.Namespace, open_voice: Callable[[str], Voice]) -> int:
         say(f" … (cut after {len(answer.token_ids)} tokens)\n" if answer.is_cut else "\n")
         if voice is not None and answer.codes is not None:
             waves.append(voice(answer.codes))
-    if options.out is not None and waves:
-        _write(options.out, np.concatenate(waves), model)
+    if out is not None and waves:
+        _write(out, np.concatenate(waves), model)
     return 0
 
 

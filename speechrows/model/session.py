@@ -235,8 +235,8 @@ def _chosen(name: str | None, tasks: Collection[str]) -> Task:
     Raises:
         UsageError: there is no such task, or there are several; or it hears no clip.
     """
-    task = name or (next(iter(tasks)) if len(tasks) == 1 else None)
-    if task is None or task not in tasks:
+    task = name or (next(iter(tasks)) if len(tasks) == 1 else "")
+    if task not in tasks:
         raise UsageError(
             f"task: found {name or 'none'}, expected one that the model learnt: {', '.join(tasks)}"
         )

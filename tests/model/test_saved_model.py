@@ -85,6 +85,11 @@ def test_a_saved_model_needs_no_run_and_names_no_path_of_this_machine(trained: P
     assert again.config.rows == model.config.rows
     for path in (tmp_path / "moved").rglob("*.json"):
         assert str(trained.parent) not in path.read_text("utf-8")
+    config = tmp_path / "moved/config.json"
+    config.write_text(config.read_text("utf-8").replace('"sdpa"', '"flex_attention"'))
+    flexible = Omni.load(tmp_path / "moved")
+    assert flexible.config.shape.attention == "flex_attention"
+    assert flexible.speech_lm.lm.config._attn_implementation == "sdpa", "nothing is compiled for each length"
 
 
 def test_a_model_of_pretrained_parts_is_opened_without_them(
