@@ -30,6 +30,17 @@ class _Visit:
     talk: Talk
     answers: list[str] = field(default_factory=list)
 
+    def hear(self, path: str | None) -> tuple[str, bytes | None]:
+        """Hear the clip of a file, or nothing; the conversation as markup, and a WAV of the answer."""
+        wav = None
+        if path is not None:
+            try:
+                text, wav = self.talk.hear(Path(path).read_bytes())
+            except (SpeechRowsError, OSError) as error:
+                return html.trouble(error), None
+            self.answers.append(text)
+        return html.render("talk.html", turns=self.answers), wav
+
 
 def talk_tab(open_talk: Callable[[], Talk]) -> None:
     """Add the tab: each visitor has a conversation of their own."""
@@ -53,18 +64,11 @@ def talk_tab(open_talk: Callable[[], Talk]) -> None:
 
     def hear(path: str | None, visit: _Visit | None) -> tuple[Any, ...]:
         visit = visit or _Visit(open_talk())
-        if path is None:
-            return visit, html.render("talk.html", turns=visit.answers), gr.skip()
-        try:
-            text, wav = visit.talk.hear(Path(path).read_bytes())
-        except (SpeechRowsError, OSError) as error:
-            return visit, html.trouble(error), gr.skip()
-        visit.answers.append(text)
-        spoken = gr.skip()
-        if wav is not None:
-            samples, rate = soundfile.read(io.BytesIO(wav), dtype="int16")
-            spoken = gr.Audio((rate, samples), visible=True)
-        return visit, html.render("talk.html", turns=visit.answers), spoken
+        shown, wav = visit.hear(path)
+        if wav is None:
+            return visit, shown, gr.skip()
+        samples, rate = soundfile.read(io.BytesIO(wav), dtype="int16")
+        return visit, shown, gr.Audio((rate, samples), visible=True)
 
     def begin_anew() -> tuple[Any, ...]:
         return None, html.render("talk.html", turns=[]), gr.Audio(None, visible=False), None
