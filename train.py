@@ -54,6 +54,7 @@ from speechrows.model.ranks import total
 from speechrows.model.run_folder import RunFolder
 from speechrows.model.shape import ModelShape
 from speechrows.model.stages import Stage
+from speechrows.model.stages import check_mode
 from speechrows.model.stages import stages_of
 from speechrows.text.tokenizers import open_tokenizer
 
@@ -77,9 +78,7 @@ class TrainConfig(ModelShape, Judging):
     mode: str = flag("bucket", "how rows become batches", choices=["bucket", "pack", "lanes"])
     budget_seconds: float = flag(60.0, "of a micro-batch in mode bucket")
     context: int = flag(0, "slots of a sequence in modes pack and lanes; 0: the stage's, else 8192", least=0)
-    session: int | None = flag(
-        None, "tokens of a session in mode lanes; by default a curriculum's context", kind=int, least=1
-    )
+    session: int = flag(0, "tokens of a session in mode lanes; 0: a curriculum's context, else none", least=0)
     augment: tuple[str, ...] = flag((), "NAME=VALUES, what training rows are changed by; repeatable")
     batch_size: int = flag(1, "sequences of a micro-batch in modes pack and lanes")
     micro_batches: int = flag(1, "micro-batches of an optimiser step, over all ranks")
@@ -112,11 +111,7 @@ class Trainer:
     """A model, its optimiser and the current stage; what a checkpoint holds."""
 
     def __init__(self, config: TrainConfig) -> None:
-        if config.mode == "bucket" and (config.curriculum or config.places):
-            raise UsageError("--mode bucket: takes rows alone; --curriculum, --ttt-layers need lanes or pack")
-        for name, given in (("--unroll", config.unroll > 1), ("--session", config.session)):
-            if given and config.mode != "lanes":
-                raise UsageError(f"{name}: found --mode {config.mode}, expected lanes, which go on")
+        check_mode(config)
         self.folder = RunFolder(config.output_dir)
         self.folder.claim(resume=config.resume, overwrite=config.overwrite)
         self.config, self.stage_number, self.done = config, 0, 0  # done: optimiser steps of the whole run

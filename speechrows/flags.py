@@ -14,6 +14,8 @@ from typing import Any
 from typing import TypeVar
 from typing import cast
 
+from speechrows.console import Parser
+
 Config = TypeVar("Config")
 
 # The corpus modules that are installed with this package: what BUILDER may be by name.
@@ -68,7 +70,7 @@ def add_flags(parser: argparse.ArgumentParser, fields: Iterable[Field[Any]]) -> 
 
 def parsed(kind: type[Config], description: str | None, arguments: Sequence[str] | None) -> Config:
     """A dataclass of flags, as a command line gives them; by default this process' own."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     add_flags(parser, fields(cast(Any, kind)))
     values = vars(parser.parse_args(arguments)).items()
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values})

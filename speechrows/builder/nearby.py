@@ -28,7 +28,10 @@ def hint(corpus: Corpus, entries: list[Entry], is_one: IsOne) -> str:
     if below:
         return f". Below it, {', '.join(below)} looks like one: give --data-dir {below[0]}"
     above = os.path.dirname(corpus.root)
-    if _holds(above, sorted(itertools.islice(_files(above), _MOST_FILES)), is_one):
+    files = sorted(itertools.islice(_files(above), _MOST_FILES))
+    own = f"{os.path.basename(corpus.root)}/"
+    others = [entry for entry in files if not entry.path.startswith(own)]
+    if _holds(above, files, is_one) and not _holds(above, others, is_one):  # else it is of another corpus
         return f". The folder above looks like one: give --data-dir {above}"
     return ""
 

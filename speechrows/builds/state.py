@@ -266,10 +266,11 @@ def _refuse_another(out: Path, content: _Content, new: Claim, *, overwrite: bool
     before, now = content.recipes.get(new.task, new.recipe), new.recipe
     if before != now and not overwrite:
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        changed = [key for key in changed if key != "listing"] or changed  # which follows from another corpus
         differences = "; ".join(
             f"{key}: {before.get(key)!s:.24} there, {now.get(key)!s:.24} now" for key in changed
         )
+        which = "another build" if (out / CARD).exists() else "another build, which did not finish"
         raise UsageError(
-            f"{out}: holds {new.task} rows of another build ({differences}). Give another folder, "
-            "or --overwrite"
+            f"{out}: holds {new.task} rows of {which} ({differences}). Give another folder, or --overwrite"
         )

@@ -115,8 +115,10 @@ def hidden_states(
     if isinstance(mask, Mapping) and len(mask) == 1:
         (mask,) = mask.values()
     body: Any = lm.base_model
-    given = {"attention_mask": mask, "position_ids": position_ids}
-    output = body(inputs_embeds=embeds, past_key_values=cache, use_cache=cache is not None, **given)
+    given: dict[str, Any] = {"attention_mask": mask, "position_ids": position_ids}
+    if cache is not None:  # said as None, some versions of transformers warn of it
+        given["past_key_values"] = cache
+    output = body(inputs_embeds=embeds, use_cache=cache is not None, **given)
     return output.last_hidden_state
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from dataclasses import replace
 from typing import Any
 
+from speechrows.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -23,3 +25,16 @@ def stages_of(curriculum: Sequence[Stage], config: Any) -> list[Stage]:
     given = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
     given |= {name: n for name in ("steps", "warmup_steps") if (n := getattr(config, name)) is not None}
     return [replace(stage, **given) for stage in stages or [Stage(config=config.config)]]
+
+
+def check_mode(config: Any) -> None:
+    """Check that the mode of a TrainConfig is one that its other flags need.
+
+    Raises:
+        UsageError: it takes rows alone, or its sequences do not go on from step to step.
+    """
+    if config.mode == "bucket" and (config.curriculum or config.places):
+        raise UsageError("--mode bucket: takes rows alone; --curriculum, --ttt-layers need lanes or pack")
+    for name, is_given in (("--unroll", config.unroll > 1), ("--session", config.session > 0)):
+        if is_given and config.mode != "lanes":
+            raise UsageError(f"{name}: found --mode {config.mode}, expected lanes, which go on")

@@ -14,6 +14,7 @@ from speechrows.loader.plan.segments import ConcatenatedRows
 from speechrows.loader.plan.segments import Segments
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import PlanRows
+from speechrows.types import Int32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,16 +43,7 @@ def chain(rows: PlanRows, segments: Segments, options: PlanOptions) -> Sessions:
     if segments.windows is not None:
         keys += segments.windows.astype(np.int64) * (int(keys.max()) + 1)
     order = stable_argsort(keys)
-    before = np.append(0, np.cumsum(segments.slots[order], dtype=np.int64))
-    changes = np.flatnonzero(np.diff(keys[order])) + 1
-    firsts = list[int]()
-    for at, end in pairwise([0, *changes.tolist(), count]):
-        first = at
-        while first < end:
-            firsts.append(first)
-            most = int(np.searchsorted(before, before[first] + options.session_tokens, side="right")) - 1
-            first = min(max(most, first + 1), end)
-    begins = np.array(firsts, np.int32)
+    begins = _begins(keys[order], segments.slots[order], options.session_tokens)
     counts = np.diff(begins, append=np.int32(count))
     by_first = np.argsort(order[begins])
     order = order[expanded(begins[by_first], counts[by_first])]
@@ -66,6 +58,20 @@ def chain(rows: PlanRows, segments: Segments, options: PlanOptions) -> Sessions:
         ),
         edges=np.append(0, np.cumsum(counts[by_first], dtype=np.int64)),
     )
+
+
+def _begins(keys: Int64, slots: Int32, most_slots: int) -> Int32:
+    """Where sessions begin among segments [N] in the order of their keys: as many as fit, of one key."""
+    before = np.append(0, np.cumsum(slots, dtype=np.int64))
+    changes = np.flatnonzero(np.diff(keys)) + 1
+    firsts = list[int]()
+    for of_key, end in pairwise([0, *changes.tolist(), len(keys)]):
+        first = of_key
+        while first < end:
+            firsts.append(first)
+            fitting = int(np.searchsorted(before, before[first] + most_slots, side="right")) - 1
+            first = min(max(fitting, first + 1), end)
+    return np.array(firsts, np.int32)
 
 
 def edges_of(sessions: Sessions, concatenated: ConcatenatedRows, num_slots: int) -> tuple[Int64, Int64]:
