@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 # From the ground up; a room imports rooms of lower layers, and itself.
 LAYERS = (
     ("types", "errors"),
-    ("storage", "audio", "codec", "flags", "console"),
+    ("console",),
+    ("storage", "audio", "codec", "flags"),
     ("corpora", "text"),
     ("rows",),
     ("sidecar", "folder"),

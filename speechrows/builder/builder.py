@@ -120,7 +120,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
     def _nothing(self, task: Task, contents: str) -> UsageError:
         """What is said of a corpus that holds nothing that a task's rows could be made of."""
         corpus, entries, about = self.config.inputs.corpus, self.config.inputs.listing, self.ABOUT
-        nearby = hint(corpus, entries, lambda *other: bool(self._list(task, *other)[1].units))
+        nearby = hint(corpus, entries, lambda *other: len(self._list(task, *other)[1].units))
         return UsageError(
             f"{corpus.root}: found {contents}; expected {about.title} as it is published "
             f"({about.homepage}){nearby}"

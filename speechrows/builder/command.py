@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         print("tokenizer: byte-level, made here (one token a byte). For a model, give its --tokenizer")
     else:
         print(printable(f"audio token: {_describe_audio_token(speech.config)}"))
+    if options.data_dir is None and speech.config.source is not None:
+        print(printable(f"no --data-dir: the corpus is {speech.config.source}. A folder: --data-dir DIR"))
     _build_each(speech.jobs(), options, options.data_dir or speech.config.source or "the Hub")
     config = options.config
     if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):

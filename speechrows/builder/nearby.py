@@ -13,34 +13,34 @@ from speechrows.errors import SpeechRowsError
 _MOST_FOLDERS = 50  # below, that are looked into
 _MOST_FILES = 20_000  # above, that are listed
 
-# Whether a builder finds something to read in a corpus whose files these are.
-IsOne = Callable[[Corpus, list[Entry]], bool]
+# How much a builder finds to read in a corpus whose files these are.
+NumUnits = Callable[[Corpus, list[Entry]], int]
 
 
-def hint(corpus: Corpus, entries: list[Entry], is_one: IsOne) -> str:
+def hint(corpus: Corpus, entries: list[Entry], num_units: NumUnits) -> str:
     """In words, which folder below or above a corpus on this machine looks like one; empty where none does.
 
     `entries` are the files of the `corpus`. Above it may be anything: of that, some are listed.
     """
     if corpus.local_path("") is None:
         return ""
-    below = [root for root, files in _below(corpus, entries) if _holds(root, files, is_one)]
+    below = [root for root, files in _below(corpus, entries) if _read(root, files, num_units)]
     if below:
         return f". Below it, {', '.join(below)} looks like one: give --data-dir {below[0]}"
     above = os.path.dirname(corpus.root)
     files = sorted(itertools.islice(_files(above), _MOST_FILES))
     own = f"{os.path.basename(corpus.root)}/"
     others = [entry for entry in files if not entry.path.startswith(own)]
-    if _holds(above, files, is_one) and not _holds(above, others, is_one):  # else it is of another corpus
+    if _read(above, files, num_units) > _read(above, others, num_units):  # else it is of another corpus
         return f". The folder above looks like one: give --data-dir {above}"
     return ""
 
 
-def _holds(root: str, entries: list[Entry], is_one: IsOne) -> bool:
+def _read(root: str, entries: list[Entry], num_units: NumUnits) -> int:
     try:
-        return is_one(Corpus(root=root), entries)
+        return num_units(Corpus(root=root), entries)
     except SpeechRowsError:
-        return False
+        return 0
 
 
 def _below(corpus: Corpus, entries: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:

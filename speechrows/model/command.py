@@ -1,6 +1,7 @@
 """`speechrows train`: train.py, run as it is or copied to be changed. The flags of `speechrows respond`."""
 
 import argparse
+import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -26,6 +27,8 @@ def run(flags: list[str]) -> int:
         UsageError: what it needs is not installed.
     """
     _check_installed("train")
+    # Read when torch is imported: else its threads, waiting for each other, keep busy cores from working.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.argv[1:] = flags
     runpy.run_path(str(shipped("train.py")), run_name="__main__")
     return 0
