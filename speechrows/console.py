@@ -98,9 +98,9 @@ def _noting_interrupts() -> Generator[Sequence[int]]:
 
     def tell_unraisable(unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            told(unraisable)
+            previous_hook(unraisable)
 
-    told = sys.unraisablehook
+    previous_hook = sys.unraisablehook
     if is_ours:
         signal.signal(signal.SIGINT, note)
         sys.unraisablehook = tell_unraisable
@@ -109,7 +109,7 @@ def _noting_interrupts() -> Generator[Sequence[int]]:
     finally:
         if is_ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            sys.unraisablehook = told
+            sys.unraisablehook = previous_hook
 
 
 @contextmanager

@@ -69,8 +69,8 @@ def to_flac(data: memoryview, kind: str) -> bytes:
     try:
         decoder = decoder_class(bytes(data))
         facts = decoder.metadata
-        told = facts.duration_seconds_from_header if kind in _TELLING else None
-        check_length(round((told or 0) * facts.sample_rate), facts.sample_rate)
+        promised_s = facts.duration_seconds_from_header if kind in _TELLING else None
+        check_length(round((promised_s or 0) * facts.sample_rate), facts.sample_rate)
         decoded = decoder.get_samples_played_in_range(0, MAX_SECONDS + 1)
     except (RuntimeError, ValueError, OSError) as error:
         words = " ".join(str(error).split()).rpartition(": ")[2]  # before it, places in its source
@@ -79,8 +79,10 @@ def to_flac(data: memoryview, kind: str) -> bytes:
         ) from error
     samples, rate = decoded.data.numpy().T, int(decoded.sample_rate)
     check_length(len(samples), rate)
-    if told and len(samples) < (told - _LAST_FRAME_S) * rate:
-        raise truncated(f"decodes to {len(samples) / rate:.2f} of {told:.2f} s that its header promises")
+    if promised_s and len(samples) < (promised_s - _LAST_FRAME_S) * rate:
+        raise truncated(
+            f"decodes to {len(samples) / rate:.2f} of {promised_s:.2f} s that its header promises"
+        )
     bits = 24 if facts.sample_format and facts.sample_format.startswith(("s32", "dbl")) else 16
     whole = np.rint(samples.astype(np.float64) * (1 << (bits - 1)))
     whole = np.clip(whole, -(1 << (bits - 1)), (1 << (bits - 1)) - 1).astype(np.int32) << (32 - bits)

@@ -86,10 +86,10 @@ def commits(out: Path, task: str) -> list[Commit]:
     Raises:
         UsageError: one is damaged.
     """
-    found = {path: _commit(path) for path in sorted(task_folder(out, task).glob("*.json"))}
-    for path in (path for path, commit in found.items() if commit is None):
+    commits = {path: _commit(path) for path in sorted(task_folder(out, task).glob("*.json"))}
+    for path in (path for path, commit in commits.items() if commit is None):
         raise UsageError(f"{path}: is no commit that a build wrote; build {task} again, with --overwrite")
-    return [commit for commit in found.values() if commit is not None]
+    return [commit for commit in commits.values() if commit is not None]
 
 
 def _commit(path: Path) -> Commit | None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -29,6 +28,7 @@ from speechrows.loader.plan_rows import plan_rows
 from speechrows.loader.position import check_place
 from speechrows.loader.position import check_state
 from speechrows.loader.position import differences
+from speechrows.loader.position import saved_options
 from speechrows.loader.ragged import Ragged
 from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.stream import Stream
@@ -201,7 +201,7 @@ class Loader:
             "revision": self.index.folder.revision,
             "config": self.index.config,
             "split": self.index.split,
-            "options": asdict(self.options),
+            "options": saved_options(self.options),
             "epoch": self._epoch,
             "step": self._step,
             "micro_batch": self._done,

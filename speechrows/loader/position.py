@@ -41,6 +41,12 @@ def check_state(state: Any) -> None:
     _check("micro_batches", micro_batches, _COUNT, _MOST_MICRO_BATCHES + 1, least=1)
 
 
+def saved_options(options: PlanOptions) -> dict[str, Any]:
+    """Options as a state has them: what states had not from the first is there where it is given alone."""
+    saved = asdict(options)
+    return {name: value for name, value in saved.items() if name != "session_tokens" or value is not None}
+
+
 def differences(state: Mapping[str, Any], config: str, split: str, options: PlanOptions) -> list[str]:
     """In what a state's config, split and options differ from a loader's, each in words."""
     ours = {"config": config, "split": split, **asdict(options)}

@@ -34,10 +34,10 @@ class Best:
             UsageError: they do not.
         """
         if self.name not in names:
-            there = ", ".join(names) or "none: give --eval NAME=PATH or --decode N"
+            known = ", ".join(names) or "none: give --eval NAME=PATH or --decode N"
             raise UsageError(
                 f"--best: found {self.name!r}, expected a value that evaluations give"
-                f"{did_you_mean(self.name, names)}. There are {there}"
+                f"{did_you_mean(self.name, names)}. There are {known}"
             )
 
     def add(self, step: int, report: Mapping[str, Any]) -> bool:
