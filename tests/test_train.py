@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import fields
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import islice
 from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
@@ -201,6 +202,29 @@ def test_the_gradient_of_a_step_is_that_of_the_means_over_all_its_tokens_and_cod
     ).norm()
     assert losses.tolist() == pytest.approx((losses_of_all / counts).tolist(), rel=1e-4)
     assert float(norm) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_unrolled_steps_have_one_gradient_that_goes_through_their_states(rows: Path, tmp_path: Path) -> None:
+    flags = ["--data", str(rows), "--output-dir", str(tmp_path), "--mode", "lanes", "--context", "128"]
+    trainer = train.Trainer(
+        train.TrainConfig.parse([*flags, "--ttt-layers", "1", "--ttt-mini-batch", "16", "--unroll", "2"])
+    )
+    (layer,) = trainer.layers
+    torch.nn.init.ones_(layer.gate)  # so that what it recalls counts
+    models = [deepcopy(trainer.model) for _ in range(2)]
+    first, second = islice(trainer.rows(str(rows), "ttt", "train").endless(), 2)
+    assert not second.reset[:, 0].any(), "the conversation goes on in the second step"
+    empty = trainer.lanes.afresh().states(first)
+    norms = list[float]()
+    for model, ends_between in zip(models, (False, True), strict=True):
+        output = model(first, empty)
+        states = [state.detach() if ends_between else state for state in output.text.states]
+        losses = output.losses() + model(second, states).losses()
+        (losses[0] / (first.num_supervised + second.num_supervised)).backward()
+        norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])))
+    _, norm = trainer.train_step()
+    assert float(norm) == pytest.approx(norms[0], rel=1e-5)
+    assert float(norm) != pytest.approx(norms[1], rel=1e-3)
 
 
 def test_tensorboard_has_the_losses_of_the_run(rows: Path, tmp_path: Path) -> None:

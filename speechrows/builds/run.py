@@ -71,7 +71,7 @@ def build(
     num_proc: int = 1,
     max_skipped: float = MAX_SKIPPED,
     overwrite: bool = False,
-    tell: Callable[[str], object] = str,
+    tell: Callable[[str], object] = str,  # nobody is told
 ) -> LedgerSummary:
     """Build a task's rows into a folder; an unfinished build resumes.
 

@@ -78,8 +78,8 @@ class Corpus:
                 raise UsageError(f"{flag} {address}: no such folder there. {LOG_IN}")
             return Corpus(root=root.rstrip("/"), folders=folders, _fs=fs)
         if not os.path.isdir(address):
-            found = "is a file" if os.path.exists(address) else absent_here(address)
-            raise UsageError(f"{flag} {address}: {found}; expected the corpus' own folder")
+            trouble = "is a file" if os.path.exists(address) else absent_here(address)
+            raise UsageError(f"{flag} {address}: {trouble}; expected the corpus' own folder")
         corpus = Corpus(root=os.path.realpath(address), folders=folders)
         if corpus.label != corpus.label.encode(errors="ignore").decode():
             raise UsageError(f"{flag} {address}: found a name that is not UTF-8, which rows bear; rename it")

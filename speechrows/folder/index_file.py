@@ -22,9 +22,9 @@ _COLUMNS = {
 def check_columns(schema: pa.Schema) -> None:
     """Raise ValueError where an index has not the columns that builds write."""
     for name, kind in _COLUMNS.items():
-        found = [field.type for field in schema if field.name == name]
-        if found != [kind]:
-            words = " and ".join(map(str, found)) or "none"
+        kinds = [field.type for field in schema if field.name == name]
+        if kinds != [kind]:
+            words = " and ".join(map(str, kinds)) or "none"
             raise ValueError(f"the column {name} of {words}, expected one of {kind}")
 
 

@@ -163,8 +163,9 @@ class AudioHead(nn.Module):
         frames: list[Tensor] = []
         lengths, ended = [max_frames] * len(prefixes), [False] * len(prefixes)
         while len(frames) < max(lengths) + max(self.spec.delays, default=0):
-            places, one = (mask.cumsum(1) - 1).clamp(min=0)[:, -x.shape[1] :], torch.zeros_like(mask).long()
-            output = hidden_states(self.decoder, x, one, mask, places, cache=cache)[:, -1]
+            places = (mask.cumsum(1) - 1).clamp(min=0)[:, -x.shape[1] :]
+            segments = torch.zeros_like(mask).long()  # a clip is one
+            output = hidden_states(self.decoder, x, segments, mask, places, cache=cache)[:, -1]
             first = [self.spec.specials.pad] * len(ended)
             chosen = [] if all(ended) else draw(self.semantic(output)).tolist()
             for i in [i for i in range(len(chosen)) if not ended[i]]:

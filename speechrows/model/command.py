@@ -5,6 +5,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import fields
 from importlib.util import find_spec
@@ -26,7 +27,7 @@ def run(flags: list[str]) -> int:
     Raises:
         UsageError: what it needs is not installed.
     """
-    _check_installed("train")
+    _check_installed("train", ("accelerate", "jiwer", "torch"), "train")
     # Read when torch is imported: else its threads, waiting for each other, keep busy cores from working.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.argv[1:] = flags
@@ -36,7 +37,7 @@ def run(flags: list[str]) -> int:
 
 def respond(options: argparse.Namespace, open_voice: Callable[[str], Any]) -> int:
     """Run `speechrows respond`; `open_voice` opens the decoder of a codec's codes by its model's name."""
-    _check_installed("respond")
+    _check_installed("respond", ("torch",), "load")
     from speechrows.model.respond import run  # noqa: PLC0415
 
     return run(options, open_voice)
@@ -44,21 +45,21 @@ def respond(options: argparse.Namespace, open_voice: Callable[[str], Any]) -> in
 
 def conversations(folder: Path, open_voice: Callable[[str], Any]) -> Callable[[], Any]:
     """What begins a conversation with a model, for the preview."""
-    _check_installed("preview --model")
+    _check_installed("preview --model", ("torch",), "load")
     from speechrows.model.respond import Talking  # noqa: PLC0415
 
     return Talking.open(folder, open_voice).begin
 
 
-def _check_installed(command: str) -> None:
-    """Check that what a command needs to run a model is installed.
+def _check_installed(command: str, packages: Sequence[str], extra: str) -> None:
+    """Check that the packages that a command needs, of an extra, are installed.
 
     Raises:
-        UsageError: it is not.
+        UsageError: one is not.
     """
-    for name in ("accelerate", "jiwer", "torch"):
+    for name in packages:
         if find_spec(name) is None:
-            raise UsageError(f"found no {name}; {command} needs: pip install 'speechrows[train]'")
+            raise UsageError(f"found no {name}; {command} needs: pip install 'speechrows[{extra}]'")
 
 
 def add_respond_flags(parser: argparse.ArgumentParser) -> None:

@@ -102,10 +102,11 @@ class OmniConfig:
         """
         try:
             values = json.loads((folder / CONFIG).read_text("utf-8"))
-            if (found := values["format"]) != _FORMAT:
+            if (version := values["format"]) != _FORMAT:
+                writer = f"speechrows {values.get('speechrows')}"
                 raise ValueError(
-                    f"format {found!r} of speechrows {values.get('speechrows')}, expected {_FORMAT}; install "
-                    "the version that wrote it, or train again"
+                    f"format {version!r} of {writer}, expected {_FORMAT}; install what wrote it, or "
+                    "train again"
                 )
             preset = Preset(
                 encoder=_from_json(values["encoder"]),

@@ -9,7 +9,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from speechrows.model.config import OmniConfig
+from speechrows.model.model_folder import FLAGS
 from speechrows.model.presets import PRESETS
+from speechrows.model.run_folder import RunFolder
 from speechrows.storage.card_head import write_head
 
 _SPEED = ("hours_per_hour", "waiting", "steps_per_second", "grad_norm", "learning_rate")
@@ -17,8 +19,8 @@ _SPEED = ("hours_per_hour", "waiting", "steps_per_second", "grad_norm", "learnin
 
 def model_card(config: OmniConfig, checkpoint: Path | None) -> str:
     """The card's text; of a model that is no checkpoint of a run, without what the run's files tell."""
-    flags = {} if checkpoint is None else _json(checkpoint / "train_config.json")
-    reports = [] if checkpoint is None else _reports(checkpoint.parent / "metrics.jsonl")
+    flags = {} if checkpoint is None else _json(checkpoint / FLAGS)
+    reports = [] if checkpoint is None else [*RunFolder(checkpoint.parent).reports()]
     data = str(flags.get("data", ""))
     named = PRESETS[config.shape.preset]
     head: dict[str, Any] = {"library_name": "speechrows", "tags": ["speech", "speechrows"]}
@@ -60,12 +62,6 @@ def _is_repository(name: str) -> bool:
     except HFValidationError:
         return False
     return "/" in name and not Path(name).exists()
-
-
-def _reports(path: Path) -> list[Mapping[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.endswith("}")]
 
 
 def _json(path: Path) -> Mapping[str, Any]:

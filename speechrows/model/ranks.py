@@ -29,7 +29,9 @@ def start_tracker(accelerator: Accelerator, folder: Path, config: Any) -> None:
         accelerator.init_trackers("speechrows", config=plain, init_kwargs={"wandb": {"dir": str(folder)}})
     except Exception as error:  # each tracker has errors of its own
         accelerator.trackers.clear()  # what has not started can not be ended
-        raise UsageError(f"--log-with: the tracker does not start: {error}") from error
+        raise UsageError(
+            f"--log-with: the tracker does not start: {error}. Log in to it, or leave it out"
+        ) from error
 
 
 def open_accelerator(folder: Path, mixed_precision: str, log_with: str) -> Accelerator:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterator
@@ -173,11 +174,9 @@ class RunFolder:
         sync(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
-    def reports(self, step: int) -> Iterator[Mapping[str, Any]]:
-        """What was logged up to a step, the earliest first."""
-        if self.metrics.exists():
-            lines = self.metrics.read_text("utf-8", errors="replace").splitlines(keepends=True)
-            yield from (json.loads(line) for line in lines if _step(line) <= step)
+    def reports(self, step: float = sys.maxsize) -> Iterator[Mapping[str, Any]]:
+        """What was logged, up to a step, the earliest first."""
+        return map(json.loads, self._lines(step))
 
     def _remove(self, folder: Path) -> None:
         shutil.rmtree(folder.rename(folder.with_suffix(".partial")))
@@ -195,11 +194,17 @@ class RunFolder:
         """Keep the lines of steps up to `step`: later ones are trained again, and the last may be torn."""
         if not self.metrics.exists():
             return
-        lines = self.metrics.read_text("utf-8", errors="replace").splitlines(keepends=True)
         cut = self.metrics.with_suffix(".partial")
-        cut.write_text("".join(line for line in lines if _step(line) <= step), "utf-8")
+        cut.write_text("".join(self._lines(step)), "utf-8")
         sync(cut)
         cut.replace(self.metrics)
+
+    def _lines(self, step: float) -> list[str]:
+        """The whole lines of metrics up to a step."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text("utf-8", errors="replace").splitlines(keepends=True)
+        return [line for line in lines if _step(line) <= step]
 
 
 def _link(file: str, link: str) -> None:

@@ -186,7 +186,7 @@ class Session:
 
     def _batch(self, prompt: Int32, samples: Int16, rate: int, num_audio: int) -> Batch:
         """A batch of one row, collated as rows of training are."""
-        zero, one = np.zeros(1, np.int32), partial(np.array, dtype=np.int32)
+        zero, int32 = np.zeros(1, np.int32), partial(np.array, dtype=np.int32)
         task, turn = self._task.name, self._turn
         ragged = Ragged(
             micro_batch=MicroBatch(
@@ -194,14 +194,14 @@ class Session:
             ),
             row_ids=(f"session/none/conversation/{turn}/{task}",),
             tasks=(task,),
-            turn_numbers=one([turn]),
-            num_tokens=one([len(prompt)]),
+            turn_numbers=int32([turn]),
+            num_tokens=int32([len(prompt)]),
             input_ids=prompt,
             labels=np.full(len(prompt), IGNORE_INDEX, np.int32),
             samples=np.array(samples),
-            num_samples=one([len(samples)]),
-            sampling_rates=one([rate]),
-            num_audio_tokens=one([num_audio]),
+            num_samples=int32([len(samples)]),
+            sampling_rates=int32([rate]),
+            num_audio_tokens=int32([num_audio]),
             clip_rows=zero,
             codec=None,
             codes=np.empty(0, np.int16),

@@ -3,6 +3,8 @@
 from importlib.metadata import files
 from pathlib import Path
 
+from speechrows.errors import UsageError
+
 _TOP = Path(__file__).parents[2]  # of a checkout; of an install, where packages lie
 _SHARE = "share/speechrows"  # pyproject.toml's data-files
 
@@ -11,7 +13,7 @@ def shipped(path: str) -> Path:
     """The place of such a file: in the checkout, or where it is installed.
 
     Raises:
-        FileNotFoundError: this install has none.
+        UsageError: this install has none.
     """
     if (_TOP / "pyproject.toml").is_file():
         return _TOP / path
@@ -20,4 +22,4 @@ def shipped(path: str) -> Path:
     for place in places:
         if place.is_file():
             return place.resolve()
-    raise FileNotFoundError(f"{path}: was not installed with speechrows; install its wheel again")
+    raise UsageError(f"{path}: found none that was installed with speechrows; install its wheel again")

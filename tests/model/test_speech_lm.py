@@ -431,8 +431,8 @@ def test_what_attention_can_not_see_reaches_it_by_a_layer_inside_the_language_mo
     ids = whole.input_ids.clone()
     ids[0, 0] += 3
     last = whole.row_spans[1, 2] - 1
-    (here, there) = (net(replace(whole, input_ids=i)).hidden_states[0, last] for i in (whole.input_ids, ids))
-    assert not torch.equal(here, there)
+    before, after = (net(replace(whole, input_ids=i)).hidden_states[0, last] for i in (whole.input_ids, ids))
+    assert not torch.equal(before, after)
     with pytest.raises(UsageError, match="block: found 9, expected one of the language model's: 0 to 1"):
         with_state().insert(TTTLinear(32, 2), before_block=9)
     copied = deepcopy(with_state("turn", inside=True))

@@ -60,9 +60,9 @@ class Folding:
         width, firsts = self.width // step, np.cumsum(self.pieces) - self.pieces
         rows = parts[0].new_zeros(int(self.pieces.sum()), *parts[0].shape[1:-1], width)
         for group, part in zip(self.groups, parts, strict=True):
-            for clip, made in zip(group.tolist(), part, strict=True):
+            for clip, values in zip(group.tolist(), part, strict=True):
                 first, pieces = int(firsts[clip]), int(self.pieces[clip])
-                whole = made[..., : int(self.rooms[clip]) // step]
+                whole = values[..., : int(self.rooms[clip]) // step]
                 whole = functional.pad(whole, (0, pieces * width - whole.shape[-1]))
                 rows[first : first + pieces] = whole.unflatten(-1, (pieces, width)).movedim(-2, 0)
         return rows
