@@ -105,8 +105,8 @@ class OmniConfig:
             if (version := values["format"]) != _FORMAT:
                 writer = f"speechrows {values.get('speechrows')}"
                 raise ValueError(
-                    f"format {version!r} of {writer}, expected {_FORMAT}; install what wrote it, or "
-                    "train again"
+                    f"format {version!r} of {writer}, expected {_FORMAT}; "
+                    "install the version that wrote it, or train again"
                 )
             preset = Preset(
                 encoder=_from_json(values["encoder"]),
