@@ -105,6 +105,7 @@ class Rule(StrEnum):
     NO_CODES = "no_codes"
     OTHER_MODE = "other_mode"  # an answer of another kind than this config's
     IMPOSSIBLE = "impossible_question"
+    NO_SOUND = "no_sound"  # a turn of text alone, where a task hears
     SAME_SPEAKER = "same_speaker_twice"  # in a row, where a task needs speakers that alternate
     TOO_LONG = "too_long"  # for the task's cap on tokens
 
@@ -126,6 +127,8 @@ class Turn:
     are shifted). `role` is None only where `fault` says why. A turn without audio and
     without fault is a text-only answer.
 
+    `prompt` is the user's message of a chat, where it is more than the clip: words with `<audio>` in them.
+    `start_s` is when it begins, in seconds of the conversation's own time; None where the corpus tells none.
     `answer` is the reply to this clip alone, the corpus' own or a generated one; `answer_is_cut` where
     its end was never written. `codes` are those of this clip. `left_out` is the rule by which this turn
     is no row's clip although it has no fault.
@@ -142,6 +145,15 @@ class Turn:
     answer_is_cut: bool = False
     codes: Codes | None = None
     left_out: Rule | None = None
+    prompt: str | None = None
+    start_s: float | None = None
+
+    @property
+    def message(self) -> str:
+        """What a user says in a chat: `<audio>` for a clip, words for a turn of text, or both."""
+        if self.prompt is not None:
+            return self.prompt
+        return self.text if self.audio is None else AUDIO_TOKEN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,7 +195,7 @@ class UnreadableFile:
 class Segment:
     """A piece of a task's text.
 
-    `text` holds `<audio>`, or {transcript} {answer} {units} {answer_units}, which a row fills in;
+    `text` holds `<audio>`, or {transcript} {answer} {prompt} {units} {answer_units}, which a row fills in;
     `supervised`: its tokens take loss (in a chat task, the end-of-turn token after them too). Only
     segments of chat tasks have a role.
     """
@@ -236,7 +248,7 @@ class Row:
     """One training example; the columns and their promises stand in docs/design.md.
 
     `input_ids` and `labels` are int32 [T], equally long. Labels are NOT shifted (the model
-    shifts, as in transformers) and are -100 outside what is supervised.
+    shifts, as in transformers) and are -100 outside what is supervised. A row of text alone has no clip.
     """
 
     row_id: str
@@ -248,7 +260,7 @@ class Row:
     num_turns: int
     speaker: str
     role: Role
-    clip: Clip
+    clip: Clip | None
     transcript: str
     messages: tuple[tuple[Role, str], tuple[Role, str]]
     text: str
@@ -262,6 +274,7 @@ class Row:
     domain: str | None
     source: str
     system: str | None = None
+    start_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -288,7 +301,7 @@ class Fields:
 
     `number` says which turn of its conversation it is, from 0, and `last` whether it is the last: 0 and true,
     where rows are no conversations. `system` is the conversation's system prompt, normalised: the first row
-    is written with it.
+    is written with it. `prompt` is what a user's own message says, with `<audio>` where there is a clip.
     """
 
     transcript: str
@@ -299,6 +312,7 @@ class Fields:
     number: int = 0
     last: bool = True
     system: str | None = None
+    prompt: str = AUDIO_TOKEN
 
 
 class Rendered(Protocol):

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from speechrows.builds.pipeline import Destination
 from speechrows.errors import SpeechRowsError
 from speechrows.folder.index import INDEX_COLUMNS
+from speechrows.folder.index import WITHOUT_SOUND
 from speechrows.rows import schema
 
 MIN_GROUP_BYTES = 32 << 20  # of audio; the last group of a file may have less
@@ -69,7 +70,7 @@ class ShardFile:
     pending: list[pa.Table] = field(default_factory=list[pa.Table])
     pending_bytes: int = 0
     index: list[pa.Table] = field(default_factory=list[pa.Table])
-    heads: list[list[bytes]] = field(default_factory=list[list[bytes]])  # by row group
+    heads: list[list[bytes | None]] = field(default_factory=list[list[bytes | None]])  # by row group
 
 
 class ShardWriter:
@@ -147,25 +148,35 @@ def _cut(table: pa.Table, num_bytes: int) -> int:
     return min(row, len(ids))
 
 
-def _heads(values: "pa.Array[Any]") -> list[bytes]:
-    """Length and first bytes of each clip, as the file has them."""
+def _heads(values: "pa.Array[Any]") -> list[bytes | None]:
+    """Length and first bytes of each clip, as the file has them; None for a row without sound."""
     offsets = values.buffers()[1]
     assert offsets is not None
     ends = memoryview(offsets).cast("i")[values.offset : values.offset + len(values) + 1]
     data = memoryview(values.buffers()[2] or b"")
     return [
         struct.pack("<I", stop - start) + bytes(data[start : min(stop, start + _HEAD)])
+        if stop > start
+        else None
         for start, stop in pairwise(ends.tolist())
     ]
 
 
 def _index(table: pa.Table, group: int) -> pa.Table:
-    """The index lines of a row group, without the shard and the clips' offsets in it."""
+    """The index lines of a row group, without the shard and the clips' offsets in it.
+
+    A row without sound has 0 samples, at 1 Hz: so it lasts 0 seconds for whoever divides.
+    """
     lines = table.select(INDEX_COLUMNS).replace_schema_metadata(None)
+    for name, value in WITHOUT_SOUND.items():
+        column = lines.schema.field(name)
+        filled = pc.coalesce(lines[name], pa.scalar(value, column.type))
+        lines = lines.set_column(lines.schema.get_field_index(name), column, filled)
     lines = lines.append_column("padded_tokens", pc.list_value_length(table["input_ids"]))
     lines = lines.append_column("row_group", pa.array([group] * len(table), pa.int32()))
     lengths = pc.binary_length(pc.struct_field(table["audio"], "bytes"))
-    return lines.append_column("audio_length", pc.cast(lengths, pa.int64()))
+    lengths = pc.coalesce(pc.cast(lengths, pa.int64()), pa.scalar(0))
+    return lines.append_column("audio_length", lengths)
 
 
 def finished_index(file: ShardFile, path: str) -> pa.Table:
@@ -184,6 +195,9 @@ def _offsets(file: ShardFile) -> list[int]:
         for group, heads in enumerate(file.heads):
             start = metadata.row_group(group).column(_LEAVES.index("audio.bytes")).data_page_offset
             for head in heads:
+                if head is None:
+                    offsets.append(0)
+                    continue
                 offset = _find(opened.fileno(), head, start)
                 if offset is None:
                     raise SpeechRowsError(

@@ -9,7 +9,7 @@ COLUMNS = {
     "num_turns": "turns of the whole conversation",
     "speaker": "as the corpus has it",
     "role": "`user` or `assistant`",
-    "audio": "the clip's file as published, not re-encoded and not resampled",
+    "audio": "the clip's file as published, not re-encoded and not resampled; null where a turn is text",
     "sampling_rate": "of that file, in Hz",
     "num_samples": "of that file, a channel",
     "transcript": "what is said in `audio`",
@@ -31,4 +31,5 @@ COLUMNS = {
     "domain": "what the conversation is about, null where it is not known",
     "source": "corpus and file that the clip is from",
     "system": "the conversation's system prompt, which the text of its first row holds; null without one",
+    "start_s": "seconds from the conversation's beginning to the turn's, null where it is not known",
 }

@@ -100,7 +100,8 @@ class Retokenizer:
                     f"{row['row_id']}: the tokenizer does not give {row['messages'][1]['content']!r:.80} "
                     "back; build the rows with it: such rows are then skipped and counted"
                 )
-            audio = num_audio_tokens(row["num_samples"], row["sampling_rate"], rate)
+            has_clip = row["num_samples"] is not None
+            audio = num_audio_tokens(row["num_samples"], row["sampling_rate"], rate) if has_clip else 0
             yield text.assemble(audio, length=text.num_tokens(audio))
 
     def read_row_group(self, index: Index, shard: int, row_group: int) -> RowTokens:
@@ -130,6 +131,7 @@ class Retokenizer:
             number=row["turn_number"] if whole else 0,
             last=not whole or row["turn_number"] == row["num_turns"] - 1,
             system=row.get("system"),  # which folders of earlier versions lack
+            prompt=row["messages"][0]["content"],
         )
 
 

@@ -7,6 +7,8 @@ from itertools import pairwise
 from speechrows.corpora.turns import MAX_NAME
 from speechrows.corpora.turns import is_unicode
 from speechrows.text.normalise import is_blank
+from speechrows.text.template import takes_text
+from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Dialogue
 from speechrows.types import Fault
 from speechrows.types import LeftOut
@@ -105,6 +107,8 @@ def text_fault(item: Item, task: Task, dialogue: Dialogue) -> Fault | None:
     source = dialogue.source
     turns = [item.turn] if item.answer is None else [item.turn, item.answer]
     texts = [turns[-1].text] if task.pairing == "exchange" else [turn.text for turn in turns]
+    if takes_text(task):
+        texts.append(item.turn.message)
     if task.needs == "answer":
         texts.append(item.turn.answer or "")
     for turn in turns:
@@ -117,11 +121,21 @@ def text_fault(item: Item, task: Task, dialogue: Dialogue) -> Fault | None:
     faults = [fault for text in every if (fault := _unwritable(text, source))]
     if faults:
         return faults[0]
-    if item.turn.audio is None:
-        return Fault(reason=Reason.MISSING, detail="found no audio, expected a clip", file=source)
-    if any(map(is_blank, texts)):
-        return Fault(reason=Reason.EMPTY_TEXT, detail="the text is empty; expected words", file=source)
-    return None
+    fault = _message_fault(item.turn, source) if takes_text(task) else None
+    if item.turn.audio is None and not takes_text(task):
+        fault = Fault(reason=Reason.MISSING, detail="found no audio, expected a clip", file=source)
+    if fault is None and any(map(is_blank, texts)):
+        fault = Fault(reason=Reason.EMPTY_TEXT, detail="the text is empty; expected words", file=source)
+    return fault
+
+
+def _message_fault(turn: Turn, source: str) -> Fault | None:
+    """The fault of a user's message that spells `<audio>` where it has no clip, or more often than once."""
+    count, expected = turn.message.count(AUDIO_TOKEN), int(turn.audio is not None)
+    if count == expected:
+        return None
+    detail = f"found {AUDIO_TOKEN} {count} times in {turn.message!r:.80}, expected it {expected} times"
+    return Fault(reason=Reason.BAD_TEXT, detail=f"{detail}: once where the clip is", file=source)
 
 
 def _unwritable(text: str, source: str) -> Fault | None:

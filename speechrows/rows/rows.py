@@ -23,6 +23,7 @@ from speechrows.rows.pairing import pair
 from speechrows.rows.pairing import text_fault
 from speechrows.text.fill import fill
 from speechrows.text.normalise import normalise
+from speechrows.text.template import takes_text
 from speechrows.types import AudioRef
 from speechrows.types import Clip
 from speechrows.types import Codes
@@ -70,11 +71,11 @@ class RowSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedDialogue:
-    """A dialogue whose clips have been read: `clips` and `target_clips` go with `items`."""
+    """A dialogue whose clips have been read: `clips` and `target_clips` go with `items`; text has none."""
 
     dialogue: Dialogue
     items: tuple[Item, ...]
-    clips: tuple[Clip, ...]
+    clips: tuple[Clip | None, ...]
     target_clips: tuple[Clip | None, ...]
     skipped: tuple[Skipped, ...]
     left_out: tuple[LeftOut, ...]
@@ -84,7 +85,7 @@ def load_clips(dialogue: Dialogue, task: Task, loader: ClipLoader) -> LoadedDial
     """Pair a dialogue and read its clips. Where the task is whole, one fault drops all of it."""
     items, left_out = pair(dialogue, task)
     faults = number_faults(dialogue, items, task)
-    start, kept, clips, target_clips = loader.used, list[Item](), list[Clip](), list[Clip | None]()
+    start, kept, clips, target_clips = loader.used, list[Item](), list[Clip | None](), list[Clip | None]()
     for i, item in enumerate(items):
         if i in faults:
             continue
@@ -94,8 +95,7 @@ def load_clips(dialogue: Dialogue, task: Task, loader: ClipLoader) -> LoadedDial
         fault = text_fault(item, task, dialogue) or _codes_fault(item, task, dialogue.source)
         try:
             if fault is None:
-                clip = _load(item.turn, loader)
-                target = _load(item.answer, loader) if item.answer and item.answer.audio else None
+                clip, target = _load(item.turn, loader), _load(item.answer, loader)
                 kept.append(item)
                 clips.append(clip)
                 target_clips.append(target)
@@ -126,8 +126,9 @@ class _TurnFaultError(Exception):
         self.fault = fault
 
 
-def _load(turn: Turn, loader: ClipLoader) -> Clip:
-    assert turn.audio is not None  # its callers ask
+def _load(turn: Turn | None, loader: ClipLoader) -> Clip | None:
+    if turn is None or turn.audio is None:
+        return None
     try:
         return loader.load(turn.audio)
     except BadClipError as error:
@@ -187,7 +188,13 @@ def _fields(item: Item, loaded: LoadedDialogue, spec: RowSpec) -> Fields:
         number=item.number if task.whole else 0,
         last=not task.whole or item.number == len(loaded.items) - 1,
         system=system_of(loaded.dialogue, task, spec.system),
+        prompt=_message(turn),
     )
+
+
+def _message(turn: Turn) -> str:
+    """The message of a user's turn, as rows hold it."""
+    return normalise(turn.message)
 
 
 def _codes(item: Item, task: Task) -> Codes | None:
@@ -220,7 +227,7 @@ class _Draft:
     """A row whose length is known: padded lengths are summed before any row is made."""
 
     item: Item
-    clip: Clip
+    clip: Clip | None
     target_clip: Clip | None
     rendered: Rendered
     num_audio_tokens: int
@@ -238,7 +245,7 @@ def _rows_of(
         if text is None:
             continue
         item, clip = loaded.items[i], loaded.clips[i]
-        audio = num_audio_tokens(clip.num_samples, clip.sampling_rate, spec.tokens_per_second)
+        audio = num_audio_tokens(clip.num_samples, clip.sampling_rate, spec.tokens_per_second) if clip else 0
         num_tokens = text.num_tokens(audio)
         if task.max_tokens is not None and num_tokens > task.max_tokens:
             left_out.append(LeftOut(clip_id=item.clip_id, rule=Rule.TOO_LONG))
@@ -266,6 +273,7 @@ def _row(draft: _Draft, loaded: LoadedDialogue, spec: RowSpec, split: str, lengt
     input_ids, labels = draft.rendered.assemble(draft.num_audio_tokens, length=length)
     file = item.turn.audio.path if item.turn.audio else dialogue.source
     role = "user" if task.pairing == "both" else item.turn.role
+    user = _message(item.turn) if takes_text(task) else spec.template.user
     return Row(
         row_id=f"{spec.builder}/{split}/{item.clip_id}/{task.name}",
         task=task.name,
@@ -277,8 +285,8 @@ def _row(draft: _Draft, loaded: LoadedDialogue, spec: RowSpec, split: str, lengt
         speaker=item.turn.speaker,
         role=role or "user",  # None only beside a fault, which makes no row
         clip=draft.clip,
-        transcript=normalise(item.turn.text),
-        messages=(("user", spec.template.user), ("assistant", draft.rendered.target)),
+        transcript=normalise(item.turn.text) if draft.clip else "",
+        messages=(("user", user), ("assistant", draft.rendered.target)),
         text=draft.rendered.text(),
         input_ids=input_ids,
         labels=labels,
@@ -290,4 +298,5 @@ def _row(draft: _Draft, loaded: LoadedDialogue, spec: RowSpec, split: str, lengt
         domain=dialogue.domain,
         source=f"{spec.corpus}/{file}",
         system=system_of(dialogue, task, spec.system),
+        start_s=item.turn.start_s,
     )

@@ -50,9 +50,10 @@ FEATURES = Features(
         "domain": Value("string"),
         "source": Value("string"),
         "system": Value("string"),
+        "start_s": Value("float64"),
     }
 )
-LATER_COLUMNS = frozenset({"system"})  # that folders of earlier versions lack: null there
+LATER_COLUMNS = frozenset({"system", "start_s"})  # that folders of earlier versions lack: null there
 AUDIO_COLUMNS = ("audio", "target_audio")
 
 
@@ -94,8 +95,8 @@ def to_table(rows: Sequence[Row], buffer: npt.NDArray[np.uint8]) -> pa.Table:
         "input_ids": lambda kind: _lists([row.input_ids for row in rows], kind),
         "labels": lambda kind: _lists([row.labels for row in rows], kind),
         "messages": lambda kind: pa.array([_messages(row) for row in rows], kind),
-        "sampling_rate": lambda kind: pa.array([row.clip.sampling_rate for row in rows], kind),
-        "num_samples": lambda kind: pa.array([row.clip.num_samples for row in rows], kind),
+        "sampling_rate": lambda kind: pa.array([row.clip and row.clip.sampling_rate for row in rows], kind),
+        "num_samples": lambda kind: pa.array([row.clip and row.clip.num_samples for row in rows], kind),
     }
     for trait in TRAITS:
         make[trait] = lambda kind, name=trait: pa.array([getattr(row.traits, name) for row in rows], kind)
@@ -138,22 +139,18 @@ def _audio(clips: Sequence[Clip | None], buffer: npt.NDArray[np.uint8]) -> "pa.A
     present = [clip for clip in clips if clip is not None]
     if not present:
         return pa.array([None] * len(clips), kind)
-    if len(present) < len(clips):
-        cells = [
-            None if clip is None else {"bytes": buffer[clip.start : clip.stop].tobytes(), "path": clip.name}
-            for clip in clips
-        ]
-        return pa.array(cells, kind)
+    has_clip = np.array([clip is not None for clip in clips])
     starts = np.array([clip.start for clip in present], np.int32)
     stops = np.array([clip.stop for clip in present], np.int32)
-    if (starts[1:] == stops[:-1]).all():
-        offsets, data = np.append(starts, stops[-1:]), buffer
-    else:
-        offsets = np.zeros(len(present) + 1, np.int32)
-        np.cumsum(stops - starts, out=offsets[1:])
-        data = np.concatenate([buffer[clip.start : clip.stop] for clip in present])
+    sizes = np.zeros(len(clips), np.int32)
+    sizes[has_clip] = stops - starts
+    follow = (starts[1:] == stops[:-1]).all()
+    data = buffer if follow else np.concatenate([buffer[clip.start : clip.stop] for clip in present])
+    first = starts[0] if follow else 0
+    offsets = np.append(first, first + np.cumsum(sizes, dtype=np.int32)).astype(np.int32)
     values = pa.BinaryArray.from_buffers(
-        pa.binary(), len(present), [None, pa.py_buffer(offsets.data), pa.py_buffer(data.data)]
+        pa.binary(), len(clips), [None, pa.py_buffer(offsets.data), pa.py_buffer(data.data)]
     )
-    names = pa.array([clip.name for clip in present], pa.string())
-    return pa.StructArray.from_arrays([values, names], fields=list(kind))
+    names = pa.array([clip and clip.name for clip in clips], pa.string())
+    mask = None if has_clip.all() else pa.array(~has_clip)
+    return pa.StructArray.from_arrays([values, names], fields=list(kind), mask=mask)

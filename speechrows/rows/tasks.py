@@ -51,6 +51,8 @@ TASKS = {task.name: task for task in (
          asks="hear a clip, say it again: its transcript, and its Mimi codes as `codec_targets`"),
     Task(name="response", pairing="exchange", segments=_chat("<audio>", "{answer}"), whole=True, codec_targets="answer",
          asks="hear a turn, write the answer to it, with its speech where the corpus has it"),
+    Task(name="chat", pairing="exchange", segments=_chat("{prompt}", "{answer}"), whole=True, codec_targets="answer",
+         asks="read or hear a user's message, write the answer to it, with its speech where the corpus has it"),
     Task(name="usdm", pairing="both", segments=_usdm(), lower_case=True, codec_targets="answer", needs="units", max_tokens=8192,
          asks="hear units of speech, write their text, the answer, and the answer's units, as USDM does"),
 )}

@@ -18,6 +18,7 @@ from speechrows.text.heads import Head
 from speechrows.text.heads import Heads
 from speechrows.text.heads import constant_ids
 from speechrows.text.in_context import StretchEncoder
+from speechrows.text.messages import PROMPT
 from speechrows.text.normalise import normalise
 from speechrows.text.options import DEFAULT_DATE
 from speechrows.text.tokenizers import pad_id
@@ -182,15 +183,13 @@ def compile_chat(
     """
     user = task.segments[0].text
     if tokenizer.chat_template is None:
-        prompt, after = user.split(AUDIO_TOKEN)
-        head, between = f"User: {prompt}", f"{after}\nAssistant: "
-        shape = TurnShape(head_first=head, head_later=(head,), between=between, end_inner="", end_last="")
+        shape = plain_shape(user)
     else:
         shape = turn_shape(tokenizer, user, date, whole=task.whole, with_system=system is not None)
     heads = Heads(tokenizer, user, date, shape, whole=task.whole)
     heads.prepare([system])
     before, between_ids, lead = _cut_lead(tokenizer, shape.between)
-    inner, last = (_ending(tokenizer, before, text) for text in (shape.end_inner, shape.end_last))
+    inner, last = (ending_of(tokenizer, before, text) for text in (shape.end_inner, shape.end_last))
     return ChatTemplate(
         tokenizer=tokenizer,
         task=task,
@@ -205,6 +204,15 @@ def compile_chat(
     )
 
 
+def plain_shape(user: str) -> TurnShape:
+    """The shape of the plain form, that of tokenizers without a template, around a user's message."""
+    before, after = user.split(PROMPT if user == PROMPT else AUDIO_TOKEN)
+    head, between = f"User: {before}", f"{after}\nAssistant: "
+    return TurnShape(
+        head_first=head, head_later=(head,), between=between, end_inner="", end_last="", user=user
+    )
+
+
 def _cut_lead(tokenizer: PreTrainedTokenizerFast, between: str) -> tuple[str, Int32, str]:
     """The last special token before a target, the ids between the audio and there, and the text behind it."""
     token = audio_token(tokenizer)
@@ -213,7 +221,7 @@ def _cut_lead(tokenizer: PreTrainedTokenizerFast, between: str) -> tuple[str, In
     return before or token, np.array(ids[1:], np.int32), (token + between)[start:]
 
 
-def _ending(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> Ending:
+def ending_of(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> Ending:
     """What follows the target, cut into gap, end token and tail; `before` is the special token before it.
 
     Without an end token, eos is put right after the target: it is supervised, not rendered.

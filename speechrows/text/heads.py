@@ -69,6 +69,16 @@ class Heads:
             self._later[number] = Head(text, self._ids(text))
         return self._later[number]
 
+    def pieces(self, row: Fields) -> list[tuple[str, bool]]:
+        """The text of a row's head, cut around its system prompt; true marks the prompt."""
+        text = self.of(row).text
+        if row.number or row.system is None or self._slot is None:
+            return [(text, False)]
+        before, after = self._slot
+        if text != before + row.system + after:
+            return [(text, False)]
+        return [(before, False), (row.system, True), (after, False)]
+
     def prepare(self, systems: Iterable[str | None]) -> None:
         """Make the heads of conversations with these system prompts; None is a conversation without.
 
@@ -121,7 +131,7 @@ class Heads:
         form = self._shape.form
         chats = [form.conversation(self._user, 1, system) for system in systems]
         texts = render_turns(self._tokenizer, chats, self._date)
-        turn = f"{form.audio(0, self._audio)}{self._shape.between}{target(0)}"
+        turn = f"{form.audio(0, self._audio, self._user)}{self._shape.between}{target(0)}"
         return [
             head if str(text).startswith(head + turn) else self._changed_head(system, text)
             for system, head, text in zip(systems, expected, texts, strict=True)
@@ -135,7 +145,7 @@ class Heads:
         spelled = first_special(self._tokenizer, system)
         if spelled:
             raise refuse(f"changes a system prompt that spells {spelled}")
-        head, between, _ = cut(refuse, text, [self._shape.form.audio(0, self._audio)])
+        head, between, _ = cut(refuse, text, [self._shape.form.audio(0, self._audio, self._user)])
         if between != self._shape.between:
             raise refuse("writes turns otherwise where there is this system prompt")
         return head
@@ -145,7 +155,7 @@ class Heads:
         tokenizer = self._tokenizer
         ids = constant_ids(tokenizer, text + self._audio)
         before = ids[: ids.index(audio_token_id(tokenizer))]
-        return np.array([*(self._own_bos() if bos else []), *before], np.int32)
+        return np.array([*(own_bos(tokenizer) if bos else []), *before], np.int32)
 
     def _ids_around(self, before: str, system: str, after: str) -> Int32:
         """The ids of a head in which a system prompt stands between constant texts."""
@@ -155,14 +165,15 @@ class Heads:
         gap, _, rest = (after + self._audio).partition(end)
         encode = self._encoders.setdefault((special, end), StretchEncoder(tokenizer, special, end))
         (stretch,) = encode([before[start:] + system + gap])
-        bos = self._own_bos() if self._is_plain else []
+        bos = own_bos(tokenizer) if self._is_plain else []
         first, last = constant_ids(tokenizer, before[:start]), constant_ids(tokenizer, end + rest)
         return np.array([*bos, *first, *stretch.ids, *last[:-1]], np.int32)
 
-    def _own_bos(self) -> list[int]:
-        """The BOS that the tokenizer itself puts before a text, if it does."""
-        own: list[int] = self._tokenizer("")["input_ids"][:1]  # pyright: ignore[reportAssignmentType]
-        return own if own and own[0] == self._tokenizer.bos_token_id else []
+
+def own_bos(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The BOS that a tokenizer itself puts before a text, if it does."""
+    own: list[int] = tokenizer("")["input_ids"][:1]  # pyright: ignore[reportAssignmentType]
+    return own if own and own[0] == tokenizer.bos_token_id else []
 
 
 def constant_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:

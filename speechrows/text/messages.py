@@ -11,6 +11,7 @@ from speechrows.types import AUDIO_TOKEN
 
 # Mixed case: a template that changes it is seen.
 _AUDIO, _TARGET, SYSTEM = "SpeechRowsAudio{}X", "SpeechRowsTarget{}X", "SpeechRowsSystemX"
+PROMPT = "{prompt}"  # a user's message that is the corpus' own: text, a clip, or both
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,23 +22,29 @@ class Form:
     others_in_parts: bool
 
     def conversation(self, user: str, num_turns: int, system: str | None = None) -> list[dict[str, Any]]:
-        """The messages of a conversation, in which a user's message is `user`, with `<audio>`."""
+        """The messages of a conversation, in which a user's message is `user`: with `<audio>`, or PROMPT."""
         messages = [] if system is None else [self._other("system", system)]
         for turn in range(num_turns):
-            text = user.replace(AUDIO_TOKEN, _AUDIO.format(turn))
-            content = self._parts(user) if self.user_in_parts else text
+            text = user.replace(PROMPT, _AUDIO.format(turn))
+            content = (
+                self._parts(text) if self.user_in_parts else text.replace(AUDIO_TOKEN, _AUDIO.format(turn))
+            )
             messages += [{"role": "user", "content": content}, self._other("assistant", target(turn))]
         return messages
 
-    def audio(self, turn: int, token: str) -> str:
-        """What stands for the audio of a turn in the rendered text: the model's token, where it writes it."""
-        return token if self.user_in_parts else _AUDIO.format(turn)
+    def audio(self, turn: int, token: str, user: str) -> str:
+        """What stands for the audio of a turn in the rendered text: the model's token, where it writes it.
 
-    def fits(self, rendered: str | Exception, token: str) -> bool:
+        For a user's message without audio, PROMPT, it is what stands for the text.
+        """
+        return token if self.user_in_parts and user != PROMPT else _AUDIO.format(turn)
+
+    def fits(self, rendered: str | Exception, token: str, user: str) -> bool:
         """Whether a template takes this form, by a conversation of one turn; strings, if no other."""
         if not self.user_in_parts:
             return True
-        if not isinstance(rendered, str) or (rendered.count(token), rendered.count(target(0))) != (1, 1):
+        marks = self.audio(0, token, user), target(0)
+        if not isinstance(rendered, str) or [*map(rendered.count, marks)] != [1, 1]:
             return False
         # A template for strings may write the list itself, as Python or JSON does.
         return "'type'" not in rendered and '"type"' not in rendered

@@ -7,18 +7,23 @@ import os
 import resource
 import select
 import signal
+import struct
+import threading
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import render_jinja_template
 
 DEADLINE_S = 10.0  # a template takes milliseconds
 MAX_CHARS = 1 << 20  # of a rendered conversation of a few words
 _MORE_MEMORY = 1 << 30  # that a template may take, in bytes
 _TOO_MUCH_MEMORY = "takes more memory than a template may"
-_OUT_OF_MEMORY, _TOO_LATE = 3, 4  # exit codes of the process that runs a template
+_OUT_OF_MEMORY, _TOO_LATE, _RESTED = 3, 4, 5  # exit codes of the process that runs templates
+_REST_S = 10.0  # without a template, after which it ends: what this process frees, it would hold
+_SIZE = struct.Struct("<Q")  # of a message between the two
 
 Chat = Sequence[Mapping[str, Any]]  # messages: role, content
 
@@ -35,26 +40,108 @@ def render_chats(
     A template comes from whoever published the tokenizer: one that never ends, or writes without end, is
     stopped. That takes a process: nothing ends a loop in this one.
     """
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if not pid:  # the child: no cleanup of what is the parent's
-        code = 1
-        try:
-            os.close(read_end)
-            _limit_memory()
-            texts = [_render(tokenizer, chat, date) for chat in chats]
-            with os.fdopen(write_end, "wb") as pipe:
-                pipe.write(json.dumps(texts).encode("utf-8", "surrogatepass"))
-            code = 0
-        except MemoryError:
-            code = _OUT_OF_MEMORY
-        finally:
-            os._exit(code)
-    os.close(write_end)
-    data, code = _read(read_end, pid)
-    if code:
+    template = _strftime_macro(date) + str(tokenizer.get_chat_template())
+    words = {**tokenizer.special_tokens_map, "date_string": date.strftime("%d %b %Y")}
+    request = json.dumps([template, words, chats], default=str).encode("utf-8", "surrogatepass")
+    answer, code = _process.ask(request)
+    if answer is None:
         return [RenderError(_death(code))] * len(chats)
-    return [text if isinstance(text, str) else RenderError(text[0]) for text in json.loads(data)]
+    return [text if isinstance(text, str) else RenderError(text[0]) for text in json.loads(answer)]
+
+
+class _Process:
+    """The process that runs templates: a fork of this one, made when it is needed, and kept for the next.
+
+    A fork of this process makes its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parent = self._pid = 0
+        self._requests = self._answers = -1  # ends of pipes
+
+    def ask(self, request: bytes) -> tuple[bytes | None, int]:
+        """The answer to a request; without one, the exit code of a process that has ended over it."""
+        with self._lock:
+            for _ in range(2):
+                answer, code = self._try_to_ask(request)
+                if code != _RESTED:
+                    break
+            return answer, code
+
+    def _try_to_ask(self, request: bytes) -> tuple[bytes | None, int]:
+        if self._parent != os.getpid():
+            self._start()
+        deadline = time.monotonic() + DEADLINE_S
+        with contextlib.suppress(BrokenPipeError):
+            _write(self._requests, request)
+        answer, is_late = _read(self._answers, deadline)
+        if answer is not None:
+            return answer, 0
+        if is_late:
+            os.kill(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        os.close(self._requests)
+        os.close(self._answers)
+        self._parent = 0
+        return None, _TOO_LATE if is_late else os.waitstatus_to_exitcode(status)
+
+    def _start(self) -> None:
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:  # the child: no cleanup of what is the parent's
+            code = 1
+            try:
+                os.close(self._requests)
+                os.close(self._answers)
+                _limit_memory()
+                code = _answer(requests, answers)
+            except MemoryError:
+                code = _OUT_OF_MEMORY
+            finally:
+                os._exit(code)
+        os.close(requests)
+        os.close(answers)
+        self._parent = os.getpid()
+
+
+_process = _Process()
+
+
+def _answer(requests: int, answers: int) -> int:
+    """Answer requests until none comes; the exit code."""
+    while True:
+        if not select.select([requests], [], [], _REST_S)[0]:
+            return _RESTED
+        request, _ = _read(requests, None)
+        if request is None:  # the process that asks has ended
+            return 0
+        template, words, chats = json.loads(request)
+        texts = [_render(template, words, chat) for chat in chats]
+        _write(answers, json.dumps(texts).encode("utf-8", "surrogatepass"))
+
+
+def _write(pipe: int, message: bytes) -> None:
+    rest = memoryview(_SIZE.pack(len(message)) + message)
+    while rest:
+        rest = rest[os.write(pipe, rest) :]
+
+
+def _read(pipe: int, deadline: float | None) -> tuple[bytes | None, bool]:
+    """A message; without one, whether the deadline came before the pipe's end."""
+    message, size = bytearray(), _SIZE.size
+    while len(message) < size:
+        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([pipe], [], [], wait)[0]:
+            return None, True
+        piece = os.read(pipe, min(1 << 16, size - len(message)))
+        if not piece:
+            return None, False
+        message += piece
+        if len(message) == size == _SIZE.size:
+            size += _SIZE.unpack_from(message)[0]
+    return bytes(message[_SIZE.size :]), False
 
 
 def _limit_memory() -> None:
@@ -63,24 +150,6 @@ def _limit_memory() -> None:
         with open("/proc/self/statm") as file:
             size = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + _MORE_MEMORY, size + _MORE_MEMORY))
-
-
-def _read(pipe: int, pid: int) -> tuple[bytes, int]:
-    """What the child writes until it ends, and its exit code; it is killed where the deadline comes first."""
-    deadline, data, has_ended = time.monotonic() + DEADLINE_S, bytearray(), False
-    try:
-        while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            piece = os.read(pipe, 1 << 16)
-            if not piece:
-                has_ended = True
-                break
-            data += piece
-    finally:
-        os.close(pipe)
-        if not has_ended:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-    return bytes(data), os.waitstatus_to_exitcode(status) if has_ended else _TOO_LATE
 
 
 def _death(code: int) -> str:
@@ -94,19 +163,13 @@ def _death(code: int) -> str:
     return f"the process that ran it ended with exit code {code}"
 
 
-def _render(tokenizer: PreTrainedTokenizerFast, chat: Chat, date: datetime.date) -> str | list[str]:
+def _render(template: str, words: Mapping[str, Any], chat: Chat) -> str | list[str]:
     """The text, or in a list why there is none."""
     try:
-        text = str(
-            tokenizer.apply_chat_template(
-                [dict(message) for message in chat],
-                tokenize=False,
-                add_generation_prompt=False,
-                chat_template=_strftime_macro(date) + tokenizer.get_chat_template(),
-                enable_thinking=False,
-                date_string=date.strftime("%d %b %Y"),
-            )
+        texts: Any = render_jinja_template(
+            conversations=[chat], chat_template=template, enable_thinking=False, **words
         )
+        text = str(texts[0][0])
     except MemoryError:
         return [_TOO_MUCH_MEMORY]
     except Exception as error:  # jinja2's own errors, and whatever a template raises

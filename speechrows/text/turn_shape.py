@@ -27,6 +27,7 @@ from speechrows.text.processor import brackets
 from speechrows.text.render import Chat
 from speechrows.text.render import RenderError
 from speechrows.text.render import render_chats
+from speechrows.types import AUDIO_TOKEN
 
 _MAX_TURNS = 4
 
@@ -39,7 +40,8 @@ class TurnShape:
     target · `end_last`: what is written once stands with the first, or the last, turn. Where the template
     numbers the clips, `head_later` is the text before and after the number. `rewrites_history` where it
     writes earlier answers otherwise than the last; `between` is then the last one's, in which the answer is
-    generated. `form` is that in which it takes messages.
+    generated. `form` is that in which it takes messages, `user` the user's message. Where that is PROMPT, its
+    text stands in the place of the audio.
     """
 
     head_first: str
@@ -49,6 +51,7 @@ class TurnShape:
     end_last: str
     rewrites_history: bool = False
     form: Form = STRINGS
+    user: str = AUDIO_TOKEN
 
     def head(self, number: int) -> str:
         """The text before the audio of a turn, from 0."""
@@ -79,7 +82,7 @@ def turn_shape(
     chats = [form.conversation(user, num, system) for form in FORMS for num, system in asked]
     texts = iter(render_turns(tokenizer, chats, date))
     rendered_in = {form: [next(texts) for _ in asked] for form in FORMS}
-    form = next(form for form in FORMS if form.fits(rendered_in[form][1], token))
+    form = next(form for form in FORMS if form.fits(rendered_in[form][1], token, user))
     other, again, *rendered = rendered_in[form]
     first = rendered[0]
     if isinstance(first, Exception):
@@ -89,7 +92,7 @@ def turn_shape(
     if target(0) not in first and any(target(0) in str(rendered_in[other][1]) for other in FORMS):
         remedy = "Name its audio token: --audio-token TOKEN"
         raise Refusal(tokenizer, remedy)(f"takes typed parts, and writes no {token} for one of audio")
-    one_turn, bare_head = _of_one_turn(tokenizer, form, first, other, with_system=with_system)
+    one_turn, bare_head = _of_one_turn(tokenizer, form, user, (first, other), with_system=with_system)
     if whole and _takes_turns(rendered[1]):
         return _of_many_turns(tokenizer, one_turn, bare_head, rendered)
     if whole and SYSTEM in one_turn.head(1):
@@ -107,14 +110,19 @@ def render_turns(
 
 
 def _of_one_turn(
-    tokenizer: PreTrainedTokenizerFast, form: Form, text: str, other: str | Exception, *, with_system: bool
+    tokenizer: PreTrainedTokenizerFast,
+    form: Form,
+    user: str,
+    rendered: tuple[str, str | Exception],
+    *,
+    with_system: bool,
 ) -> tuple[TurnShape, str]:
     """The shape of a conversation of one turn, and its head without a system prompt, if it can do without.
 
-    `other` is that turn with, or without, a system prompt.
+    `rendered` are that turn, and it with, or without, a system prompt.
     """
-    refuse, token = Refusal(tokenizer), audio_token(tokenizer)
-    audios = [form.audio(0, token)]
+    refuse, token, (text, other) = Refusal(tokenizer), audio_token(tokenizer), rendered
+    audios = [form.audio(0, token, user)]
     head, between, end = cut(refuse, text, audios)
     if token in head + between + end:
         raise refuse(f"writes {token} itself")
@@ -130,6 +138,7 @@ def _of_one_turn(
         end_inner=end,
         end_last=end,
         form=form,
+        user=user,
     )
     return shape, bare_head
 
@@ -196,7 +205,7 @@ def _of_many_turns(
     `bare_head` is the head without a system prompt, where the template can do without.
     """
     refuse, token = Refusal(tokenizer), audio_token(tokenizer)
-    audios = [one_turn.form.audio(turn, token) for turn in range(_MAX_TURNS)]
+    audios = [one_turn.form.audio(turn, token, one_turn.user) for turn in range(_MAX_TURNS)]
     cuts = [cut(refuse, text, audios[: i + 1]) for i, text in enumerate(rendered) if isinstance(text, str)]
     middle = _around_number(cuts[1][2], cuts[min(2, len(cuts) - 1)][-3])
     end = _end_of_turn(tokenizer, replace(one_turn, head_first=bare_head), "1".join(middle))

@@ -26,6 +26,8 @@ from speechrows.rows.tasks import CORRESPOND
 from speechrows.text.audio_token import audio_token
 from speechrows.text.normalise import normalise
 from speechrows.text.template import is_chat
+from speechrows.text.template import takes_text
+from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import TRAITS
 from speechrows.types import Fields
@@ -34,7 +36,8 @@ from speechrows.types import Task
 from speechrows.types import Template
 
 _CLOSED = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGES, "pace": PACES, "volume": VOLUMES}
-NULLABLE = ("codec", "codec_targets", "target_audio", "domain", "system", *TRAITS)
+NULLABLE = ("codec", "codec_targets", "target_audio", "domain", "system", "start_s", *TRAITS)
+OF_SOUND = ("audio", "sampling_rate", "num_samples")  # null, all of them, in a row of text alone
 
 _NO_UNIT = 32_767  # beyond any that a tokenizer has
 _UNIT = re.compile(r"<\|unit(\d+)\|>")
@@ -59,13 +62,7 @@ class RowContext:
 
 def fields(row: RowDict, context: RowContext) -> str | None:
     """What every row has is there, and says the same everywhere."""
-    missing = [name for name, value in row.items() if value is None and name not in NULLABLE]
-    if not missing and None in (row["audio"]["bytes"], row["audio"]["path"]):
-        missing = ["audio"]
-    if row["target_audio"] is not None and row["target_audio"]["bytes"] is None:
-        missing.append("target_audio")
-    if not missing and (len(row["messages"]) != 2 or any(None in m.values() for m in row["messages"])):
-        missing = ["messages, or one of the two,"]
+    missing = _missing(row, context)
     if missing:
         return f"{', '.join(missing)} is null"
     for trait, words in _CLOSED.items():
@@ -79,6 +76,22 @@ def fields(row: RowDict, context: RowContext) -> str | None:
     if not row["row_id"].endswith(ending) or not row["clip_id"].startswith(row["conversation_id"] + "/"):
         return f"found clip_id {row['clip_id']!r}; expected row_id to end in {ending!r}"
     return None
+
+
+def _missing(row: RowDict, context: RowContext) -> list[str]:
+    """The columns, or parts of them, that are null and may not be."""
+    missing = [name for name, value in row.items() if value is None and name not in NULLABLE]
+    if missing == [*OF_SOUND] and takes_text(context.task):
+        missing = []
+    if missing:
+        return missing
+    if row["audio"] is not None and None in (row["audio"]["bytes"], row["audio"]["path"]):
+        missing.append("audio")
+    if row["target_audio"] is not None and row["target_audio"]["bytes"] is None:
+        missing.append("target_audio")
+    if len(row["messages"]) != 2 or any(None in message.values() for message in row["messages"]):
+        missing.append("messages, or one of the two,")
+    return missing
 
 
 def padding(row: RowDict, context: RowContext) -> str | None:
@@ -123,10 +136,16 @@ def target(row: RowDict, context: RowContext) -> str | None:
     return None
 
 
+def _num_audio_tokens(row: RowDict, context: RowContext) -> int:
+    if row["audio"] is None:
+        return 0
+    return num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
+
+
 def placeholders(row: RowDict, context: RowContext) -> str | None:
     """There are as many `<audio>` ids as the clip is long; none where units stand for it."""
     count = row["input_ids"].count(context.audio_id)
-    expected = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
+    expected = _num_audio_tokens(row, context)
     if not is_chat(context.task):
         expected = 0
     name = audio_token(context.tokenizer)
@@ -139,6 +158,8 @@ def messages(row: RowDict, context: RowContext) -> str | None:
     if roles != ["user", "assistant"]:
         return f"found roles {roles}, expected user and assistant"
     user, assistant = (message["content"] for message in row["messages"])
+    if takes_text(context.task):
+        return _own_message(row, user)
     if user != context.template.user:
         return f"the user's content is {user!r}, expected {context.template.user!r}"
     spoken = normalise(row["transcript"], lower_case=context.task.lower_case)
@@ -148,6 +169,14 @@ def messages(row: RowDict, context: RowContext) -> str | None:
     if assistant not in after:
         return "text is not the rendering of messages"
     return None
+
+
+def _own_message(row: RowDict, user: str) -> str | None:
+    """A user's own message is normalised text, with `<audio>` once if there is a clip."""
+    count = int(row["audio"] is not None)
+    if user.count(AUDIO_TOKEN) != count:
+        return f"the user's content is {user!r:.80}, expected {AUDIO_TOKEN} {count} times in it"
+    return None if user and user == normalise(user) else f"the user's {user!r:.80} is not normalised text"
 
 
 def system(row: RowDict, context: RowContext) -> str | None:
@@ -186,7 +215,7 @@ def with_renderings(rows: Sequence[RowDict], context: RowContext) -> RowContext:
 
 def rendering(row: RowDict, context: RowContext) -> str | None:
     """Text, ids and labels are what the messages give under the saved tokenizer, made anew."""
-    spaces = num_audio_tokens(row["num_samples"], row["sampling_rate"], context.tokens_per_second)
+    spaces = _num_audio_tokens(row, context)
     wrong = "the tokenizer does not give back the assistant's content"
     for is_cut in (False, True) if context.task.needs == "answer" else (False,):
         try:
@@ -220,6 +249,7 @@ def _fields(row: RowDict, task: Task, *, is_cut: bool) -> Fields:
             number=row["turn_number"] if task.whole else 0,
             last=not task.whole or row["turn_number"] == row["num_turns"] - 1,
             system=row["system"],
+            prompt=row["messages"][0]["content"],
         )
     units = [min(int(unit), _NO_UNIT) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
     answer_units = (row["codec_targets"] or [[]])[0]  # the check `codes` reports what is missing

@@ -24,17 +24,24 @@ def sound(row: RowDict) -> list[tuple[str, str]]:
 
     Returns (check, detail) of what fails: several checks share one decoding.
     """
+    faults = list[tuple[str, str]]()
+    if row["audio"] is not None:
+        faults += _of_clip(row)
+    if row["target_audio"] is not None:
+        try:
+            _hear(row["target_audio"]["bytes"])
+        except BadClipError as error:
+            faults.append(("audio decodes", f"target_audio: {error.detail}"))
+    return faults
+
+
+def _of_clip(row: RowDict) -> list[tuple[str, str]]:
     data, faults = row["audio"]["bytes"], list[tuple[str, str]]()
     try:
         heard = _hear(data)
         facts = audio.inspect(memoryview(data))
     except BadClipError as error:
         return [("audio decodes", error.detail)]
-    if row["target_audio"] is not None:
-        try:
-            _hear(row["target_audio"]["bytes"])
-        except BadClipError as error:
-            faults.append(("audio decodes", f"target_audio: {error.detail}"))
     if facts is None:
         detail = "its header does not say what follows, so that readers differ in what they read of it"
         faults.append(("audio decodes", f"{detail}. Build it again"))
@@ -85,13 +92,14 @@ def _hear(data: bytes) -> _Heard:
 
 
 def is_plainly_sound(row: RowDict) -> bool:
-    """True for a row whose clip is mono PCM 16 WAV and keeps every promise that `sound` checks.
+    """True for a row whose clip, if any, is mono PCM 16 WAV and keeps every promise that `sound` checks.
 
     False says nothing: that check then tells what is wrong, if anything is.
     """
-    data: bytes = row["audio"]["bytes"]
-    if row["target_audio"] is not None or len(data) <= _HEAD.size:
-        return False
+    clip, answer = row["audio"], row["target_audio"]
+    if clip is None or answer is not None or len(clip["bytes"]) <= _HEAD.size:
+        return clip is None and answer is None
+    data: bytes = clip["bytes"]
     riff, _, wave, fmt, size, tag, channels, rate, _, _, bits, name, num_bytes = _HEAD.unpack_from(data)
     form = (riff, wave, fmt, size, tag, channels, bits, name)
     # Of several channels the mix is heard; what lies behind the samples may be sound, too.

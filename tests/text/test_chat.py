@@ -5,11 +5,14 @@ Over 300 lines, because the promises of one module stand in one file.
 
 import datetime
 import itertools
+import multiprocessing
 import os
 import signal
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -412,20 +415,39 @@ def test_a_template_that_misbehaves_is_refused_within_a_deadline(template, word,
 @pytest.mark.parametrize(
     ("death", "told"),
     [
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "killed by signal 9, Killed"),
-        (lambda: os._exit(7), "ended with exit code 7"),
+        (lambda *_: os.kill(os.getpid(), signal.SIGKILL), "killed by signal 9, Killed"),
+        (lambda *_: os._exit(7), "ended with exit code 7"),
     ],
     ids=["signal", "exit code"],
 )
-def test_the_death_of_the_process_that_runs_a_template_is_told_as_what_it_was(death, told):
-    class Dies(type(toy_tokenizer("bpe"))):
-        def get_chat_template(self, *_: object) -> str:
-            return death()
+def test_the_death_of_the_process_that_runs_a_template_is_told_as_what_it_was(death, told, monkeypatch):
+    monkeypatch.setattr(render, "_process", render._Process())
+    with monkeypatch.context() as patch:
+        patch.setattr(render, "_render", death)
+        with pytest.raises(TemplateError, match=f"the process that ran it .*{told}"):
+            compile_chat(toy_tokenizer("bpe", "chatml"), TTT)
+    assert text_of(compile_chat(toy_tokenizer("bpe", "chatml"), TTT), "the inn")  # another runs the next
 
-    tokenizer = toy_tokenizer("bpe", "chatml")
-    tokenizer.__class__ = Dies
-    with pytest.raises(TemplateError, match=f"the process that ran it .*{told}"):
-        compile_chat(tokenizer, TTT)
+
+def test_a_process_that_runs_templates_is_kept_and_ends_when_none_comes(monkeypatch):
+    monkeypatch.setattr(render, "_process", render._Process())
+    monkeypatch.setattr(render, "_REST_S", 0.3)
+    pids = list[int]()
+    for _ in range(2):
+        compile_chat(toy_tokenizer("bpe", "chatml"), TTT)
+        pids.append(render._process._pid)
+    assert pids[0] == pids[1]
+    os.waitid(os.P_PID, pids[0], os.WEXITED | os.WNOWAIT)
+    compile_chat(toy_tokenizer("bpe", "chatml"), TTT)
+    assert render._process._pid != pids[0]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(_text_and_pid).result() == (pool.submit(_text_and_pid).result()[0], ANY)
+        assert pool.submit(_text_and_pid).result()[1] != render._process._pid
+
+
+def _text_and_pid() -> tuple[str, int]:
+    text = text_of(compile_chat(toy_tokenizer("bpe", "chatml"), TTT), "the inn")
+    return text, render._process._pid
 
 
 def test_each_feature_of_a_template_is_tested_with_each_of_a_tokenizer() -> None:

@@ -1,7 +1,5 @@
 """What heads.py promises: a system prompt stands where the template puts it, at a conversation's head."""
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +13,7 @@ from toys.tokenizer import toy_tokenizer
 from speechrows.errors import TemplateError
 from speechrows.errors import UsageError
 from speechrows.rows.tasks import TASKS
+from speechrows.text import render
 from speechrows.text.chat import ChatTemplate
 from speechrows.text.chat import compile_chat
 from speechrows.text.normalise import normalise
@@ -186,14 +185,14 @@ def test_a_prompt_that_a_template_reads_is_written_as_it_writes_it_unless_it_spe
 
 
 def test_each_distinct_prompt_is_rendered_once_and_many_at_once(monkeypatch):
-    chat, forks = compile_chat(toy_tokenizer("bpe", "chatml"), TTT), list[int]()
-    fork = os.fork
-    monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
+    chat, asked = compile_chat(toy_tokenizer("bpe", "chatml"), TTT), list[int]()
+    ask = render._Process.ask
+    monkeypatch.setattr(render._Process, "ask", lambda *of: asked.append(1) or ask(*of))
     rows = [Fields(transcript="the inn", system=f"You are number {i % 50}.") for i in range(200)]
     assert all(f"number {i % 50}." in row.text() for i, row in enumerate(chat.fill(rows)))
-    assert len(forks) == 2  # the place of a prompt, and all prompts
+    assert len(asked) == 2  # the place of a prompt, and all prompts
     chat.fill(rows)
-    assert len(forks) == 2
+    assert len(asked) == 2
 
 
 def test_a_task_that_is_no_chat_takes_no_system_prompt():
