@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from speechrows.builds.pipeline import Destination
 from speechrows.errors import SpeechRowsError
-from speechrows.folder.index import INDEX_COLUMNS
-from speechrows.folder.index import WITHOUT_SOUND
+from speechrows.folder.index_file import INDEX_COLUMNS
+from speechrows.folder.index_file import WITHOUT_SOUND
 from speechrows.rows import schema
 
 MIN_GROUP_BYTES = 32 << 20  # of audio; the last group of a file may have less

@@ -40,13 +40,6 @@ from speechrows.types import Int32
 
 Int64 = npt.NDArray[np.int64]
 
-# An index's lines have these columns of their rows, and: padded_tokens (of input_ids), row_group and
-# shard (path), audio_offset and audio_length (of the clip's bytes in the shard).
-INDEX_COLUMNS = (
-    "row_id", "conversation_id", "turn_number", "num_turns", "num_tokens",
-    "conversation_tokens", "sampling_rate", "num_samples",
-)  # fmt: skip
-WITHOUT_SOUND = {"num_samples": 0, "sampling_rate": 1}  # of a row that has none: 0 seconds
 _BATCH_ROWS = 1 << 17
 _MAX_FOOTERS = 64  # of shards, parsed: some 100 kB each
 _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {

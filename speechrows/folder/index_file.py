@@ -2,6 +2,13 @@
 
 import pyarrow as pa
 
+# An index's lines have these columns of their rows, and: padded_tokens (of input_ids), row_group and
+# shard (path), audio_offset and audio_length (of the clip's bytes in the shard).
+INDEX_COLUMNS = (
+    "row_id", "conversation_id", "turn_number", "num_turns", "num_tokens",
+    "conversation_tokens", "sampling_rate", "num_samples",
+)  # fmt: skip
+WITHOUT_SOUND = {"num_samples": 0, "sampling_rate": 1}  # of a row that has none: 0 seconds
 _COLUMNS = {
     "row_id": pa.string(),
     "conversation_id": pa.string(),

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from speechrows.folder.index import Index
 from speechrows.rows.tasks import TASKS
+from speechrows.text.messages import PROMPT
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Int32
 
@@ -29,7 +30,7 @@ class Placeholders:
     def of(index: Index) -> "Placeholders":
         """At the rates that the index tells."""
         rates = {
-            task: rate * sum(segment.text.count(AUDIO_TOKEN) for segment in TASKS[task].segments)
+            task: rate * any(mark in TASKS[task].segments[0].text for mark in (AUDIO_TOKEN, PROMPT))
             for task, rate in index.audio_tokens_per_second.items()
         }
         shards = [rates[shard.task] for shard in index.shards]

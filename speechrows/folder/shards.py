@@ -46,7 +46,7 @@ def check_shard(folder: RowsFolder, shard: ShardEntry) -> None:
             if size != shard.size:
                 fault = f"found {size} bytes, expected {shard.size}"
             elif footer_digest(file) != shard.footer_sha256:
-                fault = "found another footer"
+                fault = "found another footer, expected the one that it was written with"
     except FileNotFoundError:
         if not folder.has(CARD):  # the folder itself is gone: nothing is known of the shard
             raise

@@ -32,6 +32,8 @@ from speechrows.preview.tokens import counts
 from speechrows.preview.tokens import spans
 from speechrows.rows.schema import AUDIO_COLUMNS
 from speechrows.rows.tasks import TASKS
+from speechrows.text.template import takes_text
+from speechrows.types import AUDIO_TOKEN
 from speechrows.types import TRAITS
 
 _UNSHOWN = ("input_ids", "labels", "codec_targets")  # as a column: there are pictures of them
@@ -97,14 +99,17 @@ def _preload(library: Library) -> str:
 
 
 def _bubble(view: View, row: int, cells: Mapping[str, Any]) -> dict[str, Any]:
-    target = cells["messages"][-1]["content"]
+    user, target = (message["content"] for message in cells["messages"])
     seconds = int(view.index.num_samples[row]) / int(view.index.sampling_rate[row])
     is_echo = " ".join(target.split()).lower() == " ".join(cells["transcript"].split()).lower()
+    is_own = takes_text(TASKS[view.task_of(row)]) and user != AUDIO_TOKEN
     return {
         "row": row,
         "cells": cells,
         "seconds": seconds,
-        "url": clip_url(view, row),
+        "start_s": cells.get("start_s"),  # which folders of earlier versions lack
+        "message": user if is_own else None,
+        "url": clip_url(view, row) if cells["audio"] else None,
         "traits": [(name, cells[name]) for name in TRAITS if cells[name] is not None],
         "target": None if is_echo else target,
         "target_url": clip_url(view, row, "target_audio") if cells["target_audio"] else None,

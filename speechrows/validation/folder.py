@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from speechrows.errors import describe_error
-from speechrows.folder.index import INDEX_COLUMNS
-from speechrows.folder.index import WITHOUT_SOUND
+from speechrows.folder.index_file import INDEX_COLUMNS
+from speechrows.folder.index_file import WITHOUT_SOUND
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import SKIPPED
 from speechrows.folder.layout import is_pattern_of_shards

@@ -134,7 +134,7 @@ def test_a_damaged_file_is_named_by_who_reads_it_and_no_other_is_disturbed(
         with pytest.raises(SpeechRowsError) as caught:
             read(str(copy))
         assert name.split("/", maxsplit=1)[0] in str(caught.value)
-        assert any(word in str(caught.value) for word in ("expected", "promise", "tells"))
+        assert any(word in str(caught.value) for word in ("expected", "promise", "tells")), str(caught.value)
 
 
 @pytest.mark.parametrize(

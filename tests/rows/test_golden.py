@@ -57,12 +57,16 @@ TURNS: list[tuple[str, str, dict[str, Any]]] = [
 
 
 def dialogue_for(task: Task) -> Dialogue:
-    return toy_dialogue(
-        *(
-            toy_turn(i, text, audio=audio, needs=task.needs, **(more if task.needs == "answer" else {}))
-            for i, (text, audio, more) in enumerate(TURNS)
+    return toy_dialogue(*(toy_turn(i, needs=task.needs, **_turn_for(task, i)) for i in range(len(TURNS))))
+
+
+def _turn_for(task: Task, number: int) -> dict[str, Any]:
+    text, audio, more = TURNS[number]
+    if task.name == "chat":  # a clip among words, then words alone
+        return {"text": text, "audio": None if number == 2 else audio} | (
+            {"prompt": " In <audio>, who\u0301 speaks? "} if number == 0 else {}
         )
-    )
+    return {"text": text, "audio": audio} | (more if task.needs == "answer" else {})
 
 
 def name_of(tokenizer: str, template: str | None) -> str:

@@ -5,7 +5,9 @@ import string
 import pytest
 
 from speechrows.rows.tasks import TASKS
+from speechrows.text.messages import PROMPT
 from speechrows.text.template import is_chat
+from speechrows.text.template import takes_text
 from speechrows.types import AUDIO_TOKEN
 
 CHATS = [task for task in TASKS.values() if is_chat(task)]
@@ -19,10 +21,11 @@ def test_a_task_is_found_by_its_name(task):
 
 
 @EACH_CHAT
-def test_the_user_is_masked_and_hears_the_audio_once(task):
+def test_the_user_is_masked_and_hears_the_audio_once_or_says_what_the_corpus_has(task):
     user, assistant = task.segments
     assert (user.role, user.supervised) == ("user", False)
-    assert user.text.count(AUDIO_TOKEN) == 1
+    assert user.text == PROMPT if takes_text(task) else user.text.count(AUDIO_TOKEN) == 1
+    assert takes_text(task) == (task.name == "chat")
     assert AUDIO_TOKEN not in assistant.text
 
 
@@ -68,4 +71,4 @@ def test_ttt_is_padded_for_its_inner_loop_and_transcription_is_lower_case():
     assert TASKS["ttt"].pad_to_multiple_of == 64
     lower = [task.name for task in TASKS.values() if task.lower_case]
     assert lower == ["transcription", "answer_extraction", "usdm"]
-    assert [task.name for task in TASKS.values() if task.whole] == ["ttt", "response"]
+    assert [task.name for task in TASKS.values() if task.whole] == ["ttt", "response", "chat"]
