@@ -62,7 +62,7 @@ def test_no_command_prints_what_steers_a_terminal(
         row |= {
             name: f"{NASTY}{row[name]}" for name in ("row_id", "speaker", "transcript", "text", "emotion")
         }
-    shard, index = "data/ttt/train/band_1/00000.parquet", "index/ttt/train.parquet"
+    shard, index = "data/ttt/train/band_1/ttt-train-1-00000.parquet", "index/ttt/train.parquet"
     replace_shard(tmp_path / "rows", shard, rows, index)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     folder = str(tmp_path / "rows")

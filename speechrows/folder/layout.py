@@ -19,7 +19,7 @@ _TOKENIZER = (
 )
 _TASK, _SPLIT = f"({'|'.join(TASKS)})", r"\w+(\.\w+)*"
 _FOLDER = rf"data/{_TASK}/{_SPLIT}(/band_[0-9]+)?"
-_SHARD = re.compile(rf"{_FOLDER}/[0-9]{{5,}}\.parquet")
+_SHARD = re.compile(rf"{_FOLDER}/([\w.-]+-)?[0-9]{{5,}}\.parquet")  # a number alone in folders of 0.1.0
 _SHARDS = re.compile(rf"{_FOLDER}/[^/]+")
 _OTHERS = re.compile(
     rf"index/{_TASK}/{_SPLIT}\.parquet|{re.escape(SKIPPED)}|{PICTURES}/{_TASK}/\w+\.png"
@@ -48,8 +48,12 @@ def shard_folder(task: str, split: str, band: int | None) -> str:
 
 
 def shard_path(task: str, split: str, band: int | None, number: int) -> str:
-    """The parquet file that shard `number` writes for a split and band."""
-    return f"{shard_folder(task, split, band)}/{number:05d}.parquet"
+    """The parquet file that shard `number` writes for a split and band.
+
+    Its name is no other's in the folder: NeMo names clips by their file's stem and their row.
+    """
+    parts = [task, split, *([] if band is None else [str(band)]), f"{number:05d}"]
+    return f"{shard_folder(task, split, band)}/{'-'.join(parts)}.parquet"
 
 
 def index_path(task: str, split: str) -> str:

@@ -188,13 +188,8 @@ def _fields(item: Item, loaded: LoadedDialogue, spec: RowSpec) -> Fields:
         number=item.number if task.whole else 0,
         last=not task.whole or item.number == len(loaded.items) - 1,
         system=system_of(loaded.dialogue, task, spec.system),
-        prompt=_message(turn),
+        prompt=normalise(turn.message),
     )
-
-
-def _message(turn: Turn) -> str:
-    """The message of a user's turn, as rows hold it."""
-    return normalise(turn.message)
 
 
 def _codes(item: Item, task: Task) -> Codes | None:
@@ -273,7 +268,7 @@ def _row(draft: _Draft, loaded: LoadedDialogue, spec: RowSpec, split: str, lengt
     input_ids, labels = draft.rendered.assemble(draft.num_audio_tokens, length=length)
     file = item.turn.audio.path if item.turn.audio else dialogue.source
     role = "user" if task.pairing == "both" else item.turn.role
-    user = _message(item.turn) if takes_text(task) else spec.template.user
+    user = normalise(item.turn.message) if takes_text(task) else spec.template.user
     return Row(
         row_id=f"{spec.builder}/{split}/{item.clip_id}/{task.name}",
         task=task.name,

@@ -301,7 +301,7 @@ def test_no_audio_is_read_for_the_card_and_it_is_drawn_again_the_same(tmp_path: 
     build_rows(XTTS, tmp_path / "rows")
     after = published_files(tmp_path / "rows")
     assert {path for path in before if before[path] != after.get(path)} == {
-        "data/ttt/train/band_1/00000.parquet"
+        "data/ttt/train/band_1/ttt-train-1-00000.parquet"
     }
 
 

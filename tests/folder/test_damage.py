@@ -20,7 +20,7 @@ from speechrows.loader.fill import fills
 from speechrows.validation.validate import validate
 
 INDEX, CARD, TOKENIZER = "index/ttt/train.parquet", "README.md", "tokenizer/tokenizer.json"
-SHARD, SKIPPED = "data/ttt/train/band_1/00000.parquet", "skipped.jsonl"
+SHARD, SKIPPED = "data/ttt/train/band_1/ttt-train-1-00000.parquet", "skipped.jsonl"
 Change = Callable[[Path], object]
 READERS: dict[str, Callable[[str], object]] = {
     "stats": stats,

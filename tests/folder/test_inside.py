@@ -29,7 +29,7 @@ from speechrows.text.tokenizers import open_tokenizer
 from speechrows.validation.validate import validate
 
 SHARD, INDEX, RULES = (
-    "data/ttt/train/band_1/00000.parquet",
+    "data/ttt/train/band_1/ttt-train-1-00000.parquet",
     "index/ttt/train.parquet",
     "tokenizer/tokenizer.json",
 )
@@ -91,10 +91,10 @@ def assert_refused(folder: Path, doors: tuple[str, ...] = tuple(DOORS)) -> None:
         "{secret}/" + SHARD,
         "../secret/" + SHARD,
         "data/ttt/train/band_1/../../../../../secret/" + SHARD,
-        "data/ttt/../../../secret/data/ttt/train/band_1/00000.parquet",
+        "data/ttt/../../../secret/data/ttt/train/band_1/ttt-train-1-00000.parquet",
         "file://{secret}/" + SHARD,
         "simplecache::file://{secret}/" + SHARD,
-        "data/ttt/train/band_1/00000.parquet::file://{secret}/" + SHARD,
+        "data/ttt/train/band_1/ttt-train-1-00000.parquet::file://{secret}/" + SHARD,
         "data/ttt/train/band_1/\x1b[2J.parquet",
         ".build/ttt/00000-0.parquet",
         "notes.txt",

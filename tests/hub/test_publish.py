@@ -133,7 +133,7 @@ def test_rows_of_another_builder_and_files_of_a_person_are_never_replaced(
     assert "those of multidialog_ttt" in error
     assert sent(hub) == []
     for path in (
-        "data/ttt/train/band_1/00000.parquet",
+        "data/ttt/train/band_1/ttt-train-1-00000.parquet",
         "tokenizer/tokenizer.json",
         "index/ttt/train.parquet",
     ):
@@ -158,7 +158,7 @@ def test_rows_of_another_recipe_are_replaced_as_the_changes_say(
     changes = Publisher(folder, Target(repo_id=REPO)).changes()
     table = str(changes)
     assert sorted(changes.replaced) == sorted(changes.new)
-    assert "data/ttt/train/band_1/00000.parquet" in changes.replaced
+    assert "data/ttt/train/band_1/ttt-train-1-00000.parquet" in changes.replaced
     assert table.count("  replace ") == len(changes.new)
     assert "  send " not in table
     publish(folder)

@@ -26,7 +26,7 @@ from speechrows.hub.viewer import shards
 from speechrows.hub.viewer.check import check_viewer
 from speechrows.hub.viewer.pages import scanned
 
-SHARD = "data/ttt/train/band_1/00000.parquet"
+SHARD = "data/ttt/train/band_1/ttt-train-1-00000.parquet"
 LISTED = "    - data/ttt/train"
 
 

@@ -29,7 +29,7 @@ from speechrows.validation.sound import is_plainly_sound
 from speechrows.validation.sound import sound
 from speechrows.validation.validate import validate
 
-SHARD = "data/ttt/train/band_1/00000.parquet"
+SHARD = "data/ttt/train/band_1/ttt-train-1-00000.parquet"
 
 
 @pytest.fixture(scope="module")
