@@ -22,6 +22,7 @@ LAYERS = (
     ("generate", "hub", "model", "preview"),
     ("commands",),
     ("cli",),
+    ("__main__",),
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 NEIGHBOURS = {("errors", "types")}  # an error carries the reason that the ledger counts
@@ -87,7 +88,17 @@ def test_the_package_s_root_holds_the_rooms_and_few_modules() -> None:
     modules = {path.name for path in (ROOT / "speechrows").glob("*.py")}
     assert modules == {
         f"{name}.py"
-        for name in ("__init__", "types", "errors", "flags", "codec", "console", "commands", "cli")
+        for name in (
+            "__init__",
+            "__main__",
+            "types",
+            "errors",
+            "flags",
+            "codec",
+            "console",
+            "commands",
+            "cli",
+        )
     }
 
 
