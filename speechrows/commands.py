@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from speechrows.console import tell_at_once
 from speechrows.errors import printable
 from speechrows.flags import BUILDERS
 from speechrows.flags import path
@@ -146,10 +147,10 @@ def _preview_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _preview(options: argparse.Namespace) -> int:
+    from speechrows.folder.rows_folder import RowsFolder
     from speechrows.model.command import conversations
-    from speechrows.storage.filesystem import locate
 
-    locate(options.folder)  # before gradio is imported, which takes seconds
+    RowsFolder.open(options.folder)  # before gradio is imported, which takes seconds
     from speechrows.preview.app import launch
 
     talk = options.model and conversations(options.model, _open_voice)
@@ -226,8 +227,8 @@ def _publish(options: argparse.Namespace) -> int:
         create_pr=options.create_pr,
         revision=options.revision,
     )
-    with open_publisher(options.folder, target) as publisher:
-        print(printable(publisher.changes()))
+    with open_publisher(options.folder, target, tell_at_once) as publisher:
+        print(printable(publisher.dry_run() if options.dry_run else publisher.changes()))
         if not options.dry_run:
             print(printable(publisher.publish()))
     return 0
@@ -243,11 +244,7 @@ def _check_viewer(options: argparse.Namespace) -> int:
 
 def _infos_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out",
-        type=path,
-        default=Path("dataset_infos.json"),
-        metavar="FILE",
-        help="default: %(default)s",
+        "--out", type=path, default=Path("dataset_infos.json"), metavar="FILE", help="default: %(default)s"
     )
 
 

@@ -49,6 +49,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, printable(f"{self.prog}: {message}{meant or '.'} See `{self.prog} --help`\n"))
 
 
+def tell_at_once(line: str) -> None:
+    """Print a line before what comes next is waited for, to a pipe too."""
+    print(printable(line), flush=True)
+
+
 def run(command: Callable[[], int], stopped: str) -> int:
     """Run a command and return its exit code; however it ends, a person reads a line of it.
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -17,6 +18,8 @@ from toys.samples import SAMPLES
 from toys.samples import XTTS
 
 import speechrows
+from speechrows.builds import locks
+from speechrows.builds import state
 from speechrows.builds.sharding import shard_size
 from speechrows.cli import main
 from speechrows.corpora.folder import Corpus
@@ -112,7 +115,7 @@ def test_a_name_that_is_neither_here_nor_on_the_hub_is_said_to_be_neither(said: 
         f"build deepdialogue_ttt ttt --out x --data-dir {XTTS} --tokenizer org/name",
         f"build deepdialogue_ttt ttt --out x --data-dir {XTTS} --with org/name",
         f"generate sift --mode sift_s --out x --source deepdialogue_ttt --data-dir {XTTS} --model org/name",
-        "publish BUILT org/name --dry-run",
+        "publish BUILT org/name",
     ],
 )
 @pytest.mark.usefixtures("offline")
@@ -121,6 +124,16 @@ def test_without_a_network_a_line_says_so_at_once(command: str, said: Say, built
     error = said(*command.replace("BUILT", built).split(), code=1)
     assert "the Hub can not be reached (127.0.0.1: " in error
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_dry_run_of_publishing_needs_no_network(built: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", built, "org/name", "--dry-run"]) == 0
+    *_, card, files, unknown = capsys.readouterr().out.splitlines()
+    assert card.startswith("  send")
+    assert card.endswith("README.md")
+    assert files.startswith("10 files to send, ")
+    assert unknown.startswith("what is there already is not known: the Hub can not be reached (127.0.0.1: ")
 
 
 @pytest.mark.usefixtures("offline")
@@ -187,6 +200,19 @@ def test_a_second_build_says_that_there_is_nothing_to_do(
     assert "--num-proc" not in printed
 
 
+def test_a_build_that_waits_for_another_says_so_at_once(
+    built: str, said: Say, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_ORPHANS_END_WITHIN", 0.1)
+    lines: list[str] = []
+    with state.locked(Path(built)):
+        assert "wait for it to end" in said(*BUILD, built)
+        with pytest.raises(UsageError), state.locked(Path(built), lines.append):
+            pass
+    who = f"{built}: another build is writing here, or it is being published (process {os.getpid()})"
+    assert lines == [f"{who}: waiting 0.1 s for it to end"]
+
+
 def test_a_small_corpus_is_cut_for_processes_and_a_tiny_one_or_a_stream_is_not() -> None:
     def units(num_bytes: int, in_stream: bool = False) -> list[Unit[None]]:
         return [Unit(payload=None, num_bytes=num_bytes >> 6, in_stream=in_stream)] * 64
@@ -213,6 +239,47 @@ def test_a_data_dir_one_level_off_is_told_the_right_one(
 ) -> None:
     error = said("build", *builder.split(), "--out", "x", "--data-dir", str(SAMPLES / given))
     assert f"looks like one: give --data-dir {SAMPLES / right}\n" in error
+
+
+def test_a_data_dir_above_several_corpora_is_told_the_right_ones_and_its_folder_is_unfinished(
+    said: Say,
+) -> None:
+    build = ("build", "deepdialogue_ttt", "ttt", "--out", "x", "--data-dir")
+    corpora = [f"{SAMPLES}/deepdialogue-{name}" for name in ("documented", "xtts")]
+    hint = f"Below it, {' and '.join(corpora)} look like it: give --data-dir {corpora[0]} --overwrite\n"
+    assert hint in said(*build, str(SAMPLES), code=1)
+    unfinished = "x: unfinished build of deepdialogue_ttt ttt; run the same build command again to finish\n"
+    for command in ("validate x", "stats x", "show x", "preview x", "publish x org/name"):
+        assert unfinished in said(*command.split())
+
+
+def test_a_damaged_corpus_is_not_taken_for_several(xtts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    next((xtts / "data/dialogues_phi4-mini").glob("*.json")).write_text("{")
+    build = ["build", "deepdialogue_ttt", "ttt", "--data-dir", str(xtts), "--out", f"{xtts}-rows"]
+    assert main(build) == 1
+    assert "The faults are listed in skipped.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "no config ''; it has ttt, stage_1, "),
+        ({"config": "stage2"}, "no config 'stage2'; it has ttt, .*; did you mean stage_2"),
+        ({"config": ["ttt"]}, "no config .'ttt'.; it has ttt, "),
+        ({"config": "ttt", "split": "tran"}, "no split 'tran'; it has train; did you mean train"),
+        ({"config": "ttt", "split": None}, "no split None; it has train"),
+        ({"config": "ttt"}, "mode bucket takes budget_seconds .* Modes pack and lanes take context"),
+        ({"config": "ttt", "mode": "lane"}, "expected bucket or pack or lanes; did you mean lanes"),
+        ({"config": "ttt", "mode": ["lanes"]}, "expected bucket or pack or lanes"),
+        ({"config": "ttt", "seed": "1"}, "seed: found '1', expected a whole number"),
+        ({"config": "ttt", "augment": "speed"}, "augment: found 'speed', expected "),
+        ({"path": None}, "found None for a folder; expected its path"),
+    ],
+)
+def test_loading_what_is_not_there_names_what_is(given: dict[str, Any], says: str, built: str) -> None:
+    with pytest.raises(UsageError, match=says) as refused:
+        speechrows.load(**{"path": Path(built), **given})
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("out", ["/proc/rows", "FILE/rows", "x" * 300, "LOOP", "o\udcff", "FILE"])
@@ -249,7 +316,7 @@ def test_a_builder_s_file_with_a_slip_is_named_with_its_line(tmp_path: Path, sai
 
 def test_a_terminal_of_ascii_is_written_to(built: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "speechrows.cli", "show", built],
+        [sys.executable, "-m", "speechrows", "show", built],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,

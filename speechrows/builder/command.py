@@ -2,23 +2,30 @@
 
 import argparse
 import os
-from collections.abc import Iterable
 from dataclasses import Field
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
 from speechrows.builder.config import SpeechConfig
 from speechrows.builder.config import flags_of
 from speechrows.builder.find import check_config
+from speechrows.builder.nearby import corpora_below
 from speechrows.builds.run import BuildJob
 from speechrows.builds.run import build
+from speechrows.builds.state import commits
+from speechrows.console import tell_at_once
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.reader import list_units
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.errors import printable
 from speechrows.flags import add_flags
 from speechrows.folder.layout import CARD
+from speechrows.rows.ledger import UNREADABLE
 from speechrows.text.audio_token import audio_token
 from speechrows.types import AUDIO_TOKEN
 
@@ -61,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         print(printable(f"audio token: {_describe_audio_token(speech.config)}"))
     if options.data_dir is None and speech.config.source is not None:
         print(printable(f"no --data-dir: the corpus is {speech.config.source}. A folder: --data-dir DIR"))
-    _build_each(speech.jobs(), options, options.data_dir or speech.config.source or "the Hub")
+    _build_each(speech, options, options.data_dir or speech.config.source or "the Hub")
     config = options.config
     if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
         config = builder.tasks(config)[0].name
@@ -79,10 +86,10 @@ def _describe_audio_token(config: SpeechConfig) -> str:
     return token
 
 
-def _build_each(jobs: Iterable[BuildJob], options: argparse.Namespace, source: str) -> None:
+def _build_each(speech: SpeechBuilder, options: argparse.Namespace, source: str) -> None:
     """Build each of a config's tasks; where one falls short, the others are built all the same."""
     shortfalls: list[ShortfallError] = []
-    for job in jobs:
+    for job in speech.jobs():
         print(printable(f"{source}: {job.contents}"))
         try:
             summary = build(
@@ -91,14 +98,35 @@ def _build_each(jobs: Iterable[BuildJob], options: argparse.Namespace, source: s
                 num_proc=options.num_proc,
                 max_skipped=options.max_skipped,
                 overwrite=options.overwrite,
-                tell=print,
+                tell=tell_at_once,
             )
         except ShortfallError as error:
-            shortfalls.append(error)
+            shortfalls.append(_too_high(speech, job, options.out) or error)
             continue
         print(printable(f"{options.out}: {job.builder}, {job.task.name} rows\n{summary.describe()}"))
     if shortfalls:
         raise ShortfallError("\n".join(map(str, shortfalls)))
+
+
+def _too_high(speech: SpeechBuilder, job: BuildJob, out: Path) -> ShortfallError | None:
+    """What is said of a --data-dir above the corpus, whose faults are the files of other corpora."""
+    inputs = speech.config.inputs
+
+    def num_units(corpus: Corpus, entries: list[Entry]) -> int:
+        reader = type(speech).READER(corpus, speech.config, job.task)
+        return len(list_units(reader, corpus, entries, speech.name).units)
+
+    files = {unit.file for shard in job.shards for unit in shard.units}
+    lines = [line for commit in commits(out, job.task.name) for line in commit.lines]
+    unreadable = {str(line["file"]) for line in lines if line["reason"] == UNREADABLE}
+    below = corpora_below(inputs.corpus, inputs.listing, files, unreadable, num_units)
+    if not below:
+        return None
+    return ShortfallError(
+        f"{inputs.corpus.root}: found {len(unreadable)} files of other corpora, expected "
+        f"{speech.ABOUT.title} alone. Below it, {' and '.join(below)} look like it: give --data-dir "
+        f"{below[0]} --overwrite"
+    )
 
 
 def _choices(builder: str) -> list[Field[Any]]:

@@ -1,9 +1,10 @@
-"""Where a corpus lies, when --data-dir names its parent, or a folder inside it."""
+"""Where a corpus lies, when --data-dir names a folder above it, or inside it."""
 
 import contextlib
 import itertools
 import os
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 
 from speechrows.corpora.entries import Entry
@@ -34,6 +35,46 @@ def hint(corpus: Corpus, entries: list[Entry], num_units: NumUnits) -> str:
     if _read(above, files, num_units) > _read(above, others, num_units):  # else it is of another corpus
         return f". The folder above looks like one: give --data-dir {above}"
     return ""
+
+
+def corpora_below(
+    corpus: Corpus,
+    entries: list[Entry],
+    files: Collection[str],
+    unreadable: Collection[str],
+    num_units: NumUnits,
+) -> list[str]:
+    """The folders below a corpus on this machine that look like one each, where it is several and others.
+
+    `files` are those that describe what it holds; those that can not be read are of other corpora, if
+    each lies in folders where none can. Beside readable ones they are damaged: there is no such folder.
+    """
+    spoilt = {folder for file in unreadable for folder in _folders(file)}
+    folders = {
+        next((folder for folder in _folders(file) if folder not in spoilt), "")
+        for file in {*files}.difference(unreadable)
+    }
+    if corpus.local_path("") is None or not spoilt or "" in folders:
+        return []
+    return [
+        f"{corpus.root}/{folder}"
+        for folder in sorted(folders)
+        if _read(f"{corpus.root}/{folder}", _inside(folder, entries), num_units)
+    ]
+
+
+def _inside(folder: str, entries: list[Entry]) -> list[Entry]:
+    start = f"{folder}/"
+    return [
+        entry._replace(path=entry.path.removeprefix(start))
+        for entry in entries
+        if entry.path.startswith(start)
+    ]
+
+
+def _folders(path: str) -> list[str]:
+    """The folders that a file lies in, the outermost first."""
+    return [path[:at] for at, letter in enumerate(path) if letter == "/"]
 
 
 def _read(root: str, entries: list[Entry], num_units: NumUnits) -> int:

@@ -75,8 +75,8 @@ def build(
 ) -> LedgerSummary:
     """Build a task's rows into a folder; an unfinished build resumes.
 
-    `tell` gets a line where there is something to say of what will be built: what is there already, and
-    processes for which there is no shard.
+    `tell` gets a line where there is something to say of what will be built: what is there already,
+    processes for which there is no shard, and another build that has to be waited for.
 
     Returns the ledger's counts. The published files depend on the job alone: not on the day,
     the machine, `num_proc`, or how often the build was stopped.
@@ -88,7 +88,7 @@ def build(
     """
     task = job.task.name
     out = out.absolute()  # pyarrow would take "a::b" for the address of a store
-    with state.locked(out):
+    with state.locked(out, tell):
         claim = state.Claim(builder=job.builder, tokenizer=job.tokenizer_digest, task=task, recipe=job.recipe)
         state.claim(out, claim, overwrite=overwrite)
         _keep_tokenizer(job, out)

@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speechrows.builds.commit import Commit
+from speechrows.builds.locks import Tell
 from speechrows.builds.locks import lock
 from speechrows.corpora.turns import is_unicode
 from speechrows.errors import FullDiskError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
+from speechrows.folder.layout import RECIPE
 from speechrows.folder.layout import STATE
 from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.manifest import BuiltShard
@@ -39,7 +41,7 @@ def temporary_folder(out: Path) -> Path:
 
 def recipe_file(out: Path) -> Path:
     """The file that names the folder's builder, its tokenizer, and each task's recipe."""
-    return out / STATE / "recipe.json"
+    return out / RECIPE
 
 
 def task_folder(out: Path, task: str) -> Path:
@@ -117,8 +119,10 @@ def _is_whole(out: Path, task: str, file: BuiltShard) -> bool:
 
 
 @contextmanager
-def locked(out: Path) -> Generator[None]:
+def locked(out: Path, tell: Tell = str) -> Generator[None]:
     """Lock the folder for this build, which may use `temporary_folder` meanwhile.
+
+    `tell` gets a line where another build has to be waited for.
 
     There are two locks: the build's, and one that its workers share. A build takes the second
     for a moment too: while an orphan of a killed build lives, the next one waits or is refused
@@ -132,8 +136,8 @@ def locked(out: Path) -> Generator[None]:
     try:
         _refuse_strangers(out)
         _make(out / STATE)
-        with lock(out, "lock"):
-            with lock(out, "workers"):
+        with lock(out, "lock", tell=tell):
+            with lock(out, "workers", tell=tell):
                 pass
             try:
                 if temporary_folder(out).exists():  # what a killed build left
@@ -177,8 +181,10 @@ def _refuse_strangers(out: Path) -> None:
 
 
 @contextmanager
-def held(out: Path) -> Generator[None]:
+def held(out: Path, tell: Tell = str) -> Generator[None]:
     """Keep a folder as it is while it is read, say to publish it: builds are refused meanwhile.
+
+    `tell` gets a line where a build has to be waited for.
 
     Raises:
         UsageError: a build holds it.
@@ -187,7 +193,7 @@ def held(out: Path) -> Generator[None]:
         yield
         return
     flags = os.O_RDWR | os.O_CREAT if os.access(out / STATE, os.W_OK) else os.O_RDONLY  # of another user
-    with lock(out, "lock", flags), lock(out, "workers", flags):
+    with lock(out, "lock", flags, tell), lock(out, "workers", flags, tell):
         yield
 
 

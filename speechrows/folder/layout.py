@@ -9,6 +9,7 @@ SKIPPED = "skipped.jsonl"
 TOKENIZER = "tokenizer"
 PICTURES = "assets"  # the folder of a task's pictures is below it
 STATE = ".build"  # never published
+RECIPE = f"{STATE}/recipe.json"  # which builder, and which tasks, from the start of a build on
 
 # What transformers saves of a fast tokenizer. Nothing else in that folder is read or published, least of
 # all code.

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from speechrows.folder.layout import TOKENIZER
 from speechrows.folder.layout import index_path
 from speechrows.folder.layout import is_built
 from speechrows.folder.manifest import TaskFacts
+from speechrows.folder.unfinished import without_index
 from speechrows.storage.card_head import parse_head
 from speechrows.storage.filesystem import LOG_IN
 from speechrows.storage.filesystem import absent_here
@@ -36,6 +38,7 @@ from speechrows.storage.filesystem import check_link
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.filesystem import locate
+from speechrows.storage.filesystem import path_text
 from speechrows.storage.filesystem import pinned
 from speechrows.storage.parquet_file import AHEAD
 from speechrows.storage.parquet_file import open_parquet
@@ -59,13 +62,14 @@ class RowsFolder:
     revision: str | None = None
 
     @staticmethod
-    def open(address: str) -> "RowsFolder":
+    def open(address: str | Path) -> "RowsFolder":
         """Open the folder at a path, an fsspec address, or a Hub dataset `org/name` or `org/name@revision`.
 
         Raises:
             UsageError: nothing that speechrows built is there, or none for whoever asks.
             StoreError: a remote store did not answer.
         """
+        address = path_text(address)
         fs, root = locate(address)
         try:
             root, revision = retry(lambda: pinned(fs, root))
@@ -81,10 +85,7 @@ class RowsFolder:
                 f"{address}: the store did not answer ({first_line(error)}); try again"
             ) from error
         if not splits:
-            raise UsageError(
-                f"{address}: found no index/<task>/<split>.parquet; expected a folder that "
-                "`speechrows build` wrote, or a Hub dataset published from one"
-            )
+            raise UsageError(f"{address}: {without_index(folder.root if folder.is_local else None)}")
         return folder
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from speechrows.types import Traits
 from speechrows.types import UnreadableFile
 
 MAX_SKIPPED = 0.05  # of the items, faulty: a build that finds more fails, unless --max-skipped allows more
+UNREADABLE = "unreadable_metadata"  # the reason in skipped.jsonl of a file that could not be read
 
 _MAX_UNKNOWN = 256  # words that are counted apart: a corpus of free text would fill the memory
 
@@ -65,7 +66,7 @@ class Ledger:
         """The lines of skipped.jsonl: unreadable files first, then items in order."""
         lines: list[dict[str, str | None]] = []
         for file in self.unreadable:
-            reason = "remark" if file.is_remark else "unreadable_metadata"
+            reason = "remark" if file.is_remark else UNREADABLE
             facts = {"reason": reason, "detail": file.detail, "file": file.file}
             lines.append({"task": task, "clip_id": None, **facts})
         for item in self.skipped:

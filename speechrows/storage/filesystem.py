@@ -36,6 +36,18 @@ def locate(address: str) -> tuple[Any, str]:
     return url_to_fs(f"hf://datasets/{address}")
 
 
+def path_text(path: object) -> str:
+    """A folder's path or address as text.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise UsageError(f"found {path!r:.80} for a folder; expected its path, or a Hub dataset org/name")
+    return text
+
+
 def open_store(address: str) -> tuple[Any, str]:
     """The file system and root of a folder or fsspec address, whether it is there or not.
 

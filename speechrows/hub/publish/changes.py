@@ -16,6 +16,7 @@ class Changes:
     replaced: Collection[str]  # of the new ones, those that the repository has with other bytes
     deleted: Sequence[str]  # of earlier builds: the folder has them no more
     card: str  # the text of README.md to publish
+    not_compared: str = ""  # why the Hub could not be asked what it has
     kept: Sequence[str]  # keys of the card that stay as a person set them
 
     def __str__(self) -> str:
@@ -26,6 +27,11 @@ class Changes:
         ]
         lines += [f"  {'delete':<8}{'':>16}  {path}" for path in self.deleted]
         lines.append(f"{len(self.new)} files to send, {sum(self.new.values()):,} bytes")
+        if self.not_compared:
+            lines.append(
+                f"what is there already is not known: the Hub can not be reached ({self.not_compared})"
+            )
+            return "\n".join(lines)
         lines.append(f"{len(self.same)} files are there already, {sum(self.same.values()):,} bytes")
         lines.append(f"{len(self.deleted)} files to delete")
         if self.kept:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from typing import TypeVar
@@ -27,6 +28,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 
+from speechrows.builds.locks import Tell
 from speechrows.builds.state import held
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
@@ -44,6 +46,7 @@ from speechrows.hub.publish.owner import builder_of
 from speechrows.hub.publish.owner import check_owner
 from speechrows.hub.publish.owner import first_index
 from speechrows.storage.hub import check_reachable
+from speechrows.storage.hub import unreachable
 from speechrows.storage.parquet_file import AHEAD
 
 _BATCH_BYTES = 8 << 30  # uploaded before the Hub is asked for more addresses to upload to
@@ -64,13 +67,13 @@ class Target:
 
 
 @contextmanager
-def open_publisher(folder: Path, target: Target) -> Generator["Publisher"]:
-    """A publisher of a built folder, in which no build may write meanwhile.
+def open_publisher(folder: Path, target: Target, tell: Tell = str) -> Generator["Publisher"]:
+    """A publisher of a built folder, in which no build may write meanwhile; `tell` as of `held`.
 
     Raises:
         UsageError: as Publisher, or a build is writing there.
     """
-    with held(folder):
+    with held(folder, tell):
         yield Publisher(folder, target)
 
 
@@ -101,6 +104,16 @@ class Publisher:
             StoreError: the Hub did not answer.
         """
         check_reachable(f"{self._target.repo_id}:")
+        return self._changes()
+
+    def dry_run(self) -> Changes:
+        """Return `changes`; without a way to the Hub, everything of the folder as new."""
+        why = unreachable()
+        if why is None:
+            return self._changes()
+        return replace(self._compare(None, {}, None), not_compared=why)
+
+    def _changes(self) -> Changes:
         info = self._call(self._info)
         if info is None:
             return self._compare(None, {}, None)
