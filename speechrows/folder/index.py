@@ -16,6 +16,7 @@ from dataclasses import field
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,7 @@ from speechrows.rows.tasks import TASKS
 from speechrows.types import Int32
 
 Int64 = npt.NDArray[np.int64]
+Choice = TypeVar("Choice")
 
 _BATCH_ROWS = 1 << 17
 _MAX_FOOTERS = 64  # of shards, parsed: some 100 kB each
@@ -237,17 +239,15 @@ def _open_folder(address: str) -> RowsFolder:
 
 
 def _patterns(folder: RowsFolder, config: str, split: str) -> list[str]:
-    configs = folder.configs()
-    if config not in configs:
-        names = ", ".join(configs) or "none"
-        raise UsageError(
-            f"{folder.address}: no config {config!r}; it has {names}{did_you_mean(config, configs)}"
-        )
-    if split not in configs[config]:
-        raise UsageError(
-            f"{folder.address}: {config} has no split {split!r}; it has {', '.join(configs[config])}"
-        )
-    return configs[config][split]
+    splits = _choice(folder.configs(), config, f"{folder.address}: no config")
+    return _choice(splits, split, f"{folder.address}: {config} has no split")
+
+
+def _choice(choices: Mapping[str, Choice], name: object, absent: str) -> Choice:
+    if isinstance(name, str) and name in choices:
+        return choices[name]
+    meant = did_you_mean(name, choices) if isinstance(name, str) else ""
+    raise UsageError(f"{absent} {name!r}; it has {', '.join(choices)}{meant}")
 
 
 def _batches(

@@ -5,6 +5,7 @@ Reads the index alone, a few small columns, from disk or the Hub.
 
 from dataclasses import asdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Stats:
     adds: int | None  # conversations that the stage before does not hold; None for other configs
 
 
-def stats(address: str) -> list[Stats]:
+def stats(address: str | Path) -> list[Stats]:
     """Sums of every config and split of a built folder, or of a Hub dataset `org/name`.
 
     Raises:

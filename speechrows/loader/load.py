@@ -5,6 +5,7 @@ The function is longer than 40 lines: every option of loading is described in th
 
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,8 +39,8 @@ from speechrows.types import Int16
 
 
 def load(  # noqa: PLR0913
-    path: str | OpenedFolder,
-    config: str,
+    path: str | Path | OpenedFolder,
+    config: str = "",
     split: str = "train",
     mode: Mode = "bucket",
     *,
@@ -72,7 +73,7 @@ def load(  # noqa: PLR0913
 
     Args:
         path: the folder, or `org/name`; opened, where several loaders share it.
-        config: a config of its card: `ttt`, `stage_2`, `transcription`…
+        config: a config of its card: `ttt`, `stage_2`, `transcription`… Without one, the error names them.
         split: a split of that config.
         mode: `bucket` (rows of like length, under a budget), `pack` (sequences of `context` tokens filled
             with conversations) or `lanes` (lane b of a step continues in lane b of the next).
@@ -106,7 +107,11 @@ def load(  # noqa: PLR0913
         UsageError: no such rows, or options that contradict each other.
     """
     device = checked_device(device)
-    folder = OpenedFolder(path) if isinstance(path, str) else path
+    if augment is not None and not isinstance(augment, Augment):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(
+            f"augment: found {augment!r:.80}, expected speechrows.loader.collate.augment.Augment(…)"
+        )
+    folder = path if isinstance(path, OpenedFolder) else OpenedFolder(path)
     index, built_with = folder.index(config, split), folder.tokenizer
     if tokenizer is None:
         tokenizer = built_with

@@ -1,11 +1,13 @@
 """A built folder, opened once for all its loaders."""
 
 from functools import cached_property
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
+from speechrows.storage.filesystem import path_text
 from speechrows.text.tokenizers import open_tokenizer
 
 
@@ -16,8 +18,8 @@ class OpenedFolder:
     folder later is not seen.
     """
 
-    def __init__(self, path: str) -> None:
-        self._folder: RowsFolder | str = path
+    def __init__(self, path: str | Path) -> None:
+        self._folder: RowsFolder | str = path_text(path)
         self._indexes: dict[tuple[str, str], Index] = {}
 
     def index(self, config: str, split: str) -> Index:
@@ -26,10 +28,11 @@ class OpenedFolder:
         Raises:
             UsageError: no such folder, config or split; see Index.open.
         """
-        if (config, split) not in self._indexes:
-            index = self._indexes[config, split] = Index.open(self._folder, config, split)
+        name = str(config), str(split)  # of whatever was given: Index.open refuses what is no name
+        if name not in self._indexes:
+            index = self._indexes[name] = Index.open(self._folder, config, split)
             self._folder = index.folder
-        return self._indexes[config, split]
+        return self._indexes[name]
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

@@ -1,6 +1,7 @@
 """The founding samples of the project: a dict of six fields for each turn, in file order."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from speechrows.loader.load import load
@@ -8,7 +9,7 @@ from speechrows.loader.load import load
 _UNLIMITED = 1 << 30  # a budget of tokens that every row fits in
 
 
-def ttt_samples(path: str, config: str = "ttt", split: str = "train") -> Iterator[dict[str, Any]]:
+def ttt_samples(path: str | Path, config: str = "ttt", split: str = "train") -> Iterator[dict[str, Any]]:
     """Yield each row of a config as a dict, conversation by conversation, turn by turn.
 
     `speech` float32 [S] at 16 kHz, `speech_lengths` its length, `input_ids` and `labels` int64 [T] padded

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
@@ -41,7 +42,7 @@ class _Split:
         return sum(shard.entry.rows for shard in self.shards)
 
 
-def validate(address: str, allow: Iterable[str] = (), num_proc: int = 1) -> ValidationReport:
+def validate(address: str | Path, allow: Iterable[str] = (), num_proc: int = 1) -> ValidationReport:
     """Check a built folder, or a Hub dataset `org/name` by range reads, row by row.
 
     `allow` names checks that are reported but do not fail the report ("silence", "clipping"). Shards are
@@ -54,7 +55,7 @@ def validate(address: str, allow: Iterable[str] = (), num_proc: int = 1) -> Vali
     if num_proc < 1:
         raise UsageError(f"num_proc: found {num_proc}, expected at least 1")
     folder = RowsFolder.open(address)
-    report = ValidationReport(address=address, allowed=frozenset(allow))
+    report = ValidationReport(address=folder.address, allowed=frozenset(allow))
     splits, ledgers = _splits(folder, report)
     rows: Counter[str] = Counter()
     seen = NameHashes()

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speechrows.errors import UsageError
+from speechrows.errors import did_you_mean
 from speechrows.types import Int32
 
 TICKS_PER_SECOND = 100  # lengths are compared in steps of 10 ms
@@ -79,8 +80,10 @@ class PlanOptions:
     def __post_init__(self) -> None:
         for name, choices in (("mode", ("bucket", "pack", "lanes")), ("close_on", ("conversation", "turn")),
                             ("too_long", ("error", "drop"))):  # fmt: skip
-            if getattr(self, name) not in choices:
-                raise UsageError(f"{name}: found {getattr(self, name)!r}, expected {' or '.join(choices)}")
+            value = getattr(self, name)
+            if value not in choices:
+                meant = did_you_mean(str(value), choices)
+                raise UsageError(f"{name}: found {value!r}, expected {' or '.join(choices)}{meant}")
         positive = (
             "budget_seconds",
             "budget_tokens",
@@ -97,8 +100,13 @@ class PlanOptions:
             if value is not None and not (is_number and 0 < value < math.inf):
                 raise UsageError(f"{name}: found {value!r}, expected a {words} above 0")
         limits = [n for n in ("budget_seconds", "budget_tokens", "context") if getattr(self, n) is not None]
+        if not isinstance(self.seed, int | np.integer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"seed: found {self.seed!r}, expected a whole number")
         if self.mode == "bucket" and limits not in (["budget_seconds"], ["budget_tokens"]):
-            raise UsageError(f"mode bucket takes budget_seconds or budget_tokens; found {_joined(limits)}")
+            raise UsageError(
+                f"mode bucket takes budget_seconds or budget_tokens; found {_joined(limits)}. Modes pack and "
+                "lanes take context"
+            )
         if self.mode != "bucket" and limits != ["context"]:
             raise UsageError(f"mode {self.mode} takes context, in tokens; found {_joined(limits)}")
         if self.mode != "lanes" and self.session_tokens is not None:
