@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -49,6 +50,17 @@ class SpeechEncoder(nn.Module, ABC):
     frames_per_second: Fraction
     max_frames: int | None  # of a chunk
     normalize: bool = False  # each clip to mean 0 and variance 1
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Train its parameters, or none of them; what is never trained is not trained by this."""
+        super().requires_grad_(requires_grad)
+        for parameter in self._never_trained():
+            parameter.requires_grad_(False)
+        return self
+
+    @abstractmethod
+    def _never_trained(self) -> Sequence[nn.Parameter]:
+        """The parameters that keep their values, whatever is trained."""
 
     def forward(self, batch: Batch, frames_per_token: int) -> Tensor:
         """The frames of all clips, one clip after another: [frames, D].
@@ -126,6 +138,9 @@ class WhisperFrames(SpeechEncoder):
         self.frames_per_second = Fraction(50)
         self.max_frames = model.config.max_source_positions
 
+    def _never_trained(self) -> Sequence[nn.Parameter]:
+        return [*self.model.embed_positions.parameters()]  # sines
+
     def _check_kind(self, batch: Batch) -> None:
         if batch.features is None or batch.features.shape[1] != self.mel:
             shape = None if batch.features is None else [*batch.features.shape]
@@ -165,7 +180,7 @@ class WaveFrames(SpeechEncoder):
         # The loader augments; a layer that is skipped would have no gradient, which DDP waits for.
         config.apply_spec_augment = False
         config.layerdrop = 0.0
-        if isinstance(unused := getattr(model, "masked_spec_embed", None), nn.Parameter):
+        for unused in self._never_trained():
             unused.requires_grad_(False)
         self.hidden_size = config.hidden_size
         self.steps_per_frame, reach = 1, 1
@@ -175,6 +190,10 @@ class WaveFrames(SpeechEncoder):
         self.overlap = reach - self.steps_per_frame  # samples that the last frame reads beyond its own
         self.frames_per_second = Fraction(SAMPLING_RATE, self.steps_per_frame)
         self._norms_over_time = config.feat_extract_norm == "group"
+
+    def _never_trained(self) -> Sequence[nn.Parameter]:
+        mask = getattr(self.model, "masked_spec_embed", None)
+        return [mask] if isinstance(mask, nn.Parameter) else []
 
     def _check_kind(self, batch: Batch) -> None:
         if batch.speech is None or batch.sampling_rate != SAMPLING_RATE:

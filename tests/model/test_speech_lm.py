@@ -184,9 +184,12 @@ def test_frames_of_speech_are_those_of_transformers_with_the_samples_that_the_la
     close(speech(toy_batch([clip], [row("b", 1.3)]), 4)[:36], expected)
 
 
-def test_encoders_that_are_trained_give_every_parameter_a_gradient() -> None:
-    for name in ("whisper", "wavlm"):
+def test_encoders_that_are_trained_give_every_parameter_a_gradient_but_those_never_trained() -> None:
+    for name, fixed in (("whisper", "model.embed_positions.weight"), ("wavlm", "model.masked_spec_embed")):
         speech = encoder(name).train()
+        assert not any(p.requires_grad for p in speech.requires_grad_(False).parameters())
+        speech.requires_grad_(True)
+        assert [n for n, p in speech.named_parameters() if not p.requires_grad] == [fixed]
         speech(toy_batch([row("a", 0.5)], [row("b", 0.7)], mel=mel_of(name)), 4).sum().backward()
         assert [n for n, p in speech.named_parameters() if p.requires_grad and p.grad is None] == []
 
