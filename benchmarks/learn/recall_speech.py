@@ -6,70 +6,42 @@ built by `speechrows build` and trained on by train.py, attention by turn. Held-
 in lanes, with the states that lanes carry, and with states that are reset at each turn.
 """
 
-import json
-import subprocess
-import sys
 import time
-import wave
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from learn import corpus
+from learn import tones
+from learn.picture import Chart
 
-ROOT = Path(__file__).parents[2]
-LETTERS = "abcdefgh"
-RATE, SECONDS = 16_000, 1.0
+SECONDS = 1.0  # of a clip
 DISTANCES = (1, 2, 4, 8)  # turns from the tone to the question
 SLOTS = 64  # of a turn
 
 
-def write_corpus(folder: Path, dialogues: int, distances: tuple[int, ...]) -> None:
+def conversations(number: int, distances: tuple[int, ...]) -> Iterator[corpus.Turns]:
+    """A tone in turn 0, hums, and noise alone in the turn that asks, each with its text."""
     generator = np.random.default_rng(0)
-    config = folder / "data/dialogues_llama3-8B"
-    for i in range(dialogues):
-        letter = LETTERS[generator.integers(len(LETTERS))]
-        distance = distances[i % len(distances)]
-        texts = [letter, *["-"] * (distance - 1), letter]
-        stem = config / f"recall_{i}_{len(texts)}"
-        (stem / "segments").mkdir(parents=True)
-        turns = [
-            {"speaker": f"LLM{1 + number % 2}", "text": text, "emotion": "neutral"}
-            for number, text in enumerate(texts)
+    for i in range(number):
+        letter = tones.LETTERS[generator.integers(len(tones.LETTERS))]
+        hums = distances[i % len(distances)] - 1
+        yield [
+            (letter, tones.tone(letter, SECONDS, generator)),
+            *[("-", tones.hum(SECONDS, generator)) for _ in range(hums)],
+            (letter, tones.noise(SECONDS, generator)),
         ]
-        made_by = {"domain": "recall", "timestamp": "2025-03-19 03:53:00", "model1": "toy", "model2": "toy"}
-        stem.with_suffix(".json").write_text(json.dumps({**made_by, "conversation": turns}), "utf-8")
-        for number, turn in enumerate(turns):
-            path = stem / "segments" / f"{number + 1:03}_{turn['speaker']}_neutral.wav"
-            write_clip(path, sound(number, len(texts), letter, generator))
 
 
-def sound(number: int, num_turns: int, letter: str, generator: np.random.Generator) -> np.ndarray:
-    """A tone in turn 0, a hum between, and noise alone in the turn that asks."""
-    samples = np.arange(int(RATE * SECONDS))
-    noise = generator.standard_normal(len(samples)) * 0.02
-    if number == num_turns - 1:
-        return noise
-    hertz = 150.0 if number else 300 * 1.35 ** LETTERS.index(letter)
-    hertz *= 1 + 0.01 * generator.standard_normal()
-    return noise + 0.3 * np.sin(2 * np.pi * hertz * samples / RATE + generator.uniform(0, 2 * np.pi))
-
-
-def write_clip(path: Path, samples: np.ndarray) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes((samples * 32_000).clip(-32_768, 32_767).astype("<i2").tobytes())
-
-
-def flags_of(rows: Path, out: Path, *, layers: int, steps: int, distances: tuple[int, ...]) -> list[str]:
+def flags_of(rows: Path, *, layers: int, steps: int, distances: tuple[int, ...]) -> list[str]:
     """Of train.py: a step has about 64 turns, and a lane the longest conversation."""
     context = SLOTS * (1 + max(distances))
     return [
-        *("--data", str(rows), "--config", "ttt", "--output-dir", str(out), "--mode", "lanes"),
+        *("--data", str(rows), "--config", "ttt", "--mode", "lanes"),
         *("--context", str(context), "--batch-size", str(64 * SLOTS // context), "--preset", "tiny"),
         *("--attention-span", "turn", "--ttt-layers", str(layers), "--ttt-mini-batch", "16"),
         *("--learning-rate", "1e-3", "--warmup-steps", "20", "--steps", str(steps), "--log-every", "50"),
@@ -77,12 +49,12 @@ def flags_of(rows: Path, out: Path, *, layers: int, steps: int, distances: tuple
     ]
 
 
-def train(flags: list[str]) -> Any:
-    """Run train.py as a program, and open what it saved."""
+def train(out: Path, flags: list[str]) -> Any:
+    """Run train.py, and open what it saved."""
     import train as trainer
 
-    subprocess.run([sys.executable, ROOT / "train.py", *flags, "--overwrite"], check=True, cwd=ROOT)
-    run = trainer.Trainer(trainer.TrainConfig.parse([*flags, "--resume"]))
+    corpus.train(out, *flags)
+    run = trainer.Trainer(trainer.TrainConfig.parse([*flags, "--output-dir", str(out), "--resume"]))
     run.resume(run.folder.latest())
     return run
 
@@ -90,7 +62,7 @@ def train(flags: list[str]) -> Any:
 @torch.no_grad()
 def accuracy(run: Any, *, is_reset: bool) -> dict[int, float]:
     """The share of questions that are answered by the letter of turn 0, by the distance in turns."""
-    asked: dict[int, list[bool]] = defaultdict(list)
+    answers: dict[int, list[bool]] = defaultdict(list)
     loader = run.rows(run.config.data, "ttt", "validation")
     lanes, model = run.lanes.afresh(), run.model.eval()
     for batch in loader:
@@ -106,34 +78,43 @@ def accuracy(run: Any, *, is_reset: bool) -> dict[int, float]:
         ):
             tokens = int((batch.labels[sequence, start:stop] >= 0).sum())
             if turn > 0 and turn == int(row_id.split("/")[-3].rsplit("_", 1)[1]) - 1:  # the last of its turns
-                asked[turn].append(all(right[at : at + tokens]))
+                answers[turn].append(all(right[at : at + tokens]))
             at += tokens
-    return {distance: sum(answers) / len(answers) for distance, answers in sorted(asked.items())}
+    return {distance: sum(of_it) / len(of_it) for distance, of_it in sorted(answers.items())}
 
 
-def run(*, quick: bool, work: Path) -> dict[str, dict[str, Any]]:
-    """The figures: accuracy over all distances, and by distance, carried, reset, and without a layer."""
-    distances = (1,) if quick else DISTANCES
-    dialogues, steps = (480, 200) if quick else (1_200, 500)
-    corpus, rows = (work / f"{kind}-{dialogues}-{max(distances)}" for kind in ("corpus", "rows"))
-    if not corpus.exists():
-        write_corpus(corpus, dialogues, distances)
-    build = [sys.executable, "-m", "speechrows.cli", "build", "deepdialogue_ttt", "ttt", "--out", str(rows)]
-    build += ["--data-dir", str(corpus), "--validation-fraction", "0.15"]
-    subprocess.run(build, check=True, cwd=ROOT)
+def run(*, quick: bool, work: Path) -> dict[str, Any]:
+    """Accuracy with the states that lanes carry, with states that are reset, and without a layer."""
+    work, distances = work / "recall-speech", (1,) if quick else DISTANCES
+    dialogues, steps = (480, 200) if quick else (1_200, 400)
+    corpus.write_corpus(work / "corpus", conversations(dialogues, distances), tones.RATE)
+    corpus.build(work / "corpus", work / "rows", "ttt", "--validation-fraction", "0.15")
     torch.set_num_threads(1)
-    figures: dict[str, dict[str, Any]] = {}
+    figures: dict[str, Any] = {"chance": 1 / len(tones.LETTERS), "steps": steps}
     for layers in (1,) if quick else (1, 0):
         started = time.perf_counter()
-        flags = flags_of(rows, work / f"run-{layers}", layers=layers, steps=steps, distances=distances)
-        trained = train(flags)
+        flags = flags_of(work / "rows", layers=layers, steps=steps, distances=distances)
+        trained = train(work / f"run-{layers}", flags)
         seconds = time.perf_counter() - started
-        for name in ("carried", "reset") if layers else ("none",):
-            by_distance = accuracy(trained, is_reset=name == "reset")
-            mean = sum(by_distance.values()) / len(by_distance)
-            figures[name] = {"accuracy": mean, "by distance": by_distance, "steps": steps, "seconds": seconds}
-    print(f"\nheld-out conversations; chance: {1 / len(LETTERS):.2f}\n")
+        for name in ("carried", "reset") if layers else ("no layer",):
+            figures[name] = {"accuracy": accuracy(trained, is_reset=name == "reset"), "seconds": seconds}
+    print(f"\nheld-out conversations; chance: {figures['chance']:.2f}\n")
     print(f"| state | {' | '.join(f'{d} turns' for d in distances)} |\n|---|{'---:|' * len(distances)}")
-    for name, figure in figures.items():
-        print(f"| {name} | {' | '.join(f'{share:.2f}' for share in figure['by distance'].values())} |")
+    for name in [name for name in ("carried", "reset", "no layer") if name in figures]:
+        shares = figures[name]["accuracy"].values()
+        print(f"| {name} | {' | '.join(f'{share:.2f}' for share in shares)} |")
     return figures
+
+
+def chart(figures: dict[str, Any]) -> Chart:
+    """Accuracy by distance."""
+    lines = {name: figures[name]["accuracy"] for name in ("carried", "reset", "no layer") if name in figures}
+    places = [*lines["carried"]]
+    return Chart(
+        title="A later turn asks for the sound of turn 0: held-out conversations answered rightly",
+        across="turns from the sound to the question",
+        places=places,
+        lines={name: [*shares.values()] for name, shares in lines.items()}
+        | {"chance": [figures["chance"]] * len(places)},
+        most=1.0,
+    )
