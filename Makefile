@@ -11,7 +11,7 @@ COMPAT_TESTS := audio/test_ffmpeg.py builder/test_ways_in.py hub/test_round_trip
 UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test test-compat fuzz check format bench clean
+.PHONY: install demo test test-compat soak fuzz check format bench clean
 
 install: .venv/installed
 
@@ -39,6 +39,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=15
+
+# The long forms: kills at many moments, memory, ranks that die, what is learnt by heart.
+soak: install
+	$(BIN)/python -m pytest -n auto -m soak --durations=15
 
 # The property tests alone, with 50 times the suite's examples, others every time.
 fuzz: install

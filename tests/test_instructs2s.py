@@ -299,6 +299,7 @@ def test_a_restart_reads_the_stream_again_and_says_so_once(
     assert list(reader.dialogues(units[2])) == expected[2]  # an earlier one: the stream is opened again
 
 
+@pytest.mark.soak
 def test_a_packed_build_killed_at_many_moments_ends_in_the_same_bytes(shuffled: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"builder": NAME, "shard_bytes": total(shuffled) // 12 + 1}
     build_rows(shuffled, tmp_path / "undisturbed", **options)
@@ -322,6 +323,7 @@ def test_a_packed_build_killed_at_many_moments_ends_in_the_same_bytes(shuffled: 
     assert kept == {path: path.stat().st_mtime_ns for path in kept}  # only what was missing is written
 
 
+@pytest.mark.soak
 def test_an_unpacked_build_has_the_same_bytes_whatever_the_number_of_processes(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path / "corpus", MANY, clips_of(MANY), packed=False)
     options: dict[str, Any] = {"builder": NAME, "shard_bytes": 40_000, "config": "response"}

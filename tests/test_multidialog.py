@@ -677,6 +677,7 @@ def undisturbed(spanning: Path) -> Mapping[str, bytes]:
     return published_files(out)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_a_build_gives_the_same_bytes_again_with_any_number_of_processes(
     spanning: Path, undisturbed: Mapping[str, bytes], tmp_path: Path, num_proc: int
@@ -685,6 +686,7 @@ def test_a_build_gives_the_same_bytes_again_with_any_number_of_processes(
     assert published_files(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.soak
 def test_a_build_killed_in_the_middle_ends_in_the_same_bytes(
     spanning: Path, undisturbed: Mapping[str, bytes], tmp_path: Path
 ) -> None:
@@ -715,6 +717,7 @@ print(number, peak)
 """
 
 
+@pytest.mark.soak
 def test_memory_grows_by_the_metadata_alone(tmp_path: Path) -> None:
     peaks: list[int] = []
     for number in (200, 4000):

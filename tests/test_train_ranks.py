@@ -60,6 +60,7 @@ def test_two_ranks_have_the_loss_curve_of_one_and_leave_no_thread_of_their_group
             assert norm == pytest.approx(same_norm, rel=1e-2)
 
 
+@pytest.mark.soak
 def test_a_loss_that_is_not_finite_stops_both_ranks_and_is_told_once_with_the_rows_of_both(
     rows: Path, tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_loss_that_is_not_finite_stops_both_ranks_and_is_told_once_with_the_ro
     assert not [*tmp_path.glob("checkpoint-*")]
 
 
+@pytest.mark.soak
 def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
     rows: Path, tmp_path: Path
 ) -> None:

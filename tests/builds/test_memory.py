@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from toys.build_process import start
 from toys.corpus import write_corpus
 
@@ -20,6 +21,7 @@ def test_a_build_stays_small_whatever_the_corpus_weighs(tmp_path: Path) -> None:
     assert after < min(LIMIT_MB, before + NOTICEABLE_MB), (before, after)
 
 
+@pytest.mark.soak
 def test_a_build_of_4_000_tiny_clips_stays_small(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", dialogues=400, turns=10, seconds=0.1)
     assert _peak_mb(_start(corpus)) < LIMIT_MB

@@ -98,7 +98,7 @@ MOMENTS: tuple[tuple[str, Moment], ...] = (
     ("num_proc", "moments"),
     [
         pytest.param(1, MOMENTS[1::2], id="one process"),
-        pytest.param(2, MOMENTS[:1] + MOMENTS[2:4] + MOMENTS[5:7], id="two workers"),
+        pytest.param(2, MOMENTS[:1] + MOMENTS[2:4] + MOMENTS[5:7], id="two workers", marks=pytest.mark.soak),
     ],
 )
 def test_a_build_killed_at_many_moments_ends_in_the_same_bytes(
