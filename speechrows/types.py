@@ -30,17 +30,27 @@ AUDIO_TOKEN = "<audio>"  # a message's clip; in text and ids too, unless a model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """A part of a recording: `seconds` from `start_s` on; None for all the rest."""
+
+    start_s: float
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AudioRef:
     """Where a clip's bytes are, or the bytes themselves; never samples.
 
     `path` is relative to the corpus folder. A clip without a file of its own, an archive's member or a
     parquet cell, is named below the file that holds it and has its bytes in `data`: streams are read once.
     `channel`, from 0, is set where a corpus records one speaker on it and another on the next: of the file,
-    the clip is this channel alone.
+    the clip is this channel alone. `span` is set where the file is a recording of many turns: of it, the
+    clip is this slice.
     """
 
     path: str
     channel: int | None = None
+    span: Span | None = None
     data: bytes | memoryview | None = field(default=None, compare=False, repr=False)
 
 

@@ -12,11 +12,13 @@ from speechrows.audio.samples import decode
 from speechrows.audio.samples import exact_dtype
 from speechrows.audio.samples import opened
 from speechrows.audio.samples import to_mono
+from speechrows.audio.slices import Recordings
 from speechrows.audio.wav import array_wav
 
 __all__ = [
     "MAX_BYTES",
     "AudioFacts",
+    "Recordings",
     "array_wav",
     "blocks",
     "convert",

@@ -82,27 +82,48 @@ def _mp3s(data: memoryview) -> list[bytes | memoryview]:
 def _wav(parts: list[bytes | memoryview], channel: int | None) -> bytes:
     """Decode files to one WAV, their samples one behind the other."""
     with opened(parts[0]) as first:
-        form, subtype = (first.samplerate, first.channels), first.subtype
-    if channel is not None and channel >= form[1]:
+        form = (first.samplerate, first.channels)
+        with _writer(first, channel) as written:
+            for part in parts:
+                with opened(part) as file:
+                    _check_form(file, form)
+                    _copy(file, file.frames, channel, written)
+            return written.finish()
+
+
+def wav_of(file: soundfile.SoundFile, num_samples: int) -> bytes:
+    """The next samples of an open file as WAV, in its own sample format, or PCM 16 if WAV lacks that format.
+
+    Raises:
+        BadClipError: it has fewer.
+    """
+    with _writer(file, None) as written:
+        _copy(file, num_samples, None, written)
+        return written.finish()
+
+
+def _writer(file: soundfile.SoundFile, channel: int | None) -> "_Writer":
+    """What writes samples of a file as WAV."""
+    if channel is not None and channel >= file.channels:
         raise BadClipError(
             Reason.NO_CHANNEL,
-            f"has {form[1]} channels; expected one of number {channel}, counted from 0. Choose another",
+            f"has {file.channels} channels; expected one of number {channel}, counted from 0. Choose another",
         )
-    rate, channels = form[0], form[1] if channel is None else 1
-    is_float = subtype in ("FLOAT", "DOUBLE")
-    kept = None if is_float else subtype if subtype in _EXACT else "PCM_16"
-    with _Writer(rate, channels, kept) as written:
-        for part in parts:
-            with opened(part) as file:
-                _check_form(file, form)
-                # Integers stay exact as integers. What is decoded to floats is not read as integers:
-                # libsndfile would wrap around beyond full scale there, and only clips when it writes.
-                before, dtype = written.num_samples, "float32" if is_float or subtype in LOSSY else "int32"
-                for block in blocks(file, dtype):
-                    written.add(block if channel is None else block[:, channel : channel + 1])
-                if written.num_samples - before < file.frames:
-                    raise short(written.num_samples - before, file.frames)
-        return written.finish()
+    is_float = file.subtype in ("FLOAT", "DOUBLE")
+    kept = None if is_float else file.subtype if file.subtype in _EXACT else "PCM_16"
+    return _Writer(file.samplerate, file.channels if channel is None else 1, kept)
+
+
+def _copy(file: soundfile.SoundFile, num_samples: int, channel: int | None, written: "_Writer") -> None:
+    """Write the next samples of a file."""
+    # Integers stay exact as integers. What is decoded to floats is not read as integers: libsndfile would
+    # wrap around beyond full scale there, and only clips when it writes.
+    is_float = file.subtype in ("FLOAT", "DOUBLE", *LOSSY)
+    before = written.num_samples
+    for block in blocks(file, "float32" if is_float else "int32", num_samples):
+        written.add(block if channel is None else block[:, channel : channel + 1])
+    if written.num_samples - before < num_samples:
+        raise short(written.num_samples - before, num_samples)
 
 
 def _check_form(file: soundfile.SoundFile, form: tuple[int, int]) -> None:

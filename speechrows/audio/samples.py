@@ -15,6 +15,7 @@ from speechrows.audio.facts import undecodable
 from speechrows.types import Int16
 
 BLOCK = 1 << 18  # samples of a channel
+MAX_SAMPLES = 1 << 62
 LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_III")  # may decode beyond full scale
 _FULL_SCALE = 1 << 15
 
@@ -39,17 +40,20 @@ def opened(data: bytes | memoryview) -> Generator[soundfile.SoundFile]:
 
 
 def blocks(
-    file: soundfile.SoundFile, dtype: Literal["float32", "float64", "int16", "int32"] = "float32"
+    file: soundfile.SoundFile,
+    dtype: Literal["float32", "float64", "int16", "int32"] = "float32",
+    num_samples: int | None = None,
 ) -> Iterator[Any]:
-    """The samples of a clip, [S, channels], up to the first place that does not decode.
+    """The samples of a clip, [S, channels], up to the first place that does not decode; or the next few.
 
     libsndfile can be asked to go on behind it: what it then gives, no other reader gives.
     """
-    size = BLOCK
-    while size == BLOCK:
+    rest = MAX_SAMPLES if num_samples is None else num_samples
+    while rest:
+        size = min(BLOCK, rest)
         block = file.read(size, dtype=dtype, always_2d=True)
-        size = len(block)
-        if size:
+        rest = rest - size if len(block) == size else 0
+        if len(block):
             yield block
 
 

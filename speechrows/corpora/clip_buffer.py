@@ -15,6 +15,7 @@ from speechrows.types import Clip
 from speechrows.types import Reason
 
 MAX_BYTES = audio.MAX_BYTES  # of the clips of one conversation: Arrow's offsets end at 2 GiB
+_MISSING = "there is no such file; download the corpus again"
 
 
 class ClipBuffer:
@@ -29,6 +30,7 @@ class ClipBuffer:
         self._corpus = corpus
         self._channel = channel
         self._bytes = np.empty(num_bytes, np.uint8)
+        self._recordings = audio.Recordings(corpus.open_file)
         self.used = 0
 
     @property
@@ -46,7 +48,8 @@ class ClipBuffer:
         Raises:
             BadClipError: it can not become part of a row; the buffer is as before.
         """
-        size = self._read(ref.path) if ref.data is None else self._copy(ref.data)
+        size = self._read_slice(ref) if ref.span else 0
+        size = size or (self._read(ref.path) if ref.data is None else self._copy(ref.data))
         data = self._bytes.data[self.used : self.used + size]
         facts, kind = audio.inspect(data), None
         if facts is None:
@@ -67,6 +70,17 @@ class ClipBuffer:
         self.used += size
         return clip
 
+    def _read_slice(self, ref: AudioRef) -> int:
+        """The size of a slice of a recording; 0 where it is all of it, and is stored as published."""
+        assert ref.span is not None
+        try:
+            cut = self._recordings.cut(ref.path, ref.span, ref.data)
+        except (FileNotFoundError, NotADirectoryError):
+            raise BadClipError(Reason.MISSING, _MISSING) from None
+        except OSError as error:
+            raise _unreadable(error) from error
+        return 0 if cut is None else self._copy(cut)
+
     def _store(self, converted: bytes) -> tuple[int, audio.AudioFacts]:
         """The size and facts of a clip that takes the place of the one that was read last."""
         size = self._copy(converted)
@@ -86,11 +100,9 @@ class ClipBuffer:
                 return self._copy(self._corpus.read(path))
             fd = os.open(local_path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
         except (FileNotFoundError, NotADirectoryError):
-            raise BadClipError(Reason.MISSING, "there is no such file; download the corpus again") from None
+            raise BadClipError(Reason.MISSING, _MISSING) from None
         except OSError as error:
-            message = error.strerror or type(error).__name__
-            detail = f"found {message!r} on opening it, expected a file; make it readable, or name another"
-            raise BadClipError(Reason.UNREADABLE, detail) from error
+            raise _unreadable(error) from error
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
@@ -116,3 +128,9 @@ class ClipBuffer:
             larger = np.empty(max(need, 2 * len(self._bytes)), np.uint8)
             larger[: self.used] = self._bytes[: self.used]
             self._bytes = larger
+
+
+def _unreadable(error: OSError) -> BadClipError:
+    message = error.strerror or type(error).__name__
+    detail = f"found {message!r} on opening it, expected a file; make it readable, or name another"
+    return BadClipError(Reason.UNREADABLE, detail)
