@@ -19,7 +19,14 @@ from speechrows.console import Parser
 Config = TypeVar("Config")
 
 # The corpus modules that are installed with this package: what BUILDER may be by name.
-BUILDERS = ("deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks")
+BUILDERS = (
+    "deepdialogue_ttt",
+    "multidialog_ttt",
+    "instructs2s_ttt",
+    "dailytalk_usdm",
+    "omni_tasks",
+    "audio_table",
+)
 
 
 def flag(

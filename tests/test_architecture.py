@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from speechrows.flags import BUILDERS
+
 ROOT = Path(__file__).parents[1]
 # From the ground up; a room imports rooms of lower layers, and itself.
 LAYERS = (
@@ -37,7 +39,7 @@ FORBIDDEN = {
     "loader/read": ("loader.collate",),
 }
 MODULES = sorted((ROOT / "speechrows").rglob("*.py"))
-CORPORA = ["deepdialogue_ttt", "multidialog_ttt", "instructs2s_ttt", "dailytalk_usdm", "omni_tasks"]
+CORPORA = [*BUILDERS]
 
 
 def imports(path: Path) -> set[str]:

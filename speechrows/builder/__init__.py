@@ -11,6 +11,7 @@ from speechrows.card.prose import About
 from speechrows.corpora import columnar
 from speechrows.corpora import json_stream
 from speechrows.corpora import parquet
+from speechrows.corpora import tables
 from speechrows.corpora import tar_join
 from speechrows.corpora import tar_lines
 from speechrows.corpora import text_index
@@ -37,6 +38,7 @@ from speechrows.rows.curriculum import DIALOGUE_CONFIGS
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.rows.tasks import NUM_UNITS
 from speechrows.rows.tasks import SIFT
+from speechrows.sidecar.columns import how_to_make
 from speechrows.sidecar.columns import satisfies
 from speechrows.types import AudioRef
 from speechrows.types import Codes
@@ -87,11 +89,13 @@ __all__ = [
     "columnar",
     "flag",
     "folder_of",
+    "how_to_make",
     "json_stream",
     "load_builder",
     "parquet",
     "read_utterances",
     "satisfies",
+    "tables",
     "tar_join",
     "tar_lines",
     "text_index",

@@ -51,14 +51,14 @@ def open_table(corpus: Corpus, path: str) -> Generator[pq.ParquetFile]:
         with file, parquet_of(file, buffer_size=size) as table:
             yield table
     except (pa.ArrowException, OSError, BadClipError) as error:
-        raise _broken(corpus, path, error) from error
+        raise broken(corpus, path, error) from error
 
 
 class BrokenFileError(Exception):
     """A file, or some of it, that can not be read. It is counted, and the next one is read."""
 
 
-def _broken(corpus: Corpus, path: str, error: Exception) -> BrokenFileError:
+def broken(corpus: Corpus, path: str, error: Exception, expected: str = "parquet") -> BrokenFileError:
     """The BrokenFileError for an error of a file; raises StoreError where the file is not to blame.
 
     pyarrow's own errors are plain OSErrors without a number; a store's are of classes of their own.
@@ -74,16 +74,20 @@ def _broken(corpus: Corpus, path: str, error: Exception) -> BrokenFileError:
         ) from error
     words = error.strerror if isinstance(error, OSError) and error.strerror else error
     return BrokenFileError(
-        f"found {type(error).__name__}: {words!s:.200}; expected parquet. Download it again"
+        f"found {type(error).__name__}: {words!s:.200}; expected {expected}. Download it again"
     )
 
 
 def read_batches(
-    corpus: Corpus, path: str, choose: Callable[[pa.Schema], Sequence[str]]
+    corpus: Corpus,
+    path: str,
+    choose: Callable[[pa.Schema], Sequence[str]],
+    is_wanted: Callable[[int, int], bool] = lambda start, stop: start < stop,
 ) -> Iterator[tuple[int, pa.RecordBatch] | UnreadableFile]:
     """Read a file in batches, each with the number of its first row; `choose` names columns of its schema.
 
-    Where reading fails, the rest of the row group is lost, not the next: one UnreadableFile says so.
+    Row groups are passed over where `is_wanted` says so of their rows. Where reading fails, the rest of the
+    row group is lost, not the next: one UnreadableFile says so.
     """
     lost = list[str]()
     try:
@@ -92,6 +96,9 @@ def read_batches(
             for group in range(table.num_row_groups):
                 metadata = table.metadata.row_group(group)
                 at, end = start, start + metadata.num_rows
+                start = end
+                if not is_wanted(at, end):
+                    continue
                 rows = _BATCH_BYTES * metadata.num_rows // max(1, metadata.total_byte_size)
                 try:
                     for batch in table.iter_batches(
@@ -100,8 +107,7 @@ def read_batches(
                         yield at, batch
                         at += len(batch)
                 except (pa.ArrowException, OSError) as error:
-                    lost.append(f"rows {at} to {end - 1}: {_broken(corpus, path, error)}")
-                start = end
+                    lost.append(f"rows {at} to {end - 1}: {broken(corpus, path, error)}")
     except BrokenFileError as error:
         lost.append(str(error))
     if lost:
@@ -159,7 +165,7 @@ def _read_small_columns(
                 try:
                     groups.append(table.read_row_group(group, columns=names, use_threads=False))
                 except (pa.ArrowException, OSError) as error:
-                    _broken(corpus, path, error)
+                    broken(corpus, path, error)
                     num_rows = table.metadata.row_group(group).num_rows
                     groups.append(pa.table({n: pa.nulls(num_rows, schema.field(n).type) for n in names}))
     except BrokenFileError:

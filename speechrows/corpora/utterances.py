@@ -78,7 +78,7 @@ def _utterance(
     own_id, is_repeat = row[source.id] if source.id else None, number in file.repeats
     name = f"{file.stem}:{number}" if own_id in (None, "") or is_repeat else str(own_id)
     text, left_out = row[source.text], _left_out(source, task, row)
-    answer = _first_answer(row[source.answer]) if source.answer else None
+    answer = first_answer(row[source.answer]) if source.answer else None
     fault = None
     if left_out is None:
         fault = _fault(place, clip, (text, answer), codes, repeated=own_id if is_repeat else None)
@@ -108,13 +108,13 @@ def _left_out(source: Source, task: str, row: _Row) -> Rule | None:
     if source.mode and row[source.mode] != task:
         return Rule.OTHER_MODE
     if source.impossible and (
-        row[source.impossible] is True or _first_answer(row[source.answer or ""]) is None
+        row[source.impossible] is True or first_answer(row[source.answer or ""]) is None
     ):
         return Rule.IMPOSSIBLE
     return None
 
 
-def _first_answer(answers: Any) -> Any:
+def first_answer(answers: Any) -> Any:
     """The text of an answer, the first where there are several."""
     if isinstance(answers, dict):  # SQuAD's other form: {"text": [...], "answer_start": [...]}
         answers = answers.get("text")

@@ -1,0 +1,117 @@
+"""Which files of a folder are tables, and of which split each is."""
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+from speechrows.corpora.entries import Entry
+from speechrows.corpora.entries import basename
+from speechrows.corpora.entries import folder_of
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.tables.arrow import ArrowTable
+from speechrows.corpora.tables.folders import FolderTable
+from speechrows.corpora.tables.folders import text_beside
+from speechrows.corpora.tables.lines import LineTable
+from speechrows.corpora.tables.records import Table
+from speechrows.corpora.tables.records import TableFile
+from speechrows.corpora.tables.samples import SampleTable
+from speechrows.corpora.turns import is_audio
+from speechrows.errors import UsageError
+from speechrows.errors import did_you_mean
+
+_ARROW, ARCHIVES = ("parquet", "arrow"), ("tar", "tar.gz", "tgz")
+FORMATS = (*_ARROW, *ARCHIVES, "csv", "tsv", "jsonl", "ndjson", "trans.txt")  # by the ends of names
+FOLDER = "folder"  # of clips with a text beside each: a table of its own kind
+_SPLIT_OF = {  # as datasets tells splits by words in names
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "dev", "val"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+
+
+def split_of_words(words: str) -> str | None:
+    """The split that a word of a name, or of a cell, tells, as in "train-00000-of-00002"."""
+    found = [_SPLIT_OF[word] for word in re.split("[^a-z]+", words.lower()) if word in _SPLIT_OF]
+    return found[0] if found else None
+
+
+def _split_of(path: str) -> str | None:
+    """The split of a file: by its name, else by its folders', the nearest first."""
+    parts = reversed(path.split("/"))
+    return next((split for part in parts if (split := split_of_words(part))), None)
+
+
+def find_tables(entries: Iterable[Entry], patterns: Sequence[str] = ()) -> list[TableFile]:
+    """The tables of a folder, those alone whose paths match one of the `patterns`, if there are any.
+
+    Raises:
+        UsageError: they are of several formats, and no one said which; or a pattern matches none.
+    """
+    files = [entry for entry in entries if not entry.refused]
+    suffixes = {folder_of(e.path): e.path[e.path.rindex(".") :] for e in files if is_audio(e.path)}
+    tables: list[TableFile] = []
+    for entry in files:
+        kind = _format_of(entry.path)
+        if kind is not None and not basename(entry.path).startswith(("cache-", "tmp")):  # of datasets' map
+            suffix = suffixes.get(folder_of(entry.path), ".flac") if kind == "trans.txt" else ""
+            split = _split_of(entry.path)
+            tables.append(
+                TableFile(path=entry.path, num_bytes=entry.num_bytes, kind=kind, split=split, suffix=suffix)
+            )
+    if patterns:
+        return _matching(tables, patterns)
+    kinds = {table.kind: table.path for table in reversed(tables)}
+    if len(kinds) > 1:
+        found = ", ".join(path for _, path in sorted(kinds.items()))
+        raise UsageError(
+            f"found tables of {len(kinds)} formats ({found}), expected one; say which are read: "
+            f"--table '*.{min(kinds)}'"
+        )
+    return tables or _folders(files)
+
+
+def _format_of(path: str) -> str | None:
+    return next((end for end in FORMATS if path.lower().endswith(f".{end}")), None)
+
+
+def _matching(tables: Sequence[TableFile], patterns: Sequence[str]) -> list[TableFile]:
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(table.path, pattern) for table in tables):
+            known = [table.path for table in tables]
+            raise UsageError(
+                f"--table {pattern}: no table matches; found {', '.join(known[:5]) or 'none'}"
+                f"{' and others' if len(known) > 5 else ''}{did_you_mean(pattern, known)}"
+            )
+    return [
+        table for table in tables if any(fnmatch.fnmatchcase(table.path, pattern) for pattern in patterns)
+    ]
+
+
+def _folders(files: Sequence[Entry]) -> list[TableFile]:
+    """The folders of clips, where any of these has its text beside it."""
+    clips: dict[str, list[Entry]] = {}
+    for entry in files:
+        if is_audio(entry.path):
+            clips.setdefault(folder_of(entry.path), []).append(entry)
+    paths = {entry.path for entry in files}
+    return [
+        TableFile(
+            path=folder,
+            num_bytes=sum(clip.num_bytes for clip in own),
+            kind=FOLDER,
+            split=_split_of(folder),
+            clips=tuple(clip.path for clip in own),
+        )
+        for folder, own in clips.items()
+        if any(text_beside(clip.path) in paths for clip in own)
+    ]
+
+
+def open_table(corpus: Corpus, file: TableFile) -> Table:
+    """Open a table, of any format."""
+    if file.kind in _ARROW:
+        return ArrowTable(corpus, file)
+    if file.kind in ARCHIVES:
+        return SampleTable(corpus, file)
+    return FolderTable(corpus, file) if file.kind == FOLDER else LineTable(corpus, file)

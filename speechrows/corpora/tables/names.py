@@ -1,0 +1,42 @@
+"""Where the clips lie that a table names: beside it, or under --audio-root; never elsewhere."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from speechrows.corpora.entries import folder_of
+from speechrows.corpora.folder import Corpus
+from speechrows.errors import BadClipError
+from speechrows.types import Reason
+
+
+@dataclass(frozen=True)
+class ClipNames:
+    """Resolves the names of clips in tables of a corpus; `root` is the folder of it that they are below.
+
+    Where that is None, they are relative to their table.
+    """
+
+    corpus: Corpus
+    root: str | None = None
+
+    def path_of(self, cell: Any, table: str) -> str:
+        """The path of the clip that a cell names: text, or datasets' struct with its path.
+
+        Raises:
+            BadClipError: it names none, or one that lies elsewhere.
+        """
+        name = cell.get("path") if isinstance(cell, dict) else cell
+        if not isinstance(name, str) or not name.strip():
+            detail = f"found {cell!a:.80} in place of a clip, expected its bytes, or the path of a file"
+            raise BadClipError(Reason.MISSING, detail)
+        folder = folder_of(table) if self.root is None else self.root
+        try:
+            return self.corpus.resolve(folder, self._inside(name.strip(), folder))
+        except BadClipError as error:
+            advice = "" if self.root is not None else ". If its folder lies elsewhere, give --audio-root DIR"
+            raise BadClipError(error.reason, error.detail + advice) from error
+
+    def _inside(self, name: str, folder: str) -> str:
+        """A path of this machine as one below the folder, where it is in there."""
+        place = self.corpus.local_path(folder)
+        return name.removeprefix(f"{place.rstrip('/')}/") if place is not None else name
