@@ -31,6 +31,7 @@ from speechrows.builder import Task
 from speechrows.builder import Unit
 from speechrows.builder import UnreadableFile
 from speechrows.builder import UsageError
+from speechrows.builder import build_dataset
 from speechrows.builder import flag
 from speechrows.builder import how_to_make
 from speechrows.builder import satisfies
@@ -83,7 +84,8 @@ class AudioTableConfig(SpeechConfig):
     def recipe(self, listing: list[Entry], joined: str | None) -> dict[str, Any]:
         """What decides the rows; where on this machine clips lie does not."""
         recipe = super().recipe(listing, joined)
-        return {name: value for name, value in recipe.items() if name != "audio_root"}
+        lists = {"table": list(self.table), "trait": list(self.trait)}  # as JSON gives them back
+        return {name: value for name, value in recipe.items() if name != "audio_root"} | lists
 
     @property
     def columns(self) -> dict[str, str | None]:
@@ -142,3 +144,12 @@ class AudioTable(SpeechBuilder):
     BUILDER_CONFIGS = [AudioTableConfig(name=name) for name in CONFIGS]  # noqa: RUF012
     DEFAULT_CONFIG_NAME = "transcription"
     HAS = frozenset({"answer", "codes"})
+
+
+def build(dataset: Any, out: str, config: str = "transcription", **options: Any) -> Any:
+    """Build a Dataset or IterableDataset that is in hand, or a dict of its splits, into a folder of rows.
+
+    `options` are those of speechrows.builder.build_dataset, and the flags of AudioTableConfig. Returns the
+    ledger's counts.
+    """
+    return build_dataset(AudioTable, dataset, config, out, **options)

@@ -7,6 +7,7 @@ from speechrows import codec
 from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
 from speechrows.builder.config import SpeechConfig
+from speechrows.builder.dataset import build_dataset
 from speechrows.card.prose import About
 from speechrows.corpora import columnar
 from speechrows.corpora import json_stream
@@ -85,6 +86,7 @@ __all__ = [
     "UnreadableFile",
     "UsageError",
     "basename",
+    "build_dataset",
     "codec",
     "columnar",
     "flag",

@@ -32,7 +32,7 @@ class TwoFolders(Corpus):
 
     def resolve(self, folder: str, name: str) -> str:
         """Resolve a name as a corpus does, in the one of both that its folder is of."""
-        path = _below(posixpath.join(folder, ""))
+        path = _below(folder)
         if path is None:
             return super().resolve(folder, name)
         return f"{CLIPS}/{self.clips.resolve(path, name)}"
@@ -71,8 +71,9 @@ class TwoFolders(Corpus):
 
 
 def _below(path: str) -> str | None:
-    """A path inside the clips' folder; None of any other."""
-    return path.removeprefix(f"{CLIPS}/") if path.startswith(f"{CLIPS}/") else None
+    """A path inside the clips' folder, "" of the folder itself; None of any other."""
+    first, _, rest = path.partition("/")
+    return rest if first == CLIPS else None
 
 
 def with_clips(corpus: Corpus, address: str, flag: str = "--audio-root") -> Corpus:

@@ -59,6 +59,7 @@ def test_the_class_and_the_built_folder_give_the_same_rows(config: str, built: P
         ("dailytalk_usdm", "transcription"),
         ("omni_tasks", "omni"),
         ("omni_tasks", "sift_s"),
+        ("audio_table", "response"),
     ],
 )
 def test_every_builder_is_a_class_that_gives_the_rows_of_its_folder(

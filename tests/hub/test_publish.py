@@ -306,6 +306,7 @@ PUBLISHED = [
     ("instructs2s_ttt", "response", SAMPLE_OF["instructs2s_ttt"]),
     ("dailytalk_usdm", "transcription", SAMPLE_OF["dailytalk_usdm"]),
     ("omni_tasks", "omni", SAMPLE_OF["omni_tasks"]),
+    ("audio_table", "ttt", SAMPLE_OF["audio_table"]),
 ]
 
 

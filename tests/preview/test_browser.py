@@ -299,6 +299,7 @@ CONFIG_OF = {
     "instructs2s_ttt": "response",
     "dailytalk_usdm": "transcription",
     "omni_tasks": "omni",
+    "audio_table": "ttt",
 }
 
 

@@ -12,4 +12,7 @@ SAMPLE_OF = {
     "instructs2s_ttt": SAMPLES / "instructs2s-200k",
     "dailytalk_usdm": SAMPLES / "dailytalk",
     "omni_tasks": SAMPLES / "hub",
+    "audio_table": SAMPLES / "table",
 }
+# What a builder brings where its corpus has it, and its sample has not.
+LACKS = {"audio_table": {"codes"}}

@@ -101,7 +101,7 @@ class DialogueMaker:
     def _clip(self, row: Row, columns: Columns) -> AudioRef:
         if row.record.clip is not None:
             return row.record.clip
-        return AudioRef(path=self.names.path_of(row.record.cells.get(columns.audio), row.file.path))
+        return AudioRef(path=self.names.path_of(row.record.cells.get(columns.audio), row.file))
 
     def _codes(self, lists: Any) -> Codes | None:
         """The codes of a row, where the task's rows have any."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from speechrows.corpora.entries import folder_of
 from speechrows.corpora.folder import Corpus
+from speechrows.corpora.tables.records import TableFile
 from speechrows.errors import BadClipError
 from speechrows.types import Reason
 
@@ -19,7 +19,7 @@ class ClipNames:
     corpus: Corpus
     root: str | None = None
 
-    def path_of(self, cell: Any, table: str) -> str:
+    def path_of(self, cell: Any, file: TableFile) -> str:
         """The path of the clip that a cell names: text, or datasets' struct with its path.
 
         Raises:
@@ -29,7 +29,7 @@ class ClipNames:
         if not isinstance(name, str) or not name.strip():
             detail = f"found {cell!a:.80} in place of a clip, expected its bytes, or the path of a file"
             raise BadClipError(Reason.MISSING, detail)
-        folder = folder_of(table) if self.root is None else self.root
+        folder = file.folder if self.root is None or file.clips else self.root
         try:
             return self.corpus.resolve(folder, self._inside(name.strip(), folder))
         except BadClipError as error:

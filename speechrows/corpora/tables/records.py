@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from speechrows.corpora.entries import folder_of
 from speechrows.types import AudioRef
 from speechrows.types import Fault
 from speechrows.types import UnreadableFile
@@ -41,6 +42,11 @@ class TableFile:
     def stem(self) -> str:
         """Its path without the name's end: rows without an id are called by it."""
         return self.path.removesuffix(f".{self.kind}")
+
+    @property
+    def folder(self) -> str:
+        """The folder that its clips' names are relative to."""
+        return self.path if self.clips else folder_of(self.path)
 
 
 class Record(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ class Survey:
 
     def _clip(self, record: Record, file: TableFile) -> str | None:
         try:
-            return self._paths.get(self._names.path_of(record.cells.get(self._columns.audio), file.path))
+            return self._paths.get(self._names.path_of(record.cells.get(self._columns.audio), file))
         except BadClipError:
             return None  # said when the row is read
 
@@ -166,7 +167,7 @@ class Survey:
         cuts = begins[np.flatnonzero(np.diff(numbers, prepend=-1))].tolist()
         repeats = self._repeats()
         units = [self._unit_of(seen.file, lost=tuple(seen.lost)) for seen in self._seen if seen.lost]
-        for start, stop in zip(cuts, [*cuts[1:], len(codes)], strict=True):
+        for start, stop in pairwise([*cuts, len(codes)]):
             rows = np.sort(order[start:stop])
             units.append(self._unit(rows, codes[rows], int(weights[rows].sum()), repeats))
         return [*units, *(self._unit_of(file) for file in self._whole)]
