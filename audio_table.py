@@ -91,7 +91,7 @@ class AudioTableConfig(SpeechConfig):
     def columns(self) -> dict[str, str | None]:
         """The columns that are named, by purpose."""
         own = {"system": self.system_column, "split": self.split_column}
-        return {purpose: getattr(self, purpose) for purpose in tables.USUAL if purpose not in own} | own
+        return {purpose: getattr(self, purpose, None) for purpose in tables.USUAL} | own
 
 
 class AudioTableReader:
@@ -107,10 +107,10 @@ class AudioTableReader:
 
     def units(self, entries: list[Entry]) -> Listing[tables.Run]:
         """The tables' conversations."""
-        num_bytes = sum(entry.num_bytes for entry in entries)
+        columns, num_bytes = self._config.columns, sum(entry.num_bytes for entry in entries)
         choice = tables.Choice(
             patterns=self._config.table,
-            columns=self._config.columns,
+            columns=columns if self._task.codec_targets else {**columns, "codes": ""},
             traits=self._config.trait,
             scattered_bytes=min(self._config.shard_bytes, max(_LEAST_BYTES, num_bytes // 8)),
         )

@@ -122,6 +122,10 @@ def test_each_run_of_rows_is_read_alone_by_another_process(
         items += [plainly(folder, item) for item in reader.dialogues(unit)]
     assert sorted(items, key=str) == expected("calls")
     assert read(folder) == expected("calls")  # by one reader, in order
+    _, listing = open_reader(AudioTable, folder, conversation="", id="")
+    reader, _ = open_reader(AudioTable, folder)
+    units = pickle.loads(pickle.dumps(listing.units))
+    assert len([item for unit in units for item in reader.dialogues(unit)]) == 9
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -282,13 +286,14 @@ def test_what_is_wrong_with_a_row_of_text_costs_that_row(tmp_path: Path) -> None
         {"text": 7},
         {"text": "\udcff"},
         {"file": None},
+        {"offset": 12.5},
     ]
     lines = [json.dumps({**rows[0], "conversation": f"w{i}", **one}) for i, one in enumerate(wrong)]
     lines += ['{"text": "half a li', "[1]", "", json.dumps({**rows[1], "conversation": "good"})]
     lines += [json.dumps({**rows[2], "turn": turn, "conversation": "x"}) for turn in (0, 1, 1, "two", -1)]
     (tmp_path / "t/train.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     summary = build_rows(tmp_path / "t", tmp_path / "rows", "transcription", builder="audio_table")
-    assert summary.items == summary.rows + sum(summary.skipped.values()) == 15
+    assert summary.items == summary.rows + sum(summary.skipped.values()) == 16
     skipped = {(line["file"].rpartition("/")[2], line["reason"]) for line in read_skipped(tmp_path / "rows")}
     assert skipped == {
         ("none.wav", "missing"),
@@ -298,11 +303,12 @@ def test_what_is_wrong_with_a_row_of_text_costs_that_row(tmp_path: Path) -> None
         ("train.jsonl:5", "bad_text"),
         ("train.jsonl:6", "bad_text"),
         ("train.jsonl:7", "missing"),
-        ("train.jsonl:8", "unreadable"),
+        ("train.jsonl:8", "metadata_disagrees"),
         ("train.jsonl:9", "unreadable"),
+        ("train.jsonl:10", "unreadable"),
         ("train.jsonl", "bad_number"),
-        ("train.jsonl:15", "bad_number"),
         ("train.jsonl:16", "bad_number"),
+        ("train.jsonl:17", "bad_number"),
     }
     kept = [row["clip_id"] for row in read_rows(tmp_path / "rows", "transcription")]
     assert kept == ["t/train/good/1", "t/train/x/0", "t/train/x/1"]

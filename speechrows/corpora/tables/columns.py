@@ -37,6 +37,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "codes": ("codes", "mimi_codes", "audio_codes"),
     "split": ("split", "subset"),
     "domain": ("domain", "topic"),
+    "offset": ("offset",),
 }
 FLAGS = {"system": "--system-column", "split": "--split-column"}  # those that are not called as their column
 TRAITS: Mapping[str, tuple[str, ...]] = {  # by arguments of traits.normalise
@@ -55,7 +56,7 @@ _IN_CONVERSATIONS = ("turn", "start", "role")  # which mean nothing elsewhere
 class Columns:
     """The column of each purpose, by its name in the tables; None where there is none.
 
-    `traits` are columns by arguments of traits.normalise.
+    `traits` are columns by arguments of traits.normalise; `offset` is where in a longer recording a clip is.
     """
 
     audio: str
@@ -71,6 +72,7 @@ class Columns:
     codes: str | None = None
     split: str | None = None
     domain: str | None = None
+    offset: str | None = None
     traits: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -99,16 +101,7 @@ def choose(
         UsageError: a column that was named is nowhere; of one that is needed there is none, or several.
     """
     known = {name: is_clip for columns in found.values() for name, is_clip in columns.items()}
-    chosen: dict[str, str | None] = {}
-    for purpose in USUAL:
-        name = given.get(purpose)
-        if name is None:
-            name = _column_of_clips(known, tables) if purpose == "audio" else _usual(purpose, known)
-        elif name:
-            _check_known(name, _flag(purpose), known)
-        chosen[purpose] = name or None
-    if chosen["conversation"] is None:
-        chosen |= dict.fromkeys(purpose for purpose in _IN_CONVERSATIONS if not given.get(purpose))
+    chosen = _chosen(known, tables, given)
     for purpose in ("audio", "text"):
         if chosen[purpose] is None:
             raise UsageError(_missing(purpose, known))
@@ -122,6 +115,25 @@ def choose(
                     "which tables are read (--table PATTERN), or rename the column"
                 )
     return columns
+
+
+def _chosen(
+    known: Mapping[str, bool], tables: Mapping[str, Table], given: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """The column of each purpose; None where there is none, or where it would mean nothing."""
+    chosen: dict[str, str | None] = {}
+    for purpose in USUAL:
+        name = given.get(purpose)
+        if name is None:
+            name = _column_of_clips(known, tables) if purpose == "audio" else _usual(purpose, known)
+        elif name:
+            _check_known(name, _flag(purpose), known)
+        chosen[purpose] = name or None
+    if chosen["conversation"] is None:
+        chosen |= dict.fromkeys(purpose for purpose in _IN_CONVERSATIONS if not given.get(purpose))
+    if known.get(chosen["audio"] or ""):
+        chosen["offset"] = None  # a clip in its cell is cut out already
+    return chosen
 
 
 def _flag(purpose: str) -> str:

@@ -51,12 +51,13 @@ class DialogueMaker:
         cells = next((row.record.cells for row in rows if row.record.fault is None), record.cells)
         conversation = text_of(cells.get(columns.conversation or ""))
         name = self._name(rows[0], columns, conversation)
-        spoken = [self._turn(row, columns, is_joined=conversation is not None) for row in rows]
-        if conversation is not None:
+        is_joined = conversation is not None or len(rows) > 1
+        spoken = [self._turn(row, columns, is_joined=is_joined) for row in rows]
+        if is_joined:
             spoken = self._in_order(spoken, rows, run)
         elif self.task.pairing == "exchange":
             spoken += [_answer(turn) for turn in spoken]
-        speaker = spoken[0].speaker if conversation is None else None
+        speaker = None if is_joined else spoken[0].speaker
         return Dialogue(
             conversation_id=f"{self.names.corpus.name}/{split}/{name}",
             split=split,
@@ -162,6 +163,12 @@ def _check(row: Row, columns: Columns, text: Any, answer: Any, *, is_joined: boo
     split = cells.get(columns.split or "")
     if split and row.file.split is None and not split_of_words(str(split)):
         detail = f"found the split {split!a:.80}, expected a name with train, validation (dev) or test"
+        raise BadClipError(Reason.METADATA_DISAGREES, detail)
+    if _seconds(cells.get(columns.offset or "")) not in (0, math.inf):
+        offset = cells[columns.offset or ""]
+        detail = (
+            f"found the offset {offset!a:.80} in a longer recording, expected a clip of its own; cut it out"
+        )
         raise BadClipError(Reason.METADATA_DISAGREES, detail)
     if text is None:
         raise BadClipError(Reason.EMPTY_TEXT, "the text is null; expected words")

@@ -11,6 +11,7 @@ from speechrows.corpora.folder import Corpus
 from speechrows.corpora.spill import SpillBuffer
 from speechrows.corpora.tables.columns import Columns
 from speechrows.corpora.tables.files import open_table
+from speechrows.corpora.tables.records import ALL
 from speechrows.corpora.tables.records import Record
 from speechrows.corpora.tables.records import TableFile
 from speechrows.corpora.tables.survey import Part
@@ -42,16 +43,28 @@ class Gathering:
         yield from run.lost
         joined = _Joined(run.parts)
         for part in run.parts:
-            for record in self._read(part, run.columns):
-                if isinstance(record, UnreadableFile):
-                    yield record
-                    continue
-                row = Row(record, part.file, record.number in part.repeats)
-                if part.conversations is None:
+            for row in self._rows(part, run.columns):
+                if isinstance(row, UnreadableFile):
+                    yield row
+                elif part.conversations is None:
                     yield [row]
                 elif (rows := joined.put(part, row)) is not None:
                     yield rows
-        yield from joined.incomplete()
+
+    def _rows(self, part: Part, columns: Columns) -> Iterator[Row | UnreadableFile]:
+        """The rows of a part, each of them: those that can not be read have a fault."""
+        at = 0
+        for record in self._read(part, columns):
+            if isinstance(record, UnreadableFile):
+                yield record
+                continue
+            while part.rows[at] < record.number:
+                yield _lost(part, at)
+                at += 1
+            at += 1
+            yield Row(record, part.file, record.number in part.repeats)
+        if len(part.rows) < len(ALL):
+            yield from (_lost(part, rest) for rest in range(at, len(part.rows)))
 
     def _read(self, part: Part, columns: Columns) -> Iterator[Record | UnreadableFile]:
         """The records of a part, in order, and what of its table could not be read."""
@@ -62,7 +75,7 @@ class Gathering:
             return
         if self._at != (path, rows.start):
             table = open_table(self._corpus, part.file)
-            self._stream = table.read(names, audio, range(rows.start, 1 << 62), part.offset)
+            self._stream = table.read(names, audio, range(rows.start, ALL.stop), part.offset)
         self._at = path, rows.stop
         for record in self._stream:
             if isinstance(record, Record) and record.number >= rows.stop:
@@ -73,12 +86,20 @@ class Gathering:
                 return
 
 
+def _lost(part: Part, at: int) -> Row:
+    """A row of a part, by its place there, that can not be read."""
+    number = int(part.rows[at])
+    place = f"{part.file.path}:{number}"
+    detail = "found a row that can not be read, expected a turn; download the table again"
+    fault = Fault(reason=Reason.UNREADABLE, detail=detail, file=place)
+    return Row(Record(number, place, {}, fault=fault), part.file)
+
+
 class _Joined:
     """The rows of conversations that are not whole yet."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        self._parts = [part for part in parts if part.conversations is not None]
-        numbers = [part.conversations for part in self._parts if part.conversations is not None]
+        numbers = [part.conversations for part in parts if part.conversations is not None]
         codes, counts = np.unique(np.concatenate(numbers), return_counts=True) if numbers else ([], [])
         self._lacking: dict[int, int] = dict(zip(map(int, codes), map(int, counts), strict=True))
         self._rows: dict[int, list[Row]] = {}
@@ -86,19 +107,15 @@ class _Joined:
 
     def put(self, part: Part, row: Row) -> list[Row] | None:
         """Keep a row; the rows of its conversation, where it was the last of them."""
-        assert part.conversations is not None
         number, record = _conversation(part, row.record.number), row.record
         self._lacking[number] -= 1
-        if not self._lacking[number] and number not in self._rows:
-            return [row]
+        if not self._lacking[number]:
+            return [*map(self._with_clip, self._rows.pop(number, ())), row]
         if record.clip is not None and record.clip.data is not None:
             self._clips.put(record.place, bytes(record.clip.data))
             row = row._replace(record=record._replace(clip=AudioRef(path=record.clip.path)))
         self._rows.setdefault(number, []).append(row)
-        return None if self._lacking[number] else self._take(number)
-
-    def _take(self, number: int) -> list[Row]:
-        return [self._with_clip(row) for row in self._rows.pop(number)]
+        return None
 
     def _with_clip(self, row: Row) -> Row:
         record = row.record
@@ -106,26 +123,6 @@ class _Joined:
             return row
         clip = AudioRef(path=record.clip.path, data=self._clips.take(record.place))
         return row._replace(record=record._replace(clip=clip))
-
-    def incomplete(self) -> Iterator[list[Row]]:
-        """Conversations of which a row did not come, with a fault in place of each that did not."""
-        for number in [number for number, count in self._lacking.items() if count]:
-            rows = self._take(number) if number in self._rows else []
-            came = {(row.file.path, row.record.number) for row in rows}
-            yield [
-                *rows,
-                *(row for row in self._named(number) if (row.file.path, row.record.number) not in came),
-            ]
-
-    def _named(self, number: int) -> Iterator[Row]:
-        """The rows of a conversation, as ones that could not be read."""
-        for part in self._parts:
-            for at in np.flatnonzero(part.conversations == number).tolist():
-                row = int(part.rows[at])
-                place = f"{part.file.path}:{row}"
-                detail = "found a row that can not be read, expected a turn; download the table again"
-                fault = Fault(reason=Reason.UNREADABLE, detail=detail, file=place)
-                yield Row(Record(row, place, {}, fault=fault), part.file)
 
 
 def _conversation(part: Part, row: int) -> int:
