@@ -26,6 +26,7 @@ BUILDERS = (
     "dailytalk_usdm",
     "omni_tasks",
     "audio_table",
+    "chat_json",
 )
 
 

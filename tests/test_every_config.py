@@ -30,6 +30,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]
     """Generated columns for every clip of every sample: their folders by builder and kind."""
     folders: dict[tuple[str, str], str] = {}
     for builder, sample in SAMPLE_OF.items():
+        if (builder, "transcription") not in CELLS:  # its rows need nothing that is generated
+            continue
         rows = tmp_path_factory.mktemp(builder)
         build_rows(sample, rows, "transcription", builder=builder)
         for kind in COLUMN_OF:

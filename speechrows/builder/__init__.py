@@ -8,7 +8,9 @@ from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
 from speechrows.builder.config import SpeechConfig
 from speechrows.builder.dataset import build_dataset
+from speechrows.builder.own_data import OwnDataConfig
 from speechrows.card.prose import About
+from speechrows.corpora import chats
 from speechrows.corpora import columnar
 from speechrows.corpora import json_stream
 from speechrows.corpora import parquet
@@ -70,6 +72,7 @@ __all__ = [
     "Fault",
     "Int16",
     "Listing",
+    "OwnDataConfig",
     "Reader",
     "Reason",
     "Role",
@@ -87,6 +90,7 @@ __all__ = [
     "UsageError",
     "basename",
     "build_dataset",
+    "chats",
     "codec",
     "columnar",
     "flag",

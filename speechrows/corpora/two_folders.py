@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from speechrows.corpora.entries import Entry
 from speechrows.corpora.folder import Corpus
+from speechrows.corpora.turns import is_audio
 
 CLIPS = "audio-root"  # the folder, in the corpus, that the clips' own folder is seen as
 
@@ -26,9 +27,9 @@ class TwoFolders(Corpus):
         return cls(root=corpus.root, folders=corpus.folders, _fs=corpus._fs, clips=clips)
 
     def list(self) -> list[Entry]:
-        """List every file of both, sorted by path."""
-        clips = (entry._replace(path=f"{CLIPS}/{entry.path}") for entry in self.clips.list())
-        return sorted([*super().list(), *clips])
+        """List every file of the corpus, and the clips of the other folder, sorted by path."""
+        clips = (entry for entry in self.clips.list() if is_audio(entry.path))
+        return sorted([*super().list(), *(clip._replace(path=f"{CLIPS}/{clip.path}") for clip in clips)])
 
     def resolve(self, folder: str, name: str) -> str:
         """Resolve a name as a corpus does, in the one of both that its folder is of."""

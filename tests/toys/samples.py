@@ -13,6 +13,7 @@ SAMPLE_OF = {
     "dailytalk_usdm": SAMPLES / "dailytalk",
     "omni_tasks": SAMPLES / "hub",
     "audio_table": SAMPLES / "table",
+    "chat_json": SAMPLES / "chats",
 }
 # What a builder brings where its corpus has it, and its sample has not.
 LACKS = {"audio_table": {"codes"}}

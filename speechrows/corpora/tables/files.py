@@ -36,7 +36,7 @@ def split_of_words(words: str) -> str | None:
     return found[0] if found else None
 
 
-def _split_of(path: str) -> str | None:
+def split_of_path(path: str) -> str | None:
     """The split of a file: by its name, else by its folders', the nearest first."""
     parts = reversed(path.split("/"))
     return next((split for part in parts if (split := split_of_words(part))), None)
@@ -55,7 +55,7 @@ def find_tables(entries: Iterable[Entry], patterns: Sequence[str] = ()) -> list[
         kind = _format_of(entry.path)
         if kind is not None and not basename(entry.path).startswith(("cache-", "tmp")):  # of datasets' map
             suffix = suffixes.get(folder_of(entry.path), ".flac") if kind == "trans.txt" else ""
-            split = _split_of(entry.path)
+            split = split_of_path(entry.path)
             tables.append(
                 TableFile(path=entry.path, num_bytes=entry.num_bytes, kind=kind, split=split, suffix=suffix)
             )
@@ -100,7 +100,7 @@ def _folders(files: Sequence[Entry]) -> list[TableFile]:
             path=folder,
             num_bytes=sum(clip.num_bytes for clip in own),
             kind=FOLDER,
-            split=_split_of(folder),
+            split=split_of_path(folder),
             clips=tuple(clip.path for clip in own),
         )
         for folder, own in clips.items()
