@@ -115,9 +115,11 @@ class Rule(StrEnum):
     NO_CODES = "no_codes"
     OTHER_MODE = "other_mode"  # an answer of another kind than this config's
     IMPOSSIBLE = "impossible_question"
-    NO_SOUND = "no_sound"  # a turn of text alone, where a task hears
     SAME_SPEAKER = "same_speaker_twice"  # in a row, where a task needs speakers that alternate
     TOO_LONG = "too_long"  # for the task's cap on tokens
+    CLIP_TOO_LONG = "clip_too_long"  # for --max-seconds
+    CLIP_TOO_SHORT = "clip_too_short"
+    MERGED = "merged"  # a segment that became part of the turn before it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

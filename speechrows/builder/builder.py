@@ -245,6 +245,7 @@ def _pipeline(
         reader=reader or builder.READER(corpus, config, task),
         generated=config.inputs.generated if config.generated else None,
         channel=config.kept_channel,
+        segmentation=config.segmentation,
         spec=RowSpec(
             builder=stem_of(builder),
             corpus=corpus.label,

@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from speechrows.corpora.folder import Corpus
 from speechrows.corpora.turns import is_unicode
 from speechrows.errors import UsageError
 from speechrows.flags import flag
+from speechrows.rows.segmentation import Segmentation
 from speechrows.text.normalise import normalise
 from speechrows.text.options import DEFAULT_DATE
 from speechrows.text.options import TemplateOptions
@@ -29,7 +31,7 @@ from speechrows.text.options import TemplateOptions
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
 MODEL_ROW_VERSION = "1.1.0"  # the same, of rows under a model's tokenizer: ids of the whole text since 0.2
 
-_LATER_FLAGS = ("system",)  # which recipes of earlier folders lack
+_LATER_FLAGS = ("system", "min_seconds", "max_seconds", "merge_gap")  # which recipes of earlier folders lack
 # Flags that a recipe has under another name, or not at all.
 _APART = ("source", "audio_token", "channel", "generated")
 _CHANNELS = {"mean": None, "left": 0, "right": 1}
@@ -48,6 +50,17 @@ class SpeechConfig(datasets.BuilderConfig):
     channel: str = flag("mean", "of several channels: mean (all stored, as published), left, right, or 0, 1…")
     date: str = flag(DEFAULT_DATE.isoformat(), "the date that chat templates write")
     system: str | None = flag(None, "the system prompt of conversations without one of their own")
+    min_seconds: float | None = flag(
+        None, "shorter clips are left out, in whole tasks their conversations", kind=float
+    )
+    max_seconds: float | None = flag(
+        None, "longer clips are left out, in whole tasks their conversations", kind=float
+    )
+    merge_gap: float | None = flag(
+        None,
+        "join a speaker's neighbouring slices of a recording with at most so many seconds between",
+        kind=float,
+    )
     generated: Sequence[str] = flag((), "a folder that `speechrows generate` made, to join", name="--with")
 
     EXTRA_TOKENS: ClassVar[tuple[str, ...]] = ()  # special tokens that this builder's rows are written with
@@ -87,6 +100,10 @@ class SpeechConfig(datasets.BuilderConfig):
             raise UsageError(f"generated: found {self.generated!r}, expected a list of folders")
         if not 0 <= self.validation_fraction < 1:
             raise UsageError(f"validation fraction: found {self.validation_fraction}, expected from 0 to 1")
+        for name in ("min_seconds", "max_seconds", "merge_gap"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(f"{name.replace('_', ' ')}: found {value}, expected a number from 0")
         if self.system is not None:
             self.system = _checked_prompt(self.system)
         try:
@@ -98,6 +115,13 @@ class SpeechConfig(datasets.BuilderConfig):
     def kept_channel(self) -> int | None:
         """The channel, from 0, that is stored of clips with several; None for all, which loaders average."""
         return _CHANNELS[self.channel] if self.channel in _CHANNELS else int(self.channel)
+
+    @property
+    def segmentation(self) -> Segmentation:
+        """How long clips may be, and which segments are joined."""
+        return Segmentation(
+            min_seconds=self.min_seconds, max_seconds=self.max_seconds, merge_gap=self.merge_gap
+        )
 
     @property
     def template_options(self) -> TemplateOptions:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
 from typing import Any
 from typing import NamedTuple
 
@@ -25,6 +27,7 @@ from speechrows.rows.rows import LoadedDialogue
 from speechrows.rows.rows import RowSpec
 from speechrows.rows.rows import load_clips
 from speechrows.rows.rows import to_rows
+from speechrows.rows.segmentation import Segmentation
 from speechrows.sidecar.join import GeneratedColumns
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
@@ -60,6 +63,7 @@ class Pipeline:
     spec: RowSpec
     generated: GeneratedColumns | None = None
     channel: int | None = None  # the one that is kept of clips with several; None keeps them all
+    segmentation: Segmentation = field(default_factory=Segmentation)
 
     def tables(
         self, shard: Shard, ledger: Ledger, *, split: str | None = None, reuse: bool = False
@@ -75,7 +79,7 @@ class Pipeline:
         for dialogue in self._dialogues(shard, ledger):
             if split is not None and split_of(dialogue, self.spec.validation_fraction) != split:
                 continue
-            loaded.append(load_clips(self._joined(dialogue), self.spec.task, buffer))
+            loaded.append(self._loaded(dialogue, buffer))
             num_items += len(loaded[-1].items)
             if buffer.used >= GROUP_BYTES or num_items >= GROUP_ROWS:
                 yield from self._tables(loaded, buffer, ledger)
@@ -88,6 +92,13 @@ class Pipeline:
         yield from self._tables(loaded, buffer, ledger)
         self._check_unchanged(shard)
         ledger.check()
+
+    def _loaded(self, dialogue: Dialogue, buffer: ClipBuffer) -> LoadedDialogue:
+        """A dialogue, segmented and joined with its generated columns, with its clips."""
+        task = self.spec.task
+        whole, merged = self.segmentation.merged(dialogue)
+        loaded = self.segmentation.within(load_clips(self._joined(whole), task, buffer), task)
+        return replace(loaded, left_out=(*merged, *loaded.left_out)) if merged else loaded
 
     def _buffer(self) -> ClipBuffer:
         return ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2), channel=self.channel)

@@ -193,8 +193,9 @@ def _check_old_rows(folder: Path) -> None:
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, str]]:
-    """The time and the SHA-256 of every file, by path."""
+    """The time and the SHA-256 of every file, by path; but of locks, which say who holds them."""
     files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    files = {path: file for path, file in files.items() if path not in (".build/lock", ".build/workers")}
     return {
         path: (file.stat().st_mtime_ns, hashlib.sha256(file.read_bytes()).hexdigest())
         for path, file in files.items()
