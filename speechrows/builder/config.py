@@ -16,6 +16,7 @@ import datasets
 
 from speechrows.builder.inputs import Inputs
 from speechrows.builds.sharding import SHARD_BYTES
+from speechrows.codec import CODECS
 from speechrows.codec import parse_rate
 from speechrows.corpora.entries import Entry
 from speechrows.corpora.entries import listing_digest
@@ -31,7 +32,13 @@ from speechrows.text.options import TemplateOptions
 ROW_VERSION = "1.0.0"  # of the row's content; a change makes caches and folders stale
 MODEL_ROW_VERSION = "1.1.0"  # the same, of rows under a model's tokenizer: ids of the whole text since 0.2
 
-_LATER_FLAGS = ("system", "min_seconds", "max_seconds", "merge_gap")  # which recipes of earlier folders lack
+_LATER_FLAGS = (
+    "system",
+    "min_seconds",
+    "max_seconds",
+    "merge_gap",
+    "with_codec",
+)  # which recipes of earlier folders lack
 # Flags that a recipe has under another name, or not at all.
 _APART = ("source", "audio_token", "channel", "generated")
 _CHANNELS = {"mean": None, "left": 0, "right": 1}
@@ -61,7 +68,10 @@ class SpeechConfig(datasets.BuilderConfig):
         "join a speaker's neighbouring slices of a recording with at most so many seconds between",
         kind=float,
     )
-    generated: Sequence[str] = flag((), "a folder that `speechrows generate` made, to join", name="--with")
+    generated: Sequence[str] = flag(
+        (), "columns to join: a folder of `speechrows generate`, or parquet of one's own", name="--with"
+    )
+    with_codec: str | None = flag(None, "the codec of codes and units of one's own", choices=(*CODECS,))
 
     EXTRA_TOKENS: ClassVar[tuple[str, ...]] = ()  # special tokens that this builder's rows are written with
     shard_bytes: ClassVar[int] = SHARD_BYTES  # of corpus files, at most, that one process builds in one go

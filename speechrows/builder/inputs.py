@@ -52,7 +52,7 @@ class Inputs:
     @cached_property
     def generated(self) -> GeneratedColumns:
         """The generated columns that are joined."""
-        return GeneratedColumns.open(self._config.generated)
+        return GeneratedColumns.open(self._config.generated, self._config.with_codec)
 
     @cached_property
     def generated_digest(self) -> str:

@@ -1,5 +1,7 @@
 """The format of a sidecar (a folder of generated columns): columns, recipe, and which task needs which kind.
 
+Columns of one's own, made elsewhere, have no recipe: a table of `clip_id` and `answer`, `codes` or `units`.
+
 A value is `answer` string with `is_cut` bool, `codes` list of list of int16, or `units` list of
 int32; null where a clip got none, and then `reason` says why.
 """
@@ -11,13 +13,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from speechrows.codec import CODECS
 from speechrows.errors import UsageError
 from speechrows.rows.tasks import SIFT
 from speechrows.types import Task
 
 RECIPE = b"speechrows_generated"  # the key of the recipe in a file's parquet metadata
 # The column of each kind of generated columns.
-COLUMN_OF = {**dict.fromkeys(SIFT, "answer"), "mimi": "codes", "units": "units"}
+COLUMN_OF = {**dict.fromkeys(SIFT, "answer"), "answer": "answer", "mimi": "codes", "units": "units"}
+OWN = {"answer": "answer", "codes": "mimi", "units": "units"}  # the kind of a column of one's own
 _ANSWER = [("answer", pa.string()), ("is_cut", pa.bool_())]
 VALUES: Mapping[str, Sequence[tuple[str, Any]]] = {
     "answer": _ANSWER,
@@ -31,19 +35,17 @@ def schema_of(kind: str) -> pa.Schema:
     return pa.schema([("clip_id", pa.string()), *VALUES[COLUMN_OF[kind]], ("reason", pa.string())])
 
 
-def read_recipe(path: str, schema: pa.Schema) -> dict[str, Any]:
+def read_recipe(path: str, schema: pa.Schema, codec: str | None = None) -> dict[str, Any]:
     """Return the recipe of a sidecar's file: how its values were made.
 
+    `codec` is that of codes and units that a person made elsewhere.
+
     Raises:
-        UsageError: `generate` did not write the file, or its columns are not those of its kind.
+        UsageError: its columns are not those of its kind, or of none.
     """
     metadata = (schema.metadata or {}).get(RECIPE)
     if metadata is None:
-        names = ", ".join(schema.names) or "none"
-        raise UsageError(
-            f"{path}: has the columns {names}, and no recipe in its metadata; expected a part of generated "
-            "columns, which `speechrows generate` writes"
-        )
+        return _own_recipe(path, schema.names, codec)
     try:
         recipe = json.loads(metadata)
     except (ValueError, RecursionError):
@@ -67,6 +69,40 @@ def read_recipe(path: str, schema: pa.Schema) -> dict[str, Any]:
     if COLUMN_OF[recipe["kind"]] != "answer" and not isinstance(recipe.get("codec"), str):
         raise UsageError(f"{path}: found no codec in its recipe; expected the name of one")
     return recipe
+
+
+def _own_recipe(path: str, names: Sequence[str], codec: str | None) -> dict[str, Any]:
+    """The recipe of columns that a person made elsewhere: what is told of them."""
+    values = [name for name in OWN if name in names]
+    if names.count("clip_id") != 1 or len(values) != 1 or names.count(values[0]) != 1:
+        raise UsageError(
+            f"{path}: has the columns {', '.join(names) or 'none'}, and no recipe of `speechrows generate`; "
+            f"expected clip_id and one of {', '.join(OWN)}, once each"
+        )
+    if values[0] == "answer":
+        return {"kind": OWN["answer"]}
+    if codec not in CODECS:
+        raise UsageError(
+            f"{path}: holds {values[0]} of {codec or 'a codec that is not told'}; say which: --with-codec "
+            f"{' or '.join(CODECS)}"
+        )
+    return {"kind": OWN[values[0]], "codec": codec}
+
+
+def as_values(kind: str, table: pa.Table) -> pa.Table:
+    """A table with the columns of a kind, in their types; what columns of one's own lack is null.
+
+    Raises:
+        ArrowException: a column holds something else.
+    """
+    fields = [field for field in schema_of(kind) if field.name in ("clip_id", *dict(VALUES[COLUMN_OF[kind]]))]
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in fields
+    ]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
 def _columns(schema: pa.Schema) -> str:
@@ -98,7 +134,7 @@ def how_to_make(task: Task, builder: str) -> str:
 def kinds_for(task: Task) -> tuple[str, ...]:
     """The kinds that bring what a task needs or may use; of those at hand, the first is joined."""
     if task.needs == "answer":
-        return (task.name,)
+        return (task.name, "answer")
     if task.needs is not None:
         return ("mimi",) if task.needs == "codes" else ("units",)
     return ("mimi", "units") if task.codec_targets else ()

@@ -23,6 +23,7 @@ import pyarrow as pa
 from speechrows.errors import UsageError
 from speechrows.sidecar.columns import COLUMN_OF
 from speechrows.sidecar.columns import VALUES
+from speechrows.sidecar.columns import as_values
 from speechrows.sidecar.columns import how_to_make
 from speechrows.sidecar.columns import kinds_for
 from speechrows.sidecar.columns import read_recipe
@@ -99,10 +100,10 @@ class GeneratedColumns:
     process to process.
     """
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], codec: str | None = None) -> None:
         """Use `GeneratedColumns.open`."""
-        self._addresses = tuple(map(str, addresses))
-        self._files = [file for address in self._addresses for file in _open_files(address)]
+        self._addresses, self._codec = tuple(map(str, addresses)), codec
+        self._files = [file for address in self._addresses for file in _open_files(address, codec)]
         self._cache: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
         self._cache_bytes = 0
         kinds = {file.recipe["kind"] for file in self._files}
@@ -113,17 +114,18 @@ class GeneratedColumns:
             self._refuse_twins(lookup)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return GeneratedColumns, (self._addresses,)
+        return GeneratedColumns, (self._addresses, self._codec)
 
     @staticmethod
-    def open(dirs: Sequence[str]) -> "GeneratedColumns":
-        """Open local folders, fsspec addresses, or Hub datasets `org/name`; none at all is fine.
+    def open(places: Sequence[str], codec: str | None = None) -> "GeneratedColumns":
+        """Open local folders or files, fsspec addresses, or Hub datasets `org/name`; none at all is fine.
+
+        `codec` is that of codes and units that a person made elsewhere.
 
         Raises:
-            UsageError: `generate` did not write a folder, a file is broken, or a clip has two values of
-                one kind.
+            UsageError: a file is broken, or holds no such columns, or a clip has two values of one kind.
         """
-        return GeneratedColumns(dirs)
+        return GeneratedColumns(places, codec)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -185,10 +187,12 @@ class GeneratedColumns:
         """The decoded row group of a cell; those used last are cached."""
         file, key = cell.file, (cell.file.path, cell.group)
         if key not in self._cache:
-            names = ["clip_id", *(name for name, _ in VALUES[COLUMN_OF[file.recipe["kind"]]])]
+            kind = file.recipe["kind"]
+            names = ["clip_id", *(name for name, _ in VALUES[COLUMN_OF[kind]])]
             try:
                 with open_parquet(file.fs, file.path) as table:
-                    self._cache[key] = table.read_row_group(cell.group, names, use_threads=False)
+                    group = table.read_row_group(cell.group, names, use_threads=False)
+                    self._cache[key] = as_values(kind, group)
             except (pa.ArrowException, OSError) as error:
                 raise _broken(file.path, error) from error
             self._cache_bytes += self._cache[key].nbytes
@@ -223,23 +227,22 @@ def _values(array: "pa.Array[Any]") -> Int16 | None:
     return flat.astype(np.int16).reshape(num_codebooks, -1)
 
 
-def _open_files(address: str) -> Iterator[_File]:
-    """The parquet files of a sidecar, in order."""
+def _open_files(address: str, codec: str | None) -> Iterator[_File]:
+    """The parquet files of a sidecar, in order; or the one that an address names."""
+    expected = "expected a folder that `speechrows generate` wrote, or parquet of clip_id and its values"
     try:
         fs, root = locate(address)
         paths = sorted(path for path in fs.find(root) if path.endswith(".parquet"))
     except (UsageError, OSError) as error:
-        raise UsageError(f"--with {error}; expected a folder that `speechrows generate` wrote") from error
+        raise UsageError(f"--with {error}; {expected}") from error
     if not paths:
-        raise UsageError(
-            f"--with {address}: found no parquet there; expected a folder that `speechrows generate` wrote"
-        )
+        raise UsageError(f"--with {address}: found no parquet there; {expected}")
     for path in paths:
-        if is_local(fs):
+        if is_local(fs) and path != root:
             check_link(root, os.path.relpath(path, root), f"--with {address}")
         try:
             with open_parquet(fs, path) as table:
-                recipe = read_recipe(path, table.schema_arrow)
+                recipe = read_recipe(path, table.schema_arrow, codec)
                 ids = table.read(["clip_id"], use_threads=False)["clip_id"].to_pylist()
                 counts = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

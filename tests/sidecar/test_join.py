@@ -177,7 +177,11 @@ def _renamed(table: pa.Table, **names: str) -> pa.Table:
         (lambda t: t.drop_columns(["answer"]), "expected answer of string"),
         (lambda t: t.append_column("answer", t["answer"]), "expected answer of string"),
         (lambda t: t.set_column(1, "answer", pa.array([[1]])), r"answer \(list.* expected answer of string"),
-        (lambda t: t.replace_schema_metadata({}), "no recipe in its metadata"),
+        (
+            lambda t: t.drop_columns(["answer"]).replace_schema_metadata({}),
+            "clip_id and one of answer",
+        ),
+        (lambda t: t.append_column("units", [[[1]]]).replace_schema_metadata({}), "one of answer, codes"),
         (lambda t: t.replace_schema_metadata({"speechrows_generated": '{"kind": "poems"}'}), "holds 'poems'"),
         (
             lambda t: t.replace_schema_metadata({"speechrows_generated": '{"kind": ["mimi"]}'}),
@@ -195,6 +199,29 @@ def test_columns_that_are_missing_or_renamed_are_named(tmp_path: Path, change: A
     _rewrite(folder, change)
     with pytest.raises(UsageError, match=words):
         GeneratedColumns.open([folder])
+
+
+def test_columns_that_a_person_made_elsewhere_are_joined_and_checked_as_our_own(tmp_path: Path) -> None:
+    dialogue = toy_dialogue(toy_turn(0), toy_turn(1), name="c")
+    file = tmp_path / "answers.parquet"
+    ids, texts = pa.array(["c/0", "c/1"], pa.large_string()), pa.array(["x", None], pa.large_string())
+    pq.write_table(pa.table({"note": ["a", "b"], "clip_id": ids, "answer": texts}), file)
+    for task in ("sift_s", "sit_ssp"):
+        assert [turn.answer for turn in joined(str(file), dialogue, task).turns] == ["x", None]
+    own = tmp_path / "codes"
+    own.mkdir()
+    values = pa.array([CODES.tolist(), (CODES + 1).tolist()], pa.list_(pa.list_(pa.int64())))
+    pq.write_table(pa.table({"clip_id": ids, "codes": values}), own / "mine.parquet")
+    opened = pickle.loads(pickle.dumps(GeneratedColumns.open([str(own), str(file)], "mimi")))
+    first, second = opened.attach(dialogue, TASKS["s2s_mimi"]).turns
+    assert first.codes is not None
+    assert (first.codes.codec, second.codes.values.tolist()) == ("mimi", (CODES + 1).tolist())
+    assert satisfies(TASKS["sift_ssp"], opened.kinds)
+    with pytest.raises(UsageError, match="codec that is not told; say which: --with-codec mimi or"):
+        GeneratedColumns.open([str(own)])
+    pq.write_table(pa.table({"clip_id": ids, "answer": [[1], [2]]}), file)
+    with pytest.raises(UsageError, match=r"answers\.parquet: found .*; expected parquet"):
+        joined(str(file), dialogue, "sift_s")
 
 
 def test_what_is_no_folder_of_columns_is_refused(tmp_path: Path) -> None:
