@@ -34,6 +34,8 @@ def _run(arguments: list[str]) -> int:
         from speechrows.model.command import run
 
         return run(arguments[1:])  # all of them are train.py's own
+    if arguments[:2] == ["build", "--data-dir"] and len(arguments) > 2:  # no BUILDER: which ones are there?
+        arguments = ["inspect", arguments[2]]
     options = _parser(arguments).parse_args(arguments)
     return options.run(options)
 

@@ -59,6 +59,17 @@ def _build(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def _inspect_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="DIR|hf://…", help="a folder of speech and text, of any kind")
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from speechrows.builder.recognise import inspect
+
+    print(printable(inspect(options.path)))
+    return 0
+
+
 def _generate_flags(parser: argparse.ArgumentParser) -> None:
     from speechrows.generate.command import add_generate_flags
 
@@ -256,6 +267,7 @@ def _infos(options: argparse.Namespace) -> int:
 
 
 COMMANDS = (
+    Command("inspect", "say what a folder holds, and the commands that build it", _inspect_flags, _inspect),
     Command(
         "build",
         "build rows from a corpus",
