@@ -209,7 +209,7 @@ def test_a_build_that_waits_for_another_says_so_at_once(
         assert "wait for it to end" in said(*BUILD, built)
         with pytest.raises(UsageError), state.locked(Path(built), lines.append):
             pass
-    who = f"{built}: another build is writing here, or it is being published (process {os.getpid()})"
+    who = f"{built}: another build is writing here (process {os.getpid()}), or it is being published"
     assert lines == [f"{who}: waiting 0.1 s for it to end"]
 
 
@@ -288,6 +288,57 @@ def test_a_folder_that_can_not_be_written_is_named(out: str, tmp_path: Path, sai
     (tmp_path / "loop").symlink_to("loop")
     out = out.replace("FILE", str(tmp_path / "file")).replace("LOOP", str(tmp_path / "loop"))
     assert "speechrows: " in said(*BUILD, out)
+
+
+@pytest.mark.parametrize(
+    ("call", "says", "code"),
+    [
+        (
+            f"build deepdialogue_ttt ttt --data-dir {XTTS} --out x --tokenizer=",
+            "tokenizer : no such folder",
+            2,
+        ),
+        (
+            f"build deepdialogue_ttt ttt --data-dir {XTTS} --out x --audio-token=",
+            "expected a token such as",
+            2,
+        ),
+        ("build deepdialogue_ttt ttt --data-dir BUILT --out x", "no file of it is of DeepDialogue", 1),
+        (f"build instructs2s_ttt ttt --data-dir {XTTS} --out x", "no file of it is of InstructS2S", 1),
+        ("stats BUILT/README.md", "README.md: is a file; expected a folder", 2),
+        ("stats BUILT --context 64", "context: found 64, no row of ", 2),
+        ("validate BUILT --num-proc 0", "num_proc: found 0, expected at least 1", 2),
+        ("preview BUILT --port 99999", "--port: found 99999, expected 1 to 65535", 2),
+        ("preview BUILT --model nowhere", "nowhere: no such folder in ", 2),
+        ("respond nowhere a.wav", "a.wav: can not be read (no such file); expected a file of speech", 2),
+        ("respond nowhere BUILT/README.md", "nowhere: no such folder in ", 2),
+        (
+            "generate sift --mode sift_s --out x --source BUILT --endpoint nope",
+            "expected an address such as",
+            2,
+        ),
+        (
+            "generate sift --mode sift_s --out x --source BUILT --endpoint http://127.0.0.1:9/v1",
+            "nobody answers (127.0.0.1: ",
+            1,
+        ),
+    ],
+)
+def test_a_call_that_can_not_be_meant_is_answered_at_once(
+    call: str, says: str, code: int, said: Say, built: str
+) -> None:
+    assert says in said(*call.replace("BUILT", built).split(), code=code).replace("\n", " ")
+
+
+def test_no_name_is_no_folder(said: Say) -> None:
+    assert "found '' for a folder; expected its path" in said("stats", "")
+
+
+def test_rows_lie_in_folders_of_any_name(tmp_path: Path) -> None:
+    rows = str(tmp_path / "my röws/日本")
+    assert main([*BUILD, rows]) == 0
+    assert [main([command, rows]) for command in ("validate", "stats", "show")] == [0, 0, 0]
+    assert speechrows.load(rows, "ttt", budget_seconds=20)
 
 
 def test_a_home_is_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Say) -> None:

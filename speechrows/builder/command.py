@@ -50,8 +50,10 @@ def run(options: argparse.Namespace) -> int:
     """
     builder = load_builder(options.builder)
     check_config(builder, options.config)
-    if options.num_proc < 1 or not 0 <= options.max_skipped <= 1:
-        raise UsageError("expected --num-proc of at least 1 and --max-skipped from 0 to 1")
+    if options.num_proc < 1:
+        raise UsageError(f"--num-proc: found {options.num_proc}, expected at least 1")
+    if not 0 <= options.max_skipped <= 1:
+        raise UsageError(f"--max-skipped: found {options.max_skipped}, expected a share from 0 to 1")
     out, corpus = (Path(os.path.realpath(place or ".")) for place in (options.out, options.data_dir))
     if options.data_dir and out.is_relative_to(corpus):
         raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
@@ -101,16 +103,16 @@ def _build_each(speech: SpeechBuilder, options: argparse.Namespace, source: str)
                 tell=tell_at_once,
             )
         except ShortfallError as error:
-            shortfalls.append(_too_high(speech, job, options.out) or error)
+            shortfalls.append(_of_others(speech, job, options.out) or error)
             continue
         print(printable(f"{options.out}: {job.builder}, {job.task.name} rows\n{summary.describe()}"))
     if shortfalls:
         raise ShortfallError("\n".join(map(str, shortfalls)))
 
 
-def _too_high(speech: SpeechBuilder, job: BuildJob, out: Path) -> ShortfallError | None:
-    """What is said of a --data-dir above the corpus, whose faults are the files of other corpora."""
-    inputs = speech.config.inputs
+def _of_others(speech: SpeechBuilder, job: BuildJob, out: Path) -> ShortfallError | None:
+    """What is said where the faults are files of other corpora: those of --data-dir, or some of them."""
+    inputs, title = speech.config.inputs, speech.ABOUT.title
 
     def num_units(corpus: Corpus, entries: list[Entry]) -> int:
         reader = type(speech).READER(corpus, speech.config, job.task)
@@ -118,14 +120,19 @@ def _too_high(speech: SpeechBuilder, job: BuildJob, out: Path) -> ShortfallError
 
     files = {unit.file for shard in job.shards for unit in shard.units}
     lines = [line for commit in commits(out, job.task.name) for line in commit.lines]
-    unreadable = {str(line["file"]) for line in lines if line["reason"] == UNREADABLE}
+    unreadable = {str(line["file"]): line["detail"] for line in lines if line["reason"] == UNREADABLE}
+    if files <= unreadable.keys():
+        file = min(files)
+        return ShortfallError(
+            f"{inputs.corpus.root}: no file of it is of {title}: {file}: {unreadable[file]}. Give --data-dir "
+            f"{title} as it is published ({speech.ABOUT.homepage})"
+        )
     below = corpora_below(inputs.corpus, inputs.listing, files, unreadable, num_units)
     if not below:
         return None
     return ShortfallError(
-        f"{inputs.corpus.root}: found {len(unreadable)} files of other corpora, expected "
-        f"{speech.ABOUT.title} alone. Below it, {' and '.join(below)} look like it: give --data-dir "
-        f"{below[0]} --overwrite"
+        f"{inputs.corpus.root}: found {len(unreadable)} files of other corpora, expected {title} alone. "
+        f"Below it, {' and '.join(below)} look like it: give --data-dir {below[0]} --overwrite"
     )
 
 

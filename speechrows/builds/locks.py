@@ -29,7 +29,7 @@ def lock(out: Path, name: str, flags: int = os.O_RDWR | os.O_CREAT, tell: Tell =
     fd = os.open(out / STATE / name, flags)
     try:
         if not _acquire(fd):
-            who = f"another build is writing here, or it is being published{_holder(fd)}"
+            who = f"another build is writing here{_holder(fd)}, or it is being published"
             tell(printable(f"{out}: {who}: waiting {_ORPHANS_END_WITHIN} s for it to end"))
             deadline = time.monotonic() + _ORPHANS_END_WITHIN
             while not _acquire(fd):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
@@ -52,7 +53,15 @@ class Endpoint:
         api_key_env: str = "OPENAI_API_KEY",
         first_pause_s: float = 0.5,
     ) -> None:
-        """Take the settings; ask nothing yet."""
+        """Take the settings; ask nothing yet.
+
+        Raises:
+            UsageError: the address is none of HTTP.
+        """
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise UsageError(
+                f"--endpoint: found {url!r}, expected an address such as http://127.0.0.1:8000/v1"
+            )
         self.num_tokens = self.num_asked = 0
         self._url, self._model, self._sampling, self._concurrency = url, model, sampling, concurrency
         self._first_pause_s = first_pause_s

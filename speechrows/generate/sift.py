@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.generate.asking import SYSTEM
 from speechrows.generate.asking import Answer
@@ -31,6 +32,7 @@ from speechrows.generate.clip import InputClip
 from speechrows.generate.selection import ClipSelection
 from speechrows.generate.writer import SidecarWriter
 from speechrows.sidecar.join import GeneratedColumns
+from speechrows.storage.hub import no_way_to
 from speechrows.text.normalise import is_blank
 
 _MAX_PENDING = 1 << 16  # clips that may wait for an answer, most of them for the same
@@ -125,7 +127,7 @@ def _open_model(options: argparse.Namespace, sampling: Sampling) -> ChatModel:
     if options.endpoint:
         from speechrows.generate.endpoint import Endpoint  # noqa: PLC0415  # only one of the two is needed
 
-        return Endpoint(
+        endpoint = Endpoint(
             options.endpoint,
             options.model,
             sampling,
@@ -133,6 +135,11 @@ def _open_model(options: argparse.Namespace, sampling: Sampling) -> ChatModel:
             requests_per_second=options.requests_per_second,
             api_key_env=options.api_key_env,
         )
+        if why := no_way_to(options.endpoint):
+            raise StoreError(
+                f"--endpoint {options.endpoint}: nobody answers ({why}). Start the server, or mend it"
+            )
+        return endpoint
     from speechrows.generate.local_model import LocalModel  # noqa: PLC0415  # it needs torch
 
     return LocalModel(options.model, sampling, device=options.device, batch_size=options.batch_size)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from speechrows.errors import UsageError
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.loader.plan.epoch import plan_epoch
@@ -47,6 +48,11 @@ def fills(address: str, *, context: int, mode: Literal["pack", "lanes"]) -> list
                     sessions=sessions, session_tokens_p50=median,
                 )
             )  # fmt: skip
+    if table and all(row.dropped and not row.steps for row in table):
+        raise UsageError(
+            f"context: found {context}, no row of {folder.address} is so short; `speechrows stats` says how "
+            "long they are"
+        )
     return table
 
 

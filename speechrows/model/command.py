@@ -16,6 +16,8 @@ from speechrows.errors import UsageError
 from speechrows.flags import add_flags
 from speechrows.flags import flag
 from speechrows.flags import path
+from speechrows.storage.filesystem import absent_here
+from speechrows.storage.filesystem import is_place_here
 from speechrows.storage.shipped import shipped
 
 CODEC = "kyutai/mimi"  # what decodes the codes of speech
@@ -38,6 +40,10 @@ def run(flags: list[str]) -> int:
 def respond(options: argparse.Namespace, open_voice: Callable[[str], Any]) -> int:
     """Run `speechrows respond`; `open_voice` opens the decoder of a codec's codes by its model's name."""
     _check_installed("respond", ("torch",), "load")
+    for clip in options.clips:  # before torch is imported, which takes seconds
+        if not clip.is_file():
+            raise UsageError(f"{clip}: can not be read (no such file); expected a file of speech")
+    _check_is_there(options.model)
     from speechrows.model.respond import run  # noqa: PLC0415
 
     return run(options, open_voice)
@@ -46,9 +52,21 @@ def respond(options: argparse.Namespace, open_voice: Callable[[str], Any]) -> in
 def conversations(folder: Path, open_voice: Callable[[str], Any]) -> Callable[[], Any]:
     """What begins a conversation with a model, for the preview."""
     _check_installed("preview --model", ("torch",), "load")
+    _check_is_there(folder)  # before torch is imported
     from speechrows.model.respond import Talking  # noqa: PLC0415
 
     return Talking.open(folder, open_voice).begin
+
+
+def _check_is_there(model: Path) -> None:
+    """Check that a model is here, where it can not be on the Hub.
+
+    Raises:
+        UsageError: it is not.
+    """
+    name = str(model)
+    if not model.exists() and ("/" not in name or is_place_here(name)):
+        raise UsageError(f"{name}: {absent_here(name)}; expected a run of train.py, or a saved model")
 
 
 def _check_installed(command: str, packages: Sequence[str], extra: str) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from speechrows.preview.talk import Talk
 
+_PORTS = 1 << 16
 _EXTRA = "preview needs: pip install 'speechrows[preview]'"
 
 
@@ -46,6 +47,8 @@ def launch(
     Raises:
         UsageError: nothing that speechrows built is there, or the port is taken.
     """
+    if port is not None and not 0 < port < _PORTS:  # before gradio is imported
+        raise UsageError(f"--port: found {port}, expected 1 to {_PORTS - 1}")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
     # Gradio takes seconds to import, and half a minute the first time: that it begins is said before.
     sys.stderr.write(printable(f"opening {address} …") + "\n")

@@ -43,7 +43,7 @@ def path_text(path: object) -> str:
         UsageError: it is neither.
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
-    if not isinstance(text, str):
+    if not isinstance(text, str) or not text:
         raise UsageError(f"found {path!r:.80} for a folder; expected its path, or a Hub dataset org/name")
     return text
 

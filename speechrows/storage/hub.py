@@ -1,4 +1,4 @@
-"""Whether there is a way to the Hub, known at once: its client tries for a minute, and logs each try."""
+"""Whether there is a way to the Hub, or another server, known at once: clients try for a minute or more."""
 
 import socket
 import time
@@ -31,12 +31,16 @@ def unreachable() -> str | None:
     """Why no connection to the Hub, or to its proxy, can be made; None where one can."""
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    endpoint = constants.ENDPOINT
+    return no_way_to(constants.ENDPOINT)
+
+
+def no_way_to(endpoint: str) -> str | None:
+    """Why no connection to the server of an address, or to its proxy, can be made; None where one can."""
     if endpoint in _reached:
         return None
-    hub = urlsplit(endpoint)
-    proxies = {} if proxy_bypass(hub.hostname or "") else getproxies()
-    door = urlsplit(proxies.get(hub.scheme) or proxies.get("all") or endpoint)
+    server = urlsplit(endpoint)
+    proxies = {} if proxy_bypass(server.hostname or "") else getproxies()
+    door = urlsplit(proxies.get(server.scheme) or proxies.get("all") or endpoint)
     address = door.hostname or "", door.port or _PORTS.get(door.scheme, 80)
     error = _refusal(address)
     if error is not None:

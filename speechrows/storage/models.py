@@ -4,6 +4,8 @@ import os
 
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
@@ -21,7 +23,7 @@ def is_from_cache(name: str, flag: str) -> bool:
     """
     if os.path.exists(name):
         return False
-    if is_place_here(name):
+    if is_place_here(name) or not _is_repository(name):
         raise UsageError(
             f"{flag} {name}: {absent_here(name)}; expected a folder with a model's files, or a Hub repository"
         )
@@ -34,4 +36,13 @@ def is_from_cache(name: str, flag: str) -> bool:
             f"{flag} {name}: {absent_here(name)}, it is not in the Hub's cache, and the Hub can not be "
             f"reached ({why}). Get online and run the same again, or give a folder"
         )
+    return True
+
+
+def _is_repository(name: str) -> bool:
+    """Whether a repository of the Hub can have a name."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
     return True

@@ -51,6 +51,8 @@ def choose_audio_token(tokenizer: PreTrainedTokenizerFast, address: str | None, 
         UsageError: the template writes several tokens, of which any may be it; or what is given, or told, can
             stand for no audio.
     """
+    if given == "":
+        raise UsageError(f"--audio-token: found '', expected a token such as {AUDIO_TOKEN}")
     token = given or tokenizer.init_kwargs.get(_KEY)
     if token is None and AUDIO_TOKEN not in special_tokens(tokenizer):
         token = _told(tokenizer, address) or _written(tokenizer)
