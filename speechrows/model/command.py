@@ -16,8 +16,6 @@ from speechrows.errors import UsageError
 from speechrows.flags import add_flags
 from speechrows.flags import flag
 from speechrows.flags import path
-from speechrows.storage.filesystem import absent_here
-from speechrows.storage.filesystem import is_place_here
 from speechrows.storage.shipped import shipped
 
 CODEC = "kyutai/mimi"  # what decodes the codes of speech
@@ -64,6 +62,9 @@ def _check_is_there(model: Path) -> None:
     Raises:
         UsageError: it is not.
     """
+    from speechrows.storage.filesystem import absent_here  # noqa: PLC0415  # --help does without
+    from speechrows.storage.filesystem import is_place_here  # noqa: PLC0415
+
     name = str(model)
     if not model.exists() and ("/" not in name or is_place_here(name)):
         raise UsageError(f"{name}: {absent_here(name)}; expected a run of train.py, or a saved model")
