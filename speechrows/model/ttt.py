@@ -193,15 +193,17 @@ class TTTLinear(nn.Module):
         weight, bias = state.weight.to(dtype), state.bias.to(dtype)
         answers: list[Tensor] = []
         steps: list[Tensor] = []
-        for m in range(len(key)):
-            fresh, full = (flag[:, m, None, None] for flag in (layout.fresh, layout.full))
+        flags = ((of[:, m, None, None] for of in (layout.fresh, layout.full)) for m in range(len(key)))
+        # Unbound, not indexed: the gradient of each index would be as large as the whole.
+        mini_batches = zip(flags, *(of.unbind() for of in (query, key, value - key, rate)), strict=True)
+        for (fresh, full), q, k, target, eta in mini_batches:
             weight = torch.where(fresh.unsqueeze(-1), first_weight, weight)
             bias = torch.where(fresh, first_bias, bias)
-            answers.append(query[m] @ weight + bias.unsqueeze(-2))
-            guess = key[m] @ weight + bias.unsqueeze(-2)
-            step = rate[m].unsqueeze(-1) * self._gradient(guess, value[m] - key[m])
+            answers.append(q @ weight + bias.unsqueeze(-2))
+            guess = k @ weight + bias.unsqueeze(-2)
+            step = eta.unsqueeze(-1) * self._gradient(guess, target)
             steps.append(step)
-            taught = weight - scale_of_all * key[m].transpose(-1, -2) @ step
+            taught = weight - scale_of_all * k.transpose(-1, -2) @ step
             weight = torch.where(full.unsqueeze(-1), taught, weight)
             bias = torch.where(full, bias - scale_of_all * step.sum(-2), bias)
         emptied = layout.emptied[:, None, None]
