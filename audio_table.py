@@ -49,8 +49,6 @@ ABOUT = About(
     languages=(),
 )
 
-_LEAST_BYTES = 128 << 20  # read at a time of scattered tables: each time, all of them are gone through
-
 
 @dataclass
 class AudioTableConfig(SpeechConfig):
@@ -107,12 +105,12 @@ class AudioTableReader:
 
     def units(self, entries: list[Entry]) -> Listing[tables.Run]:
         """The tables' conversations."""
-        columns, num_bytes = self._config.columns, sum(entry.num_bytes for entry in entries)
+        columns = self._config.columns
         choice = tables.Choice(
             patterns=self._config.table,
             columns=columns if self._task.codec_targets else {**columns, "codes": ""},
             traits=self._config.trait,
-            scattered_bytes=min(self._config.shard_bytes, max(_LEAST_BYTES, num_bytes // 8)),
+            scattered_bytes=self._config.shard_bytes,
         )
         return tables.list_tables(self._names, entries, choice, self._check)
 

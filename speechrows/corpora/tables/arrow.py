@@ -60,7 +60,7 @@ class ArrowTable:
         audio: str | None,
         rows: Rows = ALL,
         offset: int = 0,  # noqa: ARG002  # of text alone
-    ) -> Iterator[Record | UnreadableFile]:
+    ) -> Generator[Record | UnreadableFile]:
         """Read some rows."""
         numbers = np.asarray([rows.start, rows.stop]) if isinstance(rows, range) else rows
 

@@ -1,6 +1,6 @@
 """Folders of clips with a text beside each: `a.wav` and `a.txt` are a row."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ class FolderTable:
         audio: str | None,  # noqa: ARG002  # its cells name clips
         rows: Rows = ALL,
         offset: int = 0,  # noqa: ARG002  # of files of text alone
-    ) -> Iterator[Record | UnreadableFile]:
+    ) -> Generator[Record | UnreadableFile]:
         """Read some rows; the texts only where they are asked for."""
         for number, path in enumerate(self._file.clips):
             if number not in rows:

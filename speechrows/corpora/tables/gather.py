@@ -1,5 +1,7 @@
 """Rows of tables as conversations, each when its last row has come; clips wait in memory, then on disk."""
 
+import weakref
+from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Sequence
 from itertools import chain
@@ -35,8 +37,11 @@ class Gathering:
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
-        self._stream: Iterator[Record | UnreadableFile] = iter(())
-        self._at: tuple[str, int] | None = None  # the table of the stream, and its next row
+        self._streams: list[Generator[Record | UnreadableFile]] = []  # the one that is read on, if any
+        self._ahead: list[Record] = []  # what came of it that is of a later run
+        self._at: tuple[str, int] | None = None  # its table, and its next row
+        # Before Python itself ends: a generator that is closed then finds no module that it needs.
+        weakref.finalize(self, _close, self._streams)
 
     def conversations(self, run: Run) -> Iterator[list[Row] | UnreadableFile]:
         """The conversations of a run, each as its rows in the tables' order."""
@@ -74,16 +79,25 @@ class Gathering:
             yield from open_table(self._corpus, part.file).read(names, audio, rows, part.offset)
             return
         if self._at != (path, rows.start):
+            _close(self._streams)
+            self._ahead.clear()
             table = open_table(self._corpus, part.file)
-            self._stream = table.read(names, audio, range(rows.start, ALL.stop), part.offset)
+            self._streams.append(table.read(names, audio, range(rows.start, ALL.stop), part.offset))
         self._at = path, rows.stop
-        for record in self._stream:
+        ahead, self._ahead = self._ahead, []
+        for record in chain(ahead, *self._streams):
             if isinstance(record, Record) and record.number >= rows.stop:
-                self._stream = chain([record], self._stream)
+                self._ahead = [record]
                 return
             yield record
             if isinstance(record, Record) and record.number == rows.stop - 1 and not part.to_end:
                 return
+
+
+def _close(streams: list[Generator[Record | UnreadableFile]]) -> None:
+    for stream in streams:
+        stream.close()
+    streams.clear()
 
 
 def _lost(part: Part, at: int) -> Row:

@@ -4,6 +4,7 @@ import csv
 import itertools
 from codecs import BOM_UTF8
 from collections import deque
+from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ class LineTable:
         audio: str | None,  # noqa: ARG002  # its cells name clips
         rows: Rows = ALL,
         offset: int = 0,
-    ) -> Iterator[Record | UnreadableFile]:
+    ) -> Generator[Record | UnreadableFile]:
         """Read some rows."""
         wanted = rows if isinstance(rows, range) else set(rows.tolist())
         last = rows[-1]

@@ -32,7 +32,7 @@ class Choice:
         patterns: of the paths of those that are read; all are, where there are none.
         columns: names by purpose, as columns.choose takes them.
         traits: TRAIT=COLUMN.
-        scattered_bytes: the size of a unit, where a conversation's rows lie far apart.
+        scattered_bytes: the size of a unit, where rows lie far from their conversation's: each reads all tables.
     """
 
     patterns: Sequence[str] = ()

@@ -1,6 +1,6 @@
 """A row of a table, whatever the table's format: what all of them are read as."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ class Table(Protocol):
 
     def read(
         self, names: Sequence[str], audio: str | None, rows: Rows = ALL, offset: int = 0
-    ) -> Iterator[Record | UnreadableFile]:
+    ) -> Generator[Record | UnreadableFile]:
         """Read the columns `names` of some rows, in order, with the clips of the column `audio`.
 
         `offset` is that of the first of these rows, where it is known. Columns that the table lacks are left

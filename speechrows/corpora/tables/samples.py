@@ -1,5 +1,6 @@
 """Tar archives of samples, as webdataset writes them: members of one key, one after another, are a row."""
 
+from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ class SampleTable:
         audio: str | None,
         rows: Rows = ALL,
         offset: int = 0,  # noqa: ARG002  # of text alone
-    ) -> Iterator[Record | UnreadableFile]:
+    ) -> Generator[Record | UnreadableFile]:
         """Read some rows; all columns, where `names` is empty."""
         wanted = rows if isinstance(rows, range) else set(rows.tolist())
         last, number = rows[-1], -1
