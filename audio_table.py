@@ -40,7 +40,7 @@ from speechrows.builder import tables
 CONFIGS = (*DIALOGUE_CONFIGS, "answer_extraction")
 
 ABOUT = About(
-    title="a table of audio and text",
+    title="Audio and text of a table",
     summary="Speech and text of a table of one's own.",
     licence="other",
     licence_note="That of the data that the table is of.",
@@ -82,7 +82,7 @@ class AudioTableConfig(SpeechConfig):
     def recipe(self, listing: list[Entry], joined: str | None) -> dict[str, Any]:
         """What decides the rows; where on this machine clips lie does not."""
         recipe = super().recipe(listing, joined)
-        lists = {"table": list(self.table), "trait": list(self.trait)}  # as JSON gives them back
+        lists = {"table": _each(self.table), "trait": _each(self.trait)}
         return {name: value for name, value in recipe.items() if name != "audio_root"} | lists
 
     @property
@@ -90,6 +90,11 @@ class AudioTableConfig(SpeechConfig):
         """The columns that are named, by purpose."""
         own = {"system": self.system_column, "split": self.split_column}
         return {purpose: getattr(self, purpose, None) for purpose in tables.USUAL} | own
+
+
+def _each(values: str | Sequence[str]) -> list[str]:
+    """The values of a flag, of which Python may have given one alone; a list, as JSON gives it back."""
+    return [values] if isinstance(values, str) else list(values)
 
 
 class AudioTableReader:
@@ -107,9 +112,9 @@ class AudioTableReader:
         """The tables' conversations."""
         columns = self._config.columns
         choice = tables.Choice(
-            patterns=self._config.table,
+            patterns=_each(self._config.table),
             columns=columns if self._task.codec_targets else {**columns, "codes": ""},
-            traits=self._config.trait,
+            traits=_each(self._config.trait),
             scattered_bytes=self._config.shard_bytes,
         )
         return tables.list_tables(self._names, entries, choice, self._check)

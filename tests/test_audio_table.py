@@ -272,7 +272,7 @@ def test_librispeech_s_folders_and_folders_of_clips_and_texts_are_tables(tmp_pat
     ]
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare/a.wav").write_bytes(tone(0))
-    with pytest.raises(UsageError, match=r"no table, and 1 clips without a \.txt beside each"):
+    with pytest.raises(UsageError, match=r"no table, and 1 clips of which none has a \.txt"):
         build_rows(tmp_path / "bare", tmp_path / "rows", "transcription", builder="audio_table")
 
 

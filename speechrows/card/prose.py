@@ -47,7 +47,7 @@ class About:
         summary: what it holds, in a sentence or two.
         licence: an identifier that the Hub knows, as "cc-by-4.0" or "other".
         licence_note: what else is to be said of the licence.
-        homepage: an address.
+        homepage: an address, or a page of these guides where the corpus is one's own.
         citation: BibTeX, or any text.
         languages: ISO 639-1 codes.
     """
@@ -120,10 +120,11 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def _head(builder: str, about: About, first: TableLine) -> str:
+    source = f" from <{about.homepage}>" if "://" in about.homepage else ""
     load = f'load_dataset("org/{builder}", "{first.config}", split="{first.split}", streaming=True)'
     return (
         f"# {about.title}, as training rows\n\n"
-        f"{about.summary} Made from <{about.homepage}> by speechrows, builder "
+        f"{about.summary} Made{source} by speechrows, builder "
         f"`{builder}`: audio as published, chat text, token ids and labels in every row.\n\n"
         + fenced(f"from datasets import load_dataset\nrows = {load}", "python")
         + "\n\ndatasets 4 and later decode `audio` with torchcodec (`pip install torchcodec`); "

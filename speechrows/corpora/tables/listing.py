@@ -52,7 +52,8 @@ def list_tables(
     files = find_tables(entries, choice.patterns)
     if not files:
         clips = sum(is_audio(entry.path) for entry in entries)
-        return Listing(contents=f"no table, and {clips} clips without a .txt beside each", units=[])
+        note = f", and {clips} clips of which none has a .txt beside it" if clips else ""
+        return Listing(contents=f"no table{note}", units=[])
     tables = {file.path: open_table(names.corpus, file) for file in files}
     found, lost = _columns(tables)
     if not found:
