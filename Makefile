@@ -11,7 +11,7 @@ COMPAT_TESTS := audio/test_ffmpeg.py builder/test_ways_in.py hub/test_round_trip
 UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test test-compat soak fuzz check format bench clean
+.PHONY: install demo test test-compat soak fuzz check format bench learning clean
 
 install: .venv/installed
 
@@ -79,6 +79,15 @@ bench: install
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/collate.py
 	$(BIN)/python benchmarks/loader.py
+
+# Whether what is trained is learnt: docs/learning.md. Its figures and pictures go to benchmarks/.work/learning.
+LEARNING := recall-tokens recall-speech grammar codec plain-loop
+learning: install
+	$(BIN)/$(PIP) --requirement benchmarks/requirements-learn.txt
+	for name in $(LEARNING); do \
+	  OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning.py $$name --json benchmarks/.work/learning/$$name.json \
+	    --picture benchmarks/.work/learning/$$name.png || exit 1; \
+	done
 
 clean:
 	rm -rf .venv .venv-* rows benchmarks/.work

@@ -1,10 +1,7 @@
-"""A corpus in DeepDialogue's layout, its rows, and a run of train.py on them, as programs."""
+"""A corpus in DeepDialogue's layout, its rows, and a run of train.py on them."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import wave
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -13,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+import train as trainer
+from speechrows import cli
 
 CONFIG = "dialogues_llama3-8B"  # of the corpus' two or three, which a build names its dialogues by
-ROOT = Path(__file__).parents[2]
 Samples = npt.NDArray[np.floating[Any]]  # in [-1, 1]
 Turns = Sequence[tuple[str, Samples]]  # text and clip of each
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # a tiny model gives more of them nothing to do
 
 
 def write_corpus(folder: Path, dialogues: Iterable[Turns], rate: int) -> None:
@@ -51,16 +50,20 @@ def _write_clip(path: Path, samples: Samples, rate: int) -> None:
 
 def build(corpus: Path, rows: Path, config: str, *flags: str) -> None:
     """`speechrows build` of a corpus, anew."""
-    build = [sys.executable, "-m", "speechrows.cli", "build", "deepdialogue_ttt", config]
-    build += ["--data-dir", str(corpus), "--out", str(rows), "--overwrite", *flags]
-    subprocess.run(build, check=True, cwd=ROOT)
+    source = ("--data-dir", str(corpus), "--out", str(rows))
+    _checked(cli.main(["build", "deepdialogue_ttt", config, *source, "--overwrite", *flags]))
 
 
 def train(out: Path, *flags: str) -> dict[str, float]:
     """Run train.py anew; the last line of its metrics, which is its evaluation where it has one."""
-    command = [sys.executable, str(ROOT / "train.py"), "--output-dir", str(out), "--overwrite", *flags]
-    subprocess.run(command, check=True, cwd=ROOT, env=ONE_THREAD)
+    torch.set_num_threads(1)  # a tiny model gives more of them nothing to do
+    _checked(trainer.main(["--output-dir", str(out), "--overwrite", *flags]))
     return metrics(out)[-1]
+
+
+def _checked(exit_code: int) -> None:
+    if exit_code:
+        raise SystemExit(exit_code)  # it has told why
 
 
 def metrics(out: Path) -> list[dict[str, float]]:

@@ -44,7 +44,7 @@ class Chart:
                 brush.ellipse([x - size, y - size, x + size, y + size], colour)
         small = picture.resize((_WIDTH, _HEIGHT), Image.Resampling.LANCZOS)
         file.parent.mkdir(parents=True, exist_ok=True)
-        small.quantize(48, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        small.quantize(96, Image.Quantize.FASTOCTREE).save(file, "PNG", optimize=True)
 
     def _point(self, place: int, value: float) -> tuple[float, float]:
         share = (value - self.least) / (self.most - self.least)

@@ -18,6 +18,7 @@ import soundfile
 import torch
 from learn import corpus
 from learn import tones
+from learn.picture import Chart
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperFeatureExtractor
@@ -30,6 +31,15 @@ from speechrows.model.shape import ModelShape
 
 RATE, WARMUP, BUDGET = 1e-3, 5, 12.0
 TOKEN = 1280  # samples at 16 kHz that an audio token stands for, at 12.5 a second
+
+
+def write(work: Path, number: int) -> None:
+    """Write and build clips of one tone each, of all lengths from half a second to two."""
+    generator = np.random.default_rng(0)
+    letters = generator.choice([*tones.LETTERS], number).tolist()
+    clips = [(letter * 3, tones.tone(letter, generator.uniform(0.5, 2), generator)) for letter in letters]
+    corpus.write_corpus(work / "corpus", [[clip] for clip in clips], tones.RATE)
+    corpus.build(work / "corpus", work / "rows", "transcription", "--validation-fraction", "0")
 
 
 def losses_of_train(work: Path, steps: int) -> list[float]:
@@ -97,13 +107,8 @@ def encoded(encoder: Any, audio: bytes, num_tokens: int) -> Tensor:
 
 def run(*, quick: bool, work: Path) -> dict[str, Any]:
     """Both curves, and how far they are apart."""
-    work, steps, generator = work / "plain-loop", 10 if quick else 30, np.random.default_rng(0)
-    letters = generator.choice([*tones.LETTERS], 60)
-    clips = [tones.tone(letter, generator.uniform(0.5, 2), generator) for letter in letters]
-    dialogues = [[(letter * 3, clip)] for letter, clip in zip(letters.tolist(), clips, strict=True)]
-    corpus.write_corpus(work / "corpus", dialogues, tones.RATE)
-    corpus.build(work / "corpus", work / "rows", "transcription", "--validation-fraction", "0")
-    torch.set_num_threads(1)
+    work, steps = work / "plain-loop", 10 if quick else 30
+    write(work, 60)
     started = time.perf_counter()
     ours = losses_of_train(work, steps)
     train_s, started = time.perf_counter() - started, time.perf_counter()
@@ -120,3 +125,12 @@ def run(*, quick: bool, work: Path) -> dict[str, Any]:
     return {
         "train.py": ours, "plain loop": theirs, "apart": max(apart), "rounding": rounding, "seconds": seconds
     }  # fmt: skip
+
+
+def chart(figures: dict[str, Any]) -> Chart:
+    """Both curves: the second lies on the first."""
+    names = ("train.py", "plain loop")
+    losses = {name: figures[name][::3] for name in names}
+    most = float(np.ceil(max(losses["train.py"])))
+    places = [1 + 3 * i for i in range(len(losses["train.py"]))]
+    return Chart(title="Loss a token, step by step", across="step", places=places, lines=losses, most=most)

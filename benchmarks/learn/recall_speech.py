@@ -19,6 +19,8 @@ from learn import corpus
 from learn import tones
 from learn.picture import Chart
 
+import train as trainer
+
 SECONDS = 1.0  # of a clip
 DISTANCES = (1, 2, 4, 8)  # turns from the tone to the question
 SLOTS = 64  # of a turn
@@ -51,8 +53,6 @@ def flags_of(rows: Path, *, layers: int, steps: int, distances: tuple[int, ...])
 
 def train(out: Path, flags: list[str]) -> Any:
     """Run train.py, and open what it saved."""
-    import train as trainer
-
     corpus.train(out, *flags)
     run = trainer.Trainer(trainer.TrainConfig.parse([*flags, "--output-dir", str(out), "--resume"]))
     run.resume(run.folder.latest())
@@ -89,7 +89,6 @@ def run(*, quick: bool, work: Path) -> dict[str, Any]:
     dialogues, steps = (480, 200) if quick else (1_200, 400)
     corpus.write_corpus(work / "corpus", conversations(dialogues, distances), tones.RATE)
     corpus.build(work / "corpus", work / "rows", "ttt", "--validation-fraction", "0.15")
-    torch.set_num_threads(1)
     figures: dict[str, Any] = {"chance": 1 / len(tones.LETTERS), "steps": steps}
     for layers in (1,) if quick else (1, 0):
         started = time.perf_counter()

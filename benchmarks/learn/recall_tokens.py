@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from learn.picture import Chart
 from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig
@@ -77,32 +78,51 @@ def conversations(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return steps, values
 
 
-def learn(way: Way, num_steps: int) -> dict[str, float]:
-    """Train on new conversations at each step; the accuracy on new ones."""
+@torch.no_grad()
+def accuracy(model: Model, generator: torch.Generator, batches: int) -> float:
+    """The share of new conversations whose value is recalled."""
+    right = [model(steps).argmax(-1) == values for steps, values in
+             (conversations(generator) for _ in range(batches))]  # fmt: skip
+    return float(torch.cat(right).float().mean())
+
+
+def learn(way: Way, num_steps: int) -> dict[str, Any]:
+    """Train on new conversations at each step; the accuracy on others, on the way and at the end."""
     torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(1)
-    model, started = Model(way), time.perf_counter()
+    generator, others = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    model, started, curve = Model(way), time.perf_counter(), dict[int, float]()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-    for _ in range(num_steps):
+    for step in range(1, num_steps + 1):
         steps, values = conversations(generator)
         functional.cross_entropy(model(steps), values).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    with torch.no_grad():
-        asked = [(model(steps).argmax(-1) == values).float().mean() for steps, values in
-                 (conversations(generator) for _ in range(20))]  # fmt: skip
-    accuracy = float(torch.stack(asked).mean())
-    return {"accuracy": accuracy, "steps": num_steps, "seconds": time.perf_counter() - started}
+        if step % (num_steps // 8) == 0:
+            curve[step] = accuracy(model, others, 4)
+    seconds = time.perf_counter() - started
+    return {"accuracy": accuracy(model, others, 20), "steps": num_steps, "seconds": seconds, "curve": curve}
 
 
-def run(*, quick: bool, work: Path) -> dict[str, dict[str, float]]:  # noqa: ARG001
+def run(*, quick: bool, work: Path) -> dict[str, Any]:  # noqa: ARG001
     """The figures of each way; by chance one in ten is right."""
     torch.set_num_threads(1)
-    figures: dict[str, dict[str, float]] = {}
+    figures: dict[str, Any] = {}
     print(f"chance: {1 / NUM_VALUES:.2f}\n\n| state | accuracy | steps | s |\n|---|---:|---:|---:|")
     for name, way in WAYS.items():
-        figures[name] = learn(way, 200 if quick else 600)
-        cells = (name, *(f"{figures[name][key]:.{2 * (key == 'accuracy')}f}" for key in figures[name]))
-        print(f"| {' | '.join(cells)} |", flush=True)
+        figures[name] = figure = learn(way, 80 if quick else 200)
+        print(
+            f"| {name} | {figure['accuracy']:.2f} | {figure['steps']} | {figure['seconds']:.0f} |", flush=True
+        )
     return figures
+
+
+def chart(figures: dict[str, Any]) -> Chart:
+    """Accuracy by step."""
+    return Chart(
+        title="A value of the step before is asked for: new conversations answered rightly",
+        across="optimiser steps",
+        places=[*figures["gradient"]["curve"]],
+        lines={name: [*figure["curve"].values()] for name, figure in figures.items()},
+        most=1.0,
+    )
