@@ -94,7 +94,7 @@ def test_a_grammar_s_held_out_rows_share_nothing_with_what_is_trained_on(tmp_pat
 
 def test_without_espeak_a_grammar_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(SystemExit, match="pip install -r benchmarks.requirements-learn[.]txt"):
+    with pytest.raises(SystemExit, match=r"pip install -r benchmarks/requirements-learn\.txt"):
         espeak.speak("take two red cups", voice="en-us", words_a_minute=160)
 
 
