@@ -1,9 +1,9 @@
 """Tables of anyone's, in every format: their rows are the same, and what is wrong with one costs that one."""
 
 import json
-import os
 import pickle
 import random
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from toys.tables import write_table
 
 import audio_table
 from audio_table import AudioTable
+from speechrows.corpora.entries import Entry
 from speechrows.corpora.tables import survey
 from speechrows.errors import UsageError
 from speechrows.types import Dialogue
@@ -270,6 +271,7 @@ def test_librispeech_s_folders_and_folders_of_clips_and_texts_are_tables(tmp_pat
         ("Two.", None, "sad", tone(1)),
         ("", None, "sad", "empty_text"),
     ]
+    assert acted[2][0] == "acted/train/sad/2"
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare/a.wav").write_bytes(tone(0))
     with pytest.raises(UsageError, match=r"no table, and 1 clips of which none has a \.txt"):
@@ -312,6 +314,16 @@ def test_what_is_wrong_with_a_row_of_text_costs_that_row(tmp_path: Path) -> None
     }
     kept = [row["clip_id"] for row in read_rows(tmp_path / "rows", "transcription")]
     assert kept == ["t/train/good/1", "t/train/x/0", "t/train/x/1"]
+
+
+def test_cells_that_name_clips_alone_and_shards_that_are_not_there(tmp_path: Path) -> None:
+    named = with_names(tmp_path / "t", CALLS)
+    paths = datasets.Dataset.from_list([{**row, "file": str(tmp_path / "t" / row["file"])} for row in named])
+    paths.cast_column("file", datasets.Audio()).to_parquet(str(tmp_path / "t/train-00001-of-00003.parquet"))
+    assert read(tmp_path / "t") == expected("t")
+    _, listing = open_reader(AudioTable, tmp_path / "t")
+    assert "(not there: train-00000-of-00003.parquet, train-00002-of-00003.parquet); " in listing.contents
+    assert {path for unit in listing.units for path in unit.files} == {f"clips/{i}.wav" for i in range(9)}
 
 
 def test_an_id_that_is_there_again_costs_the_second_row_alone(tmp_path: Path) -> None:
@@ -375,8 +387,11 @@ def test_a_sample_without_a_clip_or_with_two_and_odd_members_are_told(tmp_path: 
         {"wav": tone(3), "npy": b"\0\xff", "txt": b"And another."},
     ]
     write_samples(tmp_path / "t/x.tar", samples)
+    with tarfile.open(tmp_path / "t/x.tar", "a") as tar:
+        tar.add(write_table(tmp_path / "one", "csv", CALLS[:1]) / "clips/0.wav", "sample/000002.wav")
     items = read(tmp_path / "t", "transcription", text="txt", conversation="", id="")
-    assert [item[3][0][-1] for item in items] == ["missing", "unreadable", tone(2), tone(3)]
+    assert [item[3][0][-1] for item in items] == ["missing", "unreadable", "bad_number", tone(2), tone(3)]
+    assert [item[0] for item in items[2:4]] == ["t/train/x:sample/000002#4", "t/train/x:sample/000002"]
 
 
 @pytest.mark.parametrize(
@@ -439,14 +454,14 @@ def test_tables_of_several_formats_or_columns_are_refused_until_one_says_which(t
         open_reader(AudioTable, tmp_path, table=("*.csv",), text="text")
 
 
-def test_ten_thousand_files_in_a_folder_are_listed_once(tmp_path: Path) -> None:
-    (tmp_path / "clips").mkdir()
-    for number in range(10_000):
-        os.close(os.open(tmp_path / f"clips/{number}.wav", os.O_CREAT))
-    rows = (f'{{"file": "clips/{number}.wav", "text": "Word."}}\n' for number in range(10_000))
-    (tmp_path / "train.jsonl").write_text("".join(rows))
-    _, listing = open_reader(AudioTable, tmp_path, "transcription")
-    assert sum(len(unit.files) for unit in listing.units) == 10_000
+def test_ten_thousand_clips_of_a_folder_are_found(tmp_path: Path) -> None:
+    names = [f"clips/{number}.wav" for number in range(10_000)]
+    lines = (json.dumps({"file": name, "text": "Word."}) + "\n" for name in names)
+    (tmp_path / "train.jsonl").write_text("".join(lines))
+    reader, _ = open_reader(AudioTable, tmp_path, "transcription")
+    listing = reader.units([Entry(name, 1 << 16, "") for name in ("train.jsonl", *names)])
+    assert sorted(path for unit in listing.units for path in unit.files) == sorted(names)
+    assert len(listing.units) == 20  # of 32 MiB
 
 
 def test_a_dataset_in_hand_becomes_the_rows_of_its_tables(tmp_path: Path, built: Path) -> None:

@@ -11,7 +11,10 @@ import pytest
 from speechrows.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("building", "loading", "publishing", "training")))
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("building", "your-data", "loading", "publishing", "training")),
+)
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REAL = "real"  # it needs a real corpus, a repository of one's own, or another version of datasets
 COMMAND = re.compile(r"^(speechrows|python|accelerate|hf) ", re.MULTILINE)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from speechrows.corpora import parquet
 from speechrows.corpora.cells import Cell
@@ -37,22 +38,19 @@ class ArrowTable:
 
     def columns(self) -> Mapping[str, bool]:
         """Its columns, and whether each can hold clips; one that is there twice is none."""
-        with self._schema() as schema:
-            names = schema.names
-            return {
-                field.name: holds_clips(field.type) and not pa.types.is_null(field.type)
-                for field in schema
-                if names.count(field.name) == 1
-            }
-
-    @contextmanager
-    def _schema(self) -> Generator[pa.Schema]:
         if self._file.kind == "parquet":
             with parquet.open_table(self._corpus, self._file.path) as table:
-                yield table.schema_arrow
+                schema, empty = table.schema_arrow, _columns_of_nulls(table.metadata)
         else:
             with self._open_arrow() as (schema, _):
-                yield schema
+                empty = frozenset[str]()
+        return {
+            field.name: holds_clips(field.type)
+            and not pa.types.is_null(field.type)
+            and f"{field.name}.bytes" not in empty  # datasets' struct with paths alone
+            for field in schema
+            if schema.names.count(field.name) == 1
+        }
 
     def read(
         self,
@@ -136,6 +134,20 @@ class ArrowTable:
         for i, (number, row) in enumerate(zip(numbers, rows, strict=True)):
             ref = _ref(path, number, clips[i]) if clips else None
             yield Record(number, f"{path}:{number}", dict(zip(names, row, strict=True)), ref)
+
+
+def _columns_of_nulls(metadata: pq.FileMetaData) -> frozenset[str]:
+    """The columns of a parquet file that hold nothing, as far as its footer tells."""
+    empty: set[str] | None = None
+    for group in range(metadata.num_row_groups):
+        columns = map(metadata.row_group(group).column, range(metadata.num_columns))
+        nulls = {
+            column.path_in_schema
+            for column in columns
+            if column.statistics is not None and column.statistics.null_count == column.num_values
+        }
+        empty = nulls if empty is None else empty & nulls
+    return frozenset(empty or ())
 
 
 def _kept(first: int, batch: pa.RecordBatch, rows: Rows) -> tuple[Sequence[int], pa.RecordBatch]:

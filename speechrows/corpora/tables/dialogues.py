@@ -1,6 +1,7 @@
 """Rows of a table -> a dialogue: ids, order, roles, texts, and what is wrong with each."""
 
 import math
+from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -48,31 +49,32 @@ class DialogueMaker:
         """The dialogue of a conversation's rows; one row may be a spoken question and its answer."""
         columns, (record, file, _) = run.columns, rows[0]
         split = split_of(record, columns, file)
-        cells = next((row.record.cells for row in rows if row.record.fault is None), record.cells)
-        conversation = text_of(cells.get(columns.conversation or ""))
+        conversation = _first(rows, columns.conversation, text_of)
         name = self._name(rows[0], columns, conversation)
         is_joined = conversation is not None or len(rows) > 1
         spoken = [self._turn(row, columns, is_joined=is_joined) for row in rows]
         if is_joined:
             spoken = self._in_order(spoken, rows, run)
-        elif self.task.pairing == "exchange":
-            spoken += [_answer(turn) for turn in spoken]
+        elif self.task.pairing == "exchange" and (spoken[0].fault or spoken[0].answer):
+            spoken += [_answer(spoken[0])]
         speaker = None if is_joined else spoken[0].speaker
         return Dialogue(
             conversation_id=f"{self.names.corpus.name}/{split}/{name}",
             split=split,
-            domain=_word(cells.get(columns.domain or "")),
+            domain=_first(rows, columns.domain, _word),
             turns=tuple(spoken),
             twin_key=None if run.has_evaluation else speaker or f"{split}/{name}",
             source=file.path if file.path else record.place,
-            system=_word(cells.get(columns.system or "")),
+            system=_first(rows, columns.system, _word),
         )
 
     @staticmethod
     def _name(row: Row, columns: Columns, conversation: str | None) -> str:
         """What a dialogue is called by: its conversation, a row's own id, or the row's place."""
-        own = None if row.is_repeat else text_of(row.record.cells.get(columns.id or ""))
-        return conversation or own or f"{row.file.stem}:{row.record.place.rpartition(':')[2]}"
+        own = (
+            None if row.is_repeat or columns.conversation else text_of(row.record.cells.get(columns.id or ""))
+        )
+        return conversation or own or f"{row.file.stem}:{row.record.place.removeprefix(f'{row.file.path}:')}"
 
     def _turn(self, row: Row, columns: Columns, *, is_joined: bool) -> Turn:
         """A row as turn 0 of the user; of a conversation, number and role follow."""
@@ -175,6 +177,12 @@ def _check(row: Row, columns: Columns, text: Any, answer: Any, *, is_joined: boo
     turns.checked_text(text, columns.text)
     if answer is not None:
         turns.checked_text(answer, columns.answer or "")
+
+
+def _first(rows: Sequence[Row], column: str | None, read: Callable[[Any], str | None]) -> str | None:
+    """What the first row says that has anything in a column."""
+    cells = (row.record.cells.get(column) for row in rows) if column else ()
+    return next((value for value in map(read, cells) if value), None)
 
 
 def _word(cell: Any) -> str | None:

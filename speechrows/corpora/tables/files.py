@@ -22,6 +22,7 @@ from speechrows.errors import did_you_mean
 
 _ARROW, ARCHIVES = ("parquet", "arrow"), ("tar", "tar.gz", "tgz")
 FORMATS = (*_ARROW, *ARCHIVES, "csv", "tsv", "jsonl", "ndjson", "trans.txt")  # by the ends of names
+_SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")
 FOLDER = "folder"  # of clips with a text beside each: a table of its own kind
 _SPLIT_OF = {  # as datasets tells splits by words in names
     **dict.fromkeys(("train", "training"), "train"),
@@ -106,6 +107,18 @@ def _folders(files: Sequence[Entry]) -> list[TableFile]:
         for folder, own in clips.items()
         if any(text_beside(clip.path) in paths for clip in own)
     ]
+
+
+def missing_shards(tables: Iterable[TableFile]) -> list[str]:
+    """The tables that others tell of by their names, as train-00000-of-00002, and that are not there."""
+    paths = {table.path for table in tables}
+    numbers = filter(None, (_SHARD.fullmatch(path) for path in paths))
+    expected = {
+        f"{match[1]}-{number:05}-of-{match[2]}{match[3]}"
+        for match in {match.expand(r"\1 \2 \3"): match for match in numbers}.values()
+        for number in range(int(match[2]))
+    }
+    return sorted(expected - paths)
 
 
 def open_table(corpus: Corpus, file: TableFile) -> Table:

@@ -17,7 +17,7 @@ from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import UnreadableFile
 
-_COLUMNS = ("file", "text", "folder")  # a clip's name, what its .txt says, the name of its folder: a class
+_COLUMNS = ("id", "file", "text", "folder")  # the last is the name of a clip's folder, as a class has it
 
 
 class FolderTable:
@@ -27,7 +27,7 @@ class FolderTable:
         self._corpus, self._file = corpus, file
 
     def columns(self) -> Mapping[str, bool]:
-        """A clip's name, its text, and its folder's name."""
+        """A clip's path, its name, its text, and its folder's name."""
         return dict.fromkeys(_COLUMNS, False)
 
     def read(
@@ -38,10 +38,15 @@ class FolderTable:
         offset: int = 0,  # noqa: ARG002  # of files of text alone
     ) -> Generator[Record | UnreadableFile]:
         """Read some rows; the texts only where they are asked for."""
+        wanted = rows if isinstance(rows, range) else set(rows.tolist())
         for number, path in enumerate(self._file.clips):
-            if number not in rows:
+            if number not in wanted:
                 continue
-            cells = {"file": basename(path), "folder": basename(folder_of(path))}
+            cells = {
+                "id": path.rpartition(".")[0],
+                "file": basename(path),
+                "folder": basename(folder_of(path)),
+            }
             fault = None
             try:
                 if "text" in names:

@@ -199,7 +199,7 @@ def _cells(line: _Line, lines: _Lines, count: int, delimiter: str) -> list[str] 
     cells = line.text.split(delimiter)
     if '"' not in line.text:
         return cells if len(cells) == count else None
-    if delimiter == "\t" and len(cells) == count and _are_closed(cells):
+    if delimiter == "\t" and len(cells) == count and _is_whole(cells, lines):
         return [_unquoted(cell) for cell in cells]
     row, others = _quoted(line, lines, delimiter)
     if row is not None and len(row) == count:
@@ -226,9 +226,14 @@ def _quoted(line: _Line, lines: _Lines, delimiter: str) -> tuple[list[str] | Non
         return None, others
 
 
-def _are_closed(cells: Sequence[str]) -> bool:
-    """Whether no cell is one that quotes begin and another line ends."""
-    return not cells[-1].startswith('"') or cells[-1].count('"') % 2 == 0
+def _is_whole(cells: Sequence[str], lines: _Lines) -> bool:
+    """Whether cells apart by tabs are a row: none of them goes on in the next line, which is a row itself."""
+    if all(not cell.startswith('"') or cell.count('"') % 2 == 0 for cell in cells):
+        return True
+    following = next(lines, None)
+    if following is not None:
+        lines.put_back([following])
+    return following is None or following.text.count("\t") == len(cells) - 1
 
 
 def _unquoted(cell: str) -> str:

@@ -13,6 +13,7 @@ from speechrows.corpora.tables.columns import Columns
 from speechrows.corpora.tables.columns import choose
 from speechrows.corpora.tables.files import FOLDER
 from speechrows.corpora.tables.files import find_tables
+from speechrows.corpora.tables.files import missing_shards
 from speechrows.corpora.tables.files import open_table
 from speechrows.corpora.tables.names import ClipNames
 from speechrows.corpora.tables.records import Table
@@ -32,7 +33,7 @@ class Choice:
         patterns: of the paths of those that are read; all are, where there are none.
         columns: names by purpose, as columns.choose takes them.
         traits: TRAIT=COLUMN.
-        scattered_bytes: the size of a unit, where rows lie far from their conversation's: each reads all tables.
+        scattered_bytes: the size of a unit, where rows lie far from one another: each reads all tables.
     """
 
     patterns: Sequence[str] = ()
@@ -67,7 +68,9 @@ def list_tables(
             survey.add(file, tables[file.path], holds_clips=found[file.path][columns.audio])
     units = [lost_unit(columns, file, lost[file.path]) for file in files if file.path in lost]
     units += survey.units(choice.scattered_bytes)
-    contents = f"{_count(files, survey, columns)}; {columns.describe()}"
+    gone = missing_shards(files)
+    note = f" (not there: {', '.join(gone[:3])}{' and others' if len(gone) > 3 else ''})" if gone else ""
+    contents = f"{_count(files, survey, columns)}{note}; {columns.describe()}"
     return Listing(contents=contents, units=units)
 
 

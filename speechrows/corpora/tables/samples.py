@@ -61,14 +61,16 @@ class SampleTable:
     ) -> Generator[Record | UnreadableFile]:
         """Read some rows; all columns, where `names` is empty."""
         wanted = rows if isinstance(rows, range) else set(rows.tolist())
-        last, number = rows[-1], -1
+        last, number, keys = rows[-1], -1, set[str]()
         for sample in self._samples():
             if isinstance(sample, UnreadableFile):
                 yield sample
                 continue
-            number += 1
+            number, key = number + 1, _key(sample[0])
             if number in wanted:
-                yield self._record(number, sample, names, audio)
+                record = self._record(number, sample, names, audio)
+                yield record if key not in keys else _again(record, key)
+            keys.add(key)
             if number >= last:
                 return
 
@@ -105,6 +107,13 @@ class SampleTable:
         cells[KEY] = key
         kept = {name: value for name, value in cells.items() if name in names} if names else cells
         return Record(number, place, kept, clip, faults[0] if faults else None)
+
+
+def _again(record: Record, key: str) -> Record:
+    """A sample whose key an earlier one of its archive has."""
+    detail = f"found the key {key!a:.200} again, expected each once, its members one after another"
+    fault = Fault(reason=Reason.BAD_NUMBER, detail=detail, file=record.place)
+    return record._replace(place=f"{record.place}#{record.number}", fault=record.fault or fault)
 
 
 def _key(member: Member) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -172,6 +173,11 @@ class Survey:
             units.append(self._unit(rows, codes[rows], int(weights[rows].sum()), repeats))
         return [*units, *(self._unit_of(file) for file in self._whole)]
 
+    @cached_property
+    def _starts(self) -> Numbers:
+        """The number of each table's first row, all tables' rows being numbered in one; and of their end."""
+        return np.cumsum([0, *(len(seen.numbers) for seen in self._seen)])
+
     def _weights(self) -> Numbers:
         weights = [np.empty(0, np.int64)]
         for seen in self._seen:
@@ -194,10 +200,11 @@ class Survey:
         self, rows: Numbers, codes: Numbers, num_bytes: int, repeats: npt.NDArray[np.bool_]
     ) -> Unit[Run]:
         """The unit of rows of all tables, numbered one table after another, and of their conversations."""
-        starts = np.cumsum([0, *(len(seen.numbers) for seen in self._seen)])
+        starts, ends = self._starts, rows[[0, -1]]
         is_joined = len(np.unique(codes)) < len(codes)
         parts, files = list[Part](), list[str]()
-        for at in range(len(self._seen)):
+        begin, end = np.searchsorted(starts, ends, "right").tolist()  # tables without a row share their start
+        for at in range(begin - 1, end):
             first, last = np.searchsorted(rows, starts[at : at + 2]).tolist()
             if first < last:
                 seen, own = self._seen[at], rows[first:last] - starts[at]
