@@ -34,10 +34,24 @@ def _run(arguments: list[str]) -> int:
         from speechrows.model.command import run
 
         return run(arguments[1:])  # all of them are train.py's own
-    if arguments[:2] == ["build", "--data-dir"] and len(arguments) > 2:  # no BUILDER: which ones are there?
-        arguments = ["inspect", arguments[2]]
+    if arguments[:1] == ["build"] and (folder := _folder_alone(arguments[1:])):
+        arguments = ["inspect", folder]
     options = _parser(arguments).parse_args(arguments)
     return options.run(options)
+
+
+def _folder_alone(arguments: list[str]) -> str | None:
+    """The --data-dir of a build without BUILDER: it is looked at, and nothing is built."""
+    import argparse
+
+    from speechrows.flags import BUILDERS
+
+    is_told = any(word in BUILDERS or word.endswith(".py") for word in arguments)  # if behind the flags
+    if is_told or not arguments or not arguments[0].startswith("-"):
+        return None
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--data-dir")
+    return parser.parse_known_args(arguments)[0].data_dir
 
 
 def _parser(arguments: list[str]) -> "Parser":

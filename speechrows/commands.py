@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from speechrows.console import tell_at_once
@@ -158,21 +157,9 @@ def _preview_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    from speechrows.folder.rows_folder import RowsFolder
-    from speechrows.model.command import conversations
+    from speechrows.preview.command import run
 
-    RowsFolder.open(options.folder)  # before gradio is imported, which takes seconds
-    from speechrows.preview.app import launch
-
-    talk = options.model and conversations(options.model, _open_voice)
-    where: dict[str, Any] = {"port": options.port, "only_here": True, "open_browser": not options.no_open}
-    page = launch(options.folder, **where, wait=False, open_talk=talk)
-    print(printable(f"{options.folder}: {page.local_url} (Ctrl-C ends it)"), flush=True)
-    try:
-        Event().wait()
-    finally:
-        page.close(verbose=False)
-    return 0
+    return run(options, _open_voice)
 
 
 def _train_flags(parser: argparse.ArgumentParser) -> None:
