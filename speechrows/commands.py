@@ -157,9 +157,10 @@ def _preview_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _preview(options: argparse.Namespace) -> int:
+    from speechrows.model.command import conversations
     from speechrows.preview.command import run
 
-    return run(options, _open_voice)
+    return run(options, options.model and conversations(options.model, _open_voice))
 
 
 def _train_flags(parser: argparse.ArgumentParser) -> None:
