@@ -90,7 +90,26 @@ def conversation(library: Library, view: View, row: int) -> str:
         num_turns=stop - start,
         conversation_id=turns[0]["cells"]["conversation_id"],
         domain=turns[0]["cells"]["domain"],
+        times=_times(turns),
     )
+
+
+def _times(turns: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return where turns lie on the conversation's time axis, in percent; None where few are told."""
+    timed = [turn for turn in turns if turn["start_s"] is not None and turn["url"]]
+    if len(timed) < 2:
+        return None
+    first = min(turn["start_s"] for turn in timed)
+    total = max(turn["start_s"] + turn["seconds"] for turn in timed) - first
+    spans = [
+        {
+            "turn": turn,
+            "left": 100 * (turn["start_s"] - first) / total,
+            "width": max(0.5, 100 * turn["seconds"] / total),
+        }
+        for turn in timed
+    ]
+    return {"spans": spans, "total": total, "ticks": ticks(total)}
 
 
 def _preload(library: Library) -> str:
