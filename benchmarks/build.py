@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from contenders import CONTENDERS
 from machine import CanNotRunError
+from machine import announce
 from machine import last_line
 from toys.corpus import write_corpus
 
@@ -79,6 +80,8 @@ def main() -> None:
     if set(names) & set(NEEDS_PEERS):
         install_peers()
     work = options.work
+    share = len(names) / 8 + 8 * options.peers  # the founding script takes as long as all others
+    announce((30 + 45 * options.rounds * share) * options.dialogues / 360)
     small, small_bytes = corpus(work, options.dialogues // 6)
     large, large_bytes = corpus(work, options.dialogues)
     refusals: list[str] = []

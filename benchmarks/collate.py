@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import soxr
 import torch
+from machine import announce
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperFeatureExtractor
@@ -169,6 +170,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    announce(10 + 1.5 * arguments.rounds * arguments.seconds / 400)
     print(f"audio seconds a second, on {arguments.device}, {arguments.threads} threads on the CPU\n")
     print(
         "| | ours (min to max) | reference | ratio | bytes sent an audio second |\n|---|---|---:|---:|---:|"

@@ -23,14 +23,22 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-EXPERIMENTS = ("recall-tokens", "recall-speech", "grammar", "codec", "plain-loop")
+from machine import announce
+
+SECONDS = {  # of the whole, and of --quick
+    "recall-tokens": (90, 30),
+    "recall-speech": (900, 110),
+    "grammar": (600, 110),
+    "codec": (120, 60),
+    "plain-loop": (60, 30),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("experiment", choices=SECONDS)
     parser.add_argument("--quick", action="store_true", help="fewer steps")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, too")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="where its picture goes, if it has one")
@@ -39,6 +47,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     experiment: Any = importlib.import_module(f"learn.{options.experiment.replace('-', '_')}")
+    announce(SECONDS[options.experiment][options.quick])
     started = time.perf_counter()
     figures: dict[str, Any] = experiment.run(quick=options.quick, work=options.work)
     print(f"{time.perf_counter() - started:.0f} s in all")

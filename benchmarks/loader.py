@@ -24,6 +24,7 @@ from loader_order import properties
 from machine import CGROUP
 from machine import CanNotRunError
 from machine import Epoch
+from machine import announce
 from machine import forget
 from machine import join
 from machine import others_share
@@ -55,6 +56,7 @@ class Contender:
         return [python, str(HERE / "loader_peers.py"), self.script, str(folder), *self.flags]
 
 
+TRIES = 3  # of peers, before it is taken that there is no way to any
 REPEATS = 5  # of ours: an epoch takes it a tenth of a second
 AGAIN = ("--repeats", str(REPEATS))
 INT16 = ("--int16",)
@@ -96,9 +98,13 @@ def install_peers() -> None:
         done.write_text(requirements.read_text())
         return
     print("Not all peers can be installed together here; each is tried alone.", flush=True)
-    for line in requirements.read_text().splitlines():
-        if line and not line.startswith("#"):
-            subprocess.run([*pip, line], check=False)
+    lines = [line for line in requirements.read_text().splitlines() if line and not line.startswith("#")]
+    failed = 0
+    for number, line in enumerate(lines, 1):
+        failed += subprocess.run([*pip, line], check=False).returncode != 0
+        if number == failed == TRIES:
+            print(f"The first {TRIES} can not be had: no index is at hand, no peer is tried.", flush=True)
+            break
 
 
 def that_start(contenders: list[Contender], folders: list[Path]) -> tuple[list[Contender], list[str]]:
@@ -293,6 +299,7 @@ def _cold_reading(kind: str, folder: Path, hook: Callable[[], None] | None) -> E
     return run(command, hook)
 
 
+MINUTES = {"speed": 18, "flac": 4, "resume": 11, "first": 3, "cold": 3}  # of three rounds, with all peers
 PARTS = {"speed": speed, "flac": flac, "resume": resume, "first": first, "cold": cold}
 
 
@@ -309,6 +316,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave what was made in --work")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    announce(60 * sum(MINUTES[part] for part in options.only) * options.rounds / 3)
     install_peers()
     try:
         for part in options.only:

@@ -19,6 +19,12 @@ class CanNotRunError(Exception):
     """A contender that does not run on this machine, in a line."""
 
 
+def announce(seconds: float) -> None:
+    """Say before it starts how long a benchmark takes; busy machines take several times as long."""
+    words = f"{round(seconds, -1):.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    print(f"about {words} on two idle cores\n", flush=True)
+
+
 def run(command: list[str], before: Callable[[], None] | None = None) -> Epoch:
     """What a process told as JSON in its last line, if anything; `before` runs in it first.
 

@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from machine import announce
 from transformers import MimiConfig
 from transformers import MimiModel
 
@@ -180,6 +181,7 @@ def main():
     if options.one:
         time_here(options.one, options.minutes, options.threads, options.device)
         return
+    announce((options.rounds + 0.5) * len(CONTENDERS) * (15 + 6 * options.minutes))
     results = {name: [] for name in CONTENDERS}
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr)

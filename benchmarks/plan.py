@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from machine import announce
 
 CASES = {
     "bucket, 400 s": {"budget_seconds": 400.0},
@@ -110,6 +111,8 @@ def write_index(folder: Path, num_rows: int) -> None:
     rows = lengths(num_rows)
     counts = np.bincount(rows.conversations).astype(np.int32)
     firsts = np.repeat(np.cumsum(counts) - counts, counts)
+    padded = -(-rows.num_tokens // 64) * 64
+    conversation_tokens = np.repeat(np.bincount(rows.conversations, padded).astype(np.int32), counts)
     shards = firsts // 3000  # about 1 GB of 24 kHz WAV
     paths = [f"data/ttt/train/band_1/{i:05d}.parquet" for i in range(shards[-1] + 1)]
     facts = TaskFacts(
@@ -136,7 +139,8 @@ def write_index(folder: Path, num_rows: int) -> None:
             "turn_number": (np.arange(num_rows, dtype=np.int32) - firsts)[part].astype(np.int32),
             "num_turns": np.repeat(counts, counts)[part],
             "num_tokens": rows.num_tokens[part],
-            "padded_tokens": -(-rows.num_tokens[part] // 64) * 64,
+            "conversation_tokens": conversation_tokens[part],
+            "padded_tokens": padded[part],
             "num_samples": rows.ticks[part].astype(np.int64) * 240,
             "sampling_rate": zeros + 24000,
             "row_group": zeros,
@@ -182,6 +186,7 @@ def main() -> None:
         measured = plan(case, rows, arguments.context, folder) if case else read_index(folder)
         print(json.dumps(measured))
         return
+    announce((25 + 60 * arguments.rounds) * arguments.rows / 10_000_000)
     with tempfile.TemporaryDirectory() as folder:
         benchmarks = str(Path(__file__).parent)
         code = "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import plan\n"

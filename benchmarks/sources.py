@@ -30,6 +30,7 @@ import soundfile
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from machine import announce
 from toys.corpus import wav
 
 SPEECH = ROOT / "samples/deepdialogue-xtts/data"
@@ -149,6 +150,7 @@ def main() -> None:
     if options.child:
         child(options.child, options.work)
         return
+    announce((20 + 25 * options.rounds) * options.mb / 400)
     for kind, write in CORPORA.items():
         if not (options.work / kind).exists():
             write(options.work / kind, options.mb << 20)
