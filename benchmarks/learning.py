@@ -26,8 +26,8 @@ sys.path.insert(0, str(HERE.parent))
 from machine import announce
 
 SECONDS = {  # of the whole, and of --quick
-    "recall-tokens": (90, 30),
-    "recall-speech": (900, 110),
+    "recall-tokens": (110, 40),
+    "recall-speech": (660, 110),
     "grammar": (600, 110),
     "codec": (120, 60),
     "plain-loop": (60, 30),
