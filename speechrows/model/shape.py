@@ -24,6 +24,9 @@ class ModelShape:
     ttt_at: str = flag("", "more of them inside it: the blocks that they stand before, such as 8,16,24")
     ttt_mini_batch: int = flag(64, "tokens that their state learns from at a time", least=1)
     ttt_rate: float = flag(1.0, "the most of their inner learning rate", least=0)
+    ttt_checkpoint: int = flag(
+        0, "mini-batches of them that are computed again, not kept; 0: none, for speed", least=0
+    )
     ttt_heads: int = flag(0, "their heads; 0: as many as the language model has", least=0)
 
     @property
@@ -54,4 +57,5 @@ class ModelShape:
             self.ttt_heads or heads,
             mini_batch=self.ttt_mini_batch,
             base_learning_rate=self.ttt_rate,
+            checkpoint=self.ttt_checkpoint,
         )

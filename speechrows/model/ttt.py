@@ -10,12 +10,14 @@ Mini-batches are laid out so that cuts and pads change nothing: ttt_layout.py.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import fields
 
 import torch
 from torch import Tensor
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from speechrows.errors import UsageError
 from speechrows.model.ttt_layout import Layout
@@ -78,14 +80,21 @@ class TTTLinear(nn.Module):
     nothing is recalled for hundreds of steps.
 
     `mini_batch` is the number of tokens of a mini-batch, `base_learning_rate` what the learned rates are
-    a share of.
+    a share of. With a `checkpoint` of N, what N mini-batches compute is not kept: the backward pass computes
+    it again, from the state before them. With 0 all of it is kept.
 
     Raises:
         UsageError: `hidden_size` does not divide into heads of an even width.
     """
 
     def __init__(
-        self, hidden_size: int, num_heads: int, *, mini_batch: int = 64, base_learning_rate: float = 1.0
+        self,
+        hidden_size: int,
+        num_heads: int,
+        *,
+        mini_batch: int = 64,
+        base_learning_rate: float = 1.0,
+        checkpoint: int = 0,
     ) -> None:
         super().__init__()
         if hidden_size % (2 * num_heads):
@@ -96,6 +105,7 @@ class TTTLinear(nn.Module):
         width = hidden_size // num_heads
         self.num_heads = num_heads
         self.mini_batch = mini_batch
+        self.checkpoint = checkpoint
         self.base_learning_rate = base_learning_rate / width
         self.norm = nn.RMSNorm(hidden_size, eps=_EPSILON)
         self.query = nn.Linear(hidden_size, hidden_size, bias=False)
@@ -185,31 +195,46 @@ class TTTLinear(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, rate: Tensor, layout: Layout, state: TTTState
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The heads' outputs [M, B, H, K, d], and the W, b that each lane ends with."""
+        dtype, together = key.dtype, self.checkpoint or len(key)
+        weight, bias = state.weight.to(dtype), state.bias.to(dtype)
+        flags = (of.T[:, :, None, None] for of in (layout.fresh, layout.full))  # [M, B, 1, 1]
+        outputs: list[Tensor] = []
+        for part in zip(*(of.split(together) for of in (query, key, value, rate, *flags)), strict=True):
+            if self.checkpoint and torch.is_grad_enabled():
+                output, weight, bias = checkpoint(
+                    self._read, part, weight, bias, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                output, weight, bias = self._read(part, weight, bias)
+            outputs.append(output)
+        emptied = layout.emptied[:, None, None]
+        weight = torch.where(emptied.unsqueeze(-1), self.first_weight.to(dtype), weight)
+        bias = torch.where(emptied, self.first_bias.to(dtype), bias)
+        return torch.cat(outputs), weight, bias
+
+    def _read(self, part: Sequence[Tensor], weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The heads' outputs [m, B, H, K, d] for a part of m mini-batches, and the W, b after it."""
+        query, key, value, rate, fresh, full = part
         dtype, size = key.dtype, self.mini_batch
         places = torch.arange(1, size + 1, dtype=dtype, device=key.device)
         scale = (1 / places + self.position_offset.to(dtype)).clamp(min=0)
         scale_of_all = scale[-1]
         first_weight, first_bias = self.first_weight.to(dtype), self.first_bias.to(dtype)
-        weight, bias = state.weight.to(dtype), state.bias.to(dtype)
         answers: list[Tensor] = []
         steps: list[Tensor] = []
-        flags = ((of[:, m, None, None] for of in (layout.fresh, layout.full)) for m in range(len(key)))
         # Unbound, not indexed: the gradient of each index would be as large as the whole.
-        mini_batches = zip(flags, *(of.unbind() for of in (query, key, value - key, rate)), strict=True)
-        for (fresh, full), q, k, target, eta in mini_batches:
-            weight = torch.where(fresh.unsqueeze(-1), first_weight, weight)
-            bias = torch.where(fresh, first_bias, bias)
+        columns = (of.unbind() for of in (query, key, value - key, rate, fresh, full))
+        for q, k, target, eta, is_fresh, is_full in zip(*columns, strict=True):
+            weight = torch.where(is_fresh.unsqueeze(-1), first_weight, weight)
+            bias = torch.where(is_fresh, first_bias, bias)
             answers.append(q @ weight + bias.unsqueeze(-2))
             guess = k @ weight + bias.unsqueeze(-2)
             step = eta.unsqueeze(-1) * self._gradient(guess, target)
             steps.append(step)
             taught = weight - scale_of_all * k.transpose(-1, -2) @ step
-            weight = torch.where(full.unsqueeze(-1), taught, weight)
-            bias = torch.where(full, bias - scale_of_all * step.sum(-2), bias)
-        emptied = layout.emptied[:, None, None]
-        weight = torch.where(emptied.unsqueeze(-1), first_weight, weight)
-        bias = torch.where(emptied, first_bias, bias)
-        seen = (scale.unsqueeze(-1) * (query @ key.transpose(-1, -2) + 1)).tril()  # [M, B, H, K, K]
+            weight = torch.where(is_full.unsqueeze(-1), taught, weight)
+            bias = torch.where(is_full, bias - scale_of_all * step.sum(-2), bias)
+        seen = (scale.unsqueeze(-1) * (query @ key.transpose(-1, -2) + 1)).tril()  # [m, B, H, K, K]
         answer, _ = _normed(torch.stack(answers) - seen @ torch.stack(steps))
         return query + self._scaled(answer), weight, bias
 

@@ -131,6 +131,29 @@ def test_every_parameter_gets_the_gradient_of_gradient_descent_token_by_token() 
         torch.testing.assert_close(gradient, other, rtol=0, atol=1e-9)
 
 
+def test_what_is_computed_again_and_not_kept_has_the_same_gradient() -> None:
+    layer, x = toy(), noise(8 * SIZE + 3, WIDTH).requires_grad_()
+    inputs = [*layer.parameters(), x]
+    kept: dict[int, int] = {}
+    gradients: dict[int, tuple[Tensor, ...]] = {}
+    for layer.checkpoint in (0, 1, 3):
+        storages: dict[int, int] = {}
+
+        def keep(tensor: Tensor, storages: dict[int, int] = storages) -> Tensor:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            y, state = in_one_piece(layer, x)
+        gradients[layer.checkpoint] = torch.autograd.grad((y.square().sum() + state.weight.sum()), inputs)
+        kept[layer.checkpoint] = sum(storages.values())
+    for gradient, *others in zip(*gradients.values(), strict=True):
+        for other in others:
+            torch.testing.assert_close(gradient, other, rtol=0, atol=1e-12)
+    assert kept[3] < 0.7 * kept[0]
+
+
 # --- cuts and pads ------------------------------------------------------------------------------
 
 
