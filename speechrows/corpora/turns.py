@@ -110,11 +110,14 @@ def parse_json(text: str, **hooks: Any) -> Any:
     Raises:
         ValueError, RecursionError: it is no JSON, or nested too deeply.
     """
-    return json.loads(text, parse_int=_whole_number, **hooks)
+    return json.loads(text, parse_int=_whole_number, **hooks) if hooks else _DECODER.decode(text)
 
 
 def _whole_number(digits: str) -> float:
     return int(digits) if len(digits) < _MAX_DIGITS else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number)  # json.loads would make one for each text
 
 
 def check_same(what: str, ours: str, theirs: str | None, clip: str) -> None:

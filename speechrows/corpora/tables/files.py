@@ -4,6 +4,7 @@ import fnmatch
 import re
 from collections.abc import Iterable
 from collections.abc import Sequence
+from dataclasses import replace
 
 from speechrows.corpora.entries import Entry
 from speechrows.corpora.entries import basename
@@ -20,8 +21,10 @@ from speechrows.corpora.turns import is_audio
 from speechrows.errors import UsageError
 from speechrows.errors import did_you_mean
 
+TRANSCRIPTS = "trans.txt"  # of LibriSpeech
 _ARROW, ARCHIVES = ("parquet", "arrow"), ("tar", "tar.gz", "tgz")
-FORMATS = (*_ARROW, *ARCHIVES, "csv", "tsv", "jsonl", "ndjson", "trans.txt")  # by the ends of names
+FORMATS = (*_ARROW, *ARCHIVES, "csv", "tsv", "jsonl", "ndjson", TRANSCRIPTS)  # by the ends of names
+_END = re.compile(r"\.(" + "|".join(map(re.escape, FORMATS)) + ")$", re.IGNORECASE)
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")
 FOLDER = "folder"  # of clips with a text beside each: a table of its own kind
 _SPLIT_OF = {  # as datasets tells splits by words in names
@@ -50,16 +53,15 @@ def find_tables(entries: Iterable[Entry], patterns: Sequence[str] = ()) -> list[
         UsageError: they are of several formats, and no one said which; or a pattern matches none.
     """
     files = [entry for entry in entries if not entry.refused]
-    suffixes = {folder_of(e.path): e.path[e.path.rindex(".") :] for e in files if is_audio(e.path)}
     tables: list[TableFile] = []
     for entry in files:
         kind = _format_of(entry.path)
         if kind is not None and not basename(entry.path).startswith(("cache-", "tmp")):  # of datasets' map
-            suffix = suffixes.get(folder_of(entry.path), ".flac") if kind == "trans.txt" else ""
             split = split_of_path(entry.path)
-            tables.append(
-                TableFile(path=entry.path, num_bytes=entry.num_bytes, kind=kind, split=split, suffix=suffix)
-            )
+            tables.append(TableFile(path=entry.path, num_bytes=entry.num_bytes, kind=kind, split=split))
+    if any(table.kind == TRANSCRIPTS for table in tables):
+        suffixes = {folder_of(e.path): e.path[e.path.rindex(".") :] for e in files if is_audio(e.path)}
+        tables = [replace(table, suffix=suffixes.get(table.folder, ".flac")) for table in tables]
     if patterns:
         return _matching(tables, patterns)
     kinds = {table.kind: table.path for table in reversed(tables)}
@@ -73,7 +75,8 @@ def find_tables(entries: Iterable[Entry], patterns: Sequence[str] = ()) -> list[
 
 
 def _format_of(path: str) -> str | None:
-    return next((end for end in FORMATS if path.lower().endswith(f".{end}")), None)
+    match = _END.search(path)
+    return match[1].lower() if match else None
 
 
 def _matching(tables: Sequence[TableFile], patterns: Sequence[str]) -> list[TableFile]:

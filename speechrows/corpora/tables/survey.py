@@ -24,7 +24,6 @@ from speechrows.corpora.tables.records import Record
 from speechrows.corpora.tables.records import Rows
 from speechrows.corpora.tables.records import Table
 from speechrows.corpora.tables.records import TableFile
-from speechrows.errors import BadClipError
 from speechrows.types import UnreadableFile
 
 _RUN_BYTES = 32 << 20  # of rows that lie in order; a faulty unit costs no more
@@ -129,19 +128,13 @@ class Survey:
                 self._turns.add(turn)
         if number == len(self._splits):
             self._splits.append(split)
-        name = text_of(cells.get(columns.id or "")) if conversation is None else None
+        name = text_of(cells.get(columns.id or "")) if columns.conversation is None else None
         seen.numbers.append(record.number)
         seen.offsets.append(record.offset)
         seen.conversations.append(number)
         seen.names.append(0 if name is None else hash((split, name)) or 1)
         if not holds_clips:
-            seen.clips.append(self._clip(record, seen.file))
-
-    def _clip(self, record: Record, file: TableFile) -> str | None:
-        try:
-            return self._paths.get(self._names.path_of(record.cells.get(self._columns.audio), file))
-        except BadClipError:
-            return None  # said when the row is read
+            seen.clips.append(self._names.listed(cells.get(columns.audio), seen.file, self._paths))
 
     def is_scattered(self) -> bool:
         """Whether many rows lie apart from their conversation."""
