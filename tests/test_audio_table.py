@@ -11,11 +11,13 @@ from typing import Any
 import datasets
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import HfApi
 from toys.building import build_rows
 from toys.building import open_reader
 from toys.building import read_corpus
 from toys.building import read_rows
 from toys.building import read_skipped
+from toys.mini_hub import MiniHub
 from toys.tables import FORMATS
 from toys.tables import calls
 from toys.tables import dataset_of
@@ -462,6 +464,48 @@ def test_ten_thousand_clips_of_a_folder_are_found(tmp_path: Path) -> None:
     listing = reader.units([Entry(name, 1 << 16, "") for name in ("train.jsonl", *names)])
     assert sorted(path for unit in listing.units for path in unit.files) == sorted(names)
     assert len(listing.units) == 20  # of 32 MiB
+
+
+def test_documented_data_sets_are_read_by_their_own_names(tmp_path: Path) -> None:
+    voice = tmp_path / "cv/en"
+    (voice / "clips").mkdir(parents=True)
+    head = "client_id path sentence_id sentence sentence_domain up_votes down_votes age gender accents x"
+    lines = [head.replace(" ", "\t")]
+    for i, text in enumerate(('"Why not?" he said.', "It's 5\u2032 high.", "Third.")):
+        (voice / f"clips/cv_{i}.wav").write_bytes(tone(i))
+        lines.append(f"c{i}\tcv_{i}.wav\ts{i}\t{text}\t\t2\t0\ttwenties\tfemale_feminine\tUnited States\t")
+    for name, rows in {"train": lines[:3], "dev": [lines[0], lines[3]], "validated": lines}.items():
+        (voice / f"{name}.tsv").write_text("\n".join(rows) + "\n", "utf-8")
+    (voice / "reported.tsv").write_text("sentence\treason\nx\ty\n")
+    flags: dict[str, Any] = {"audio_root": "clips", "table": ("train.tsv", "dev.tsv")}
+    [*dialogues] = read_corpus(AudioTable, voice, "transcription", **flags)
+    assert [(d.split, d.turns[0].speaker, d.turns[0].text) for d in dialogues] == [
+        ("validation", "c2", "Third."),
+        ("train", "c0", '"Why not?" he said.'),
+        ("train", "c1", "It's 5\u2032 high."),
+    ]
+    tone_of = dialogues[0].turns[0].traits
+    assert (tone_of.age, tone_of.gender, tone_of.accent) == ("young adult", "female", "united states")
+    giga = {
+        "segment_id": "S1", "speaker": "N/A", "text": "GO ON <COMMA>", "begin_time": 1.5, "end_time": 2.0,
+        "audio_id": "P1", "title": "t", "url": "u", "source": 2, "category": 24,
+    }  # fmt: skip
+    (tmp_path / "giga").mkdir()
+    table = datasets.Dataset.from_list([{**giga, "audio": {"bytes": tone(1), "path": "S1.wav"}}])
+    table.to_parquet(str(tmp_path / "giga/test-00000-of-00001.parquet"))
+    [[name, split, _, turns]] = read(tmp_path / "giga", "transcription")
+    assert (name, split, turns[0][3:]) == ("giga/test/S1", "test", ("GO ON <COMMA>", None, None, tone(1)))
+
+
+def test_a_data_set_of_the_hub_is_read_there(hub: MiniHub, tmp_path: Path) -> None:
+    for kind in ("parquet", "jsonl"):
+        folder = write_table(tmp_path / kind, kind, CALLS)
+        api = HfApi()
+        api.create_repo(f"org/{kind}", repo_type="dataset")
+        api.upload_folder(repo_id=f"org/{kind}", folder_path=folder, repo_type="dataset")
+        build_rows(f"hf://datasets/org/{kind}", tmp_path / "rows" / kind, builder="audio_table")
+        rows = read_rows(tmp_path / "rows" / kind)
+        assert [row["audio"]["bytes"] for row in rows] == [tone(row["clip"]) for row in CALLS]
 
 
 def test_a_dataset_in_hand_becomes_the_rows_of_its_tables(tmp_path: Path, built: Path) -> None:

@@ -1,6 +1,7 @@
 """Tables of text, a row a line: JSON lines, cells apart by commas or tabs, LibriSpeech's transcripts."""
 
 import csv
+import io
 import itertools
 from codecs import BOM_UTF8
 from collections import deque
@@ -8,12 +9,15 @@ from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import contextmanager
 from typing import Any
 from typing import BinaryIO
 from typing import NamedTuple
+from typing import cast
 
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.parquet import BrokenFileError
+from speechrows.corpora.parquet import broken
 from speechrows.corpora.tables.records import ALL
 from speechrows.corpora.tables.records import Record
 from speechrows.corpora.tables.records import Rows
@@ -104,25 +108,28 @@ class LineTable:
 
     def _open(self, names: Sequence[str], number: int = 0, offset: int = 0) -> Iterator[Record]:
         """Every row from a place on, with some of its cells; all, where `names` is empty."""
-        kind, path = self._file.kind, self._file.path
+        kind = self._file.kind
+        heading = self._names() if kind in ("csv", "tsv") else None
+        with self._opened() as file:
+            file.seek(offset)
+            lines = _Lines(file, number)
+            if heading is None:
+                yield from map(self._transcript if kind == "trans.txt" else self._json, self._filled(lines))
+                return
+            if not offset:
+                next(lines, None)  # the names
+            yield from self._rows_of_cells(lines, heading[0], heading[1], set(names) or {*heading[0]})
+
+    @contextmanager
+    def _opened(self) -> Generator[BinaryIO]:
+        """The file. What goes wrong while it is read is a BrokenFileError, or the store's own."""
+        corpus, path = self._corpus, self._file.path
         try:
-            heading = self._names() if kind in ("csv", "tsv") else None
-            with self._corpus.open_file(self._corpus.resolve("", path)) as file:
-                file.seek(offset)
-                lines = _Lines(file, number)
-                if heading is None:
-                    yield from map(
-                        self._transcript if kind == "trans.txt" else self._json, self._filled(lines)
-                    )
-                    return
-                if not offset:
-                    next(lines)  # the names
-                yield from self._rows_of_cells(lines, heading[0], heading[1], set(names) or {*heading[0]})
-        except BadClipError as error:
-            raise BrokenFileError(error.detail) from error
-        except OSError as error:
-            words = error.strerror or str(error)
-            raise BrokenFileError(f"found {words:.200}; expected lines of text") from error
+            with corpus.open_file(corpus.resolve("", path)) as file:
+                # fsspec's files know no readline of so many bytes.
+                yield file if corpus.local_path(path) is not None else io.BufferedReader(cast(Any, file))
+        except (BadClipError, OSError) as error:
+            raise broken(corpus, path, error, "lines of text") from error
 
     @staticmethod
     def _filled(lines: _Lines) -> Iterator[_Line]:
@@ -161,15 +168,10 @@ class LineTable:
     def _names(self) -> tuple[tuple[str, ...], str]:
         """The names of a table's cells, and what stands between them."""
         if self._heading is None:
-            try:
-                with self._corpus.open_file(self._corpus.resolve("", self._file.path)) as file:
-                    line = next(_Lines(file, 0), _Line(0, 0, ""))
-                    file.seek(0)
-                    is_utf_16 = file.read(2) in _UTF_16
-            except BadClipError as error:
-                raise BrokenFileError(error.detail) from error
-            except OSError as error:
-                raise BrokenFileError(f"found {error.strerror}; expected lines of cells") from error
+            with self._opened() as file:
+                line = next(_Lines(file, 0), _Line(0, 0, ""))
+                file.seek(0)
+                is_utf_16 = file.read(2) in _UTF_16
             if is_utf_16:
                 raise BrokenFileError("found UTF-16, expected UTF-8; save the table as UTF-8")
             delimiter = "\t" if self._file.kind == "tsv" else max(",;\t|", key=line.text.count)

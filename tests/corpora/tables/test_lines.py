@@ -105,4 +105,7 @@ def test_a_file_that_is_gone_is_one_unreadable_file(tmp_path: Path) -> None:
     gone = LineTable(Corpus(root=str(tmp_path)), TableFile(path="t.jsonl", num_bytes=0, kind="jsonl"))
     [lost] = gone.read((), None)
     assert isinstance(lost, UnreadableFile)
-    assert lost.detail == "found No such file or directory; expected lines of text"
+    assert (
+        lost.detail
+        == "found FileNotFoundError: No such file or directory; expected lines of text. Download it again"
+    )
