@@ -130,6 +130,8 @@ class AudioTableReader:
                 f"config {task.name} needs conversations or answers: found no column of either; name one: "
                 "--conversation COLUMN or --answer COLUMN"
             )
+        if self._config.assistant is not None and not columns.speaker:
+            raise UsageError("--assistant: found no column of speakers; name it: --speaker COLUMN")
 
     def dialogues(self, unit: Unit[tables.Run]) -> Iterator[Dialogue | UnreadableFile]:
         """The conversations of a unit, each when its last row was read."""

@@ -291,13 +291,14 @@ def test_what_is_wrong_with_a_row_of_text_costs_that_row(tmp_path: Path) -> None
         {"text": "\udcff"},
         {"file": None},
         {"offset": 12.5},
+        {"speaker": "\udcff", "conversation": "\udcff", "turn": 0, "file": "none"},
     ]
     lines = [json.dumps({**rows[0], "conversation": f"w{i}", **one}) for i, one in enumerate(wrong)]
     lines += ['{"text": "half a li', "[1]", "", json.dumps({**rows[1], "conversation": "good"})]
     lines += [json.dumps({**rows[2], "turn": turn, "conversation": "x"}) for turn in (0, 1, 1, "two", -1)]
     (tmp_path / "t/train.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     summary = build_rows(tmp_path / "t", tmp_path / "rows", "transcription", builder="audio_table")
-    assert summary.items == summary.rows + sum(summary.skipped.values()) == 16
+    assert summary.items == summary.rows + sum(summary.skipped.values()) == 17
     skipped = {(line["file"].rpartition("/")[2], line["reason"]) for line in read_skipped(tmp_path / "rows")}
     assert skipped == {
         ("none.wav", "missing"),
@@ -308,11 +309,12 @@ def test_what_is_wrong_with_a_row_of_text_costs_that_row(tmp_path: Path) -> None
         ("train.jsonl:6", "bad_text"),
         ("train.jsonl:7", "missing"),
         ("train.jsonl:8", "metadata_disagrees"),
-        ("train.jsonl:9", "unreadable"),
+        ("none", "missing"),
         ("train.jsonl:10", "unreadable"),
+        ("train.jsonl:11", "unreadable"),
         ("train.jsonl", "bad_number"),
-        ("train.jsonl:16", "bad_number"),
         ("train.jsonl:17", "bad_number"),
+        ("train.jsonl:18", "bad_number"),
     }
     kept = [row["clip_id"] for row in read_rows(tmp_path / "rows", "transcription")]
     assert kept == ["t/train/good/1", "t/train/x/0", "t/train/x/1"]
@@ -423,6 +425,7 @@ def test_a_sample_without_a_clip_or_with_two_and_odd_members_are_told(tmp_path: 
             "--trait mood=text: expected TRAIT=COLUMN",
         ),
         ({"file": "a.wav", "text": "a"}, {"config": "response"}, "needs conversations or answers"),
+        ({"file": "a.wav", "text": "a"}, {"assistant": "last"}, "--assistant: found no column of speakers"),
         (
             {"file": "a.wav", "text": "a"},
             {"config": "sift_s"},

@@ -83,15 +83,16 @@ class Gathering:
             self._ahead.clear()
             table = open_table(self._corpus, part.file)
             self._streams.append(table.read(names, audio, range(rows.start, ALL.stop), part.offset))
-        self._at = path, rows.stop
+        self._at = None  # whoever does not read to the end leaves the stream no one knows where
         ahead, self._ahead = self._ahead, []
         for record in chain(ahead, *self._streams):
             if isinstance(record, Record) and record.number >= rows.stop:
                 self._ahead = [record]
-                return
+                break
             yield record
             if isinstance(record, Record) and record.number == rows.stop - 1 and not part.to_end:
-                return
+                break
+        self._at = path, rows.stop
 
 
 def _close(streams: list[Generator[Record | UnreadableFile]]) -> None:

@@ -24,6 +24,7 @@ from speechrows.corpora.tables.records import Record
 from speechrows.corpora.tables.records import Rows
 from speechrows.corpora.tables.records import Table
 from speechrows.corpora.tables.records import TableFile
+from speechrows.corpora.turns import is_text
 from speechrows.types import UnreadableFile
 
 _RUN_BYTES = 32 << 20  # of rows that lie in order; a faulty unit costs no more
@@ -236,15 +237,17 @@ class Survey:
         )
 
     def _run(self, parts: tuple[Part, ...], lost: tuple[UnreadableFile, ...] = ()) -> Run:
-        files = [*(seen.file for seen in self._seen), *self._whole]
-        splits = {*self._splits, *(file.split or "train" for file in files)}
         return Run(
             columns=self._columns,
             parts=parts,
             lost=lost,
             first_turn=min(self._turns, default=0),
-            has_evaluation=splits != {"train"},
+            has_evaluation=self._has_evaluation,
         )
+
+    @cached_property
+    def _has_evaluation(self) -> bool:
+        return {*self._splits, *(file.split or "train" for file in self._whole)} != {"train"}
 
 
 def _joined(columns: "Iterable[array[int]]") -> Numbers:
@@ -267,7 +270,7 @@ def text_of(cell: Any) -> str | None:
     """A cell that names something, in words; None where it is empty, or names nothing."""
     if isinstance(cell, float) and cell.is_integer():  # pandas writes 1.0 where a cell of the column is empty
         cell = int(cell)
-    is_name = isinstance(cell, str | int) and not isinstance(cell, bool)
+    is_name = is_text(cell) or (isinstance(cell, int) and not isinstance(cell, bool))
     return (str(cell).strip() or None) if is_name else None
 
 
