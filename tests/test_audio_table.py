@@ -3,6 +3,7 @@
 import json
 import pickle
 import random
+import shlex
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from toys.tables import write_table
 
 import audio_table
 from audio_table import AudioTable
+from speechrows.cli import main
 from speechrows.corpora.entries import Entry
 from speechrows.corpora.tables import survey
 from speechrows.errors import UsageError
@@ -129,6 +131,19 @@ def test_each_run_of_rows_is_read_alone_by_another_process(
     reader, _ = open_reader(AudioTable, folder)
     units = pickle.loads(pickle.dumps(listing.units))
     assert len([item for unit in units for item in reader.dialogues(unit)]) == 9
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_a_run_that_was_given_up_costs_the_next_no_row(
+    kind: str, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "_RUN_BYTES", 3 * len(tone(0)))
+    reader, listing = open_reader(AudioTable, built / kind / "calls", conversation="")
+    first, second, *_ = listing.units
+    assert next(iter(reader.dialogues(first))).turns[0].text == CALLS[0]["text"]
+    texts = [dialogue.turns[0].text for unit in (first, second) for dialogue in reader.dialogues(unit)]
+    assert len(texts) > 3
+    assert texts == [row["text"] for row in CALLS[: len(texts)]]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -509,6 +524,21 @@ def test_a_data_set_of_the_hub_is_read_there(hub: MiniHub, tmp_path: Path) -> No
         build_rows(f"hf://datasets/org/{kind}", tmp_path / "rows" / kind, builder="audio_table")
         rows = read_rows(tmp_path / "rows" / kind)
         assert [row["audio"]["bytes"] for row in rows] == [tone(row["clip"]) for row in CALLS]
+
+
+def test_the_command_on_the_card_has_every_flag_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(tmp_path / "t", "jsonl", CALLS)
+    flags = ["--table", "*.jsonl", "--table", "train*", "--trait", "accent=id", "--id", "", "--swap-roles"]
+    build = ["build", "audio_table", "ttt", "--data-dir", "t"]
+    monkeypatch.chdir(tmp_path)
+    assert main([*build, *flags, "--out", "first"]) == 0
+    [line] = [line for line in Path("first/README.md").read_text().splitlines() if line.startswith("speech")]
+    words = shlex.split(line.replace("--tokenizer tokenizer", "--tokenizer first/tokenizer"))[1:]
+    assert main([*words[:-1], "second"]) == 0
+    assert read_rows(tmp_path / "first") == read_rows(tmp_path / "second")
+    assert read_rows(tmp_path / "first")[0]["role"] == "assistant"
 
 
 def test_a_dataset_in_hand_becomes_the_rows_of_its_tables(tmp_path: Path, built: Path) -> None:

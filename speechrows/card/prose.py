@@ -207,19 +207,21 @@ def _command(builder: str, command: str, task: str, story: Story) -> str:
     words = ["speechrows", "build", command, task, "--data-dir", str(recipe["corpus"])]
     words += ["--tokenizer", "tokenizer"]
     for name, value in sorted(recipe.items()):
-        if name in _NO_FLAGS or value is None or value == "":
-            continue
-        flag = name.replace("_", "-")
-        words += (
-            [f"--{flag}" if value else f"--no-{flag}"]
-            if isinstance(value, bool)
-            else [f"--{flag}", str(value)]
-        )
+        if name not in _NO_FLAGS and value is not None:
+            words += _flag(name.replace("_", "-"), value)
     if "generated" in recipe:
         words += ["--with", "GENERATED"]
     if faulty > MAX_SKIPPED:
         words += ["--max-skipped", f"{math.ceil(faulty * 100) / 100}"]
     return shlex.join([*words, "--out", f"rows/{builder}"])
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """A flag as a command line has it; of several values, once for each."""
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    values = value if isinstance(value, list) else [value]
+    return [word for each in values for word in (f"--{name}", str(each))]
 
 
 def _ledgers(stories: Mapping[str, Story]) -> str:
