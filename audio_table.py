@@ -80,10 +80,11 @@ class AudioTableConfig(SpeechConfig):
         return tables.with_clips(corpus, self.audio_root) if self.audio_root else corpus
 
     def recipe(self, listing: list[Entry], joined: str | None) -> dict[str, Any]:
-        """What decides the rows; where on this machine clips lie does not."""
-        recipe = super().recipe(listing, joined)
-        lists = {"table": _each(self.table), "trait": _each(self.trait)}
-        return {name: value for name, value in recipe.items() if name != "audio_root"} | lists
+        """What decides the rows; of a folder of clips that lies elsewhere, not where on this machine."""
+        own: dict[str, Any] = {"table": _each(self.table), "trait": _each(self.trait)}
+        if self.audio_root:
+            own["audio_root"] = tables.clips_folder(self.inputs.corpus, self.audio_root) or "."
+        return super().recipe(listing, joined) | own
 
     @property
     def columns(self) -> dict[str, str | None]:

@@ -531,6 +531,7 @@ def test_the_command_on_the_card_has_every_flag_that_was_given(
 ) -> None:
     write_table(tmp_path / "t", "jsonl", CALLS)
     flags = ["--table", "*.jsonl", "--table", "train*", "--trait", "accent=id", "--id", "", "--swap-roles"]
+    flags += ["--audio-root", str(tmp_path / "t/clips/..")]
     build = ["build", "audio_table", "ttt", "--data-dir", "t"]
     monkeypatch.chdir(tmp_path)
     assert main([*build, *flags, "--out", "first"]) == 0
