@@ -150,7 +150,7 @@ def test_a_run_that_was_given_up_costs_the_next_no_row(
 def test_conversations_scattered_over_many_tables_are_made_whole(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = calls(count=8, turns=4)
+    rows = calls(count=14, turns=4)  # of which more wait than are kept as they came
     shuffled = random.Random(7).sample(rows, len(rows))
     for number in range(3):
         part = shuffled[number::3]

@@ -23,6 +23,8 @@ from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import UnreadableFile
 
+_RECENT = 32  # clips that are no copies: each may hold the batch in memory that it is of
+
 
 class Row(NamedTuple):
     """A row with the table that it is of; `is_repeat`: an earlier row has its id."""
@@ -118,7 +120,8 @@ class _Joined:
         codes, counts = np.unique(np.concatenate(numbers), return_counts=True) if numbers else ([], [])
         self._lacking: dict[int, int] = dict(zip(map(int, codes), map(int, counts), strict=True))
         self._rows: dict[int, list[Row]] = {}
-        self._clips = SpillBuffer()
+        self._recent: dict[str, bytes | memoryview] = {}  # clips as they came, by place, the oldest first
+        self._clips = SpillBuffer()  # those before
 
     def put(self, part: Part, row: Row) -> list[Row] | None:
         """Keep a row; the rows of its conversation, where it was the last of them."""
@@ -127,16 +130,23 @@ class _Joined:
         if not self._lacking[number]:
             return [*map(self._with_clip, self._rows.pop(number, ())), row]
         if record.clip is not None and record.clip.data is not None:
-            self._clips.put(record.place, bytes(record.clip.data))
+            self._keep(record.place, record.clip.data)
             row = row._replace(record=record._replace(clip=AudioRef(path=record.clip.path)))
         self._rows.setdefault(number, []).append(row)
         return None
 
+    def _keep(self, place: str, clip: bytes | memoryview) -> None:
+        self._recent[place] = clip
+        if len(self._recent) > _RECENT:
+            oldest = next(iter(self._recent))
+            self._clips.put(oldest, bytes(self._recent.pop(oldest)))
+
     def _with_clip(self, row: Row) -> Row:
         record = row.record
-        if record.clip is None or record.place not in self._clips:
+        if record.clip is None:
             return row
-        clip = AudioRef(path=record.clip.path, data=self._clips.take(record.place))
+        data = self._recent.pop(record.place, None)
+        clip = AudioRef(path=record.clip.path, data=self._clips.take(record.place) if data is None else data)
         return row._replace(record=record._replace(clip=clip))
 
 
