@@ -95,14 +95,8 @@ def _decoded(data: bytes) -> BinaryIO:
     decoded = tempfile.TemporaryFile(prefix="speechrows-")  # noqa: SIM115  # the slices' own
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            form = {
-                "samplerate": file.samplerate,
-                "channels": file.channels,
-                "format": "WAV",
-                "subtype": "PCM_16",
-            }
-            num_samples = 0
-            with soundfile.SoundFile(decoded, "w", closefd=False, **form) as written:
+            num_samples, form = 0, (file.samplerate, file.channels, "PCM_16")
+            with soundfile.SoundFile(decoded, "w", *form, format="WAV", closefd=False) as written:
                 for block in blocks(file):
                     written.write(block)
                     num_samples += len(block)

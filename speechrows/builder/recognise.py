@@ -94,7 +94,8 @@ def _match(name: str, address: str, corpus: Corpus, entries: list[Entry]) -> Mat
         if error is not None:
             raise error
         return None
-    first = builder.DEFAULT_CONFIG_NAME if builder.DEFAULT_CONFIG_NAME in configs else next(iter(configs))
+    usual = str(builder.DEFAULT_CONFIG_NAME)
+    first = usual if usual in configs else next(iter(configs))
     reader, units, contents = configs[first]
     good, faulty = _counts(reader, units, name)
     others = [config for config in configs if config != first]

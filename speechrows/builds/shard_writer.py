@@ -175,7 +175,7 @@ def _index(table: pa.Table, group: int) -> pa.Table:
     lines = lines.append_column("padded_tokens", pc.list_value_length(table["input_ids"]))
     lines = lines.append_column("row_group", pa.array([group] * len(table), pa.int32()))
     lengths = pc.binary_length(pc.struct_field(table["audio"], "bytes"))
-    lengths = pc.coalesce(pc.cast(lengths, pa.int64()), pa.scalar(0))
+    lengths = pc.cast(lengths, pa.int64()).fill_null(pa.scalar(0))
     return lines.append_column("audio_length", lengths)
 
 

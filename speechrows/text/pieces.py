@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ class PieceEncoder:
         self._tokenizer = tokenizer
         names = sorted({*special_tokens(tokenizer), audio_token(tokenizer)}, key=len, reverse=True)
         self._special = re.compile(f"({'|'.join(map(re.escape, names))})")
-        self._ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in names}
+        self._ids: dict[str, Any] = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
         self._encoders: dict[tuple[str | None, str | None], StretchEncoder] = {}  # by the tokens around
 
     def __call__(self, texts: Sequence[Sequence[Piece]]) -> list[PieceTokens]:

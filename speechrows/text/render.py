@@ -63,11 +63,8 @@ class _Process:
     def ask(self, request: bytes) -> tuple[bytes | None, int]:
         """The answer to a request; without one, the exit code of a process that has ended over it."""
         with self._lock:
-            for _ in range(2):
-                answer, code = self._try_to_ask(request)
-                if code != _RESTED:
-                    break
-            return answer, code
+            answer, code = self._try_to_ask(request)
+            return self._try_to_ask(request) if code == _RESTED else (answer, code)
 
     def _try_to_ask(self, request: bytes) -> tuple[bytes | None, int]:
         if self._parent != os.getpid():
@@ -167,7 +164,10 @@ def _render(template: str, words: Mapping[str, Any], chat: Chat) -> str | list[s
     """The text, or in a list why there is none."""
     try:
         texts: Any = render_jinja_template(
-            conversations=[chat], chat_template=template, enable_thinking=False, **words
+            conversations=[[dict(message) for message in chat]],
+            chat_template=template,
+            enable_thinking=False,
+            **words,
         )
         text = str(texts[0][0])
     except MemoryError:

@@ -168,10 +168,10 @@ def _replaced(message: Message, text: str, clips: tuple[str | bytes, ...] = ()) 
 
 def _joined(messages: Iterator[Message]) -> Iterator[Message]:
     """Messages of one side that follow one another as one."""
-    for role, group in itertools.groupby(messages, key=lambda message: message.role):
+    for _, group in itertools.groupby(messages, key=lambda message: message.role):
         own = [*group]
         yield Message(
-            role=role,
+            role=own[0].role,
             text="\n".join(message.text for message in own),
             clips=tuple(clip for message in own for clip in message.clips),
             transcript=" ".join(filter(None, (message.transcript for message in own))),

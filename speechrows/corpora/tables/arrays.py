@@ -1,7 +1,7 @@
 """A table that is one JSON array of objects, read record by record: it may be larger than memory."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from itertools import islice
@@ -46,7 +46,7 @@ class ArrayTable:
         audio: str | None,  # noqa: ARG002  # its cells name clips
         rows: Rows = ALL,
         offset: int = 0,  # noqa: ARG002  # an array is read from its beginning
-    ) -> Iterator[Record | UnreadableFile]:
+    ) -> Generator[Record | UnreadableFile]:
         """Read some records."""
         path = self._file.path
         try:
