@@ -25,8 +25,8 @@ from speechrows.builder import Corpus
 from speechrows.builder import Dialogue
 from speechrows.builder import Entry
 from speechrows.builder import Listing
+from speechrows.builder import OwnDataConfig
 from speechrows.builder import SpeechBuilder
-from speechrows.builder import SpeechConfig
 from speechrows.builder import Task
 from speechrows.builder import Unit
 from speechrows.builder import UnreadableFile
@@ -37,7 +37,7 @@ from speechrows.builder import how_to_make
 from speechrows.builder import satisfies
 from speechrows.builder import tables
 
-CONFIGS = (*DIALOGUE_CONFIGS, "answer_extraction")
+CONFIGS = (*DIALOGUE_CONFIGS, "answer_extraction", "chat")
 
 ABOUT = About(
     title="Audio and text of a table",
@@ -51,10 +51,9 @@ ABOUT = About(
 
 
 @dataclass
-class AudioTableConfig(SpeechConfig):
+class AudioTableConfig(OwnDataConfig):
     """What a person says of a table. Each column may be named, or "" where there is to be none."""
 
-    source: str | None = flag(None, "a data set of the Hub, org/name")
     table: Sequence[str] = flag((), "a table of the folder, or a pattern of their paths; repeatable")
     audio: str | None = flag(None, "the column of clips, or of their names")
     text: str | None = flag(None, "the column of what is said")
@@ -63,6 +62,8 @@ class AudioTableConfig(SpeechConfig):
     conversation: str | None = flag(None, "the column of conversations")
     turn: str | None = flag(None, "the column of turns' numbers in their conversation")
     start: str | None = flag(None, "the column of when turns start, which orders those without numbers")
+    offset: str | None = flag(None, "the column of where in a longer recording clips begin, in seconds")
+    duration: str | None = flag(None, "the column of how long these are")
     role: str | None = flag(None, "the column of roles: user or assistant")
     answer: str | None = flag(None, "the column of written answers")
     codes: str | None = flag(None, "the column of Mimi codes, a list a codebook")
@@ -70,21 +71,8 @@ class AudioTableConfig(SpeechConfig):
     split_column: str | None = flag(None, "the column of splits")
     domain: str | None = flag(None, "the column of domains")
     trait: Sequence[str] = flag((), "a column of voices, as emotion=COLUMN; repeatable")
-    audio_root: str | None = flag(None, "the folder that names of clips are below, if not their table's")
     assistant: str | None = flag(None, "who is the assistant: a speaker, or second, or last")
     swap_roles: bool = flag(False, "the first speaker is the assistant")
-
-    def open_corpus(self) -> Corpus:
-        """The folder of tables, with the folder of clips where that lies elsewhere."""
-        corpus = super().open_corpus()
-        return tables.with_clips(corpus, self.audio_root) if self.audio_root else corpus
-
-    def recipe(self, listing: list[Entry], joined: str | None) -> dict[str, Any]:
-        """What decides the rows; of a folder of clips that lies elsewhere, not where on this machine."""
-        own: dict[str, Any] = {"table": _each(self.table), "trait": _each(self.trait)}
-        if self.audio_root:
-            own["audio_root"] = tables.clips_folder(self.inputs.corpus, self.audio_root) or "."
-        return super().recipe(listing, joined) | own
 
     @property
     def columns(self) -> dict[str, str | None]:
@@ -93,18 +81,12 @@ class AudioTableConfig(SpeechConfig):
         return {purpose: getattr(self, purpose, None) for purpose in tables.USUAL} | own
 
 
-def _each(values: str | Sequence[str]) -> list[str]:
-    """The values of a flag, of which Python may have given one alone; a list, as JSON gives it back."""
-    return [values] if isinstance(values, str) else list(values)
-
-
 class AudioTableReader:
     """Reads tables of any format. A unit is a run of their conversations."""
 
     def __init__(self, corpus: Corpus, config: AudioTableConfig, task: Task) -> None:
         self._config, self._task = config, task
-        folder = tables.clips_folder(corpus, config.audio_root) if config.audio_root else None
-        names = tables.ClipNames(corpus, folder)
+        names = config.clip_names(corpus)
         rule = tables.RoleRule(assistant=config.assistant, swap=config.swap_roles)
         self._names, self._maker = names, tables.DialogueMaker(names=names, task=task, rule=rule)
         self._gathering = tables.Gathering(corpus)
@@ -113,9 +95,9 @@ class AudioTableReader:
         """The tables' conversations."""
         columns = self._config.columns
         choice = tables.Choice(
-            patterns=_each(self._config.table),
+            patterns=self._config.table,
             columns=columns if self._task.codec_targets else {**columns, "codes": ""},
-            traits=_each(self._config.trait),
+            traits=self._config.trait,
             scattered_bytes=self._config.shard_bytes,
         )
         return tables.list_tables(self._names, entries, choice, self._check)

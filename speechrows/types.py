@@ -26,6 +26,7 @@ Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
 
 IGNORE_INDEX = -100  # a label that takes no loss, as in torch and transformers
+PROMPT = "{prompt}"  # in a task's segments: a user's message that is the corpus' own, text, a clip, or both
 AUDIO_TOKEN = "<audio>"  # a message's clip; in text and ids too, unless a model has a token of its own
 
 
@@ -237,6 +238,11 @@ class Task:
     codec_targets: Literal["turn", "answer"] | None = None
     needs: Literal["answer", "codes", "units"] | None = None  # of each clip, from the corpus or generated
     max_tokens: int | None = None  # longer rows are left out
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether users' messages are the corpus' own: rows may be of text alone."""
+        return self.segments[0].text == PROMPT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
+from toys.audio import wav
 from toys.building import build_rows
 from toys.building import open_reader
 from toys.building import read_corpus
@@ -30,10 +32,13 @@ from toys.tables import write_table
 
 import audio_table
 from audio_table import AudioTable
+from speechrows.audio import decode
 from speechrows.cli import main
 from speechrows.corpora.entries import Entry
 from speechrows.corpora.tables import survey
 from speechrows.errors import UsageError
+from speechrows.preview import html
+from speechrows.preview.rows import Library
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
 from speechrows.validation.validate import validate
@@ -323,7 +328,7 @@ def test_what_is_wrong_with_a_row_of_text_costs_that_row(tmp_path: Path) -> None
         ("train.jsonl:5", "bad_text"),
         ("train.jsonl:6", "bad_text"),
         ("train.jsonl:7", "missing"),
-        ("train.jsonl:8", "metadata_disagrees"),
+        ("0.wav", "truncated"),
         ("none", "missing"),
         ("train.jsonl:10", "unreadable"),
         ("train.jsonl:11", "unreadable"),
@@ -563,3 +568,43 @@ def test_a_dataset_in_hand_becomes_the_rows_of_its_tables(tmp_path: Path, built:
     assert [row["audio"]["bytes"] for row in rows] == [tone(i) for i in (3, 4, 5, 6, 7, 8, 0, 1, 2)]
     assert [row["row_id"].split("/")[1] for row in rows] == ["test"] * 6 + ["train"] * 3
     assert rows[0]["role"] == "assistant"
+
+
+def test_turns_of_a_long_recording_are_its_slices_with_their_times_and_are_seen_on_the_page(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t").mkdir()
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (16_000 * 4, 2))
+    (tmp_path / "t/call.wav").write_bytes(wav(samples, 16_000))
+    told = [("ann", 0.25, 1.0), ("bob", 1.0, 1.5), ("ann", 2.125, 0.875), ("bob", 3.25, 0.75)]
+    lines = ["wav,offset,duration,start,speaker,call_id,text"]
+    lines += [f"call.wav,{at},{seconds},{at},{who},c1,er {at}" for who, at, seconds in reversed(told)]
+    (tmp_path / "t/calls.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    build_rows(tmp_path / "t", tmp_path / "rows", builder="audio_table", channel="0")
+    rows = read_rows(tmp_path / "rows")
+    assert [(row["speaker"], row["start_s"], row["role"]) for row in rows] == [
+        (who, at, "user" if who == "ann" else "assistant") for who, at, _ in told
+    ]
+    whole = decode(wav(samples, 16_000))[0][:, :1]
+    for row, (_, at, seconds) in zip(rows, told, strict=True):
+        first, count = int(at * 16_000), int(seconds * 16_000)
+        np.testing.assert_array_equal(decode(row["audio"]["bytes"])[0], whole[first : first + count])
+    assert validate(str(tmp_path / "rows")).ok
+    library = Library(str(tmp_path / "rows"))
+    page = html.conversation(library, library.view("ttt", "train"), 1)
+    assert page.count('class="span user') == 2
+    assert 'class="span assistant is-open"' in page
+    assert "left:20.000%" in page  # 1.0 s, where the conversation goes from 0.25 s to 4 s
+
+
+def test_a_row_without_a_clip_is_a_turn_of_text_in_a_chat(tmp_path: Path) -> None:
+    rows = with_names(tmp_path / "t", calls(1, 4))
+    for row in rows[1:]:
+        row["file"] = ""
+    (tmp_path / "t/train.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    build_rows(tmp_path / "t", tmp_path / "rows", "chat", builder="audio_table")
+    heard, read_ = read_rows(tmp_path / "rows", "chat")
+    assert [message["content"] for message in heard["messages"]] == ["<audio>", rows[1]["text"]]
+    assert [message["content"] for message in read_["messages"]] == [rows[2]["text"], rows[3]["text"]]
+    assert read_["audio"] is None
+    assert validate(str(tmp_path / "rows")).ok

@@ -1,6 +1,7 @@
 """The config of builders that read anyone's data: clips may lie in a folder of their own."""
 
 from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
 
 from speechrows.builder.config import SpeechConfig
@@ -19,6 +20,14 @@ class OwnDataConfig(SpeechConfig):
     source: str | None = flag(None, "a data set of the Hub, org/name")
     audio_root: str | None = flag(None, "the folder that names of clips are below, if not their file's")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, tuple) and field.name != "generated":
+                # As a recipe gives it back; Python may give one value alone.
+                setattr(self, field.name, [value] if isinstance(value, str) else list(value))
+
     def open_corpus(self) -> Corpus:
         """The folder of the data, with the folder of clips where that lies elsewhere."""
         corpus = super().open_corpus()
@@ -29,7 +38,7 @@ class OwnDataConfig(SpeechConfig):
         return ClipNames(corpus, clips_folder(corpus, self.audio_root) if self.audio_root else None)
 
     def recipe(self, listing: list[Entry], joined: str | None) -> dict[str, Any]:
-        """What decides the rows, as JSON gives it back; where on this machine clips lie does not."""
+        """What decides the rows; of a folder of clips, not where it lies on this machine."""
         recipe = super().recipe(listing, joined)
-        del recipe["audio_root"]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in recipe.items()}
+        folder = recipe.pop("audio_root") and clips_folder(self.inputs.corpus, str(self.audio_root))
+        return recipe if folder is None else {**recipe, "audio_root": folder or "."}

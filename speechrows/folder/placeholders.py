@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from speechrows.folder.index import Index
 from speechrows.rows.tasks import TASKS
-from speechrows.text.messages import PROMPT
 from speechrows.types import AUDIO_TOKEN
+from speechrows.types import PROMPT
 from speechrows.types import Int32
 
 Int64 = npt.NDArray[np.int64]

@@ -29,7 +29,6 @@ from speechrows.text.chat import ChatTemplate
 from speechrows.text.chat import RenderedChat
 from speechrows.text.chat import compile_chat
 from speechrows.text.template import is_chat
-from speechrows.text.template import takes_text
 from speechrows.text.tokenizers import pad_id
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Fields
@@ -97,7 +96,7 @@ class Session:
         options = self._rows.templates[self._task.name]
         self._system, self._max_tokens, self._speaks = options.system, max_tokens, speaks
         # In a chat of any messages, a clip alone is written as in any other: TASKS["response"] says so.
-        heard_as = TASKS["response"] if takes_text(self._task) else self._task
+        heard_as = TASKS["response"] if self._task.takes_text else self._task
         self._template: ChatTemplate = compile_chat(model.tokenizer, heard_as, options.date, options.system)
         self._device = next(model.parameters()).device
         generator = torch.Generator(self._device).manual_seed(seed)

@@ -32,7 +32,6 @@ from speechrows.preview.tokens import counts
 from speechrows.preview.tokens import spans
 from speechrows.rows.schema import AUDIO_COLUMNS
 from speechrows.rows.tasks import TASKS
-from speechrows.text.template import takes_text
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import TRAITS
 
@@ -121,7 +120,7 @@ def _bubble(view: View, row: int, cells: Mapping[str, Any]) -> dict[str, Any]:
     user, target = (message["content"] for message in cells["messages"])
     seconds = int(view.index.num_samples[row]) / int(view.index.sampling_rate[row])
     is_echo = " ".join(target.split()).lower() == " ".join(cells["transcript"].split()).lower()
-    is_own = takes_text(TASKS[view.task_of(row)]) and user != AUDIO_TOKEN
+    is_own = TASKS[view.task_of(row)].takes_text and user != AUDIO_TOKEN
     return {
         "row": row,
         "cells": cells,

@@ -7,7 +7,6 @@ from itertools import pairwise
 from speechrows.corpora.turns import MAX_NAME
 from speechrows.corpora.turns import is_unicode
 from speechrows.text.normalise import is_blank
-from speechrows.text.template import takes_text
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Dialogue
 from speechrows.types import Fault
@@ -107,7 +106,7 @@ def text_fault(item: Item, task: Task, dialogue: Dialogue) -> Fault | None:
     source = dialogue.source
     turns = [item.turn] if item.answer is None else [item.turn, item.answer]
     texts = [turns[-1].text] if task.pairing == "exchange" else [turn.text for turn in turns]
-    if takes_text(task):
+    if task.takes_text:
         texts.append(item.turn.message)
     if task.needs == "answer":
         texts.append(item.turn.answer or "")
@@ -121,8 +120,8 @@ def text_fault(item: Item, task: Task, dialogue: Dialogue) -> Fault | None:
     faults = [fault for text in every if (fault := _unwritable(text, source))]
     if faults:
         return faults[0]
-    fault = _message_fault(item.turn, source) if takes_text(task) else None
-    if item.turn.audio is None and not takes_text(task):
+    fault = _message_fault(item.turn, source) if task.takes_text else None
+    if item.turn.audio is None and not task.takes_text:
         fault = Fault(reason=Reason.MISSING, detail="found no audio, expected a clip", file=source)
     if fault is None and any(map(is_blank, texts)):
         fault = Fault(reason=Reason.EMPTY_TEXT, detail="the text is empty; expected words", file=source)

@@ -23,7 +23,6 @@ from speechrows.rows.pairing import pair
 from speechrows.rows.pairing import text_fault
 from speechrows.text.fill import fill
 from speechrows.text.normalise import normalise
-from speechrows.text.template import takes_text
 from speechrows.types import AudioRef
 from speechrows.types import Clip
 from speechrows.types import Codes
@@ -268,7 +267,7 @@ def _row(draft: _Draft, loaded: LoadedDialogue, spec: RowSpec, split: str, lengt
     input_ids, labels = draft.rendered.assemble(draft.num_audio_tokens, length=length)
     file = item.turn.audio.path if item.turn.audio else dialogue.source
     role = "user" if task.pairing == "both" else item.turn.role
-    user = normalise(item.turn.message) if takes_text(task) else spec.template.user
+    user = normalise(item.turn.message) if task.takes_text else spec.template.user
     return Row(
         row_id=f"{spec.builder}/{split}/{item.clip_id}/{task.name}",
         task=task.name,

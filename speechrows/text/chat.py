@@ -18,7 +18,6 @@ from speechrows.text.heads import Head
 from speechrows.text.heads import Heads
 from speechrows.text.heads import constant_ids
 from speechrows.text.in_context import StretchEncoder
-from speechrows.text.messages import PROMPT
 from speechrows.text.normalise import normalise
 from speechrows.text.options import DEFAULT_DATE
 from speechrows.text.tokenizers import pad_id
@@ -29,6 +28,7 @@ from speechrows.text.turn_shape import last_special
 from speechrows.text.turn_shape import turn_shape
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
+from speechrows.types import PROMPT
 from speechrows.types import Fields
 from speechrows.types import Int32
 from speechrows.types import Task

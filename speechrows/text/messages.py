@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from speechrows.types import AUDIO_TOKEN
+from speechrows.types import PROMPT
 
 # Mixed case: a template that changes it is seen.
 _AUDIO, _TARGET, SYSTEM = "SpeechRowsAudio{}X", "SpeechRowsTarget{}X", "SpeechRowsSystemX"
-PROMPT = "{prompt}"  # a user's message that is the corpus' own: text, a clip, or both
 
 
 @dataclass(frozen=True, slots=True)

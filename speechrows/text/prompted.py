@@ -20,7 +20,6 @@ from speechrows.text.chat import ending_of
 from speechrows.text.chat import plain_shape
 from speechrows.text.heads import Heads
 from speechrows.text.heads import own_bos
-from speechrows.text.messages import PROMPT
 from speechrows.text.messages import target
 from speechrows.text.normalise import normalise
 from speechrows.text.options import DEFAULT_DATE
@@ -35,6 +34,7 @@ from speechrows.text.turn_shape import render_turns
 from speechrows.text.turn_shape import turn_shape
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
+from speechrows.types import PROMPT
 from speechrows.types import Fields
 from speechrows.types import Int32
 from speechrows.types import Task

@@ -4,7 +4,6 @@ from transformers import PreTrainedTokenizerFast
 
 from speechrows.errors import UsageError
 from speechrows.text.chat import compile_chat
-from speechrows.text.messages import PROMPT
 from speechrows.text.options import TemplateOptions
 from speechrows.text.prompted import compile_prompted
 from speechrows.text.segments import compile_segments
@@ -21,7 +20,7 @@ def compile_template(tokenizer: PreTrainedTokenizerFast, task: Task, options: Te
         UsageError: there is a system prompt, and the task is no chat.
     """
     if is_chat(task):
-        compile_ = compile_prompted if takes_text(task) else compile_chat
+        compile_ = compile_prompted if task.takes_text else compile_chat
         return compile_(tokenizer, task, options.date, options.system)
     if options.system is not None:
         raise UsageError(
@@ -34,8 +33,3 @@ def compile_template(tokenizer: PreTrainedTokenizerFast, task: Task, options: Te
 def is_chat(task: Task) -> bool:
     """True for a task that is written as a chat, of user and assistant."""
     return task.segments[0].role is not None
-
-
-def takes_text(task: Task) -> bool:
-    """True for a task whose users' messages are the corpus' own: its rows may be of text alone."""
-    return task.segments[0].text == PROMPT

@@ -26,7 +26,6 @@ from speechrows.rows.tasks import CORRESPOND
 from speechrows.text.audio_token import audio_token
 from speechrows.text.normalise import normalise
 from speechrows.text.template import is_chat
-from speechrows.text.template import takes_text
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import TRAITS
@@ -81,7 +80,7 @@ def fields(row: RowDict, context: RowContext) -> str | None:
 def _missing(row: RowDict, context: RowContext) -> list[str]:
     """The columns, or parts of them, that are null and may not be."""
     missing = [name for name, value in row.items() if value is None and name not in NULLABLE]
-    if missing == [*OF_SOUND] and takes_text(context.task):
+    if missing == [*OF_SOUND] and context.task.takes_text:
         missing = []
     if missing:
         return missing
@@ -158,7 +157,7 @@ def messages(row: RowDict, context: RowContext) -> str | None:
     if roles != ["user", "assistant"]:
         return f"found roles {roles}, expected user and assistant"
     user, assistant = (message["content"] for message in row["messages"])
-    if takes_text(context.task):
+    if context.task.takes_text:
         return _own_message(row, user)
     if user != context.template.user:
         return f"the user's content is {user!r}, expected {context.template.user!r}"

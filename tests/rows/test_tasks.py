@@ -5,10 +5,9 @@ import string
 import pytest
 
 from speechrows.rows.tasks import TASKS
-from speechrows.text.messages import PROMPT
 from speechrows.text.template import is_chat
-from speechrows.text.template import takes_text
 from speechrows.types import AUDIO_TOKEN
+from speechrows.types import PROMPT
 
 CHATS = [task for task in TASKS.values() if is_chat(task)]
 EACH_CHAT = pytest.mark.parametrize("task", CHATS, ids=[task.name for task in CHATS])
@@ -24,8 +23,8 @@ def test_a_task_is_found_by_its_name(task):
 def test_the_user_is_masked_and_hears_the_audio_once_or_says_what_the_corpus_has(task):
     user, assistant = task.segments
     assert (user.role, user.supervised) == ("user", False)
-    assert user.text == PROMPT if takes_text(task) else user.text.count(AUDIO_TOKEN) == 1
-    assert takes_text(task) == (task.name == "chat")
+    assert user.text == PROMPT if task.takes_text else user.text.count(AUDIO_TOKEN) == 1
+    assert task.takes_text == (task.name == "chat")
     assert AUDIO_TOKEN not in assistant.text
 
 

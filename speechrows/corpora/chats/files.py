@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
-from itertools import chain
+from functools import partial
 
 from speechrows.corpora.chats.records import ChatError
 from speechrows.corpora.entries import Entry
@@ -23,6 +23,7 @@ from speechrows.corpora.tables.records import ALL
 from speechrows.corpora.tables.records import Record
 from speechrows.corpora.tables.records import Table
 from speechrows.corpora.tables.records import TableFile
+from speechrows.corpora.tables.stream import RowStream
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.errors import did_you_mean
@@ -183,24 +184,14 @@ class _Runs:
 
 
 class RecordStream:
-    """Reads runs of records; where one goes on where the last ended, so does the reading."""
+    """Reads runs of records."""
 
     def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
-        self._records: Iterator[Record | UnreadableFile] = iter(())
-        self._at: tuple[str, int] | None = None  # the file that is read, and its next record
+        self._stream = RowStream(partial(open_file, corpus))
 
     def read(self, run: RecordRun) -> Iterator[Record | UnreadableFile]:
         """The records of a run, in order; what of the file can not be read is an UnreadableFile."""
-        if self._at != (run.file.path, run.rows.start):
-            table = open_file(self._corpus, run.file)
-            self._records = table.read((), None, range(run.rows.start, ALL.stop), run.offset)
-        self._at = run.file.path, run.rows.stop
         try:
-            for record in self._records:
-                if isinstance(record, Record) and record.number >= run.rows.stop:
-                    self._records = chain([record], self._records)
-                    return
-                yield record
+            yield from self._stream.read(run.file, run.rows, run.offset, to_end=run.to_end)
         except BrokenFileError as error:
             yield UnreadableFile(file=run.file.path, detail=str(error))

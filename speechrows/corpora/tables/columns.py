@@ -38,6 +38,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "split": ("split", "subset"),
     "domain": ("domain", "topic"),
     "offset": ("offset",),
+    "duration": ("duration", "duration_s", "duration_seconds"),
 }
 FLAGS = {"system": "--system-column", "split": "--split-column"}  # those that are not called as their column
 TRAITS: Mapping[str, tuple[str, ...]] = {  # by arguments of traits.normalise
@@ -56,7 +57,8 @@ _IN_CONVERSATIONS = ("turn", "start", "role")  # which mean nothing elsewhere
 class Columns:
     """The column of each purpose, by its name in the tables; None where there is none.
 
-    `traits` are columns by arguments of traits.normalise; `offset` is where in a longer recording a clip is.
+    `traits` are columns by arguments of traits.normalise; `offset` and `duration` are where in a longer
+    recording a clip is, in seconds.
     """
 
     audio: str
@@ -73,6 +75,7 @@ class Columns:
     split: str | None = None
     domain: str | None = None
     offset: str | None = None
+    duration: str | None = None
     traits: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -131,8 +134,8 @@ def _chosen(
         chosen[purpose] = name or None
     if chosen["conversation"] is None:
         chosen |= dict.fromkeys(purpose for purpose in _IN_CONVERSATIONS if not given.get(purpose))
-    if known.get(chosen["audio"] or ""):
-        chosen["offset"] = None  # a clip in its cell is cut out already
+    if known.get(chosen["audio"] or "") or chosen["offset"] is None:
+        chosen |= {"offset": None, "duration": None}  # a clip in its cell is cut out already
     return chosen
 
 

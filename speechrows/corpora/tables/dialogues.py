@@ -31,6 +31,7 @@ from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Fault
 from speechrows.types import Reason
+from speechrows.types import Span
 from speechrows.types import Task
 from speechrows.types import Turn
 
@@ -99,12 +100,21 @@ class DialogueMaker:
             fault=fault,
             answer=answer if isinstance(answer, str) and answer else None,
             codes=codes,
+            start_s=start if math.isfinite(start := _seconds(cells.get(columns.start or ""))) else None,
         )
 
-    def _clip(self, row: Row, columns: Columns) -> AudioRef:
+    def _clip(self, row: Row, columns: Columns) -> AudioRef | None:
+        """The clip of a row; None of one that has none, where a task takes text alone."""
+        cells = row.record.cells
         if row.record.clip is not None:
             return row.record.clip
-        return AudioRef(path=self.names.path_of(row.record.cells.get(columns.audio), row.file))
+        if self.task.takes_text and cells.get(columns.audio) in (None, ""):
+            return None
+        offset, seconds = (_seconds(cells.get(name or "")) for name in (columns.offset, columns.duration))
+        span = None
+        if math.isfinite(offset):
+            span = Span(start_s=offset, seconds=seconds if math.isfinite(seconds) else None)
+        return AudioRef(path=self.names.path_of(cells.get(columns.audio), row.file), span=span)
 
     def _codes(self, lists: Any) -> Codes | None:
         """The codes of a row, where the task's rows have any."""
@@ -165,12 +175,6 @@ def _check(row: Row, columns: Columns, text: Any, answer: Any, *, is_joined: boo
     split = cells.get(columns.split or "")
     if split and row.file.split is None and not split_of_words(str(split)):
         detail = f"found the split {split!a:.80}, expected a name with train, validation (dev) or test"
-        raise BadClipError(Reason.METADATA_DISAGREES, detail)
-    if _seconds(cells.get(columns.offset or "")) not in (0, math.inf):
-        offset = cells[columns.offset or ""]
-        detail = (
-            f"found the offset {offset!a:.80} in a longer recording, expected a clip of its own; cut it out"
-        )
         raise BadClipError(Reason.METADATA_DISAGREES, detail)
     if text is None:
         raise BadClipError(Reason.EMPTY_TEXT, "the text is null; expected words")

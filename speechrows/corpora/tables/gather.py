@@ -1,10 +1,8 @@
 """Rows of tables as conversations, each when its last row has come; clips wait in memory, then on disk."""
 
-import weakref
-from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Sequence
-from itertools import chain
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +14,7 @@ from speechrows.corpora.tables.files import open_table
 from speechrows.corpora.tables.records import ALL
 from speechrows.corpora.tables.records import Record
 from speechrows.corpora.tables.records import TableFile
+from speechrows.corpora.tables.stream import RowStream
 from speechrows.corpora.tables.survey import Part
 from speechrows.corpora.tables.survey import Run
 from speechrows.types import AudioRef
@@ -39,11 +38,7 @@ class Gathering:
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
-        self._streams: list[Generator[Record | UnreadableFile]] = []  # the one that is read on, if any
-        self._ahead: list[Record] = []  # what came of it that is of a later run
-        self._at: tuple[str, int] | None = None  # its table, and its next row
-        # Before Python itself ends: a generator that is closed then finds no module that it needs.
-        weakref.finalize(self, _close, self._streams)
+        self._stream = RowStream(partial(open_table, corpus))
 
     def conversations(self, run: Run) -> Iterator[list[Row] | UnreadableFile]:
         """The conversations of a run, each as its rows in the tables' order."""
@@ -76,31 +71,11 @@ class Gathering:
     def _read(self, part: Part, columns: Columns) -> Iterator[Record | UnreadableFile]:
         """The records of a part, in order, and what of its table could not be read."""
         names = [*columns.names, columns.audio]
-        audio, path, rows = columns.audio, part.file.path, part.rows
+        audio, rows = columns.audio, part.rows
         if not isinstance(rows, range):
             yield from open_table(self._corpus, part.file).read(names, audio, rows, part.offset)
             return
-        if self._at != (path, rows.start):
-            _close(self._streams)
-            self._ahead.clear()
-            table = open_table(self._corpus, part.file)
-            self._streams.append(table.read(names, audio, range(rows.start, ALL.stop), part.offset))
-        self._at = None  # whoever does not read to the end leaves the stream no one knows where
-        ahead, self._ahead = self._ahead, []
-        for record in chain(ahead, *self._streams):
-            if isinstance(record, Record) and record.number >= rows.stop:
-                self._ahead = [record]
-                break
-            yield record
-            if isinstance(record, Record) and record.number == rows.stop - 1 and not part.to_end:
-                break
-        self._at = path, rows.stop
-
-
-def _close(streams: list[Generator[Record | UnreadableFile]]) -> None:
-    for stream in streams:
-        stream.close()
-    streams.clear()
+        yield from self._stream.read(part.file, rows, part.offset, names, audio, to_end=part.to_end)
 
 
 def _lost(part: Part, at: int) -> Row:
