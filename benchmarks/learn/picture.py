@@ -35,12 +35,13 @@ class Chart:
         picture = Image.new("RGB", (_WIDTH * _SCALE, _HEIGHT * _SCALE), "white")
         brush = ImageDraw.Draw(picture)
         self._frame(brush)
-        for colour, values in zip(_COLOURS, self.lines.values(), strict=False):
+        for number, values in enumerate(self.lines.values()):
+            colour, above = _COLOURS[number], len(self.lines) - number - 1
             points = [self._point(i, value) for i, value in enumerate(values)]
             for start, stop in pairwise(points):
-                brush.line([start, stop], colour, 3 * _SCALE)
+                brush.line([start, stop], colour, (3 + 3 * above) * _SCALE)  # those below show on both sides
             for x, y in points:
-                size = 5 * _SCALE
+                size = (4 + 2 * above) * _SCALE
                 brush.ellipse([x - size, y - size, x + size, y + size], colour)
         small = picture.resize((_WIDTH, _HEIGHT), Image.Resampling.LANCZOS)
         file.parent.mkdir(parents=True, exist_ok=True)

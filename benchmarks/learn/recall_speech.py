@@ -86,7 +86,7 @@ def accuracy(run: Any, *, is_reset: bool) -> dict[int, float]:
 def run(*, quick: bool, work: Path) -> dict[str, Any]:
     """Accuracy with the states that lanes carry, with states that are reset, and without a layer."""
     work, distances = work / "recall-speech", (1,) if quick else DISTANCES
-    dialogues, steps = (480, 200) if quick else (1_200, 400)
+    dialogues, steps = (480, 200) if quick else (1_200, 600)
     corpus.write_corpus(work / "corpus", conversations(dialogues, distances), tones.RATE)
     corpus.build(work / "corpus", work / "rows", "ttt", "--validation-fraction", "0.15")
     figures: dict[str, Any] = {"chance": 1 / len(tones.LETTERS), "steps": steps}
