@@ -57,7 +57,7 @@ class ChatJsonReader:
 
     def units(self, entries: list[Entry]) -> Listing[chats.RecordRun]:
         """The runs of every file of chats."""
-        return chats.list_records(self._names, entries, self._patterns, _clips, "chats")
+        return chats.list_records(self._names, entries, self._patterns, _look, "chats")
 
     def dialogues(self, unit: Unit[chats.RecordRun]) -> Iterator[Dialogue | UnreadableFile]:
         """The chats of a unit; a record that is none is told by its line."""
@@ -74,14 +74,16 @@ class ChatJsonReader:
                 yield UnreadableFile(file=record.place, detail=str(error))
                 continue
             where = chats.Place(file=run.file, place=record.place)
-            name = chat.name or f"{run.file.stem}:{record.place.rpartition(':')[2]}"
+            own = None if record.number in run.repeats else chat.name
+            name = own or f"{run.file.stem}:{record.place.rpartition(':')[2]}"
             yield chats.dialogue(chat, where, name, self._names, has_evaluation=run.has_evaluation)
 
 
-def _clips(record: Any) -> list[str]:
-    """The clips that a record names."""
+def _look(record: Any) -> chats.Named:
+    """What a record names: itself, and its clips."""
     chat = chats.parse_chat(record.cells)
-    return [clip for message in chat.messages for clip in message.clips if isinstance(clip, str)]
+    clips = [(clip, 1.0) for message in chat.messages for clip in message.clips if isinstance(clip, str)]
+    return chats.Named(chat.name, clips)
 
 
 class ChatJson(SpeechBuilder):

@@ -27,6 +27,7 @@ BUILDERS = (
     "omni_tasks",
     "audio_table",
     "chat_json",
+    "lhotse_cuts",
 )
 
 

@@ -13,6 +13,7 @@ from speechrows.audio.samples import exact_dtype
 from speechrows.audio.samples import opened
 from speechrows.audio.samples import to_mono
 from speechrows.audio.slices import Recordings
+from speechrows.audio.slices import to_samples
 from speechrows.audio.wav import array_wav
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "readable",
     "to_flac",
     "to_mono",
+    "to_samples",
 ]

@@ -12,6 +12,7 @@ from speechrows.builder.own_data import OwnDataConfig
 from speechrows.card.prose import About
 from speechrows.corpora import chats
 from speechrows.corpora import columnar
+from speechrows.corpora import cuts
 from speechrows.corpora import json_stream
 from speechrows.corpora import parquet
 from speechrows.corpora import tables
@@ -93,6 +94,7 @@ __all__ = [
     "chats",
     "codec",
     "columnar",
+    "cuts",
     "flag",
     "folder_of",
     "how_to_make",

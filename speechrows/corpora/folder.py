@@ -5,6 +5,7 @@ Paths inside a corpus are relative, with forward slashes. File names in a corpus
 """
 
 import contextlib
+import io
 import os
 import posixpath
 import re
@@ -217,6 +218,8 @@ class Corpus:
         Raises:
             OSError: it can not be opened, FileNotFoundError among them.
         """
+        if path in self._fetched:
+            return io.BytesIO(self._fetched[path])
         if self.located is not None and path not in self.located:
             raise FileNotFoundError(path)
         place = self.local_path(path)

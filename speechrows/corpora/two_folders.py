@@ -48,7 +48,9 @@ class TwoFolders(Corpus):
     def open_file(self, path: str) -> BinaryIO:
         """Open a file for reading at any offset."""
         clip = _below(path)
-        return super().open_file(path) if clip is None else self.clips.open_file(clip)
+        if clip is None or path in self._fetched:
+            return super().open_file(path)
+        return self.clips.open_file(clip)
 
     def changed(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
         """Files that are not as they were listed, each with what it is now, in words."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from speechrows.corpora.tables.records import KindError
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Role
 
@@ -31,7 +32,7 @@ _PLACEHOLDER = re.compile(r"<audio>|<sound>|<speech>|<\|audio\|>|<\|AUDIO\|>")
 _DATA_URL = re.compile(r"data:[\w/.+-]*;base64,(.*)", re.DOTALL)
 
 
-class ChatError(ValueError):
+class ChatError(KindError):
     """A record that is no chat: what was found in it, and what was expected."""
 
 

@@ -1,8 +1,10 @@
 """Tables of text, a row a line: JSON lines, cells apart by commas or tabs, LibriSpeech's transcripts."""
 
 import csv
+import gzip
 import io
 import itertools
+import zlib
 from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Generator
@@ -71,8 +73,16 @@ class _Lines:
         self._returned.extendleft(reversed(lines))
 
 
+def unpacked(file: BinaryIO, path: str) -> BinaryIO:
+    """An open file as it was before it was gzipped, if it was: its name ends with .gz."""
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if path.endswith(".gz") else file
+
+
 class LineTable:
-    """A table of text. Rows are numbered as lines are, from 0: a row of several lines by its first."""
+    """A table of text, gzipped or not.
+
+    Rows are numbered as lines are, from 0: a row of several lines by its first.
+    """
 
     def __init__(self, corpus: Corpus, file: TableFile) -> None:
         self._corpus, self._file = corpus, file
@@ -125,10 +135,12 @@ class LineTable:
         """The file. What goes wrong while it is read is a BrokenFileError, or the store's own."""
         corpus, path = self._corpus, self._file.path
         try:
-            with corpus.open_file(corpus.resolve("", path)) as file:
+            with corpus.open_file(corpus.resolve("", path)) as packed:
+                file = unpacked(packed, path)
                 # fsspec's files know no readline of so many bytes.
-                yield file if corpus.local_path(path) is not None else io.BufferedReader(cast(Any, file))
-        except (BadClipError, OSError) as error:
+                is_plain = file is not packed or corpus.local_path(path) is not None
+                yield file if is_plain else io.BufferedReader(cast(Any, file))
+        except (BadClipError, OSError, EOFError, zlib.error) as error:
             raise broken(corpus, path, error, "lines of text") from error
 
     @staticmethod

@@ -41,12 +41,16 @@ class TableFile:
     @property
     def stem(self) -> str:
         """Its path without the name's end: rows without an id are called by it."""
-        return self.path.removesuffix(f".{self.kind}")
+        return self.path.removesuffix(f".{self.kind}.gz").removesuffix(f".{self.kind}")
 
     @property
     def folder(self) -> str:
         """The folder that its clips' names are relative to."""
         return self.path if self.clips else folder_of(self.path)
+
+
+class KindError(ValueError):
+    """A record that is none of the kind that is read: what was found in it, and what was expected."""
 
 
 class Record(NamedTuple):

@@ -1,5 +1,6 @@
 """Who of a conversation is the user, and who the assistant."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ class RoleRule:
 
     assistant: str | None = None
     swap: bool = False
+
+
+def are_roles(words: Iterable[str]) -> bool:
+    """Whether all words, of speakers as a rule, are names of roles."""
+    return all(word.strip().lower() in _ROLES for word in words)
 
 
 def with_roles(
