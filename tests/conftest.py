@@ -22,7 +22,7 @@ from toys.samples import XTTS
 yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 _home = tempfile.mkdtemp(prefix="speechrows-tests-")
-HUB = MiniHub(orgs=("org", "SALT-Research")).__enter__()
+HUB = MiniHub(orgs=("org", "SALT-Research", "MLCommons")).__enter__()
 assert "datasets" not in sys.modules, "datasets was imported before HF_ENDPOINT was set"
 os.environ.update(
     HF_ENDPOINT=HUB.url,
