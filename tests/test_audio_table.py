@@ -452,7 +452,7 @@ def test_a_sample_without_a_clip_or_with_two_and_odd_members_are_told(tmp_path: 
             r"\(name one: --answer COLUMN\): config sift_s",
         ),
         ({"file": "a.wav", "text": "a"}, {"config": "s2s_mimi"}, "--codes COLUMN.*generate mimi"),
-        ({"file": "a.wav", "text": "a"}, {"table": ("*.csv",)}, r"--table \*\.csv: no table matches; found"),
+        ({"file": "a.wav", "text": "a"}, {"table": ("*.csv",)}, r"--table \*\.csv: no file matches; found"),
         ({"file": "a.wav", "text": "a"}, {"audio_root": "nowhere"}, "--audio-root nowhere: "),
     ],
 )

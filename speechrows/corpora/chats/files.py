@@ -1,7 +1,6 @@
 """The files of a folder that hold records of a kind, chats as a rule, as units of so many records each."""
 
 import contextlib
-import fnmatch
 from array import array
 from codecs import BOM_UTF8
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from speechrows.corpora.parquet import BrokenFileError
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Unit
 from speechrows.corpora.tables.arrays import ArrayTable
+from speechrows.corpora.tables.files import matching
 from speechrows.corpora.tables.files import split_of_path
 from speechrows.corpora.tables.lines import LineTable
 from speechrows.corpora.tables.names import ClipNames
@@ -34,8 +34,6 @@ from speechrows.corpora.tables.records import Table
 from speechrows.corpora.tables.records import TableFile
 from speechrows.corpora.tables.stream import RowStream
 from speechrows.errors import BadClipError
-from speechrows.errors import UsageError
-from speechrows.errors import did_you_mean
 from speechrows.types import UnreadableFile
 
 _RUN_BYTES = 8 << 20  # of a unit's clips and texts, about
@@ -81,14 +79,7 @@ def find_files(entries: Sequence[Entry], patterns: Sequence[str]) -> list[TableF
         for e in entries
         if not e.refused and e.path.endswith(_SUFFIXES)
     ]
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(file.path, pattern) for file in files):
-            known = [file.path for file in files]
-            raise UsageError(
-                f"--file {pattern}: no file matches; found {', '.join(known[:5]) or 'no JSON'}"
-                f"{' and others' if len(known) > 5 else ''}{did_you_mean(pattern, known)}"
-            )
-    return [f for f in files if not patterns or any(fnmatch.fnmatchcase(f.path, p) for p in patterns)]
+    return matching(files, patterns, "--file") if patterns else files
 
 
 def open_file(corpus: Corpus, file: TableFile) -> Table:

@@ -63,7 +63,7 @@ def find_tables(entries: Iterable[Entry], patterns: Sequence[str] = ()) -> list[
         suffixes = {folder_of(e.path): e.path[e.path.rindex(".") :] for e in files if is_audio(e.path)}
         tables = [replace(table, suffix=suffixes.get(table.folder, ".flac")) for table in tables]
     if patterns:
-        return _matching(tables, patterns)
+        return matching(tables, patterns, "--table")
     kinds = {table.kind: table.path for table in reversed(tables)}
     if len(kinds) > 1:
         found = ", ".join(path for _, path in sorted(kinds.items()))
@@ -79,17 +79,20 @@ def _format_of(path: str) -> str | None:
     return match[1].lower() if match else None
 
 
-def _matching(tables: Sequence[TableFile], patterns: Sequence[str]) -> list[TableFile]:
+def matching(files: Sequence[TableFile], patterns: Sequence[str], flag: str) -> list[TableFile]:
+    """The files whose paths match one of the `patterns` of a `flag`.
+
+    Raises:
+        UsageError: a pattern matches none.
+    """
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(table.path, pattern) for table in tables):
-            known = [table.path for table in tables]
+        if not any(fnmatch.fnmatchcase(file.path, pattern) for file in files):
+            known = [file.path for file in files]
             raise UsageError(
-                f"--table {pattern}: no table matches; found {', '.join(known[:5]) or 'none'}"
+                f"{flag} {pattern}: no file matches; found {', '.join(known[:5]) or 'none'}"
                 f"{' and others' if len(known) > 5 else ''}{did_you_mean(pattern, known)}"
             )
-    return [
-        table for table in tables if any(fnmatch.fnmatchcase(table.path, pattern) for pattern in patterns)
-    ]
+    return [file for file in files if any(fnmatch.fnmatchcase(file.path, pattern) for pattern in patterns)]
 
 
 def _folders(files: Sequence[Entry]) -> list[TableFile]:
