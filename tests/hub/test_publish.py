@@ -307,6 +307,7 @@ PUBLISHED = [
     ("dailytalk_usdm", "transcription", SAMPLE_OF["dailytalk_usdm"]),
     ("omni_tasks", "omni", SAMPLE_OF["omni_tasks"]),
     ("audio_table", "ttt", SAMPLE_OF["audio_table"]),
+    ("chat_json", "chat", SAMPLE_OF["chat_json"]),
 ]
 
 

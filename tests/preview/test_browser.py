@@ -300,6 +300,9 @@ CONFIG_OF = {
     "dailytalk_usdm": "transcription",
     "omni_tasks": "omni",
     "audio_table": "ttt",
+    "chat_json": "chat",
+    "lhotse_cuts": "ttt",
+    "nemo_manifest": "transcription",
 }
 
 
