@@ -20,12 +20,14 @@ from speechrows.audio.ffmpeg import kind_for_ffmpeg
 from speechrows.audio.ffmpeg import to_flac
 from speechrows.audio.inspection import inspect
 from speechrows.audio.mp3 import mp3_parts
+from speechrows.audio.samples import BLOCK
 from speechrows.audio.samples import LOSSY
 from speechrows.audio.samples import blocks
 from speechrows.audio.samples import opened
 from speechrows.audio.wav import MP3_TAG
 from speechrows.audio.wav import float_wav
 from speechrows.audio.wav import is_wav
+from speechrows.audio.wav import pcm_wav
 from speechrows.audio.wav import read_wav
 from speechrows.audio.wav import wav_parts
 from speechrows.errors import BadClipError
@@ -91,27 +93,41 @@ def _wav(parts: list[bytes | memoryview], channel: int | None) -> bytes:
             return written.finish()
 
 
-def wav_of(file: soundfile.SoundFile, num_samples: int) -> bytes:
+def wav_of(file: soundfile.SoundFile, num_samples: int, channel: int | None = None) -> bytes:
     """The next samples of an open file as WAV, in its own sample format, or PCM 16 if WAV lacks that format.
 
+    With `channel`, it is that channel alone, counted from 0.
+
     Raises:
-        BadClipError: it has fewer.
+        BadClipError: it has fewer, or no such channel.
     """
-    with _writer(file, None) as written:
-        _copy(file, num_samples, None, written)
+    if file.subtype == "PCM_16" and num_samples <= BLOCK * 64:  # without libsndfile's copies
+        _check_channel(file, channel)
+        samples = np.concatenate(
+            [np.empty((0, file.channels), np.int16), *blocks(file, "int16", num_samples)]
+        )
+        if len(samples) < num_samples:
+            raise short(len(samples), num_samples)
+        return pcm_wav(samples if channel is None else samples[:, channel : channel + 1], file.samplerate)
+    with _writer(file, channel) as written:
+        _copy(file, num_samples, channel, written)
         return written.finish()
 
 
 def _writer(file: soundfile.SoundFile, channel: int | None) -> "_Writer":
     """What writes samples of a file as WAV."""
+    _check_channel(file, channel)
+    is_float = file.subtype in ("FLOAT", "DOUBLE")
+    kept = None if is_float else file.subtype if file.subtype in _EXACT else "PCM_16"
+    return _Writer(file.samplerate, file.channels if channel is None else 1, kept)
+
+
+def _check_channel(file: soundfile.SoundFile, channel: int | None) -> None:
     if channel is not None and channel >= file.channels:
         raise BadClipError(
             Reason.NO_CHANNEL,
             f"has {file.channels} channels; expected one of number {channel}, counted from 0. Choose another",
         )
-    is_float = file.subtype in ("FLOAT", "DOUBLE")
-    kept = None if is_float else file.subtype if file.subtype in _EXACT else "PCM_16"
-    return _Writer(file.samplerate, file.channels if channel is None else 1, kept)
 
 
 def _copy(file: soundfile.SoundFile, num_samples: int, channel: int | None, written: "_Writer") -> None:

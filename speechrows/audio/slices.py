@@ -41,10 +41,13 @@ class Recordings:
         self._path: str | None = None
         self._file: soundfile.SoundFile | None = None
 
-    def cut(self, path: str, span: Span, data: bytes | memoryview | None = None) -> bytes | None:
+    def cut(
+        self, path: str, span: Span, data: bytes | memoryview | None = None, channel: int | None = None
+    ) -> bytes | None:
         """A slice as WAV in the recording's own sample format; None where it is all of the recording.
 
-        `data` are the recording's bytes, where they do not lie at its path.
+        `data` are the recording's bytes, where they do not lie at its path. With `channel`, the slice is that
+        channel alone, counted from 0.
 
         Raises:
             BadClipError: the recording does not decode, or ends before the slice.
@@ -53,14 +56,17 @@ class Recordings:
         if path != self._path or self._file is None:
             self.close()
             source = self._open_file(path) if data is None else io.BytesIO(data)
-            self._file, self._path = _opened(source), path
+            opened = _opened(source, span)
+            if opened is None:
+                return None
+            self._file, self._path = opened, path
         file = self._file
         first, stop = _samples_of(span, file)
         if (first, stop) == (0, file.frames):
             return None
         try:
             file.seek(first)
-            return wav_of(file, stop - first)
+            return wav_of(file, stop - first, channel)
         except soundfile.SoundFileError as error:
             self.close()
             raise BadClipError(
@@ -74,14 +80,17 @@ class Recordings:
         self._file = self._path = None
 
 
-def _opened(source: BinaryIO) -> soundfile.SoundFile:
-    """A recording, or what it decodes to, open at any sample."""
+def _opened(source: BinaryIO, span: Span) -> soundfile.SoundFile | None:
+    """A recording, or what it decodes to, open at any sample; None where it would be decoded as a whole."""
     with contextlib.suppress(soundfile.SoundFileError, ValueError):  # what else reads it, `readable` knows
         file = soundfile.SoundFile(source)
         if file.format in _IN_PLACE and file.subtype.startswith(_PCM):
             check_length(file.frames, file.samplerate)
             return file
-        file.close()
+        with file, contextlib.suppress(BadClipError):  # of a header that tells less than is there
+            if _samples_of(span, file) == (0, file.frames):
+                source.close()
+                return None
     source.seek(0)
     with source:
         return soundfile.SoundFile(_decoded(source.read()))

@@ -20,6 +20,7 @@ from speechrows.audio.facts import truncated
 from speechrows.audio.facts import undecodable
 from speechrows.audio.samples import is_read_by_libsndfile
 from speechrows.errors import BadClipError
+from speechrows.types import Int16
 from speechrows.types import Reason
 
 MP3_TAG = 0x55  # a WAV whose samples are MP3
@@ -217,7 +218,18 @@ def array_wav(samples: npt.NDArray[Any], rate: int) -> bytes:
 
 def float_wav(samples: npt.NDArray[np.float32], rate: int) -> bytes:
     """Write float 32 WAV. libsndfile would put the time of day into it, in a PEAK chunk."""
-    data, frame = samples.astype("<f4").tobytes(), 4 * samples.shape[1]
-    form = struct.pack("<HHIIHH", _FLOAT, samples.shape[1], rate, rate * frame, frame, 32)
+    return _wav(_FLOAT, samples.astype("<f4").tobytes(), samples.shape[1], 4, rate)
+
+
+def pcm_wav(samples: Int16, rate: int) -> bytes:
+    """Write PCM 16 WAV of samples [S, channels], as libsndfile does."""
+    data = np.ascontiguousarray(samples, "<i2").tobytes()  # of one channel, tobytes alone is slow
+    return _wav(_PCM, data, samples.shape[1], 2, rate)
+
+
+def _wav(tag: int, data: bytes, channels: int, width: int, rate: int) -> bytes:
+    """A WAV of samples that are `width` bytes wide, of the format that a tag says."""
+    frame = width * channels
+    form = struct.pack("<HHIIHH", tag, channels, rate, rate * frame, frame, 8 * width)
     head = struct.pack("<4sI4s4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", len(form))
     return head + form + struct.pack("<4sI", b"data", len(data)) + data

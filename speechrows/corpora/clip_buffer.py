@@ -48,15 +48,16 @@ class ClipBuffer:
         Raises:
             BadClipError: it can not become part of a row; the buffer is as before.
         """
-        size = self._read_slice(ref) if ref.span else 0
-        size = size or (self._read(ref.path) if ref.data is None else self._copy(ref.data))
+        slice_size = self._read_slice(ref) if ref.span else 0
+        size = slice_size or (self._read(ref.path) if ref.data is None else self._copy(ref.data))
         data = self._bytes.data[self.used : self.used + size]
         facts, kind = audio.inspect(data), None
         if facts is None:
             converted, kind = audio.readable(data)
             size, facts = self._store(converted)
         channel = self._channel if ref.channel is None else ref.channel
-        if channel is not None and (facts.num_channels > 1 or ref.channel is not None):
+        is_done = slice_size and ref.channel is not None
+        if channel is not None and not is_done and (facts.num_channels > 1 or ref.channel is not None):
             data = self._bytes.data[self.used : self.used + size]
             size, facts = self._store(audio.convert(data, channel=channel))
         clip = Clip(
@@ -71,10 +72,10 @@ class ClipBuffer:
         return clip
 
     def _read_slice(self, ref: AudioRef) -> int:
-        """The size of a slice of a recording; 0 where it is all of it, and is stored as published."""
+        """The size of a slice of a recording, of its channel; 0 where it is all, stored as published."""
         assert ref.span is not None
         try:
-            cut = self._recordings.cut(ref.path, ref.span, ref.data)
+            cut = self._recordings.cut(ref.path, ref.span, ref.data, ref.channel)
         except (FileNotFoundError, NotADirectoryError):
             raise BadClipError(Reason.MISSING, _MISSING) from None
         except OSError as error:

@@ -14,6 +14,7 @@ SAMPLE_OF = {
     "omni_tasks": SAMPLES / "hub",
     "audio_table": SAMPLES / "table",
     "chat_json": SAMPLES / "chats",
+    "lhotse_cuts": SAMPLES / "cuts",
 }
 # What a builder brings where its corpus has it, and its sample has not.
 LACKS = {"audio_table": {"codes"}}
