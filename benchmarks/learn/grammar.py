@@ -91,7 +91,7 @@ def run(*, quick: bool, work: Path) -> dict[str, Any]:
     work, steps, num_held_out = work / "grammar", 300 if quick else 800, 60
     chance = write(work, 600, num_held_out)
     started = time.perf_counter()
-    corpus.train(work / "run", *flags_of(work, steps=steps, every=200, decode=num_held_out))
+    corpus.train(work / "run", *flags_of(work, steps=steps, every=0 if quick else 200, decode=num_held_out))
     figures: dict[str, Any] = {"chance": chance, "steps": steps, "seconds": time.perf_counter() - started}
     lines = [line for line in corpus.metrics(work / "run") if "held-out/transcription/wer" in line]
     print(f"\n{num_held_out} utterances of combinations, voices, rates never heard; chance: {chance:.2f}\n")
