@@ -119,9 +119,10 @@ def _of_others(speech: SpeechBuilder, job: BuildJob, out: Path) -> ShortfallErro
         return len(list_units(reader, corpus, entries, speech.name).units)
 
     files = {unit.file for shard in job.shards for unit in shard.units}
-    lines = [line for commit in commits(out, job.task.name) for line in commit.lines]
+    shards = commits(out, job.task.name)
+    lines = [line for commit in shards for line in commit.lines]
     unreadable = {str(line["file"]): line["detail"] for line in lines if line["reason"] == UNREADABLE}
-    if files <= unreadable.keys():
+    if files <= unreadable.keys() and not any(commit.ledger.items for commit in shards):
         file = min(files)
         return ShortfallError(
             f"{inputs.corpus.root}: no file of it is of {title}: {file}: {unreadable[file]}. Give --data-dir "

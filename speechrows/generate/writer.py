@@ -23,7 +23,7 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.sidecar.columns import COLUMN_OF
 from speechrows.sidecar.columns import RECIPE
-from speechrows.sidecar.columns import read_recipe
+from speechrows.sidecar.columns import generated_recipe
 from speechrows.sidecar.columns import schema_of
 from speechrows.types import Int16
 from speechrows.types import Int32
@@ -164,7 +164,7 @@ class SidecarWriter:
         if overwrite:
             for path in paths:
                 with contextlib.suppress(pa.ArrowException):  # what is broken can not say whose it is
-                    read_recipe(str(path), pq.read_schema(path))
+                    generated_recipe(str(path), pq.read_schema(path))
             for path in paths:
                 path.unlink()
             return
@@ -173,7 +173,7 @@ class SidecarWriter:
 
     def _take_up_file(self, number: int, path: Path) -> None:
         """Take up a file; the last one, where it is not full, is what is added to."""
-        theirs = read_recipe(str(path), _schema(path))
+        theirs = generated_recipe(str(path), _schema(path))
         if theirs != self.recipe:
             raise UsageError(
                 f"{self.folder}: {_differences(theirs, self.recipe)}. Give the same, another --out, "

@@ -43,9 +43,24 @@ def read_recipe(path: str, schema: pa.Schema, codec: str | None = None) -> dict[
     Raises:
         UsageError: its columns are not those of its kind, or of none.
     """
+    if RECIPE not in (schema.metadata or {}):
+        return _own_recipe(path, schema.names, codec)
+    return generated_recipe(path, schema)
+
+
+def generated_recipe(path: str, schema: pa.Schema) -> dict[str, Any]:
+    """Return the recipe of a file that `generate` wrote.
+
+    Raises:
+        UsageError: it did not, or its columns are not those of its kind.
+    """
     metadata = (schema.metadata or {}).get(RECIPE)
     if metadata is None:
-        return _own_recipe(path, schema.names, codec)
+        names = ", ".join(schema.names) or "none"
+        raise UsageError(
+            f"{path}: has the columns {names}, and no recipe in its metadata; expected a part of generated "
+            "columns, which `speechrows generate` writes"
+        )
     try:
         recipe = json.loads(metadata)
     except (ValueError, RecursionError):

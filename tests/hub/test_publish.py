@@ -308,6 +308,7 @@ PUBLISHED = [
     ("omni_tasks", "omni", SAMPLE_OF["omni_tasks"]),
     ("audio_table", "ttt", SAMPLE_OF["audio_table"]),
     ("chat_json", "chat", SAMPLE_OF["chat_json"]),
+    ("lhotse_cuts", "ttt", SAMPLE_OF["lhotse_cuts"]),
 ]
 
 
