@@ -28,6 +28,7 @@ BUILDERS = (
     "audio_table",
     "chat_json",
     "lhotse_cuts",
+    "nemo_manifest",
 )
 
 

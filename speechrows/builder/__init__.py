@@ -14,6 +14,7 @@ from speechrows.corpora import chats
 from speechrows.corpora import columnar
 from speechrows.corpora import cuts
 from speechrows.corpora import json_stream
+from speechrows.corpora import nemo
 from speechrows.corpora import parquet
 from speechrows.corpora import tables
 from speechrows.corpora import tar_join
@@ -100,6 +101,7 @@ __all__ = [
     "how_to_make",
     "json_stream",
     "load_builder",
+    "nemo",
     "parquet",
     "read_utterances",
     "satisfies",

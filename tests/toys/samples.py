@@ -15,6 +15,7 @@ SAMPLE_OF = {
     "audio_table": SAMPLES / "table",
     "chat_json": SAMPLES / "chats",
     "lhotse_cuts": SAMPLES / "cuts",
+    "nemo_manifest": SAMPLES / "nemo",
 }
 # What a builder brings where its corpus has it, and its sample has not.
 LACKS = {"audio_table": {"codes"}}

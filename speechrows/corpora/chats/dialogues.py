@@ -12,6 +12,7 @@ from speechrows.errors import BadClipError
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import AudioRef
 from speechrows.types import Dialogue
+from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import Turn
 
@@ -67,7 +68,11 @@ def _turn(number: int, message: Message, where: Place, names: ClipNames) -> Turn
     )
 
 
-def _audio(number: int, clip: str | bytes, where: Place, names: ClipNames) -> AudioRef:
+def _audio(number: int, clip: str | bytes | AudioRef | Fault, where: Place, names: ClipNames) -> AudioRef:
+    if isinstance(clip, AudioRef):
+        return clip
+    if isinstance(clip, Fault):
+        raise BadClipError(clip.reason, clip.detail)
     if isinstance(clip, bytes):
         return AudioRef(path=f"{where.place}/{number}", data=clip)
     return AudioRef(path=names.path_of(clip, where.file))

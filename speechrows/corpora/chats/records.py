@@ -18,6 +18,8 @@ from typing import Any
 
 from speechrows.corpora.tables.records import KindError
 from speechrows.types import AUDIO_TOKEN
+from speechrows.types import AudioRef
+from speechrows.types import Fault
 from speechrows.types import Role
 
 LISTS = ("messages", "conversations", "conversation")  # the keys of a record's messages
@@ -38,11 +40,14 @@ class ChatError(KindError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """What one side says: `text` has `<audio>` in the place of each of the `clips`, names or bytes."""
+    """What one side says: `text` has `<audio>` in the place of each of the `clips`.
+
+    A clip is its name, its bytes, or where it is, if that was looked up, with a Fault where it is nowhere.
+    """
 
     role: Role
     text: str
-    clips: tuple[str | bytes, ...] = ()
+    clips: tuple[str | bytes | AudioRef | Fault, ...] = ()
     transcript: str = ""  # of its clips, where the record tells it
 
 
@@ -93,6 +98,10 @@ def _written(row: Any, number: int) -> Message | str:
     role, content = row.get("role", row.get("from")), row.get("content", row.get("value", row.get("text")))
     if not isinstance(role, str) or role.lower() not in _ROLES:
         raise ChatError(f"found role {role!a:.80} of message {number}, expected one of {', '.join(_ROLES)}")
+    if row.get("type") == "audio":
+        raise ChatError(
+            f"found the clip {content!a:.80} as message {number}, as NeMo has it: nemo_manifest reads it"
+        )
     side = _ROLES[role.lower()]
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     is_typed = isinstance(content, list)
@@ -163,7 +172,7 @@ def _with_clips(messages: Sequence[Message], clips: Sequence[str | bytes]) -> It
         yield _replaced(message, text, tuple(itertools.islice(rest, count)) or message.clips)
 
 
-def _replaced(message: Message, text: str, clips: tuple[str | bytes, ...] = ()) -> Message:
+def _replaced(message: Message, text: str, clips: tuple[str | bytes | AudioRef | Fault, ...] = ()) -> Message:
     return Message(role=message.role, text=text, clips=clips, transcript=message.transcript)
 
 

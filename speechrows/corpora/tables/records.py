@@ -1,5 +1,6 @@
 """A row of a table, whatever the table's format: what all of them are read as."""
 
+import re
 from collections.abc import Generator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from speechrows.types import UnreadableFile
 
 Rows = range | npt.NDArray[np.int64]  # numbers of rows, ascending
 ALL = range(1 << 62)
+_JSON = re.compile(r"(.+)\.(?:json|jsonl|ndjson)(?:\.gz)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,8 @@ class TableFile:
     @property
     def stem(self) -> str:
         """Its path without the name's end: rows without an id are called by it."""
-        return self.path.removesuffix(f".{self.kind}.gz").removesuffix(f".{self.kind}")
+        match = _JSON.fullmatch(self.path)
+        return match[1] if match else self.path.removesuffix(f".{self.kind}")
 
     @property
     def folder(self) -> str:
