@@ -13,7 +13,6 @@ from speechrows.console import tell_at_once
 from speechrows.errors import printable
 from speechrows.flags import BUILDERS
 from speechrows.flags import path
-from speechrows.interop.exports import EXPORTS
 
 _MORE_FLAGS = "Configs and more flags are a builder's own: see `speechrows build BUILDER --help`."
 
@@ -193,18 +192,15 @@ def _open_voice(name: str) -> Callable[..., Any]:
 
 
 def _export_flags(parser: argparse.ArgumentParser) -> None:
-    formats = "; ".join(f"{name}: {export.help}" for name, export in EXPORTS.items())
-    parser.add_argument("format", choices=EXPORTS, help=formats)
-    _folder_flag(parser)
-    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="the folder for new files")
+    from speechrows.interop.command import add_export_flags
+
+    add_export_flags(parser)
 
 
 def _export(options: argparse.Namespace) -> int:
-    from speechrows.interop.exports import export
+    from speechrows.interop.command import run
 
-    for name, num_lines in export(options.format, options.folder, options.out).items():
-        print(printable(f"{options.out / name}: {num_lines:,} lines"))
-    return 0
+    return run(options)
 
 
 def _publish_flags(parser: argparse.ArgumentParser) -> None:
@@ -279,7 +275,13 @@ COMMANDS = (
         "train", "train a model on rows: runs train.py, or copies it to be changed", _train_flags, _train
     ),
     Command("respond", "let a trained model hear clips, and answer them", _respond_flags, _respond),
-    Command("export", "write a built folder in another tool's format", _export_flags, _export),
+    Command(
+        "export",
+        "write a built folder in another tool's format",
+        _export_flags,
+        _export,
+        stopped="stopped. Parts that were written are kept: the same command goes on",
+    ),
     Command(
         "publish",
         "upload a built folder as a Hub dataset",

@@ -13,7 +13,10 @@ from speechrows.cli import main
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("building", "your-data", "loading", "publishing", "training")),
+    *(
+        f"docs/{name}.md"
+        for name in ("building", "your-data", "loading", "publishing", "exports", "training")
+    ),
 )
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REAL = "real"  # it needs a real corpus, a repository of one's own, or another version of datasets

@@ -3,32 +3,43 @@
 import pkgutil
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from speechrows.interop.options import NoOptions
+from speechrows.interop.options import ShareGptOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
-    """A format: what --help says of it, and the function that writes it, `module:name`.
+    """A format: what --help says of it, its flags, and the function that writes it, `module:name`.
 
-    The function takes a built folder's address and the folder for new files, and returns the number of
-    lines of each file that it wrote. It is imported when it is called.
+    The flags are the fields of a dataclass. The function takes a built folder's address, the folder for new
+    files and the flags, and returns lines that say what it wrote. It is imported when it is called.
     """
 
     help: str
     function: str
+    options: type[Any] = NoOptions
 
 
 EXPORTS: Mapping[str, Export] = {
-    "usdm": Export(help="USDM's own training files", function="speechrows.interop.usdm:export_usdm"),
+    "sharegpt": Export(
+        help="chats that LLaMA-Factory and ms-swift read",
+        function="speechrows.interop.sharegpt:export",
+        options=ShareGptOptions,
+    ),
+    "usdm": Export(help="USDM's own training files", function="speechrows.interop.usdm:export"),
 }
 
 
-def export(name: str, folder: str, out: Path) -> dict[str, int]:
-    """Write a built folder in the format `name` of EXPORTS; the lines of each file.
+def export(name: str, folder: str, out: Path, options: Any) -> Sequence[str]:
+    """Write a built folder in the format `name` of EXPORTS; lines that say what was written.
 
     Raises:
-        UsageError: the folder has no rows for it, or a file of the same name is there already.
+        UsageError: the folder has no rows for it, or other files are there already.
     """
-    write: Callable[[str, Path], dict[str, int]] = pkgutil.resolve_name(EXPORTS[name].function)
-    return write(folder, out)
+    write: Callable[[str, Path, Any], Sequence[str]] = pkgutil.resolve_name(EXPORTS[name].function)
+    return write(folder, out, options)

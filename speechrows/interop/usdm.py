@@ -11,9 +11,15 @@ from typing import Any
 
 from speechrows.errors import UsageError
 from speechrows.folder.rows_folder import RowsFolder
+from speechrows.interop.options import NoOptions
 
 TASK = "usdm"
 _ROWS_AT_ONCE = 256
+
+
+def export(folder: str, out: Path, _: NoOptions) -> list[str]:
+    """Write a folder's usdm rows, as `export_usdm` does; a line for each file."""
+    return [f"{out / name}: {num_lines:,} lines" for name, num_lines in export_usdm(folder, out).items()]
 
 
 def export_usdm(folder: str, out: Path) -> dict[str, int]:

@@ -1,0 +1,187 @@
+"""Conversations written in another tool's format, part by part, in one process or several.
+
+The parts follow from the folder's index alone, so what is written depends neither on the number of processes
+nor on how often an export was stopped and started again.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import asdict
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for_handle
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from speechrows.console import ending_workers
+from speechrows.console import starting_workers
+from speechrows.errors import FullDiskError
+from speechrows.errors import SpeechRowsError
+from speechrows.errors import printable
+from speechrows.folder.index import Index
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.interop.options import ExportOptions
+from speechrows.interop.parts import Part
+from speechrows.interop.parts import Record
+from speechrows.interop.parts import chosen_config
+from speechrows.interop.parts import plan_parts
+from speechrows.interop.parts import read_part
+from speechrows.interop.summary import Tally
+from speechrows.interop.summary import to_lines
+from speechrows.interop.workplace import Workplace
+from speechrows.rows.schema import FEATURES
+from speechrows.storage.disk import NO_ROOM
+
+_VERSION = 1  # of what is written: an export that another version began does not go on
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Format:
+    """How a format is written.
+
+    `write` takes a part, its rows and a folder, and writes the part's files there, by the paths that they
+    have in the export; it is pickled for other processes. `finish` takes the export's folder and its parts,
+    and makes of them what is no part's. A part is of at most `max_bytes` of clips and `max_rows` rows.
+    """
+
+    name: str
+    write: Callable[[Part, Iterator[Record], Path], Tally]
+    finish: Callable[[Path, Sequence[Part]], object] = lambda _out, _parts: None
+    columns: Sequence[str] = tuple(FEATURES)
+    max_bytes: int = 256 << 20
+    max_rows: int = 5000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """What a process needs to write parts."""
+
+    folder: RowsFolder
+    workplace: Workplace
+    columns: Sequence[str]
+    write: Callable[[Part, Iterator[Record], Path], Tally]
+
+    def run(self, part: Part) -> int:
+        """Write a part; return its rows."""
+        try:
+            with self.workplace.place_of(part) as place:
+                tally = self.write(part, read_part(self.folder, part, self.columns), place)
+            self.workplace.commit(part, tally)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise FullDiskError(
+                f"{self.workplace.out}: no room is left on the disk. Make some, and run the same command "
+                "again: parts that were written are kept"
+            ) from error
+        return part.num_rows
+
+
+def export(folder: str, out: Path, options: ExportOptions, fmt: Format) -> list[str]:
+    """Write all splits of a config; lines that say what was written, and what was not.
+
+    Raises:
+        UsageError: there is no such config, or the folder `out` has other files.
+        ShortfallError: the folder is damaged.
+    """
+    rows = RowsFolder.open(folder)
+    config = chosen_config(rows, options.config)
+    parts, digests = list[Part](), dict[str, str]()
+    for split in rows.configs()[config]:
+        index = Index.open(rows, config, split)
+        parts += plan_parts(index, max_bytes=fmt.max_bytes, max_rows=fmt.max_rows)
+        digests[split] = index.digest
+    chosen = {name: value for name, value in asdict(options).items() if name not in ("config", "num_proc")}
+    recipe = {"format": fmt.name, "version": _VERSION, "config": config, "flags": chosen, "rows": digests}
+    workplace = Workplace(out=out, recipe=recipe)
+    summary = workplace.finished()
+    if summary is not None:
+        splits = {split: Tally.from_json(counts) for split, counts in summary["splits"].items()}
+        return [f"{out}: there already, as this command writes it", *to_lines(str(out), splits)]
+    with workplace.opened():
+        job = _Job(folder=rows, workplace=workplace, columns=fmt.columns, write=fmt.write)
+        _write(job, parts, options.num_proc)
+        fmt.finish(out, parts)
+        tallies = {part.name: workplace.tally_of(part) or Tally() for part in parts}
+        splits = {
+            split: Tally.total(tallies[part.name] for part in parts if part.split == split)
+            for split in digests
+        }
+        workplace.finish(_summary(workplace, splits))
+    return [*to_lines(str(out), splits), f"summary: {workplace.summary_file}"]
+
+
+def _summary(workplace: Workplace, splits: dict[str, Tally]) -> dict[str, Any]:
+    inside = [path for path in workplace.state.rglob("*") if path.is_file()]
+    files, num_bytes = workplace.size()
+    return {
+        "format": workplace.recipe["format"],
+        "config": workplace.recipe["config"],
+        "flags": workplace.recipe["flags"],
+        "splits": {split: tally.to_json() for split, tally in splits.items()},
+        "files": files - len(inside),
+        "bytes": num_bytes - sum(path.stat().st_size for path in inside),
+        "recipe": workplace.digest,
+    }
+
+
+def _write(job: _Job, parts: Sequence[Part], num_proc: int) -> None:
+    """Write the parts that are not there, in this process or in several."""
+    rest = [part for part in parts if job.workplace.tally_of(part) is None]
+    num_rows = sum(part.num_rows for part in parts)
+    there = num_rows - sum(part.num_rows for part in rest)
+    name = str(job.workplace.out)
+    with tqdm(total=num_rows, initial=there, desc=printable(name), unit="row", disable=None) as bar:
+        for written in _written(job, rest, min(num_proc, len(rest))):
+            bar.update(written)
+
+
+def _written(job: _Job, parts: Sequence[Part], num_proc: int) -> Iterator[int]:
+    if num_proc <= 1:
+        yield from map(job.run, parts)
+        return
+    # Spawned, not forked: threads of stores do not survive a fork.
+    pool = ProcessPoolExecutor(num_proc, multiprocessing.get_context("spawn"), _begin, (job,))
+    try:
+        with ending_workers():
+            with starting_workers():
+                futures = [pool.submit(_run, part) for part in parts]
+            for future in as_completed(futures):
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise SpeechRowsError(
+            f"{job.workplace.out}: a process that wrote it died, killed or out of memory. Run the same "
+            "command again, with fewer processes: parts that were written are kept"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_jobs: list[_Job] = []  # of a worker: one
+
+
+def _begin(job: _Job) -> None:
+    _jobs.append(job)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """End this process as soon as its parent does: no orphan writes into the folder."""
+    with suppress(OSError):
+        wait_for_handle([sentinel])
+    os._exit(1)
+
+
+def _run(part: Part) -> int:
+    return _jobs[0].run(part)

@@ -1,0 +1,33 @@
+"""The flags of each export: what a person says of it."""
+
+from dataclasses import dataclass
+
+from speechrows.flags import flag
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoOptions:
+    """Of an export that asks nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """What every export of conversations is asked."""
+
+    config: str | None = flag(None, "which rows of the folder, such as stage_2; its only ones by default")
+    num_proc: int = flag(1, "processes; what is written does not depend on it", least=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShareGptOptions(ExportOptions):
+    """What `export sharegpt` is asked."""
+
+    spelled: str = flag(
+        "refuse",
+        "what becomes of words that spell <audio>, <image> or <video>, which peers take for media: refuse "
+        "(leave the conversation out), or replace (by [audio] and so on)",
+        choices=("refuse", "replace"),
+    )
+    answer_audio: bool = flag(
+        False, "write <audio> before answers, and their clips; peers take them for input"
+    )
