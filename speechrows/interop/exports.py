@@ -10,6 +10,7 @@ from typing import Any
 
 from speechrows.interop.options import NoOptions
 from speechrows.interop.options import ShareGptOptions
+from speechrows.interop.options import WebDatasetOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +31,11 @@ EXPORTS: Mapping[str, Export] = {
         help="chats that LLaMA-Factory and ms-swift read",
         function="speechrows.interop.sharegpt:export",
         options=ShareGptOptions,
+    ),
+    "webdataset": Export(
+        help="tar archives of samples, a row each",
+        function="speechrows.interop.webdataset:export",
+        options=WebDatasetOptions,
     ),
     "usdm": Export(help="USDM's own training files", function="speechrows.interop.usdm:export"),
 }

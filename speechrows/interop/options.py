@@ -31,3 +31,12 @@ class ShareGptOptions(ExportOptions):
     answer_audio: bool = flag(
         False, "write <audio> before answers, and their clips; peers take them for input"
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebDatasetOptions(ExportOptions):
+    """What `export webdataset` is asked."""
+
+    shard_mb: int = flag(
+        512, "the most MiB of clips in a shard, but for a conversation that is larger", least=1
+    )
