@@ -38,7 +38,7 @@ ABOUT = About(
     licence_note="That of the data that the manifests are of.",
     homepage="docs/your-data.md",
     citation="Whoever made the data.",
-    languages=(),
+    languages=("und",),  # the code of a language that no one told
 )
 
 

@@ -309,6 +309,7 @@ PUBLISHED = [
     ("audio_table", "ttt", SAMPLE_OF["audio_table"]),
     ("chat_json", "chat", SAMPLE_OF["chat_json"]),
     ("lhotse_cuts", "ttt", SAMPLE_OF["lhotse_cuts"]),
+    ("nemo_manifest", "transcription", SAMPLE_OF["nemo_manifest"]),
 ]
 
 
