@@ -146,10 +146,14 @@ class RenderedPrompt:
     def _tail_ids(self) -> Int32:
         return (self.template.last if self.fields.last else self.template.inner).tail_ids
 
+    @property
+    def has_audio(self) -> bool:
+        """Whether it has a clip."""
+        return AUDIO_TOKEN in self.fields.prompt
+
     def num_tokens(self, num_audio_tokens: int) -> int:
         """The length of the row before padding."""
-        has_audio = AUDIO_TOKEN in self.fields.prompt
-        return len(self.ids) + len(self._tail_ids) + (num_audio_tokens - 1 if has_audio else 0)
+        return len(self.ids) + len(self._tail_ids) + (num_audio_tokens - 1 if self.has_audio else 0)
 
     def assemble(self, num_audio_tokens: int, *, length: int) -> tuple[Int32, Int32]:
         """`input_ids` and `labels`, int32 [length], padded on the right.

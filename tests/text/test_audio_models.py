@@ -19,6 +19,7 @@ from speechrows.rows.tasks import TASKS
 from speechrows.text.audio_token import audio_token
 from speechrows.text.audio_token import audio_token_id
 from speechrows.text.chat import compile_chat
+from speechrows.text.prompted import compile_prompted
 from speechrows.text.tokenizers import fingerprint
 from speechrows.text.tokenizers import open_tokenizer
 from speechrows.text.tokenizers import save
@@ -141,6 +142,33 @@ def test_rows_are_what_qwen2_audios_processor_makes_of_the_same_messages(task, s
         assert made["input_ids"][0].count(chat.audio_id) > len(targets)
         ids = [one for row in rows for one in row.assemble(3, length=row.num_tokens(3))[0].tolist()]
         assert collapsed(ids, chat.audio_id) == collapsed(made["input_ids"][0], chat.audio_id)
+
+
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_words_beside_a_clip_and_words_alone_are_what_qwen2_audios_processor_makes_of_them(system, tmp_path):
+    tokenizer = open_tokenizer(saved(tmp_path, QWEN2_AUDIO, QWEN2_TOKENS, {}))
+    processor = Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer, QWEN2_AUDIO)
+    chat = compile_prompted(tokenizer, TASKS["chat"], system=system)
+    asked = ["Hear: <audio> What is it?", "<audio>", "<audio> er", "the inn?", "in the er"]
+    told = [] if system is None else [{"role": "system", "content": [{"type": "text", "text": system}]}]
+    for text in asked:
+        before, audio, after = text.partition("<audio>")
+        parts = [{"type": "text", "text": part.strip()} if part.strip() else None for part in (before, after)]
+        clip = {"type": "audio", "audio": "clip.wav"} if audio else None
+        content = [part for part in (parts[0], clip, parts[1]) if part is not None]
+        told += [{"role": "user", "content": content}, {"role": "assistant", "content": "the inn"}]
+    last = len(asked) - 1
+    rows = chat.fill([
+        Fields(transcript="", answer="the inn", prompt=text, number=i, last=i == last, system=system)
+        for i, text in enumerate(asked)
+    ])  # fmt: skip
+    text = "".join(row.text() for row in rows)
+    assert text == processor.apply_chat_template(told, tokenize=False)
+    made = processor(text=text, audio=[np.zeros(16_000, np.float32)] * 3, sampling_rate=16_000)
+    ids = [
+        one for row in rows for one in row.assemble(3, length=row.num_tokens(3 * row.has_audio))[0].tolist()
+    ]
+    assert collapsed(ids, chat.audio_id) == collapsed(made["input_ids"][0], chat.audio_id)
 
 
 GEMMA_3N = (  # as published, without pictures
