@@ -187,7 +187,8 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for task, kind in (("usdm", "units"), ("sift_s", "sift_s")):
         generated = [made_up(out / "rows", kind, out / "generated" / kind)]
         build_rows(dailytalk, out / task, task, builder="dailytalk_usdm", generated=generated)
-    for task in ("s2s_mimi", "usdm", "sift_s"):
+    build_rows(SAMPLE_OF["chat_json"], out / "chat", "chat", builder="chat_json")
+    for task in ("s2s_mimi", "usdm", "sift_s", "chat"):
         assert validate(str(out / task), allow=("silence", "clipping")).ok
     return out
 
@@ -225,6 +226,13 @@ OTHERS: dict[str, list[Broken]] = {
         ("placeholders", lambda row: row["input_ids"].__setitem__(0, 258)),
         ("codes", lambda row: row.update(codec=None, codec_targets=None)),
         ("system", lambda row: row.update(system="Be brief.")),
+    ],
+    "chat": [  # of a clip, of text, of both, and two of text
+        ("messages", lambda row: row["messages"][0].update(content="<audio> <audio>")),
+        ("messages", lambda row: row["messages"][0].update(content="<audio>")),
+        ("rendering", lambda row: row["messages"][0].update(content="the inn <audio>")),
+        ("messages", lambda row: row["messages"][0].update(content="")),
+        ("required fields", lambda row: row.update(num_samples=5)),
     ],
 }
 
