@@ -3,17 +3,21 @@
 import itertools
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field
 
 from speechrows.interop.parts import Record
 from speechrows.interop.parts import Sound
 from speechrows.rows.tasks import TASKS
+from speechrows.types import TRAITS
 from speechrows.types import Role
 
 # The columns of rows that conversations are made of.
 COLUMNS = (
     *("row_id", "task", "conversation_id", "speaker", "role", "audio", "sampling_rate", "num_samples"),
     *("transcript", "messages", "target_audio", "system", "start_s"),
+    *TRAITS,
 )
 
 
@@ -24,7 +28,8 @@ class SpokenTurn:
     `text` are its words: of a user's clip, what is said in it. `message` is what stands in a chat: of a user,
     `<audio>` in the place of the clip, and the words that were written around it. `speaker` is the corpus'
     name, where rows tell it. `row` numbers the row in its split. `rate_hz` and `num_samples` are of the clip;
-    of an answer's clip rows do not tell them. `start_s` is when the turn begins, where rows tell it.
+    of an answer's clip rows do not tell them. `start_s` is when the turn begins, where rows tell it. `traits`
+    are the known ones of how it is spoken.
     """
 
     role: Role
@@ -36,6 +41,7 @@ class SpokenTurn:
     rate_hz: int | None = None
     num_samples: int | None = None
     start_s: float | None = None
+    traits: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def seconds(self) -> float:
@@ -86,6 +92,7 @@ def _turns(row: Record) -> Iterator[SpokenTurn]:
         rate_hz=row["sampling_rate"],
         num_samples=row["num_samples"],
         start_s=row["start_s"],
+        traits={name: row[name] for name in TRAITS if row[name] is not None},
     )
     if not is_turn:
         yield SpokenTurn(

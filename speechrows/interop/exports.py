@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechrows.interop.options import LhotseOptions
 from speechrows.interop.options import NoOptions
 from speechrows.interop.options import ShareGptOptions
 from speechrows.interop.options import WebDatasetOptions
@@ -27,6 +28,11 @@ class Export:
 
 
 EXPORTS: Mapping[str, Export] = {
+    "lhotse": Export(
+        help="cuts for lhotse and NeMo: whole conversations, a channel a side",
+        function="speechrows.interop.lhotse:export",
+        options=LhotseOptions,
+    ),
     "sharegpt": Export(
         help="chats that LLaMA-Factory and ms-swift read",
         function="speechrows.interop.sharegpt:export",

@@ -19,6 +19,22 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LhotseOptions(ExportOptions):
+    """What `export lhotse` is asked."""
+
+    format: str = flag(
+        "shar", "archives of lhotse's SHAR, or a manifest beside its clips", choices=("shar", "manifest")
+    )
+    cuts: str = flag("conversation", "what a cut is", choices=("conversation", "turn"))
+    gap: float = flag(
+        0.2, "seconds of silence before a turn of which rows do not tell when it begins", least=0
+    )
+    shard_mb: int = flag(
+        256, "the most MiB of clips in a shard, but for a conversation that is larger", least=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShareGptOptions(ExportOptions):
     """What `export sharegpt` is asked."""
 

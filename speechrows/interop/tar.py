@@ -10,16 +10,16 @@ _MODE = 0o444  # as webdataset writes them
 
 
 class TarShard:
-    """An archive that is being written."""
+    """An archive that is being written; a name that is too long for a header has one of its own (pax)."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._size = file, 0
 
     def add(self, name: str, data: bytes | memoryview) -> None:
-        """Write a member; names are of 100 bytes at most."""
+        """Write a member."""
         member = tarfile.TarInfo(name)
         member.size, member.mode = len(data), _MODE
-        header = member.tobuf(tarfile.USTAR_FORMAT)
+        header = member.tobuf(tarfile.PAX_FORMAT)
         self._file.write(header)
         self._file.write(data)
         self._size += len(header) + len(data)

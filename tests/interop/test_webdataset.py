@@ -91,10 +91,10 @@ def test_shards_are_of_a_size_and_end_between_conversations(tmp_path: Path) -> N
 
 
 def test_a_tar_is_one_that_tarfile_writes_with_the_same_facts() -> None:
-    members = {"a.wav": b"x" * 700, "a.json": b"{}", "b.txt": b"", "b.wav": b"y" * 512}
+    members = {"a.wav": b"x" * 700, "a.json": b"{}", "b.txt": b"", "b.wav": b"y" * 512, "ü" * 200: b"z"}
     ours, theirs = io.BytesIO(), io.BytesIO()
     shard = TarShard(ours)
-    with tarfile.open(fileobj=theirs, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(fileobj=theirs, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, data in members.items():
             shard.add(name, memoryview(data))
             member = tarfile.TarInfo(name)

@@ -1,0 +1,119 @@
+"""Clips of one side of a conversation as one channel of FLAC, sample-exact, with silence between them."""
+
+import io
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from speechrows.audio.samples import BLOCK
+from speechrows.audio.samples import LOSSY
+from speechrows.audio.samples import blocks
+from speechrows.audio.samples import exact_dtype
+from speechrows.audio.samples import opened
+from speechrows.audio.samples import to_mono
+from speechrows.errors import BadClipError
+from speechrows.interop.parts import Sound
+from speechrows.types import Reason
+
+_DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # FLAC holds 24 bits of them
+_HIGHEST_RATE_HZ = 655_350  # that FLAC has
+_24_BITS = 1 << 23
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipForm:
+    """What a clip's header says of its samples; `num_samples` are those of one channel."""
+
+    rate_hz: int
+    num_samples: int
+    num_channels: int
+    subtype: str
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a mono FLAC has the very samples that are stored."""
+        return self.num_channels == 1 and self.subtype not in (*LOSSY, "PCM_32", "FLOAT", "DOUBLE")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PlacedClip:
+    """A clip in a channel, from sample `first` on."""
+
+    clip: Sound
+    form: ClipForm
+    first: int
+
+    @property
+    def stop(self) -> int:
+        """The sample after its last."""
+        return self.first + self.form.num_samples
+
+
+def form_of(clip: Sound) -> ClipForm:
+    """What a clip's header says.
+
+    Raises:
+        BadClipError: libsndfile does not open it, or FLAC has no such rate.
+    """
+    with opened(clip.data) as file:
+        if file.samplerate > _HIGHEST_RATE_HZ:
+            raise BadClipError(
+                Reason.UNDECODABLE, f"is of {file.samplerate} Hz, expected at most {_HIGHEST_RATE_HZ}: FLAC's"
+            )
+        return ClipForm(
+            rate_hz=file.samplerate,
+            num_samples=file.frames,
+            num_channels=file.channels,
+            subtype=file.subtype,
+        )
+
+
+def flac_of(clips: Sequence[PlacedClip], num_samples: int, rate_hz: int) -> bytes:
+    """A channel with its clips, which follow one another: FLAC of 24 bits where one has more than 16.
+
+    Several channels of a clip are averaged; floats, and 32 bits, are rounded to 24, what is lossy to 16.
+
+    Raises:
+        BadClipError: a clip does not decode to its end.
+    """
+    is_deep, buffer, at = any(clip.form.subtype in _DEEP for clip in clips), io.BytesIO(), 0
+    subtype = "PCM_24" if is_deep else "PCM_16"
+    with soundfile.SoundFile(buffer, "w", rate_hz, 1, subtype, format="FLAC") as channel:
+        for placed in clips:
+            _write_silence(channel, placed.first - at)
+            at = placed.first
+            with opened(placed.clip.data) as file:
+                for samples in _mono(file, is_deep=is_deep):
+                    channel.write(samples)
+                    at += len(samples)
+            if at != placed.stop:
+                raise BadClipError(
+                    Reason.TRUNCATED,
+                    f"{placed.clip.name}: found {at - placed.first} samples, expected "
+                    f"{placed.form.num_samples}: build the rows again",
+                )
+        _write_silence(channel, num_samples - at)
+    return buffer.getvalue()
+
+
+def _write_silence(channel: soundfile.SoundFile, num_samples: int) -> None:
+    while num_samples > 0:
+        channel.write(np.zeros(min(BLOCK, num_samples), np.int16))
+        num_samples -= BLOCK
+
+
+def _mono(file: soundfile.SoundFile, *, is_deep: bool) -> Iterator[Any]:
+    """The samples of a clip: int16 [S], or int32 [S] with 24 bits at the top."""
+    if not is_deep:
+        yield from map(to_mono, blocks(file, exact_dtype(file)))
+    elif file.channels == 1 and file.subtype.startswith("PCM") and file.subtype != "PCM_32":
+        for block in blocks(file, "int32"):
+            yield block[:, 0]
+    else:
+        for block in blocks(file, "float64"):
+            rounded = np.rint(block.mean(axis=1) * _24_BITS)
+            yield np.clip(rounded, -_24_BITS, _24_BITS - 1).astype(np.int32) << 8

@@ -1,0 +1,225 @@
+"""A conversation as lhotse's cuts: when each turn begins, in which channel, and what a cut's record says."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from speechrows.audio.facts import MAX_SECONDS
+from speechrows.audio.slices import to_samples
+from speechrows.errors import BadClipError
+from speechrows.interop.channels import ClipForm
+from speechrows.interop.channels import PlacedClip
+from speechrows.interop.channels import flac_of
+from speechrows.interop.channels import form_of
+from speechrows.interop.conversations import Conversation
+from speechrows.interop.conversations import SpokenTurn
+from speechrows.types import Role
+
+USER, ASSISTANT = "recording", "target_audio"  # the fields of a cut
+_FIELD_OF: Mapping[Role, str] = {"user": USER, "assistant": ASSISTANT}
+_SPEAKER_OF = {"user": "user", "assistant": "agent"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Channel:
+    """Sound of a cut."""
+
+    flac: bytes
+    rate_hz: int
+    num_samples: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Cut:
+    """A cut: its channels by field, and what is said in them, as lhotse's supervisions.
+
+    `name` is that of its files, unique over the export; `id` is lhotse's.
+    """
+
+    id: str
+    name: str
+    channels: Mapping[str, Channel]
+    supervisions: list[dict[str, Any]]
+    custom: dict[str, Any]
+
+    def recording(self, field: str, source: dict[str, Any]) -> dict[str, Any] | None:
+        """A channel as lhotse's Recording, that lies at `source`; None where there is none."""
+        channel = self.channels.get(field)
+        if channel is None:
+            return None
+        return {
+            "id": self.id,
+            "sources": [source],
+            "sampling_rate": channel.rate_hz,
+            "num_samples": channel.num_samples,
+            "duration": channel.num_samples / channel.rate_hz,
+            "channel_ids": [0],
+        }
+
+    def record(self, recordings: Mapping[str, dict[str, Any] | None]) -> dict[str, Any]:
+        """The cut as a line of lhotse's."""
+        heard = recordings[USER]
+        assert heard is not None
+        target = recordings.get(ASSISTANT)
+        return {
+            "id": self.id,
+            "start": 0,
+            "duration": heard["duration"],
+            "channel": 0,
+            "supervisions": self.supervisions,
+            "recording": heard,
+            "custom": {**self.custom, **({} if target is None else {ASSISTANT: target})},
+            "type": "MonoCut",
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutMaker:
+    """Makes cuts of conversations, whole or turn by turn; `changes` counts what becomes none, and why.
+
+    A turn without a time begins `gap_s` after all before it.
+    """
+
+    gap_s: float
+    by_turn: bool
+    changes: Counter[str]
+
+    def cuts(self, conversation: Conversation, name: str) -> Iterator[Cut]:
+        """The cuts of a conversation; their files are called by `name`.
+
+        By turn, an exchange whose answer is heard is a small conversation; another is the user's clip, with
+        the answer in `custom`.
+        """
+        if not self.by_turn:
+            yield from self._cut(conversation, name, _FIELD_OF, {})
+            return
+        for number, (_, group) in enumerate(itertools.groupby(conversation.turns, lambda turn: turn.row)):
+            turns = tuple(replace(turn, start_s=None) for turn in group)
+            answer = turns[1] if len(turns) == 2 else None
+            part = replace(conversation, id=f"{conversation.id}/{number}", turns=turns)
+            if answer is not None and answer.clip is not None:
+                yield from self._cut(part, f"{name}-{number}", _FIELD_OF, {})
+            else:
+                part = replace(part, turns=turns[:1])
+                custom = {} if answer is None else {"answer": answer.text}
+                yield from self._cut(part, f"{name}-{number}", {turns[0].role: USER}, custom)
+
+    def _cut(
+        self, conversation: Conversation, name: str, fields: Mapping[Role, str], custom: Mapping[str, Any]
+    ) -> Iterator[Cut]:
+        """The cut of turns, those of a side in the channel of its field; none where it can not be."""
+        turns = conversation.turns
+        if None not in [_start(turn) for turn in turns]:
+            turns = sorted(turns, key=lambda turn: turn.start_s or 0.0)
+        try:
+            forms = [form_of(turn.clip) for turn in turns if turn.clip is not None]
+            fault = _fault(turns, forms)
+            placed, times = ({}, []) if fault else self._placed(turns, forms, fields)
+            stop = max((clip.stop for clips in placed.values() for clip in clips), default=0)
+            if not fault and stop > MAX_SECONDS * forms[0].rate_hz:
+                fault = f"longer than {MAX_SECONDS // 3600} hours"
+            channels = {
+                field: Channel(
+                    flac=flac_of(clips, stop, forms[0].rate_hz), rate_hz=forms[0].rate_hz, num_samples=stop
+                )
+                for field, clips in placed.items()
+                if not fault
+            }
+        except BadClipError:
+            fault, channels, forms, times = "a clip that does not decode", {}, [], []
+        if fault:
+            self.changes[f"{'turns' if self.by_turn else 'conversations'} left out: {fault}"] += 1
+            return
+        _count_inexact(forms, self.changes)
+        cut_id = _cut_id(conversation.id, name)
+        said = [
+            _supervision(cut_id, number, turn, start, form)
+            for number, (turn, start, form) in enumerate(zip(turns, times, forms, strict=True))
+        ]
+        custom = {**_custom(conversation), **custom}
+        yield Cut(id=cut_id, name=name, channels=channels, supervisions=said, custom=custom)
+
+    def _placed(
+        self, turns: Sequence[SpokenTurn], forms: Sequence[ClipForm], fields: Mapping[Role, str]
+    ) -> tuple[dict[str, list[PlacedClip]], list[float]]:
+        """The clips of each channel, and when each turn begins: the first at 0, where that is not told.
+
+        One that overlaps the one before of its side begins after it: a channel has one voice.
+        """
+        placed: dict[str, list[PlacedClip]] = {field: [] for field in fields.values()}
+        times, last = list[float](), 0
+        for number, (turn, form) in enumerate(zip(turns, forms, strict=True)):
+            assert turn.clip is not None
+            start, rate = _start(turn), form.rate_hz
+            if start is None:
+                first = last + to_samples(self.gap_s, rate) if number else 0
+                start = first / rate
+            else:
+                first = int(to_samples(start, rate))
+            clips = placed[fields[turn.role]]
+            free = clips[-1].stop if clips else 0
+            if first < free - 1:  # of one sample, it is rounding
+                start = free / rate
+                self.changes["turns moved behind the one before of their side, which they overlapped"] += 1
+            clips.append(PlacedClip(clip=turn.clip, form=form, first=max(first, free)))
+            last = max(last, clips[-1].stop)
+            times.append(start)
+        return placed, times
+
+
+def _fault(turns: Sequence[SpokenTurn], forms: Sequence[ClipForm]) -> str | None:
+    """Why clips can not be the channels of a cut."""
+    if len(forms) < len(turns):
+        return "a turn without a clip"
+    return "clips of different sampling rates" if len({form.rate_hz for form in forms}) > 1 else None
+
+
+def _start(turn: SpokenTurn) -> float | None:
+    """When a turn begins; None where its row does not tell, or tells no time."""
+    known = turn.start_s is not None and math.isfinite(turn.start_s) and turn.start_s >= 0
+    return turn.start_s if known else None
+
+
+def _supervision(
+    cut_id: str, number: int, turn: SpokenTurn, start_s: float, form: ClipForm
+) -> dict[str, Any]:
+    traits = {name: value for name, value in turn.traits.items() if name != "gender"}
+    record: dict[str, Any] = {
+        "id": f"{cut_id}-{number}",
+        "recording_id": cut_id,
+        "start": start_s,
+        "duration": form.num_samples / form.rate_hz,
+        "channel": 0,
+        "text": turn.text,
+        "speaker": _SPEAKER_OF[turn.role],
+    }
+    record |= {"gender": turn.traits["gender"]} if "gender" in turn.traits else {}
+    custom = {**({"speaker": turn.speaker} if turn.speaker else {}), **traits}
+    return record | ({"custom": custom} if custom else {})
+
+
+def _custom(conversation: Conversation) -> dict[str, Any]:
+    custom = {"conversation_id": conversation.id}
+    return custom | ({} if conversation.system is None else {"system_prompt": conversation.system})
+
+
+def _count_inexact(forms: Sequence[ClipForm], changes: Counter[str]) -> None:
+    """Count the clips of which FLAC has not the very samples."""
+    changes["clips of several channels: averaged"] += sum(form.num_channels > 1 for form in forms)
+    changes["clips of floats or 32 bits: rounded to 24"] += sum(
+        form.subtype in ("PCM_32", "FLOAT", "DOUBLE") for form in forms
+    )
+
+
+def _cut_id(wanted: str, name: str) -> str:
+    """The id of a cut: as wanted, where lhotse finds it again by the name of a file; else its number."""
+    path = PurePosixPath(f"{wanted}.flac")
+    is_kept = str(path.parent / path.stem) == wanted and "\0" not in wanted
+    return wanted if is_kept else name
