@@ -34,7 +34,7 @@ from speechrows.builder import flag
 from speechrows.builder import tables
 
 ABOUT = About(
-    title="cuts of lhotse's",
+    title="a set of lhotse cuts",
     summary="Conversations and utterances of one's own, as lhotse's manifests and SHAR have them.",
     licence="other",
     licence_note="That of the data that the cuts are of.",

@@ -32,7 +32,7 @@ from speechrows.builder import nemo
 CONFIGS = (*DIALOGUE_CONFIGS, "chat")
 
 ABOUT = About(
-    title="NeMo manifests",
+    title="a NeMo manifest",
     summary="Utterances and conversations of one's own, as NeMo's manifests have them.",
     licence="other",
     licence_note="That of the data that the manifests are of.",

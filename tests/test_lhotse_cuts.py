@@ -207,6 +207,27 @@ def test_target_audio_is_the_assistants_sound_whether_as_long_as_the_cut_or_an_a
     assert len(dialogues(tmp_path, file=["cuts*"])["written"].turns) == 1
 
 
+def test_a_shared_supervision_has_all_channels_of_its_file_or_the_first_of_its_own(tmp_path: Path) -> None:
+    made = recording(tmp_path, "array", noise(0, 1.0, 3))
+    cuts = list[Cut]()
+    for name, channels in (("all", [0, 1, 2]), ("two", [2, 1])):
+        said = supervisions("array", channels=(channels, channels))[:1]
+        said[0].start, said[0].duration = 0.25, 0.5
+        cuts.append(MultiCut(name, 0, 1.0, [0, 1, 2], said, recording=made))
+    cuts[0].system_prompt = "Be brief."
+    write_manifest(tmp_path, cuts)
+    found, whole = dialogues(tmp_path), noise(0, 1.0, 3)[4000:12_000]
+    assert np.array_equal(heard(tmp_path, found["all"].turns[0]), whole)
+    assert np.array_equal(heard(tmp_path, found["two"].turns[0]), whole[:, 1])
+    assert (found["all"].system, found["two"].system) == ("Be brief.", None)
+
+
+def test_ids_that_are_absolute_paths_name_members_of_shar(tmp_path: Path) -> None:
+    cuts = [utterance(tmp_path / "from", f"u{i}", i).with_id(f"/data/u{i}.wav") for i in range(2)]
+    folder = write_shar(tmp_path / "shar", cuts, tmp_path / "from", recording="wav")
+    assert _reasons(folder) == {"/data/u0.wav": None, "/data/u1.wav": None}
+
+
 CASTS = {  # speakers in the order in which they speak, flags -> roles, by their first letters
     "two": (("ann", "bob", "ann"), {}, "uau"),
     "two, turned round": (("ann", "bob", "ann"), {"swap_roles": True}, "aua"),

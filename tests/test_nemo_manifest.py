@@ -265,6 +265,16 @@ def test_what_is_wrong_with_a_conversation_is_counted_and_one_that_is_marked_is_
     assert "_skipme" in by_line[f"talks.jsonl:{len(records) + 1}"]
 
 
+def test_context_stands_before_the_clip_in_chats_alone(tmp_path: Path) -> None:
+    folder = write(tmp_path / "said/train.json", [line("a.wav", context="Who speaks?", answer="A tone.")])
+    (folder / "a.wav").write_bytes(clip(0))
+    for config in ("chat", "response"):
+        build_rows(folder, tmp_path / "rows", config, builder="nemo_manifest")
+    messages = [read_rows(tmp_path / "rows", config)[0]["messages"] for config in ("chat", "response")]
+    assert [own[0]["content"] for own in messages] == ["Who speaks? <audio>", "<audio>"]
+    assert [own[1]["content"] for own in messages] == ["A tone.", "A tone."]
+
+
 def test_without_a_manifest_it_is_said_what_is_there(tmp_path: Path) -> None:
     folder = write(
         tmp_path / "talks/talks.jsonl", [{"id": "x", "conversations": [said("User", "text", "Hi")]}]

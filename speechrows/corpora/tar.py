@@ -46,11 +46,13 @@ class Member:
         return basename(self.name)
 
 
-def members(corpus: Corpus, paths: Sequence[str]) -> Iterator[Member | UnreadableFile]:
+def members(
+    corpus: Corpus, paths: Sequence[str], *, takes_absolute: bool = False
+) -> Iterator[Member | UnreadableFile]:
     """The members of the archive that `paths` are the slices of, in order.
 
     Folders are passed over. An archive that is cut or spoilt gives what came before, then an
-    UnreadableFile.
+    UnreadableFile. Absolute names are refused, or with `takes_absolute` without their first slash.
 
     Raises:
         StoreError: a remote store did not answer, asked again and again.
@@ -64,7 +66,8 @@ def members(corpus: Corpus, paths: Sequence[str]) -> Iterator[Member | Unreadabl
             tar.members.clear()  # tarfile would keep millions
             number, name = number + 1, info.name
             if not info.isdir():
-                yield _member(slices.path, tar, info, stream)
+                name = info.name.lstrip("/") if takes_absolute else info.name
+                yield _member(slices.path, tar, info, stream, name)
         stream.check_end()
     except BadClipError as error:  # of a slice's own path: its detail is complete
         yield UnreadableFile(file=slices.path, detail=error.detail)
@@ -84,9 +87,12 @@ class _Tar(tarfile.TarFile):
     members: list[tarfile.TarInfo]  # a public name that typeshed lacks
 
 
-def _member(archive: str, tar: tarfile.TarFile, info: tarfile.TarInfo, stream: "_ForwardFile") -> Member:
+def _member(
+    archive: str, tar: tarfile.TarFile, info: tarfile.TarInfo, stream: "_ForwardFile", path: str
+) -> Member:
+    """A member, whose name is `path`."""
     try:
-        name = _NAMES.resolve("", info.name)
+        name = _NAMES.resolve("", path)
         if not info.isreg():
             detail = f"found {info.name!a:.200}, {_kind(info)}; expected a file"
             raise BadClipError(Reason.REFUSED_PATH, detail)

@@ -4,6 +4,7 @@ cuts.000000.jsonl.gz, recording.000000.tar, target_audio.000000.tar, answer.0000
 lies there belongs to no shard.
 """
 
+import posixpath
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -75,7 +76,7 @@ class Shard:
     def fill(self, record: Record) -> tuple[Record, dict[str, AudioRef | Fault]]:
         """A cut with what its fields hold of it, and its clips by field."""
         cells, clips = dict(record.cells), dict[str, AudioRef | Fault]()
-        name = str(cells.get("id"))
+        name = posixpath.normpath(str(cells.get("id"))).lstrip("/")
         for field, archives in self._archives.items():
             clip = archives.take(name)
             if clip is None:
@@ -113,7 +114,7 @@ def _put(cells: dict[str, Any], field: str, value: Any) -> None:
 def _items(corpus: Corpus, path: str) -> Iterator[Item | UnreadableFile]:
     """The values of an archive: members in pairs, the second of them the first's recording, in JSON."""
     last: Member | None = None
-    for member in members(corpus, [path]):
+    for member in members(corpus, [path], takes_absolute=True):  # ids are names of files, often
         if isinstance(member, UnreadableFile):
             yield from [_item(last, path)] if last else []
             last = None
