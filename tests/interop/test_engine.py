@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toys.publishing import publish
 from toys.talks import build_talks
 
 from speechrows.errors import UsageError
@@ -36,6 +37,13 @@ def export(rows: str, out: Path, **flags: Any) -> list[str]:
 def files(out: Path) -> dict[str, bytes]:
     found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
     return {**found, "summary": out.with_name(f"{out.name}.export.json").read_bytes()}
+
+
+def test_a_dataset_on_the_hub_is_written_as_its_folder_is(rows: str, tmp_path: Path) -> None:
+    publish(Path(rows), "org/talks")
+    for name, address in (("here", rows), ("there", "org/talks")):
+        export(address, tmp_path / name)
+    assert files(tmp_path / "there") == files(tmp_path / "here")
 
 
 class Killed(BaseException):
