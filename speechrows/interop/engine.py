@@ -30,6 +30,7 @@ from speechrows.errors import printable
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.interop.options import ExportOptions
+from speechrows.interop.out_folder import OutFolder
 from speechrows.interop.parts import Part
 from speechrows.interop.parts import Record
 from speechrows.interop.parts import chosen_config
@@ -37,7 +38,6 @@ from speechrows.interop.parts import plan_parts
 from speechrows.interop.parts import read_part
 from speechrows.interop.summary import Tally
 from speechrows.interop.summary import to_lines
-from speechrows.interop.workplace import Workplace
 from speechrows.rows.schema import FEATURES
 from speechrows.storage.disk import NO_ROOM
 
@@ -66,21 +66,21 @@ class _Job:
     """What a process needs to write parts."""
 
     folder: RowsFolder
-    workplace: Workplace
+    out_folder: OutFolder
     columns: Sequence[str]
     write: Callable[[Part, Iterator[Record], Path], Tally]
 
     def run(self, part: Part) -> int:
         """Write a part; return its rows."""
         try:
-            with self.workplace.place_of(part) as place:
+            with self.out_folder.place_of(part) as place:
                 tally = self.write(part, read_part(self.folder, part, self.columns), place)
-            self.workplace.commit(part, tally)
+            self.out_folder.commit(part, tally)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
             raise FullDiskError(
-                f"{self.workplace.out}: no room is left on the disk. Make some, and run the same command "
+                f"{self.out_folder.out}: no room is left on the disk. Make some, and run the same command "
                 "again: parts that were written are kept"
             ) from error
         return part.num_rows
@@ -102,44 +102,44 @@ def export(folder: str, out: Path, options: ExportOptions, fmt: Format) -> list[
         digests[split] = index.digest
     chosen = {name: value for name, value in asdict(options).items() if name not in ("config", "num_proc")}
     recipe = {"format": fmt.name, "version": _VERSION, "config": config, "flags": chosen, "rows": digests}
-    workplace = Workplace(out=out, recipe=recipe)
-    summary = workplace.finished()
+    out_folder = OutFolder(out=out, recipe=recipe)
+    summary = out_folder.finished()
     if summary is not None:
         splits = {split: Tally.from_json(counts) for split, counts in summary["splits"].items()}
         return [f"{out}: there already, as this command writes it", *to_lines(str(out), splits)]
-    with workplace.opened():
-        job = _Job(folder=rows, workplace=workplace, columns=fmt.columns, write=fmt.write)
+    with out_folder.opened():
+        job = _Job(folder=rows, out_folder=out_folder, columns=fmt.columns, write=fmt.write)
         _write(job, parts, options.num_proc)
         fmt.finish(out, parts)
-        tallies = {part.name: workplace.tally_of(part) or Tally() for part in parts}
+        tallies = {part.name: out_folder.tally_of(part) or Tally() for part in parts}
         splits = {
             split: Tally.total(tallies[part.name] for part in parts if part.split == split)
             for split in digests
         }
-        workplace.finish(_summary(workplace, splits))
-    return [*to_lines(str(out), splits), f"summary: {workplace.summary_file}"]
+        out_folder.finish(_summary(out_folder, splits))
+    return [*to_lines(str(out), splits), f"summary: {out_folder.summary_file}"]
 
 
-def _summary(workplace: Workplace, splits: dict[str, Tally]) -> dict[str, Any]:
-    inside = [path for path in workplace.state.rglob("*") if path.is_file()]
-    files, num_bytes = workplace.size()
+def _summary(out_folder: OutFolder, splits: dict[str, Tally]) -> dict[str, Any]:
+    inside = [path for path in out_folder.state.rglob("*") if path.is_file()]
+    files, num_bytes = out_folder.size()
     return {
-        "format": workplace.recipe["format"],
-        "config": workplace.recipe["config"],
-        "flags": workplace.recipe["flags"],
+        "format": out_folder.recipe["format"],
+        "config": out_folder.recipe["config"],
+        "flags": out_folder.recipe["flags"],
         "splits": {split: tally.to_json() for split, tally in splits.items()},
         "files": files - len(inside),
         "bytes": num_bytes - sum(path.stat().st_size for path in inside),
-        "recipe": workplace.digest,
+        "recipe": out_folder.digest,
     }
 
 
 def _write(job: _Job, parts: Sequence[Part], num_proc: int) -> None:
     """Write the parts that are not there, in this process or in several."""
-    rest = [part for part in parts if job.workplace.tally_of(part) is None]
+    rest = [part for part in parts if job.out_folder.tally_of(part) is None]
     num_rows = sum(part.num_rows for part in parts)
     there = num_rows - sum(part.num_rows for part in rest)
-    name = str(job.workplace.out)
+    name = str(job.out_folder.out)
     with tqdm(total=num_rows, initial=there, desc=printable(name), unit="row", disable=None) as bar:
         for written in _written(job, rest, min(num_proc, len(rest))):
             bar.update(written)
@@ -159,7 +159,7 @@ def _written(job: _Job, parts: Sequence[Part], num_proc: int) -> Iterator[int]:
                 yield future.result()
     except BrokenProcessPool as error:
         raise SpeechRowsError(
-            f"{job.workplace.out}: a process that wrote it died, killed or out of memory. Run the same "
+            f"{job.out_folder.out}: a process that wrote it died, killed or out of memory. Run the same "
             "command again, with fewer processes: parts that were written are kept"
         ) from error
     finally:

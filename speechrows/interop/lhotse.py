@@ -22,11 +22,11 @@ from speechrows.interop.cuts import USER
 from speechrows.interop.cuts import Cut
 from speechrows.interop.cuts import CutMaker
 from speechrows.interop.options import LhotseOptions
+from speechrows.interop.out_folder import STATE
 from speechrows.interop.parts import Part
 from speechrows.interop.parts import Record
 from speechrows.interop.summary import Tally
 from speechrows.interop.tar import new_tar
-from speechrows.interop.workplace import STATE
 from speechrows.rows.tasks import TASKS
 
 _MAX_ROWS = 20_000  # of a shard

@@ -22,11 +22,11 @@ from speechrows.interop.conversations import Conversation
 from speechrows.interop.conversations import SpokenTurn
 from speechrows.interop.conversations import conversations
 from speechrows.interop.options import ShareGptOptions
+from speechrows.interop.out_folder import STATE
 from speechrows.interop.parts import Part
 from speechrows.interop.parts import Record
 from speechrows.interop.parts import Sound
 from speechrows.interop.summary import Tally
-from speechrows.interop.workplace import STATE
 from speechrows.types import AUDIO_TOKEN
 
 _INFO = "dataset_info.json"

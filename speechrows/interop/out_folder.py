@@ -19,7 +19,7 @@ STATE = ".export"  # in the folder until the export is finished, and not after
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Workplace:
+class OutFolder:
     """A folder for an export's files, with the state of an unfinished one in `.export`.
 
     `recipe` says what is exported and how: an export goes on only where it is the same. The summary lies
