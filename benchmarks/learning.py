@@ -9,7 +9,8 @@ grammar: spoken commands are transcribed: combinations of words, voices and rate
 codec: codes that follow from the audio by a rule are said from what is heard.
 plain-loop: train.py beside a loop of torch and transformers alone: the same losses, step by step.
 
-`--quick` takes some two minutes on an idle core, the whole under ten. docs/learning.md has what was measured.
+`--quick` takes some two minutes of a core at most, the whole from half a minute to thirteen: docs/learning.md
+has what was measured.
 """
 
 import argparse

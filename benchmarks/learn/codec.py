@@ -101,5 +101,5 @@ def chart(figures: dict[str, Any]) -> Chart:
         across="codebook",
         places=places,
         lines={name: [figures[f"codebook {k}"][name] for k in places] for name in names},
-        most=8.0,
+        most=12.0,
     )
