@@ -38,6 +38,7 @@ from speechrows.loader.loader import Loader
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.model import checkpoint
 from speechrows.model import progress
+from speechrows.model import stages
 from speechrows.model.config import RowsFacts
 from speechrows.model.divergence import diverged
 from speechrows.model.divergence import suspects
@@ -53,16 +54,13 @@ from speechrows.model.ranks import start_tracker
 from speechrows.model.ranks import total
 from speechrows.model.run_folder import RunFolder
 from speechrows.model.shape import ModelShape
-from speechrows.model.stages import Stage
-from speechrows.model.stages import check_mode
-from speechrows.model.stages import stages_of
 from speechrows.text.tokenizers import open_tokenizer
 
 CURRICULUM = (
-    Stage(config="stage_1", context=8_192, learning_rate=1e-4),
-    Stage(config="stage_2", context=16_384, learning_rate=5e-5),
-    Stage(config="stage_3", context=32_768, learning_rate=2e-5),
-    Stage(config="stage_4", context=65_536, learning_rate=1e-5),
+    stages.Stage(config="stage_1", context=8_192, learning_rate=1e-4),
+    stages.Stage(config="stage_2", context=16_384, learning_rate=5e-5),
+    stages.Stage(config="stage_3", context=32_768, learning_rate=2e-5),
+    stages.Stage(config="stage_4", context=65_536, learning_rate=1e-5),
 )
 
 
@@ -111,11 +109,12 @@ class Trainer:
     """A model, its optimiser and the current stage; what a checkpoint holds."""
 
     def __init__(self, config: TrainConfig) -> None:
-        check_mode(config)
+        stages.check_mode(config)
         self.folder = RunFolder(config.output_dir)
         self.folder.claim(resume=config.resume, overwrite=config.overwrite)
-        self.config, self.stage_number, self.done = config, 0, 0  # done: optimiser steps of the whole run
-        self.stages = stages_of(CURRICULUM, config)
+        self.config, self.loader = config, None
+        self.stage_number, self.done = 0, 0  # done: optimiser steps of the whole run
+        self.stages = stages.stages_of(CURRICULUM, config)
         self.augment, self.best = Augment.parse(config.augment), config.open_best()
         self.accelerator = open_accelerator(config.output_dir, config.mixed_precision, config.log_with)
         set_seed(config.seed)
@@ -137,11 +136,11 @@ class Trainer:
             self.best.check(self.evaluation.names())
 
     def begin(self, stage_number: int, step: int = 0) -> None:
-        """Begin a stage: its rows from the start, its learning rate at a step, all lanes empty."""
+        """Begin a stage: its rows in a new order, its learning rate at a step, all lanes empty."""
         config, stage = self.config, self.stages[stage_number]
         self.stage_number, self.step = stage_number, step
         training = (config.data, stage.config, config.split)
-        self.loader = self.rows(*training, augment=self.augment)
+        self.loader = stages.going_on(self.rows(*training, augment=self.augment), self.loader)
         self.batches = self.loader.endless()
         self.evaluation = config.evaluation(self.accelerator, self.model, self.rows, training)
         for group in self.optimizer.param_groups:

@@ -119,6 +119,21 @@ def test_the_curriculum_has_the_founding_stages_in_order(rows: Path, tmp_path: P
     assert sessions == [context for _, context, _ in stages], "a stage's sessions are as long as its context"
 
 
+def test_a_stage_of_the_same_rows_does_not_begin_with_those_of_the_last_one_again(
+    rows: Path, tmp_path: Path
+) -> None:
+    flags = ["--data", str(rows), "--output-dir", str(tmp_path), "--curriculum", "--mode", "pack"]
+    trainer = train.Trainer(train.TrainConfig.parse([*flags, "--context", "512", "--steps", "3"]))
+    begun = list[tuple[int, tuple[str, ...]]]()
+    for number in range(3):
+        if number:
+            trainer.begin(number)
+        first, *_ = islice(trainer.batches, 3)
+        begun.append((first.epoch, first.conversation_ids))
+    assert [epoch for epoch, _ in begun] == sorted({epoch for epoch, _ in begun})
+    assert len({names for _, names in begun}) > 1
+
+
 def test_one_stage_has_its_context_and_learning_rate_of_the_table_unless_others_are_given(
     rows: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from speechrows.errors import UsageError
+from speechrows.loader.loader import Loader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,17 @@ def stages_of(curriculum: Sequence[Stage], config: Any) -> list[Stage]:
     given = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
     given |= {name: n for name in ("steps", "warmup_steps") if (n := getattr(config, name)) is not None}
     return [replace(stage, **given) for stage in stages or [Stage(config=config.config)]]
+
+
+def going_on(loader: Loader, before: Loader | None) -> Loader:
+    """The loader of a stage, which goes on from that of the stage before.
+
+    Stages may be of the same rows, and a stage may end before all of them came. So the next one begins in the
+    epoch after: its rows come in another order, not the first ones once more.
+    """
+    if before is not None:
+        loader.set_epoch(before.epoch + 1)
+    return loader
 
 
 def check_mode(config: Any) -> None:
