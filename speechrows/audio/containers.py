@@ -106,6 +106,12 @@ def is_flac(data: memoryview) -> bool:
     return _FLAC.match(data, at) is not None
 
 
+def flac_facts(data: bytes | memoryview) -> tuple[int, int] | None:
+    """The rate and the samples that a FLAC file tells of itself; None of what is none, or tells neither."""
+    rate, count = int.from_bytes(data[18:21]) >> 4, _flac_count(memoryview(data))
+    return (rate, count) if bytes(data[:4]) == b"fLaC" and rate and count else None
+
+
 def is_odd_flac(data: memoryview) -> bool:
     """Whether a FLAC file is several, or has no count, or something behind its end."""
     if not is_flac(data):

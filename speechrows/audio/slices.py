@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import soundfile
 
+from speechrows.audio.containers import flac_facts
 from speechrows.audio.conversion import readable
 from speechrows.audio.conversion import wav_of
 from speechrows.audio.facts import check_length
@@ -54,6 +55,9 @@ class Recordings:
             OSError: it can not be opened, FileNotFoundError among them.
         """
         if path != self._path or self._file is None:
+            facts = None if data is None else flac_facts(data)
+            if facts is not None and _samples_of(span, *facts) == (0, facts[1]):
+                return None  # what it tells is checked where it is decoded
             self.close()
             source = self._open_file(path) if data is None else io.BytesIO(data)
             opened = _opened(source, span)
@@ -61,7 +65,7 @@ class Recordings:
                 return None
             self._file, self._path = opened, path
         file = self._file
-        first, stop = _samples_of(span, file)
+        first, stop = _samples_of(span, file.samplerate, file.frames)
         if (first, stop) == (0, file.frames):
             return None
         try:
@@ -88,7 +92,7 @@ def _opened(source: BinaryIO, span: Span) -> soundfile.SoundFile | None:
             check_length(file.frames, file.samplerate)
             return file
         with file, contextlib.suppress(BadClipError):  # of a header that tells less than is there
-            if _samples_of(span, file) == (0, file.frames):
+            if _samples_of(span, file.samplerate, file.frames) == (0, file.frames):
                 source.close()
                 return None
     source.seek(0)
@@ -117,9 +121,8 @@ def _decoded(data: bytes) -> BinaryIO:
     return decoded
 
 
-def _samples_of(span: Span, file: soundfile.SoundFile) -> tuple[int, int]:
-    """The samples [first, stop) of a slice."""
-    rate, num_samples = file.samplerate, file.frames
+def _samples_of(span: Span, rate: int, num_samples: int) -> tuple[int, int]:
+    """The samples [first, stop) of a slice of a recording of so many."""
     first = to_samples(span.start_s, rate)
     stop = num_samples if span.seconds is None else first + to_samples(span.seconds, rate)
     if abs(stop - num_samples) <= _TOLERANCE_S * rate and (stop > num_samples or first == 0):

@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
+from typing import Any
 
 from speechrows.audio import to_samples
 from speechrows.corpora import traits
@@ -68,6 +70,7 @@ class CutMaker:
     names: ClipNames
     task: Task
     rule: RoleRule
+    _paths: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str], compare=False)
 
     def dialogue(self, cut: Cut, at: CutPlace) -> Dialogue:
         """The dialogue of a cut; what is wrong with a supervision is its turn's fault."""
@@ -127,7 +130,7 @@ class CutMaker:
         return self._audio(track.recording, channels, span, RECORDING, at)
 
     def _audio(
-        self, recording: Recording, channels: Sequence[int], span: Span | None, field: str, at: CutPlace
+        self, recording: Recording, channels: Sequence[int], span: Span | None, sound: str, at: CutPlace
     ) -> AudioRef:
         """A slice of some channels of a recording: all that a file has, or of several the first.
 
@@ -143,24 +146,33 @@ class CutMaker:
                 Reason.NO_CHANNEL,
                 f"found channel {', '.join(map(str, channels))}, expected one of the recording's: {known}",
             )
-        ref = self._place(source, field, at)
+        path, data = self._place(source, sound, at)
         wanted = [i for i, channel in enumerate(source.channels) if channel in channels]
         is_all = len(wanted) == len(source.channels)
-        return replace(ref, channel=None if is_all else wanted[0], span=span)
+        return AudioRef(path=path, channel=None if is_all else wanted[0], span=span, data=data)
 
-    def _place(self, source: Source, field: str, at: CutPlace) -> AudioRef:
-        """Where a source's bytes are."""
+    def _place(self, source: Source, sound: str, at: CutPlace) -> tuple[str, bytes | memoryview | None]:
+        """The path of a source, and its bytes where they lie in no file."""
         if source.kind == "file":
-            return AudioRef(path=self.names.path_of(source.place, at.run.file))
+            return self._path(source.place, at.run.file), None
         if source.kind != "shar":
             raise BadClipError(
                 Reason.REFUSED_PATH, f"found a source of type {source.kind!a:.40}, {_FILES_ALONE}"
             )
-        clip = at.clips.get(field)
+        clip = at.clips.get(sound)
         if isinstance(clip, AudioRef):
-            return clip
-        detail = f"found no {archive_of(at.run.file, field)}, expected it beside the cuts"
+            return clip.path, clip.data
+        detail = f"found no {archive_of(at.run.file, sound)}, expected it beside the cuts"
         raise BadClipError(Reason.MISSING, detail if clip is None else clip.detail)
+
+    def _path(self, name: Any, file: TableFile) -> str:
+        """The path of a file; the one that was asked for last is known."""
+        key = file.path, repr(name)
+        if key not in self._paths:
+            path = self.names.path_of(name, file)
+            self._paths.clear()
+            self._paths[key] = path
+        return self._paths[key]
 
     def _with_answers(
         self, cut: Cut, turns: list[Turn], spoken: Sequence[tuple[Track, Supervision]], at: CutPlace
