@@ -24,7 +24,6 @@ import torch
 from accelerate.utils import gather_object
 from accelerate.utils import set_seed
 from torch import Tensor
-from transformers import get_scheduler
 
 import speechrows
 from speechrows.errors import SpeechRowsError
@@ -145,9 +144,7 @@ class Trainer:
         self.evaluation = config.evaluation(self.accelerator, self.model, self.rows, training)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = stage.learning_rate
-        self.schedule = get_scheduler(
-            config.schedule, self.optimizer, stage.warmup_steps, stage.steps, {"last_epoch": step - 1}
-        )
+        self.schedule = stages.schedule_of(config.schedule, self.optimizer, stage, step)
         self.lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
 
     def rows(self, path: str, config: str, split: str, augment: Augment | None = None) -> Loader:

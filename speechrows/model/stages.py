@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from dataclasses import replace
 from typing import Any
 
+from transformers import get_scheduler
+
 from speechrows.errors import UsageError
 from speechrows.loader.loader import Loader
 
@@ -37,6 +39,19 @@ def going_on(loader: Loader, before: Loader | None) -> Loader:
     if before is not None:
         loader.set_epoch(before.epoch + 1)
     return loader
+
+
+def schedule_of(name: str, optimizer: Any, stage: Stage, step: int) -> Any:
+    """The schedule of a stage's learning rate, by its name in transformers, at a step of the stage."""
+    last = {"last_epoch": step - 1}
+    schedule: Any = get_scheduler(name, optimizer, stage.warmup_steps, stage.steps, last)
+    if schedule.last_epoch != step:  # transformers' constant ones begin at 0, whatever they are told
+        schedule.last_epoch = step
+        rates = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        schedule._last_lr = [rate * factor(step) for rate, factor in rates]
+        for group, rate in zip(optimizer.param_groups, schedule._last_lr, strict=True):
+            group["lr"] = rate
+    return schedule
 
 
 def check_mode(config: Any) -> None:
