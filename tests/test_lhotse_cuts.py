@@ -307,6 +307,11 @@ FAULTS: dict[str, tuple[Callable[[MonoCut], Any], str, str]] = {
     "an end after the recording's": (_too_long, "truncated", "of a recording of 0.5 s"),
     "a supervision that stands out": (_beside, "metadata_disagrees", "from -0.3 to 0.2 s in a cut of 0.5 s"),
     "no time": (lambda cut: setattr(cut.supervisions[0], "start", None), "bad_number", "found start None"),
+    "a speaker that no row can bear": (
+        lambda cut: setattr(cut.supervisions[0], "speaker", "\ud800"),
+        "bad_speaker",
+        "expected a name in UTF-8",
+    ),
     "no recording": (lambda cut: setattr(cut, "recording", None), "missing", "a cut without a recording"),
 }  # fmt: skip
 EFFECTS: dict[str, tuple[Callable[[MonoCut], Cut], str]] = {
@@ -322,6 +327,10 @@ LINES = {
     "half a line": ('{"id": "half", "sta', "Unterminated string"),
     "another type": ({"type": "Lattice", "id": "x"}, "found type 'Lattice', expected a cut"),
     "no id": ({"type": "MonoCut", "start": 0}, "found id None"),
+    "an id that no row can bear": (
+        {"type": "MonoCut", "id": "\ud800", "start": 0, "duration": 1, "supervisions": [{"text": "x"}]},
+        "expected a name in UTF-8",
+    ),
     "no tracks": ({"type": "MixedCut", "id": "x", "tracks": []}, "found no track with sound"),
     "no duration": ({"type": "MonoCut", "id": "x", "start": 0, "channel": 0}, "found duration None"),
     "no supervision": (

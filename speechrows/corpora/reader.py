@@ -15,6 +15,7 @@ from speechrows.corpora.entries import basename
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.turns import MAX_NAME
 from speechrows.corpora.turns import describe_error
+from speechrows.corpora.turns import is_unicode
 from speechrows.errors import BadClipError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
@@ -123,7 +124,7 @@ def read_unit(reader: Reader[Any], unit: Unit[Any], builder: str) -> Iterator[Di
     What speechrows raises of its own ends the build: a store that does not answer, a corpus that is none.
     """
     try:
-        yield from map(_with_short_names, reader.dialogues(unit))
+        yield from map(_with_names, reader.dialogues(unit))
     except BadClipError as error:
         yield UnreadableFile(file=unit.file, detail=error.detail)
     except (SpeechRowsError, MemoryError):
@@ -133,14 +134,18 @@ def read_unit(reader: Reader[Any], unit: Unit[Any], builder: str) -> Iterator[Di
         yield UnreadableFile(file=unit.file, detail=detail)
 
 
-def _with_short_names(dialogue: Dialogue | UnreadableFile) -> Dialogue | UnreadableFile:
-    """A dialogue whose names a row can bear: without its domain, or not at all, where they have no end."""
+def _with_names(dialogue: Dialogue | UnreadableFile) -> Dialogue | UnreadableFile:
+    """A dialogue whose names a row can bear: without its domain, or not at all, where it can not."""
     if isinstance(dialogue, UnreadableFile):
         return dialogue
     if len(dialogue.conversation_id) > MAX_NAME:
         detail = f"found a conversation's id of {len(dialogue.conversation_id):,} letters, expected a name"
         return UnreadableFile(file=dialogue.source, detail=f"{detail}: {dialogue.conversation_id!a:.80}…")
-    if dialogue.domain is not None and len(dialogue.domain) > MAX_NAME:
+    if not is_unicode(dialogue.conversation_id):
+        detail = f"found a conversation's id {dialogue.conversation_id!a:.80}, expected a name in UTF-8"
+        return UnreadableFile(file=dialogue.source, detail=detail)
+    domain = dialogue.domain
+    if domain is not None and (len(domain) > MAX_NAME or not is_unicode(domain)):
         return replace(dialogue, domain=None)
     return dialogue
 

@@ -116,6 +116,9 @@ def text_fault(item: Item, task: Task, dialogue: Dialogue) -> Fault | None:
         if len(turn.speaker) > MAX_NAME:
             detail = f"found a speaker of {len(turn.speaker):,} letters, expected a name"
             return Fault(reason=Reason.BAD_SPEAKER, detail=detail, file=source)
+        if not is_unicode(turn.speaker):
+            detail = f"found speaker {turn.speaker!a:.80}, expected a name in UTF-8"
+            return Fault(reason=Reason.BAD_SPEAKER, detail=detail, file=source)
     every = (*texts, item.turn.text, dialogue.system or "")
     faults = [fault for text in every if (fault := _unwritable(text, source))]
     if faults:
