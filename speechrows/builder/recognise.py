@@ -149,5 +149,5 @@ def _nothing(address: str, entries: Sequence[Entry], troubles: Sequence[str]) ->
     kinds = Counter(f".{basename(entry.path).rpartition('.')[2]}" for entry in entries)
     files = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(_MOST_KINDS)) or "no file"
     expected = f"one of the corpora of {', '.join(BUILDERS)}; see docs/your-data.md"
-    said = "\n".join(["", *troubles]) if troubles else ""
-    return f"{address}: found {files}, which no builder reads; expected {expected}{said}"
+    refusals = "\n".join(["", *troubles]) if troubles else ""
+    return f"{address}: found {files}, which no builder reads; expected {expected}{refusals}"

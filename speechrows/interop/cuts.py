@@ -139,12 +139,12 @@ class CutMaker:
             return
         _count_inexact(forms, self.changes)
         cut_id = _cut_id(conversation.id, name)
-        said = [
+        supervisions = [
             _supervision(cut_id, number, turn, start, form)
             for number, (turn, start, form) in enumerate(zip(turns, times, forms, strict=True))
         ]
         custom = {**_custom(conversation), **custom}
-        yield Cut(id=cut_id, name=name, channels=channels, supervisions=said, custom=custom)
+        yield Cut(id=cut_id, name=name, channels=channels, supervisions=supervisions, custom=custom)
 
     def _placed(
         self, turns: Sequence[SpokenTurn], forms: Sequence[ClipForm], fields: Mapping[Role, str]

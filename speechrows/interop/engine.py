@@ -138,9 +138,9 @@ def _write(job: _Job, parts: Sequence[Part], num_proc: int) -> None:
     """Write the parts that are not there, in this process or in several."""
     rest = [part for part in parts if job.out_folder.tally_of(part) is None]
     num_rows = sum(part.num_rows for part in parts)
-    there = num_rows - sum(part.num_rows for part in rest)
+    num_written = num_rows - sum(part.num_rows for part in rest)
     name = str(job.out_folder.out)
-    with tqdm(total=num_rows, initial=there, desc=printable(name), unit="row", disable=None) as bar:
+    with tqdm(total=num_rows, initial=num_written, desc=printable(name), unit="row", disable=None) as bar:
         for written in _written(job, rest, min(num_proc, len(rest))):
             bar.update(written)
 

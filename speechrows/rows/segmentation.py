@@ -84,7 +84,7 @@ def _joined(turn: Turn, other: Turn, gap: float) -> Turn | None:
     """Two segments of one speaker as a turn; None where they are none of one, or lie too far apart."""
     if (turn.speaker, turn.role) != (other.speaker, other.role) or turn.fault or other.fault:
         return None
-    if any(one.answer is not None or one.codes or one.left_out or one.prompt for one in (turn, other)):
+    if any(part.answer is not None or part.codes or part.left_out or part.prompt for part in (turn, other)):
         return None
     audio = _around(turn.audio, other.audio, gap)
     if audio is None:

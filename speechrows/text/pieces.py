@@ -95,7 +95,7 @@ class PieceEncoder:
         for around, group in groups.items():
             if around not in self._encoders:
                 self._encoders[around] = StretchEncoder(self._tokenizer, *around)
-            encoded |= zip(group, self._encoders[around]([one.text for one in group]), strict=True)
+            encoded |= zip(group, self._encoders[around]([stretch.text for stretch in group]), strict=True)
         return encoded
 
     def _joined(self, cut: Sequence[_Stretch | str], encoded: dict[_Stretch, Stretch]) -> PieceTokens:

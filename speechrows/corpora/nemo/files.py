@@ -117,12 +117,12 @@ def _look(record: Record) -> Named:
     if is_utterance(record.cells):
         return _look_at_utterance(record)
     talk = parse_conversation(record.cells)
-    return Named(talk.name, [_share(said.sound) for said in talk.said if said.sound is not None])
+    return Named(talk.name, [_share(message.sound) for message in talk.said if message.sound is not None])
 
 
 def _look_at_utterance(record: Record) -> Named:
-    said = parse_utterance(record.cells)
-    return Named(said.name, [_share(said.sound)])
+    utterance = parse_utterance(record.cells)
+    return Named(utterance.name, [_share(utterance.sound)])
 
 
 def _share(sound: Sound) -> tuple[object, float]:

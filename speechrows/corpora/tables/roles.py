@@ -67,8 +67,8 @@ def _by_speakers(speakers: Sequence[str], rule: RoleRule) -> tuple[list[Role | N
     if rule.assistant is None:
         users, others = cast[:1], cast[1:2]
     else:
-        said = [speaker for speaker in speakers if speaker]
-        by_rule = {SECOND: cast[1:2], LAST: said[-1:]}
+        named = [speaker for speaker in speakers if speaker]
+        by_rule = {SECOND: cast[1:2], LAST: named[-1:]}
         others = by_rule.get(rule.assistant, [rule.assistant])
         users = [speaker for speaker in cast if speaker not in others]
     known = " and ".join(map(ascii, cast[:2]))
