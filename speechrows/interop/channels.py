@@ -1,9 +1,11 @@
-"""Clips of one side of a conversation as one channel of FLAC, sample-exact, with silence between them."""
+"""Clips of one side of a conversation as one channel, sample-exact, with silence between them."""
 
 import io
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from speechrows.interop.parts import Sound
 from speechrows.types import Reason
 
 _DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # FLAC holds 24 bits of them
+_SUBTYPES = ("PCM_16", "PCM_24")
 _HIGHEST_RATE_HZ = 655_350  # that FLAC has
 _24_BITS = 1 << 23
 
@@ -80,30 +83,72 @@ def flac_of(clips: Sequence[PlacedClip], num_samples: int, rate_hz: int) -> byte
     Raises:
         BadClipError: a clip does not decode to its end.
     """
-    is_deep, buffer, at = any(clip.form.subtype in _DEEP for clip in clips), io.BytesIO(), 0
-    subtype = "PCM_24" if is_deep else "PCM_16"
-    with soundfile.SoundFile(buffer, "w", rate_hz, 1, subtype, format="FLAC") as channel:
-        for placed in clips:
-            _write_silence(channel, placed.first - at)
-            at = placed.first
-            with opened(placed.clip.data) as file:
-                for samples in _mono(file, is_deep=is_deep):
-                    channel.write(samples)
-                    at += len(samples)
-            if at != placed.stop:
-                raise BadClipError(
-                    Reason.TRUNCATED,
-                    f"{placed.clip.name}: found {at - placed.first} samples, expected "
-                    f"{placed.form.num_samples}: build the rows again",
-                )
-        _write_silence(channel, num_samples - at)
+    is_deep, buffer = _are_deep(clips), io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", rate_hz, 1, _SUBTYPES[is_deep], format="FLAC") as channel:
+        for samples in _pieces(clips, num_samples, is_deep=is_deep):
+            channel.write(samples)
     return buffer.getvalue()
 
 
-def _write_silence(channel: soundfile.SoundFile, num_samples: int) -> None:
+def wav_size(channels: Sequence[Sequence[PlacedClip]], num_samples: int) -> int:
+    """How many bytes of samples a WAV of these channels has."""
+    return num_samples * len(channels) * (3 if any(map(_are_deep, channels)) else 2)
+
+
+def write_wav(path: Path, channels: Sequence[Sequence[PlacedClip]], num_samples: int, rate_hz: int) -> None:
+    """Write channels, each of clips that follow one another, as a WAV: 24 bits where one has more than 16.
+
+    Raises:
+        BadClipError: a clip does not decode to its end.
+    """
+    is_deep = any(map(_are_deep, channels))
+    sides = [_blocks(_pieces(clips, num_samples, is_deep=is_deep)) for clips in channels]
+    with soundfile.SoundFile(path, "w", rate_hz, len(sides), _SUBTYPES[is_deep], format="WAV") as file:
+        for together in zip(*sides, strict=True):
+            file.write(np.stack(together, axis=1))
+
+
+def _are_deep(clips: Sequence[PlacedClip]) -> bool:
+    return any(clip.form.subtype in _DEEP for clip in clips)
+
+
+def _pieces(clips: Sequence[PlacedClip], num_samples: int, *, is_deep: bool) -> Iterator[Any]:
+    """The samples of a channel, as they come: those of its clips, and silence."""
+    at = 0
+    for placed in clips:
+        yield from _silence(placed.first - at, is_deep=is_deep)
+        at = placed.first
+        with opened(placed.clip.data) as file:
+            for samples in _mono(file, is_deep=is_deep):
+                yield samples
+                at += len(samples)
+        if at != placed.stop:
+            raise BadClipError(
+                Reason.TRUNCATED,
+                f"{placed.clip.name}: found {at - placed.first} samples, expected "
+                f"{placed.form.num_samples}: build the rows again",
+            )
+    yield from _silence(num_samples - at, is_deep=is_deep)
+
+
+def _silence(num_samples: int, *, is_deep: bool) -> Iterator[Any]:
     while num_samples > 0:
-        channel.write(np.zeros(min(BLOCK, num_samples), np.int16))
+        yield np.zeros(min(BLOCK, num_samples), np.int32 if is_deep else np.int16)
         num_samples -= BLOCK
+
+
+def _blocks(pieces: Iterable[Any]) -> Iterator[Any]:
+    """Pieces as blocks of one length, the last of which may be shorter."""
+    waiting, size = list[Any](), 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        while size >= BLOCK:
+            joined = np.concatenate(waiting)
+            yield joined[:BLOCK]
+            waiting, size = [joined[BLOCK:]], size - BLOCK
+    if size:
+        yield np.concatenate(waiting)
 
 
 def _mono(file: soundfile.SoundFile, *, is_deep: bool) -> Iterator[Any]:

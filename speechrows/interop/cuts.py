@@ -1,25 +1,23 @@
 """A conversation as lhotse's cuts: when each turn begins, in which channel, and what a cut's record says."""
 
 import itertools
-import math
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from speechrows.audio.facts import MAX_SECONDS
-from speechrows.audio.slices import to_samples
 from speechrows.errors import BadClipError
 from speechrows.interop.channels import ClipForm
-from speechrows.interop.channels import PlacedClip
 from speechrows.interop.channels import flac_of
-from speechrows.interop.channels import form_of
 from speechrows.interop.conversations import Conversation
 from speechrows.interop.conversations import SpokenTurn
+from speechrows.interop.timeline import UNDECODABLE
+from speechrows.interop.timeline import Timeline
+from speechrows.interop.timeline import count_inexact
+from speechrows.interop.timeline import timeline
 from speechrows.types import Role
 
 USER, ASSISTANT = "recording", "target_audio"  # the fields of a cut
@@ -115,76 +113,36 @@ class CutMaker:
         self, conversation: Conversation, name: str, fields: Mapping[Role, str], custom: Mapping[str, Any]
     ) -> Iterator[Cut]:
         """The cut of turns, those of a side in the channel of its field; none where it can not be."""
-        turns = conversation.turns
-        if None not in [_start(turn) for turn in turns]:
-            turns = sorted(turns, key=lambda turn: turn.start_s or 0.0)
+        talk = timeline(conversation.turns, self.gap_s, self.changes)
         try:
-            forms = [form_of(turn.clip) for turn in turns if turn.clip is not None]
-            fault = _fault(turns, forms)
-            placed, times = ({}, []) if fault else self._placed(turns, forms, fields)
-            stop = max((clip.stop for clips in placed.values() for clip in clips), default=0)
-            if not fault and stop > MAX_SECONDS * forms[0].rate_hz:
-                fault = f"longer than {MAX_SECONDS // 3600} hours"
-            channels = {
-                field: Channel(
-                    flac=flac_of(clips, stop, forms[0].rate_hz), rate_hz=forms[0].rate_hz, num_samples=stop
-                )
-                for field, clips in placed.items()
-                if not fault
-            }
+            channels = {} if isinstance(talk, str) else _channels(talk, fields)
         except BadClipError:
-            fault, channels, forms, times = "a clip that does not decode", {}, [], []
-        if fault:
-            self.changes[f"{'turns' if self.by_turn else 'conversations'} left out: {fault}"] += 1
+            talk, channels = UNDECODABLE, {}
+        if isinstance(talk, str):
+            self.changes[f"{'turns' if self.by_turn else 'conversations'} left out: {talk}"] += 1
             return
-        _count_inexact(forms, self.changes)
+        count_inexact(talk.forms, self.changes)
         cut_id = _cut_id(conversation.id, name)
         supervisions = [
             _supervision(cut_id, number, turn, start, form)
-            for number, (turn, start, form) in enumerate(zip(turns, times, forms, strict=True))
+            for number, (turn, start, form) in enumerate(
+                zip(talk.turns, talk.times_s, talk.forms, strict=True)
+            )
         ]
         custom = {**_custom(conversation), **custom}
         yield Cut(id=cut_id, name=name, channels=channels, supervisions=supervisions, custom=custom)
 
-    def _placed(
-        self, turns: Sequence[SpokenTurn], forms: Sequence[ClipForm], fields: Mapping[Role, str]
-    ) -> tuple[dict[str, list[PlacedClip]], list[float]]:
-        """The clips of each channel, and when each turn begins: the first at 0, where that is not told.
 
-        One that overlaps the one before of its side begins after it: a channel has one voice.
-        """
-        placed: dict[str, list[PlacedClip]] = {field: [] for field in fields.values()}
-        times, last = list[float](), 0
-        for number, (turn, form) in enumerate(zip(turns, forms, strict=True)):
-            assert turn.clip is not None
-            start, rate = _start(turn), form.rate_hz
-            if start is None:
-                first = last + to_samples(self.gap_s, rate) if number else 0
-                start = first / rate
-            else:
-                first = int(to_samples(start, rate))
-            clips = placed[fields[turn.role]]
-            free = clips[-1].stop if clips else 0
-            if first < free - 1:  # of one sample, it is rounding
-                start = free / rate
-                self.changes["turns moved behind the one before of their side, which they overlapped"] += 1
-            clips.append(PlacedClip(clip=turn.clip, form=form, first=max(first, free)))
-            last = max(last, clips[-1].stop)
-            times.append(start)
-        return placed, times
-
-
-def _fault(turns: Sequence[SpokenTurn], forms: Sequence[ClipForm]) -> str | None:
-    """Why clips can not be the channels of a cut."""
-    if len(forms) < len(turns):
-        return "a turn without a clip"
-    return "clips of different sampling rates" if len({form.rate_hz for form in forms}) > 1 else None
-
-
-def _start(turn: SpokenTurn) -> float | None:
-    """When a turn begins; None where its row does not tell, or tells no time."""
-    known = turn.start_s is not None and math.isfinite(turn.start_s) and turn.start_s >= 0
-    return turn.start_s if known else None
+def _channels(talk: Timeline, fields: Mapping[Role, str]) -> dict[str, Channel]:
+    """The sound of each side, by the field that it has in a cut."""
+    return {
+        field: Channel(
+            flac=flac_of(talk.channels[role], talk.num_samples, talk.rate_hz),
+            rate_hz=talk.rate_hz,
+            num_samples=talk.num_samples,
+        )
+        for role, field in fields.items()
+    }
 
 
 def _supervision(
@@ -208,14 +166,6 @@ def _supervision(
 def _custom(conversation: Conversation) -> dict[str, Any]:
     custom = {"conversation_id": conversation.id}
     return custom | ({} if conversation.system is None else {"system_prompt": conversation.system})
-
-
-def _count_inexact(forms: Sequence[ClipForm], changes: Counter[str]) -> None:
-    """Count the clips of which FLAC has not the very samples."""
-    changes["clips of several channels: averaged"] += sum(form.num_channels > 1 for form in forms)
-    changes["clips of floats or 32 bits: rounded to 24"] += sum(
-        form.subtype in ("PCM_32", "FLOAT", "DOUBLE") for form in forms
-    )
 
 
 def _cut_id(wanted: str, name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechrows.interop.options import LhotseOptions
+from speechrows.interop.options import MoshiOptions
 from speechrows.interop.options import NoOptions
 from speechrows.interop.options import ShareGptOptions
 from speechrows.interop.options import WebDatasetOptions
@@ -32,6 +33,11 @@ EXPORTS: Mapping[str, Export] = {
         help="cuts for lhotse and NeMo: whole conversations, a channel a side",
         function="speechrows.interop.lhotse:export",
         options=LhotseOptions,
+    ),
+    "moshi": Export(
+        help="stereo conversations with the times of their words, for moshi-finetune",
+        function="speechrows.interop.moshi:export",
+        options=MoshiOptions,
     ),
     "sharegpt": Export(
         help="chats that LLaMA-Factory and ms-swift read",

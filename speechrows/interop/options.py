@@ -18,6 +18,11 @@ class ExportOptions:
     num_proc: int = flag(1, "processes; what is written does not depend on it", least=1)
 
 
+def _gap() -> float:
+    text = "seconds of silence before a turn of which rows do not tell when it begins"
+    return flag(0.2, text, least=0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LhotseOptions(ExportOptions):
     """What `export lhotse` is asked."""
@@ -26,12 +31,17 @@ class LhotseOptions(ExportOptions):
         "shar", "archives of lhotse's SHAR, or a manifest beside its clips", choices=("shar", "manifest")
     )
     cuts: str = flag("conversation", "what a cut is", choices=("conversation", "turn"))
-    gap: float = flag(
-        0.2, "seconds of silence before a turn of which rows do not tell when it begins", least=0
-    )
+    gap: float = _gap()
     shard_mb: int = flag(
         256, "the most MiB of clips in a shard, but for a conversation that is larger", least=1
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MoshiOptions(ExportOptions):
+    """What `export moshi` is asked."""
+
+    gap: float = _gap()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

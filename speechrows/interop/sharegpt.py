@@ -7,7 +7,6 @@ where as many clips are listed as its messages spell `<audio>`.
 import itertools
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from speechrows.interop.conversations import COLUMNS
 from speechrows.interop.conversations import Conversation
 from speechrows.interop.conversations import SpokenTurn
 from speechrows.interop.conversations import conversations
+from speechrows.interop.joined import joined
 from speechrows.interop.options import ShareGptOptions
 from speechrows.interop.out_folder import STATE
 from speechrows.interop.parts import Part
@@ -150,16 +150,10 @@ def _plain(text: str) -> tuple[str, int]:
 
 
 def _finish(out: Path, parts: Sequence[Part]) -> None:
-    """Join the lines of each split's parts, and write what LLaMA-Factory knows data sets by."""
+    """Give the lines of each split their place, and write what LLaMA-Factory knows data sets by."""
     info = dict[str, Any]()
-    for split, group in itertools.groupby(parts, key=lambda part: part.split):
+    for split, lines in joined(out, parts):
         path = out / f"{split}.jsonl"
-        unfinished = out / STATE / path.name
-        with unfinished.open("wb") as joined:
-            for part in group:
-                with (out / STATE / f"{part.name}.jsonl").open("rb") as lines:
-                    shutil.copyfileobj(lines, joined)
-        if unfinished.stat().st_size:  # no peer opens a file without lines
-            unfinished.replace(path)
-            info[split] = {"file_name": path.name, **_FACTS}
+        lines.replace(path)
+        info[split] = {"file_name": path.name, **_FACTS}
     (out / _INFO).write_text(json.dumps(info, indent=1) + "\n", "utf-8")

@@ -1,7 +1,6 @@
 """What `export lhotse` writes, lhotse and lhotse_cuts read as the same sound, texts, times and sides."""
 
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,85 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from toys.audio import wav
 from toys.building import build_rows
 from toys.building import read_rows
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
+from toys.timed_talks import EXACT
+from toys.timed_talks import ODD
+from toys.timed_talks import RATE
+from toys.timed_talks import build_timed
+from toys.timed_talks import channels_of
 
 from speechrows.interop.cuts import _cut_id
 from speechrows.interop.lhotse import export
 from speechrows.interop.options import LhotseOptions
-
-RATE = 16_000
-_rng = np.random.default_rng(0)
-
-
-def pcm(bits: int, seconds: float, channels: int = 1) -> np.ndarray:
-    """Samples whose every bit is used, as floats that hold them exactly."""
-    size = (round(seconds * RATE), channels)
-    return _rng.integers(-(1 << bits - 2), 1 << bits - 2, size) / (1 << bits - 1)
-
-
-# A conversation: who speaks, from when on, and its samples, subtype and rate.
-Said = tuple[str, float | None, np.ndarray, str, int]
-EXACT: dict[str, list[Said]] = {
-    "overlap": [
-        ("user", 0.25, pcm(16, 1.5003), "PCM_16", RATE),
-        ("assistant", 1.31, pcm(16, 1.2), "PCM_16", RATE),
-        ("user", 3.0, pcm(16, 0.7), "PCM_16", RATE),
-    ],
-    "deep": [
-        ("user", 0.0, pcm(24, 0.5), "PCM_24", RATE),
-        ("user", 0.75, pcm(16, 0.5), "PCM_16", RATE),
-        ("assistant", 2.0, pcm(8, 0.4), "PCM_U8", RATE),
-    ],
-    "answer only": [("assistant", 0.5, pcm(16, 0.3), "PCM_16", RATE)],
-}
-ODD: dict[str, list[Said]] = {
-    "rates": [
-        ("user", 0.0, pcm(16, 0.2), "PCM_16", RATE),
-        ("assistant", 1.0, pcm(16, 0.2), "PCM_16", 8000),
-    ],
-    "collide": [
-        ("user", 0.0, pcm(16, 1.0), "PCM_16", RATE),
-        ("user", 0.5, pcm(16, 0.5), "PCM_16", RATE),
-        ("assistant", 0.7, pcm(16, 0.5), "PCM_16", RATE),
-    ],
-    "stereo": [
-        ("user", 0.0, pcm(16, 0.2, channels=2), "PCM_16", RATE),
-        ("assistant", 1.0, pcm(16, 0.2), "FLOAT", RATE),
-    ],
-    "five hours": [
-        ("user", 0.0, pcm(16, 0.2), "PCM_16", RATE),
-        ("assistant", 18_000.0, pcm(16, 0.2), "PCM_16", RATE),
-    ],
-}
-
-
-def build(folder: Path, talks: dict[str, list[Said]], config: str = "ttt") -> str:
-    rows = list[dict[str, Any]]()
-    (folder / "talks").mkdir(parents=True)
-    for name, turns in talks.items():
-        for turn, (role, start, samples, subtype, rate) in enumerate(turns):
-            clip = f"{name}-{turn}.wav"
-            (folder / "talks" / clip).write_bytes(wav(samples, rate, subtype))
-            who = {"user": "Ann", "assistant": "Bob"}[role]
-            facts = {"conversation": name, "turn": turn, "role": role, "speaker": who, "emotion": "sad"}
-            rows.append({"audio": clip, "text": f"{name} {turn}.", "start": start, **facts})
-    (folder / "talks/talks.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
-    build_rows(folder / "talks", folder / "rows", config, builder="audio_table")
-    return str(folder / "rows")
-
-
-def channels_of(turns: list[Said], times: list[float]) -> list[np.ndarray]:
-    """The two channels that turns make, the user's and the assistant's."""
-    firsts = [round(time * RATE) for time in times]
-    stop = max(first + len(turn[2]) for first, turn in zip(firsts, turns, strict=True))
-    channels = {"user": np.zeros(stop), "assistant": np.zeros(stop)}
-    for first, (role, _, samples, *_) in zip(firsts, turns, strict=True):
-        channels[role][first : first + len(samples)] = samples[:, 0]
-    return [*channels.values()]
 
 
 def read_shar(folder: Path) -> dict[str, Any]:
@@ -104,7 +37,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows whose samples FLAC holds exactly, and both forms of their export."""
     folder = tmp_path_factory.mktemp("exact")
-    build(folder, EXACT)
+    build_timed(folder, EXACT)
     for form in ("shar", "manifest"):
         lines = export(str(folder / "rows"), folder / form, LhotseOptions(format=form))
         assert [line for line in lines if line.startswith("  ")] == []
@@ -172,7 +105,7 @@ def test_lhotse_cuts_builds_equal_rows_again(exact: Path, form: str, tmp_path: P
 
 
 def test_what_a_channel_can_not_hold_is_left_out_moved_or_rounded_and_counted(tmp_path: Path) -> None:
-    rows = build(tmp_path, ODD)
+    rows = build_timed(tmp_path, ODD)
     lines = export(rows, tmp_path / "out", LhotseOptions())
     assert lines[1:-1] == [
         "  clips of floats or 32 bits: rounded to 24: 1",
@@ -193,7 +126,7 @@ def test_what_a_channel_can_not_hold_is_left_out_moved_or_rounded_and_counted(tm
 
 def test_turns_without_times_follow_one_another_with_a_gap(tmp_path: Path) -> None:
     turns = [(role, None, *said) for role, _, *said in EXACT["overlap"]]
-    rows = build(tmp_path, {"untimed": turns})
+    rows = build_timed(tmp_path, {"untimed": turns})
     export(rows, tmp_path / "out", LhotseOptions(gap=0.5))
     cut = read_shar(tmp_path / "out/train")["untimed"]
     seconds = [len(samples) / RATE for _, _, samples, *_ in turns]
@@ -205,7 +138,7 @@ def test_turns_without_times_follow_one_another_with_a_gap(tmp_path: Path) -> No
 
 
 def test_cuts_may_be_turns_and_exchanges_with_their_answers(tmp_path: Path) -> None:
-    rows = build(tmp_path, {"overlap": EXACT["overlap"]})
+    rows = build_timed(tmp_path, {"overlap": EXACT["overlap"]})
     export(rows, tmp_path / "turns", LhotseOptions(cuts="turn"))
     assert not [*(tmp_path / "turns/train").glob("target_audio*")]
     cuts = read_shar(tmp_path / "turns/train")

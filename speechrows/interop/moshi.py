@@ -1,0 +1,115 @@
+"""Conversations as moshi-finetune reads them: stereo WAV, left the assistant, right the user, and words.
+
+`<split>/<split>.jsonl` has a line a conversation, `{"path", "duration"}`, with the path from its folder on.
+Beside each WAV lies a JSON of the same name, whose alignments are `[word, [start, end], speaker]`.
+moshi-finetune takes every `.jsonl` below a folder for data: there is no other.
+"""
+
+import json
+from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from speechrows.errors import BadClipError
+from speechrows.errors import UsageError
+from speechrows.interop import engine
+from speechrows.interop.channels import wav_size
+from speechrows.interop.channels import write_wav
+from speechrows.interop.conversations import COLUMNS
+from speechrows.interop.conversations import conversations
+from speechrows.interop.joined import joined
+from speechrows.interop.options import MoshiOptions
+from speechrows.interop.out_folder import STATE
+from speechrows.interop.parts import Part
+from speechrows.interop.parts import Record
+from speechrows.interop.summary import Tally
+from speechrows.interop.timeline import UNDECODABLE
+from speechrows.interop.timeline import Timeline
+from speechrows.interop.timeline import count_inexact
+from speechrows.interop.timeline import timeline
+from speechrows.interop.words import Aligner
+from speechrows.interop.words import Proportional
+from speechrows.types import Role
+
+# Of Moshi's own words it learns; those of others it leaves aside.
+_SPEAKER_OF: dict[Role, str] = {"assistant": "SPEAKER_MAIN", "user": "SPEAKER_USER"}
+_MAX_BYTES = (1 << 32) - (1 << 20)  # of samples in a WAV, whose sizes have 32 bits
+_LEFT_OUT = "conversations left out"
+
+
+def export(folder: str, out: Path, options: MoshiOptions) -> list[str]:
+    """Write `<split>/<split>.jsonl`, and WAVs below `<split>/audio`; lines that say what was written.
+
+    Raises:
+        UsageError: there is no such config, the folder `out` has other files, or a name that Moshi can not
+            be given.
+    """
+    if any(sign in str(out) for sign in ":,"):
+        raise UsageError(
+            f"{out}: has a colon or a comma, with which moshi-finetune parts the folders of train_data and "
+            "their weights; expected neither. Give another --out"
+        )
+    write = partial(_write, options, Proportional())
+    return engine.export(
+        folder, out, options, engine.Format(name="moshi", write=write, finish=_finish, columns=COLUMNS)
+    )
+
+
+def _write(
+    options: MoshiOptions, aligner: Aligner, part: Part, records: Iterator[Record], into: Path
+) -> Tally:
+    """Write the conversations of a part, and their lines."""
+    tally, clips = Tally(), f"audio/{part.name}"
+    (into / part.split / clips).mkdir(parents=True)
+    (into / STATE).mkdir()
+    with (into / STATE / f"{part.name}.jsonl").open("w", encoding="utf-8", newline="\n") as lines:
+        for conversation in conversations(records):
+            path = f"{clips}/{part.name_of(conversation.turns[0].row)}.wav"
+            talk = timeline(conversation.turns, options.gap, tally.changes)
+            fault = talk if isinstance(talk, str) else _fault(talk, into / part.split / path)
+            if fault is not None or isinstance(talk, str):
+                tally.changes[f"{_LEFT_OUT}: {fault}"] += 1
+                continue
+            beside = (into / part.split / path).with_suffix(".json")
+            beside.write_text(
+                json.dumps({"alignments": _alignments(talk, aligner)}, ensure_ascii=False), "utf-8"
+            )
+            seconds = talk.num_samples / talk.rate_hz
+            lines.write(json.dumps({"path": path, "duration": seconds}) + "\n")
+            count_inexact(talk.forms, tally.changes)
+            tally.changes["system prompts not written"] += conversation.system is not None
+            tally.count(len(talk.turns), sum(form.num_samples / form.rate_hz for form in talk.forms))
+    return tally
+
+
+def _fault(talk: Timeline, path: Path) -> str | None:
+    """Write the sound of a conversation; where it can not be, why, and there is no file."""
+    sides = [talk.channels["assistant"], talk.channels["user"]]
+    if not sides[0]:
+        return "the assistant says nothing"
+    if wav_size(sides, talk.num_samples) > _MAX_BYTES:
+        return "longer than a WAV can be"
+    try:
+        write_wav(path, sides, talk.num_samples, talk.rate_hz)
+    except BadClipError:
+        path.unlink()
+        return UNDECODABLE
+    return None
+
+
+def _alignments(talk: Timeline, aligner: Aligner) -> list[Any]:
+    """The words of both sides by the time at which they begin: Moshi looks for them by halves."""
+    words = [
+        [word.text, [word.start_s, word.stop_s], _SPEAKER_OF[turn.role]]
+        for turn, start, form in zip(talk.turns, talk.times_s, talk.forms, strict=True)
+        for word in aligner.words(turn, start, start + form.num_samples / form.rate_hz)
+    ]
+    return sorted(words, key=lambda word: word[1])
+
+
+def _finish(out: Path, parts: Sequence[Part]) -> None:
+    """Give each split's lines their place."""
+    for split, lines in joined(out, parts):
+        lines.replace(out / split / f"{split}.jsonl")
