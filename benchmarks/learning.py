@@ -26,12 +26,12 @@ sys.path.insert(0, str(HERE.parent))
 
 from machine import announce
 
-SECONDS = {  # of the whole, and of --quick
-    "recall-tokens": (110, 40),
-    "recall-speech": (660, 110),
-    "grammar": (600, 110),
-    "codec": (120, 60),
-    "plain-loop": (60, 30),
+SECONDS = {  # of the whole, and of --quick, on an idle core
+    "recall-tokens": (50, 20),
+    "recall-speech": (780, 110),
+    "grammar": (330, 115),
+    "codec": (360, 100),
+    "plain-loop": (20, 10),
 }
 
 

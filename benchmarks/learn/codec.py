@@ -72,14 +72,14 @@ def write(work: Path, num_trained: int, num_held_out: int) -> None:
 
 def run(*, quick: bool, work: Path) -> dict[str, Any]:
     """Bits a code, of each codebook, beside the entropy of its codes."""
-    work, steps = work / "codec", 200 if quick else 500
+    work, (seconds, steps) = work / "codec", ("12", 220) if quick else ("25", 500)
     write(work, 1000, 100)
     started = time.perf_counter()
     sets = [f"{name}={work}/{name}-rows:s2s_mimi:train" for name in ("held-out", "shuffled")]
     reached = corpus.train(
         work / "run",
         *("--data", f"{work}/trained-rows", "--config", "s2s_mimi", "--preset", "tiny"),
-        *("--budget-seconds", "25", "--learning-rate", "1e-3", "--warmup-steps", "20"),
+        *("--budget-seconds", seconds, "--learning-rate", "1e-3", "--warmup-steps", "20"),
         *("--steps", str(steps), "--log-every", "50", "--eval", sets[0], "--eval", sets[1]),
     )
     figures: dict[str, Any] = {"steps": steps, "seconds": time.perf_counter() - started}
