@@ -1,9 +1,11 @@
 """Rows as the conversations that they are of: who says what, in which clip, and when."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -71,6 +73,20 @@ def conversations(records: Iterable[Record]) -> Iterator[Conversation]:
         rows = [*group]
         turns = tuple(turn for row in rows for turn in _turns(row))
         yield Conversation(id=name[1], system=rows[0]["system"], turns=turns)
+
+
+def answered(conversation: Conversation, changes: Counter[str]) -> Sequence[SpokenTurn]:
+    """The turns from the user's first to the last answer; `changes` counts the others."""
+    turns = conversation.turns
+    roles = [turn.role for turn in turns]
+    first = roles.index("user") if "user" in roles else len(roles)
+    last = len(roles) - roles[::-1].index("assistant") if "assistant" in roles else 0
+    changes["turns left out: before the user's first"] += first
+    changes["turns left out: after the last answer"] += len(roles) - max(first, last)
+    kept = turns[first:last]
+    if not kept:
+        changes["conversations left out: no answer to a user"] += 1
+    return kept
 
 
 def _name(row: Record) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from speechrows.interop.options import LhotseOptions
 from speechrows.interop.options import MoshiOptions
+from speechrows.interop.options import NemoOptions
 from speechrows.interop.options import NoOptions
 from speechrows.interop.options import ShareGptOptions
 from speechrows.interop.options import WebDatasetOptions
@@ -38,6 +39,11 @@ EXPORTS: Mapping[str, Export] = {
         help="stereo conversations with the times of their words, for moshi-finetune",
         function="speechrows.interop.moshi:export",
         options=MoshiOptions,
+    ),
+    "nemo": Export(
+        help="conversations of clips and words for NeMo's SALM, with an input_cfg",
+        function="speechrows.interop.nemo:export",
+        options=NemoOptions,
     ),
     "sharegpt": Export(
         help="chats that LLaMA-Factory and ms-swift read",

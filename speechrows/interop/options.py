@@ -45,6 +45,17 @@ class MoshiOptions(ExportOptions):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NemoOptions(ExportOptions):
+    """What `export nemo` is asked."""
+
+    tar: bool = flag(False, "write clips into archives, each with a manifest, and not as files")
+    transcripts: bool = flag(False, "write what is said in a user's clip behind it, as words of the user")
+    shard_mb: int = flag(
+        256, "the most MiB of clips in an archive, but for a conversation that is larger", least=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShareGptOptions(ExportOptions):
     """What `export sharegpt` is asked."""
 

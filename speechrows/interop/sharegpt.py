@@ -17,8 +17,8 @@ from typing import Any
 
 from speechrows.interop import engine
 from speechrows.interop.conversations import COLUMNS
-from speechrows.interop.conversations import Conversation
 from speechrows.interop.conversations import SpokenTurn
+from speechrows.interop.conversations import answered
 from speechrows.interop.conversations import conversations
 from speechrows.interop.joined import joined
 from speechrows.interop.options import ShareGptOptions
@@ -72,7 +72,7 @@ def _write(options: ShareGptOptions, part: Part, records: Iterator[Record], into
     (into / STATE).mkdir()
     with (into / STATE / f"{part.name}.jsonl").open("w", encoding="utf-8", newline="\n") as lines:
         for conversation in conversations(records):
-            turns = _alternating(conversation, tally.changes)
+            turns = answered(conversation, tally.changes)
             messages = _messages(conversation.system, turns, options, tally.changes)
             if messages is None:
                 continue
@@ -87,20 +87,6 @@ def _write(options: ShareGptOptions, part: Part, records: Iterator[Record], into
             clips = [turn for message in messages for turn, _ in message.clips]
             tally.count(len(turns), sum(turn.seconds for turn in clips))
     return tally
-
-
-def _alternating(conversation: Conversation, changes: Counter[str]) -> Sequence[SpokenTurn]:
-    """The turns from the user's first to the last answer."""
-    turns = conversation.turns
-    roles = [turn.role for turn in turns]
-    first = roles.index("user") if "user" in roles else len(roles)
-    last = len(roles) - roles[::-1].index("assistant") if "assistant" in roles else 0
-    changes["turns left out: before the user's first"] += first
-    changes["turns left out: after the last answer"] += len(roles) - max(first, last)
-    kept = turns[first:last]
-    if not kept:
-        changes["conversations left out: no answer to a user"] += 1
-    return kept
 
 
 def _messages(

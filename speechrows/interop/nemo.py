@@ -1,0 +1,191 @@
+"""Chats as NeMo's SALM reads them: multimodal_conversation in JSON lines, their clips, and an input_cfg.
+
+`<split>.jsonl` with its clips below audio/, or, with archives, `<split>/manifest_0.jsonl` and
+`<split>/audio_0.tar` and so on; `<split>.yaml` is the input_cfg of a split. NeMo tells clips apart by the
+stems of their names, joins turns of one side with a space, and learns nothing of a conversation that ends
+with the user's turn.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from speechrows.errors import BadClipError
+from speechrows.errors import UsageError
+from speechrows.interop import engine
+from speechrows.interop.channels import PlacedClip
+from speechrows.interop.channels import flac_of
+from speechrows.interop.channels import form_of
+from speechrows.interop.conversations import COLUMNS
+from speechrows.interop.conversations import SpokenTurn
+from speechrows.interop.conversations import answered
+from speechrows.interop.conversations import conversations
+from speechrows.interop.joined import joined
+from speechrows.interop.options import NemoOptions
+from speechrows.interop.out_folder import STATE
+from speechrows.interop.parts import Part
+from speechrows.interop.parts import Record
+from speechrows.interop.parts import Sound
+from speechrows.interop.summary import Tally
+from speechrows.interop.tar import new_tar
+from speechrows.interop.timeline import UNDECODABLE
+from speechrows.types import AUDIO_TOKEN
+
+_BRACES = ("(", ")", "[", "]", "<", ">", "{", "}", "_OP_", "_CL_")  # what NeMo takes for braces in a path
+_WHERE = "${oc.env:SPEECHROWS_EXPORT,.}"  # the folder that NeMo runs in, where the variable is not set
+_MAX_ROWS = 5000  # of a part, whose clips lie in one folder
+
+Said = dict[str, Any]  # a turn as NeMo has it
+Clips = dict[str, bytes | memoryview]  # by name, in the order of turns
+
+
+def export(folder: str, out: Path, options: NemoOptions) -> list[str]:
+    """Write conversations, their clips, and `<split>.yaml`; lines that say what was written.
+
+    Raises:
+        UsageError: there is no such config, the folder `out` has other files, or a name that NeMo does not
+            find.
+    """
+    wrong = [sign for sign in _BRACES if sign in str(out)]
+    if wrong:
+        raise UsageError(
+            f"{out}: has {' '.join(wrong)}, which NeMo takes for braces to be filled in; expected a name "
+            "without brackets, _OP_ and _CL_. Give another --out"
+        )
+    fmt = engine.Format(
+        name="nemo",
+        write=partial(_write_shard if options.tar else _write_files, options),
+        finish=partial(_finish, options),
+        columns=COLUMNS,
+        max_bytes=options.shard_mb << 20,
+        max_rows=_MAX_ROWS,
+    )
+    return engine.export(folder, out, options, fmt)
+
+
+def _write_files(options: NemoOptions, part: Part, records: Iterator[Record], into: Path) -> Tally:
+    """Write the clips of a part as files, and the lines of its conversations."""
+    folder = f"audio/{part.name}"
+    (into / folder).mkdir(parents=True)
+    (into / STATE).mkdir()
+    return _write(
+        options,
+        part,
+        records,
+        lines=into / STATE / f"{part.name}.jsonl",
+        folder=f"{folder}/",
+        add=lambda name, data: (into / name).write_bytes(data),
+    )
+
+
+def _write_shard(options: NemoOptions, part: Part, records: Iterator[Record], into: Path) -> Tally:
+    """Write the archive of a part, and the manifest that names its members in their order."""
+    (into / part.split).mkdir()
+    lines = into / part.split / f"manifest_{part.number}.jsonl"
+    with new_tar(into / part.split / f"audio_{part.number}.tar") as shard:
+        return _write(options, part, records, lines=lines, folder="", add=shard.add)
+
+
+def _write(
+    options: NemoOptions,
+    part: Part,
+    records: Iterator[Record],
+    *,
+    lines: Path,
+    folder: str,
+    add: Callable[[str, bytes | memoryview], object],
+) -> Tally:
+    """Write the lines of conversations; `add` takes the name of each clip, and its bytes."""
+    tally = Tally()
+    with lines.open("w", encoding="utf-8", newline="\n") as file:
+        for conversation in conversations(records):
+            turns, clips = answered(conversation, tally.changes), Clips()
+            try:
+                said = [
+                    own for turn in turns for own in _said(turn, part, folder, clips, options, tally.changes)
+                ]
+            except BadClipError:
+                tally.changes[f"conversations left out: {UNDECODABLE}"] += 1
+                continue
+            if not said:
+                continue
+            if conversation.system is not None:
+                said.insert(0, {"from": "System", "type": "text", "value": conversation.system})
+            record = {"id": conversation.id, "conversations": said}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            for name, data in clips.items():
+                add(name, data)
+            tally.count(len(turns), sum(turn.seconds for turn in turns if turn.role == "user"))
+    return tally
+
+
+def _said(
+    turn: SpokenTurn, part: Part, folder: str, clips: Clips, options: NemoOptions, changes: Counter[str]
+) -> Iterator[Said]:
+    """A turn as NeMo has it: words, or the user's clip with the words that were written around it.
+
+    Raises:
+        BadClipError: the clip does not decode.
+    """
+    if turn.role == "assistant" or turn.clip is None:
+        changes["answers' clips not written"] += turn.clip is not None
+        yield from _words(turn, turn.message)
+        return
+    data, extension = _mono(turn.clip, changes)
+    name = f"{folder}{part.name_of(turn.row)}.{extension}"
+    clips[name] = data
+    before, after = (words.strip() for words in turn.message.split(AUDIO_TOKEN, 1))
+    read_back = " ".join(filter(None, (before, AUDIO_TOKEN, after)))
+    changes["messages that NeMo joins by a space, where they have another, or none"] += (
+        read_back != turn.message
+    )
+    yield from _words(turn, before)
+    clip: Said = {"from": "User", "type": "audio", "value": name, "duration": turn.seconds}
+    yield clip | ({"text": turn.text} if turn.text else {})
+    if options.transcripts:
+        yield from _words(turn, turn.text)
+    yield from _words(turn, after)
+
+
+def _words(turn: SpokenTurn, text: str) -> Iterator[Said]:
+    if text or turn.role == "assistant":
+        yield {"from": turn.role.title(), "type": "text", "value": text}
+
+
+def _mono(clip: Sound, changes: Counter[str]) -> tuple[bytes | memoryview, str]:
+    """The bytes of a clip, and what its name ends with: NeMo reads clips of one channel."""
+    form = form_of(clip)
+    if form.num_channels == 1:
+        return clip.data, clip.extension
+    changes["clips of several channels: averaged"] += 1
+    return flac_of([PlacedClip(clip=clip, form=form, first=0)], form.num_samples, form.rate_hz), "flac"
+
+
+def _finish(options: NemoOptions, out: Path, parts: Sequence[Part]) -> None:
+    """Give each split's lines their place, and write its input_cfg."""
+    if options.tar:
+        counts = Counter(part.split for part in parts)
+        for split, count in counts.items():
+            numbers = f"_OP_0..{count - 1}_CL_"
+            _write_input_cfg(
+                out,
+                split,
+                manifest_filepath=f"{_WHERE}/{split}/manifest_{numbers}.jsonl",
+                tarred_audio_filepaths=f"{_WHERE}/{split}/audio_{numbers}.tar",
+            )
+        return
+    for split, lines in joined(out, parts):
+        lines.replace(out / f"{split}.jsonl")
+        _write_input_cfg(out, split, manifest_filepath=f"{_WHERE}/{split}.jsonl")
+
+
+def _write_input_cfg(out: Path, split: str, **paths: str) -> None:
+    entries = [{"type": "multimodal_conversation", **paths}]
+    (out / f"{split}.yaml").write_text(yaml.safe_dump(entries, sort_keys=False, width=1000), "utf-8")
