@@ -227,9 +227,18 @@ def pcm_wav(samples: Int16, rate: int) -> bytes:
     return _wav(_PCM, data, samples.shape[1], 2, rate)
 
 
+def pcm_head(num_bytes: int, channels: int, width: int, rate: int) -> bytes:
+    """What stands in a WAV before its `num_bytes` of PCM samples, each `width` bytes wide."""
+    return _head(_PCM, num_bytes, channels, width, rate)
+
+
 def _wav(tag: int, data: bytes, channels: int, width: int, rate: int) -> bytes:
     """A WAV of samples that are `width` bytes wide, of the format that a tag says."""
+    return _head(tag, len(data), channels, width, rate) + data
+
+
+def _head(tag: int, num_bytes: int, channels: int, width: int, rate: int) -> bytes:
     frame = width * channels
     form = struct.pack("<HHIIHH", tag, channels, rate, rate * frame, frame, 8 * width)
-    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", len(form))
-    return head + form + struct.pack("<4sI", b"data", len(data)) + data
+    head = struct.pack("<4sI4s4sI", b"RIFF", 36 + num_bytes, b"WAVE", b"fmt ", len(form))
+    return head + form + struct.pack("<4sI", b"data", num_bytes)

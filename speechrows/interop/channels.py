@@ -17,12 +17,12 @@ from speechrows.audio.samples import blocks
 from speechrows.audio.samples import exact_dtype
 from speechrows.audio.samples import opened
 from speechrows.audio.samples import to_mono
+from speechrows.audio.wav import pcm_head
 from speechrows.errors import BadClipError
 from speechrows.interop.parts import Sound
 from speechrows.types import Reason
 
 _DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # FLAC holds 24 bits of them
-_SUBTYPES = ("PCM_16", "PCM_24")
 _HIGHEST_RATE_HZ = 655_350  # that FLAC has
 _24_BITS = 1 << 23
 
@@ -84,7 +84,8 @@ def flac_of(clips: Sequence[PlacedClip], num_samples: int, rate_hz: int) -> byte
         BadClipError: a clip does not decode to its end.
     """
     is_deep, buffer = _are_deep(clips), io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", rate_hz, 1, _SUBTYPES[is_deep], format="FLAC") as channel:
+    subtype = "PCM_24" if is_deep else "PCM_16"
+    with soundfile.SoundFile(buffer, "w", rate_hz, 1, subtype, format="FLAC") as channel:
         for samples in _pieces(clips, num_samples, is_deep=is_deep):
             channel.write(samples)
     return buffer.getvalue()
@@ -103,9 +104,14 @@ def write_wav(path: Path, channels: Sequence[Sequence[PlacedClip]], num_samples:
     """
     is_deep = any(map(_are_deep, channels))
     sides = [_blocks(_pieces(clips, num_samples, is_deep=is_deep)) for clips in channels]
-    with soundfile.SoundFile(path, "w", rate_hz, len(sides), _SUBTYPES[is_deep], format="WAV") as file:
+    with path.open("wb") as file:  # not by libsndfile, which does not tell a full disk from other faults
+        file.write(pcm_head(wav_size(channels, num_samples), len(sides), 3 if is_deep else 2, rate_hz))
         for together in zip(*sides, strict=True):
-            file.write(np.stack(together, axis=1))
+            samples = np.stack(together, axis=1)
+            if is_deep:  # the upper three of four bytes
+                file.write(samples.astype("<i4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes())
+            else:
+                file.write(samples.astype("<i2").tobytes())
 
 
 def _are_deep(clips: Sequence[PlacedClip]) -> bool:
