@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -41,6 +42,14 @@ os.environ.update(
 def pytest_collection_finish() -> None:
     """What is imported by now stays: accelerate collects garbage after each run, a second of searching it."""
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _own_end() -> Iterator[None]:
+    """A test that runs train.py as a script leaves no handler: pools' processes, which inherit it, end by it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
