@@ -46,7 +46,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _own_end() -> Iterator[None]:
-    """A test that runs train.py as a script leaves no handler: pools' processes, which inherit it, end by it."""
+    """A test that runs train.py as a script leaves no handler behind, with which a pool would not end."""
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
