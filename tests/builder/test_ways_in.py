@@ -176,13 +176,14 @@ def test_the_file_is_a_loading_script(built: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(MAJOR >= 4, reason="datasets 4 and later run no loading scripts")
 @pytest.mark.parametrize("name", [name for name in BUILDERS if name != "deepdialogue_ttt"])
 def test_every_builder_is_a_loading_script(name: str, tmp_path: Path) -> None:
-    build_rows(SAMPLE_OF[name], tmp_path / "rows", "transcription", builder=name)
+    config = "chat" if name == "chat_json" else "transcription"
+    build_rows(SAMPLE_OF[name], tmp_path / "rows", config, builder=name)
     script, cache = str(SCRIPT.with_name(f"{name}.py")), str(tmp_path / "cache")
     loaded = load_dataset(
-        script, "transcription", data_dir=str(SAMPLE_OF[name]), trust_remote_code=True, cache_dir=cache
+        script, config, data_dir=str(SAMPLE_OF[name]), trust_remote_code=True, cache_dir=cache
     )
     rows = [row for split in sorted(loaded) for row in plain(loaded[split])]
-    assert rows == read_rows(tmp_path / "rows", "transcription")
+    assert rows == read_rows(tmp_path / "rows", config)
 
 
 @pytest.mark.skipif(MAJOR < 4, reason="datasets 3.6 runs loading scripts")
