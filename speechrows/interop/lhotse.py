@@ -73,7 +73,7 @@ def _cuts(options: LhotseOptions, records: Iterator[Record], part: Part, tally: 
             yield cut
             written += 1
             tally.turns += len(cut.supervisions)
-            tally.seconds += sum(said["duration"] for said in cut.supervisions)
+            tally.seconds += sum(supervision["duration"] for supervision in cut.supervisions)
         tally.conversations += bool(written)
 
 

@@ -42,7 +42,7 @@ _BRACES = ("(", ")", "[", "]", "<", ">", "{", "}", "_OP_", "_CL_")  # what NeMo 
 _WHERE = "${oc.env:SPEECHROWS_EXPORT,.}"  # the folder that NeMo runs in, where the variable is not set
 _MAX_ROWS = 5000  # of a part, whose clips lie in one folder
 
-Said = dict[str, Any]  # a turn as NeMo has it
+NemoTurn = dict[str, Any]  # a turn as NeMo has it
 Clips = dict[str, bytes | memoryview]  # by name, in the order of turns
 
 
@@ -108,17 +108,19 @@ def _write(
         for conversation in conversations(records):
             turns, clips = answered(conversation, tally.changes), Clips()
             try:
-                said = [
-                    own for turn in turns for own in _said(turn, part, folder, clips, options, tally.changes)
+                nemo_turns = [
+                    own
+                    for turn in turns
+                    for own in _nemo_turns(turn, part, folder, clips, options, tally.changes)
                 ]
             except BadClipError:
                 tally.changes[f"conversations left out: {UNDECODABLE}"] += 1
                 continue
-            if not said:
+            if not nemo_turns:
                 continue
             if conversation.system is not None:
-                said.insert(0, {"from": "System", "type": "text", "value": conversation.system})
-            record = {"id": conversation.id, "conversations": said}
+                nemo_turns.insert(0, {"from": "System", "type": "text", "value": conversation.system})
+            record = {"id": conversation.id, "conversations": nemo_turns}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             for name, data in clips.items():
                 add(name, data)
@@ -126,9 +128,9 @@ def _write(
     return tally
 
 
-def _said(
+def _nemo_turns(
     turn: SpokenTurn, part: Part, folder: str, clips: Clips, options: NemoOptions, changes: Counter[str]
-) -> Iterator[Said]:
+) -> Iterator[NemoTurn]:
     """A turn as NeMo has it: words, or the user's clip with the words that were written around it.
 
     Raises:
@@ -147,14 +149,14 @@ def _said(
         read_back != turn.message
     )
     yield from _words(turn, before)
-    clip: Said = {"from": "User", "type": "audio", "value": name, "duration": turn.seconds}
+    clip: NemoTurn = {"from": "User", "type": "audio", "value": name, "duration": turn.seconds}
     yield clip | ({"text": turn.text} if turn.text else {})
     if options.transcripts:
         yield from _words(turn, turn.text)
     yield from _words(turn, after)
 
 
-def _words(turn: SpokenTurn, text: str) -> Iterator[Said]:
+def _words(turn: SpokenTurn, text: str) -> Iterator[NemoTurn]:
     if text or turn.role == "assistant":
         yield {"from": turn.role.title(), "type": "text", "value": text}
 

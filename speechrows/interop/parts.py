@@ -184,6 +184,6 @@ def _sounds(column: Any) -> list[Sound | None]:
     """The clips of a column of audio, not copied."""
     data, names = column.field("bytes"), column.field("path").to_pylist()
     return [
-        Sound(name=name, data=memoryview(clip.as_buffer())) if there and clip.is_valid else None
-        for there, clip, name in zip(column.is_valid().to_pylist(), data, names, strict=True)
+        Sound(name=name, data=memoryview(clip.as_buffer())) if is_present and clip.is_valid else None
+        for is_present, clip, name in zip(column.is_valid().to_pylist(), data, names, strict=True)
     ]

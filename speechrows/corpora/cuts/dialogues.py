@@ -74,7 +74,7 @@ class CutMaker:
 
     def dialogue(self, cut: Cut, at: CutPlace) -> Dialogue:
         """The dialogue of a cut; what is wrong with a supervision is its turn's fault."""
-        spoken = [(track, said) for track in cut.tracks for said in track.supervisions]
+        spoken = [(track, supervision) for track in cut.tracks for supervision in track.supervisions]
         spoken.sort(key=lambda pair: pair[0].offset_s + pair[1].start_s)
         turns = [self._turn(number, cut, *pair, at) for number, pair in enumerate(spoken)]
         turns = self._with_answers(cut, _with_roles(turns, at.record.place, self.rule), spoken, at)
@@ -91,29 +91,29 @@ class CutMaker:
             system=cut.system,
         )
 
-    def _turn(self, number: int, cut: Cut, track: Track, said: Supervision, at: CutPlace) -> Turn:
+    def _turn(self, number: int, cut: Cut, track: Track, supervision: Supervision, at: CutPlace) -> Turn:
         """A supervision as a turn, whose role follows."""
         audio, fault = None, None
         try:
-            _check(cut, said, at)
-            audio = self._slice(track, said, at)
+            _check(cut, supervision, at)
+            audio = self._slice(track, supervision, at)
         except BadClipError as error:
             fault = fault_of(error, at.record.place)
-        start = round(track.offset_s + said.start_s, ndigits=8)
+        start = round(track.offset_s + supervision.start_s, ndigits=8)
         return Turn(
             number=number,
-            speaker=said.speaker,
+            speaker=supervision.speaker,
             role=None,
-            text=said.text if isinstance(said.text, str) else "",
+            text=supervision.text if isinstance(supervision.text, str) else "",
             audio=audio,
-            traits=traits.normalise(**said.voice),
+            traits=traits.normalise(**supervision.voice),
             fault=fault,
             start_s=max(start, 0.0) if math.isfinite(start) else None,
         )
 
-    def _slice(self, track: Track, said: Supervision, at: CutPlace) -> AudioRef:
+    def _slice(self, track: Track, supervision: Supervision, at: CutPlace) -> AudioRef:
         """The sound of a supervision: a slice of its track's recording, of its channel."""
-        start, stop = said.start_s, said.start_s + said.seconds
+        start, stop = supervision.start_s, supervision.start_s + supervision.seconds
         if start < -_TOLERANCE_S or stop > track.seconds + _TOLERANCE_S:
             raise BadClipError(
                 Reason.METADATA_DISAGREES,
@@ -124,7 +124,7 @@ class CutMaker:
         start, stop = max(start, 0.0), min(stop, track.seconds)
         if track.recording is None:
             raise BadClipError(Reason.MISSING, "found a cut without a recording, expected its sound")
-        channels = track.channels if len(track.channels) == 1 else said.channels
+        channels = track.channels if len(track.channels) == 1 else supervision.channels
         first = _sum(track.start_s, start, track.recording.rate)
         span = Span(start_s=first, seconds=stop - start)
         return self._audio(track.recording, channels, span, RECORDING, at)
@@ -191,8 +191,8 @@ class CutMaker:
         )
         is_slice = is_aligned or sum(turn.role == "assistant" for turn in turns) > 1
         spans = [
-            Span(start_s=turn.start_s or 0.0, seconds=said.seconds) if is_slice else None
-            for turn, (_, said) in zip(turns, spoken, strict=True)
+            Span(start_s=turn.start_s or 0.0, seconds=supervision.seconds) if is_slice else None
+            for turn, (_, supervision) in zip(turns, spoken, strict=True)
         ]
         return [
             self._with_target(cut, turn, span, at) if turn.role == "assistant" else turn
@@ -215,18 +215,18 @@ def archive_of(file: TableFile, field: str) -> str:
     return field + file.stem.rpartition("/")[2].removeprefix("cuts") + ".tar"
 
 
-def _check(cut: Cut, said: Supervision, at: CutPlace) -> None:
+def _check(cut: Cut, supervision: Supervision, at: CutPlace) -> None:
     """Raises BadClipError: a supervision can be no turn, wherever its sound is."""
     if at.is_repeat:
         detail = f"found the id {cut.name!a:.80} again, expected each once in a split"
         raise BadClipError(Reason.BAD_NUMBER, detail)
     if cut.effects:
         raise _with_effects(cut.effects, "the cut")
-    if said.wrong is not None:
-        raise BadClipError(Reason.BAD_NUMBER, said.wrong)
-    if said.text is None:
+    if supervision.wrong is not None:
+        raise BadClipError(Reason.BAD_NUMBER, supervision.wrong)
+    if supervision.text is None:
         raise BadClipError(Reason.EMPTY_TEXT, "found a supervision without text, expected words")
-    checked_text(said.text)
+    checked_text(supervision.text)
 
 
 def _with_effects(effects: Sequence[str], what: str) -> BadClipError:

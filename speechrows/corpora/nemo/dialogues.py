@@ -15,7 +15,7 @@ from speechrows.corpora.chats.records import Chat
 from speechrows.corpora.chats.records import Message
 from speechrows.corpora.entries import basename
 from speechrows.corpora.nemo.records import Conversation
-from speechrows.corpora.nemo.records import Said
+from speechrows.corpora.nemo.records import NemoMessage
 from speechrows.corpora.nemo.records import Sound
 from speechrows.corpora.nemo.records import Utterance
 from speechrows.corpora.tables.names import ClipNames
@@ -112,35 +112,35 @@ class LinePlace:
         return f"{self.run.file.stem}:{number}" if own is None or is_repeat else own
 
 
-def utterance(said: Utterance, at: LinePlace, names: ClipNames, task: Task) -> Dialogue:
+def utterance(line: Utterance, at: LinePlace, names: ClipNames, task: Task) -> Dialogue:
     """The dialogue of an utterance: a turn, and for tasks of exchanges its answer."""
     audio, fault = None, None
     try:
-        if said.text is not None:
-            checked_text(said.text)
-        audio = at.audio(said.sound)
+        if line.text is not None:
+            checked_text(line.text)
+        audio = at.audio(line.sound)
     except BadClipError as error:
         fault = fault_of(error, at.record.place)
     question = Turn(
         number=0,
-        speaker=said.speaker,
+        speaker=line.speaker,
         role="user",
-        text=said.text if isinstance(said.text, str) else "",
+        text=line.text if isinstance(line.text, str) else "",
         audio=audio,
-        traits=traits.normalise(**said.voice),
+        traits=traits.normalise(**line.voice),
         fault=fault,
-        prompt=f"{said.context} {AUDIO_TOKEN}" if said.context else None,
+        prompt=f"{line.context} {AUDIO_TOKEN}" if line.context else None,
     )
     turns = [question]
-    if task.pairing == "exchange" and said.answer is not None:
-        turns.append(Turn(number=1, speaker="", role="assistant", text=said.answer, audio=None))
-    split, name = at.run.file.split or "train", at.name(said.name)
+    if task.pairing == "exchange" and line.answer is not None:
+        turns.append(Turn(number=1, speaker="", role="assistant", text=line.answer, audio=None))
+    split, name = at.run.file.split or "train", at.name(line.name)
     return Dialogue(
         conversation_id=f"{names.corpus.name}/{split}/{name}",
         split=split,
         domain=None,
         turns=tuple(turns),
-        twin_key=None if at.run.has_evaluation else said.speaker or f"{split}/{name}",
+        twin_key=None if at.run.has_evaluation else line.speaker or f"{split}/{name}",
         source=at.record.place,
     )
 
@@ -149,15 +149,15 @@ def conversation(talk: Conversation, at: LinePlace, names: ClipNames) -> Dialogu
     """The dialogue of a conversation; messages of one side that follow one another are one."""
     chat = Chat(
         name=talk.name,
-        messages=tuple(_messages(talk.said, at)),
-        system="\n".join(said.text for said in talk.said if said.role is None) or None,
+        messages=tuple(_messages(talk.messages, at)),
+        system="\n".join(message.text for message in talk.messages if message.role is None) or None,
     )
     where = chats.Place(file=at.run.file, place=at.record.place)
     return chats.dialogue(chat, where, at.name(talk.name), names, has_evaluation=at.run.has_evaluation)
 
 
-def _messages(said: Sequence[Said], at: LinePlace) -> Iterator[Message]:
-    for _, group in itertools.groupby(said, key=lambda part: part.role):
+def _messages(parts: Sequence[NemoMessage], at: LinePlace) -> Iterator[Message]:
+    for _, group in itertools.groupby(parts, key=lambda part: part.role):
         own = [*group]
         role = own[0].role
         if role is None:  # the system's

@@ -117,7 +117,7 @@ def _look(record: Record) -> Named:
     if is_utterance(record.cells):
         return _look_at_utterance(record)
     talk = parse_conversation(record.cells)
-    return Named(talk.name, [_share(message.sound) for message in talk.said if message.sound is not None])
+    return Named(talk.name, [_share(message.sound) for message in talk.messages if message.sound is not None])
 
 
 def _look_at_utterance(record: Record) -> Named:

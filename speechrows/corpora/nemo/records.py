@@ -49,7 +49,7 @@ class Utterance:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Said:
+class NemoMessage:
     """A message of one kind: words, or a clip, whose words are its `text` where the line tells them."""
 
     role: Role | None  # None of a system prompt
@@ -62,7 +62,7 @@ class Conversation:
     """Messages in their order."""
 
     name: str | None
-    said: tuple[Said, ...]
+    messages: tuple[NemoMessage, ...]
     is_skipped: bool
 
 
@@ -102,7 +102,7 @@ def parse_conversation(record: Any) -> Conversation:
     custom = record.get("custom")
     return Conversation(
         name=_name(record),
-        said=tuple(_said(row, number) for number, row in enumerate(rows)),
+        messages=tuple(_message(row, number) for number, row in enumerate(rows)),
         is_skipped=isinstance(custom, dict) and bool(custom.get("_skipme")),
     )
 
@@ -112,12 +112,12 @@ def sounds_of(record: Any) -> list[Sound]:
     try:
         if is_utterance(record):
             return [parse_utterance(record).sound]
-        return [said.sound for said in parse_conversation(record).said if said.sound is not None]
+        return [message.sound for message in parse_conversation(record).messages if message.sound is not None]
     except ManifestError:
         return []
 
 
-def _said(row: Mapping[str, Any], number: int) -> Said:
+def _message(row: Mapping[str, Any], number: int) -> NemoMessage:
     side, kind, value = str(row.get("from")).lower(), row["type"], row.get("value")
     if side not in _ROLES:
         raise ManifestError(
@@ -126,10 +126,10 @@ def _said(row: Mapping[str, Any], number: int) -> Said:
     if kind not in ("text", "audio") or not isinstance(value, str):
         raise ManifestError(f"found {kind!a:.40} {value!a:.80} in message {number}, expected text or audio")
     if kind == "text":
-        return Said(role=_ROLES[side], text=value)
+        return NemoMessage(role=_ROLES[side], text=value)
     if _ROLES[side] is None:
         raise ManifestError(f"found sound in the system's message {number}, expected words")
-    return Said(role=_ROLES[side], text=_words(row, "text") or "", sound=_sound(value, row))
+    return NemoMessage(role=_ROLES[side], text=_words(row, "text") or "", sound=_sound(value, row))
 
 
 def _sound(name: Any, record: Mapping[str, Any]) -> Sound:

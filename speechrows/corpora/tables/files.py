@@ -36,8 +36,8 @@ _SPLIT_OF = {  # as datasets tells splits by words in names
 
 def split_of_words(words: str) -> str | None:
     """The split that a word of a name, or of a cell, tells, as in "train-00000-of-00002"."""
-    found = [_SPLIT_OF[word] for word in re.split("[^a-z]+", words.lower()) if word in _SPLIT_OF]
-    return found[0] if found else None
+    splits = [_SPLIT_OF[word] for word in re.split("[^a-z]+", words.lower()) if word in _SPLIT_OF]
+    return splits[0] if splits else None
 
 
 def split_of_path(path: str) -> str | None:
@@ -66,9 +66,9 @@ def find_tables(entries: Iterable[Entry], patterns: Sequence[str] = ()) -> list[
         return matching(tables, patterns, "--table")
     kinds = {table.kind: table.path for table in reversed(tables)}
     if len(kinds) > 1:
-        found = ", ".join(path for _, path in sorted(kinds.items()))
+        paths = ", ".join(path for _, path in sorted(kinds.items()))
         raise UsageError(
-            f"found tables of {len(kinds)} formats ({found}), expected one; say which are read: "
+            f"found tables of {len(kinds)} formats ({paths}), expected one; say which are read: "
             f"--table '*.{min(kinds)}'"
         )
     return tables or _folders(files)

@@ -56,16 +56,16 @@ def list_tables(
         note = f", and {clips} clips of which none has a .txt beside it" if clips else ""
         return Listing(contents=f"no table{note}", units=[])
     tables = {file.path: open_table(names.corpus, file) for file in files}
-    found, lost = _columns(tables)
-    if not found:
+    columns_of, lost = _columns(tables)
+    if not columns_of:
         broken, detail = next(iter(lost.items()), (files[0].path, "is empty; expected rows"))
         raise UsageError(f"{broken}: {detail}")
-    columns = choose(tables, found, choice.columns, choice.traits)
+    columns = choose(tables, columns_of, choice.columns, choice.traits)
     check(columns)
     survey = Survey(columns, names, {entry.path: entry.num_bytes for entry in entries})
     for file in files:
-        if file.path in found:
-            survey.add(file, tables[file.path], holds_clips=found[file.path][columns.audio])
+        if file.path in columns_of:
+            survey.add(file, tables[file.path], holds_clips=columns_of[file.path][columns.audio])
     units = [lost_unit(columns, file, lost[file.path]) for file in files if file.path in lost]
     units += survey.units(choice.scattered_bytes)
     gone = missing_shards(files)
@@ -76,15 +76,15 @@ def list_tables(
 
 def _columns(tables: Mapping[str, Table]) -> tuple[dict[str, Mapping[str, bool]], dict[str, str]]:
     """The columns of each table that has any, and what is wrong with those that can not be read."""
-    found: dict[str, Mapping[str, bool]] = {}
+    columns_of: dict[str, Mapping[str, bool]] = {}
     lost: dict[str, str] = {}
     for path, table in tables.items():
         try:
             if columns := table.columns():
-                found[path] = columns
+                columns_of[path] = columns
         except BrokenFileError as error:
             lost[path] = str(error)
-    return found, lost
+    return columns_of, lost
 
 
 def _count(files: Sequence[TableFile], survey: Survey, columns: Columns) -> str:
