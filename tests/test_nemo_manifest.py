@@ -30,6 +30,7 @@ from speechrows.corpora.nemo import ManifestError
 from speechrows.corpora.nemo import parse_conversation
 from speechrows.corpora.nemo import parse_utterance
 from speechrows.errors import SpeechRowsError
+from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
 from speechrows.validation.validate import validate
@@ -273,6 +274,19 @@ def test_context_stands_before_the_clip_in_chats_alone(tmp_path: Path) -> None:
     messages = [read_rows(tmp_path / "rows", config)[0]["messages"] for config in ("chat", "response")]
     assert [own[0]["content"] for own in messages] == ["Who speaks? <audio>", "<audio>"]
     assert [own[1]["content"] for own in messages] == ["A tone.", "A tone."]
+
+
+def test_messages_of_one_side_that_follow_one_another_are_one_its_clips_words_alone_its_transcript(
+    tmp_path: Path,
+) -> None:
+    spoken = said("User", "audio", "a.wav") | {"text": "What is heard."}
+    talk = [said("User", "text", "Listen:"), spoken, said("Assistant", "text", "Yes.")]
+    folder = write(tmp_path / "talks/talks.jsonl", [{"id": "mixed", "conversations": talk}])
+    (folder / "a.wav").write_bytes(clip(0))
+    (dialogue,) = dialogues(folder, "chat")
+    user, assistant = dialogue.turns
+    assert (user.prompt, user.text) == (f"Listen: {AUDIO_TOKEN}", "What is heard.")
+    assert (assistant.role, assistant.text) == ("assistant", "Yes.")
 
 
 def test_without_a_manifest_it_is_said_what_is_there(tmp_path: Path) -> None:

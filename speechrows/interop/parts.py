@@ -181,9 +181,9 @@ def _records(batch: pa.RecordBatch) -> Iterator[Record]:
 
 
 def _sounds(column: Any) -> list[Sound | None]:
-    """The clips of a column of audio, not copied."""
+    """The clips of a column of audio, not copied; of a row without one, None: its fields are null, too."""
     data, names = column.field("bytes"), column.field("path").to_pylist()
     return [
-        Sound(name=name, data=memoryview(clip.as_buffer())) if is_present and clip.is_valid else None
-        for is_present, clip, name in zip(column.is_valid().to_pylist(), data, names, strict=True)
+        Sound(name=name, data=memoryview(clip.as_buffer())) if clip.is_valid else None
+        for clip, name in zip(data, names, strict=True)
     ]
