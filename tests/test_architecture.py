@@ -17,7 +17,7 @@ LAYERS = (
     ("storage", "audio", "codec", "flags"),
     ("corpora", "text"),
     ("rows",),
-    ("sidecar", "folder"),
+    ("sidecar", "folder", "conversations"),
     ("card", "validation", "interop"),
     ("builds",),
     ("builder", "loader"),

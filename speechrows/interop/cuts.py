@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from speechrows.conversations.channels import ClipForm
+from speechrows.conversations.channels import flac_of
+from speechrows.conversations.timeline import UNDECODABLE
+from speechrows.conversations.timeline import Timeline
+from speechrows.conversations.timeline import count_inexact
+from speechrows.conversations.timeline import timeline
+from speechrows.conversations.turns import Conversation
+from speechrows.conversations.turns import SpokenTurn
 from speechrows.errors import BadClipError
-from speechrows.interop.channels import ClipForm
-from speechrows.interop.channels import flac_of
-from speechrows.interop.conversations import Conversation
-from speechrows.interop.conversations import SpokenTurn
-from speechrows.interop.timeline import UNDECODABLE
-from speechrows.interop.timeline import Timeline
-from speechrows.interop.timeline import count_inexact
-from speechrows.interop.timeline import timeline
 from speechrows.types import Role
 
 USER, ASSISTANT = "recording", "target_audio"  # the fields of a cut

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from speechrows.console import ending_workers
 from speechrows.console import starting_workers
+from speechrows.conversations.records import Record
 from speechrows.errors import FullDiskError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import printable
@@ -32,7 +33,6 @@ from speechrows.folder.rows_folder import RowsFolder
 from speechrows.interop.options import ExportOptions
 from speechrows.interop.out_folder import OutFolder
 from speechrows.interop.parts import Part
-from speechrows.interop.parts import Record
 from speechrows.interop.parts import chosen_config
 from speechrows.interop.parts import plan_parts
 from speechrows.interop.parts import read_part

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from speechrows.conversations.records import Record
+from speechrows.conversations.turns import COLUMNS
+from speechrows.conversations.turns import conversations
 from speechrows.interop import engine
-from speechrows.interop.conversations import COLUMNS
-from speechrows.interop.conversations import conversations
 from speechrows.interop.cuts import ASSISTANT
 from speechrows.interop.cuts import USER
 from speechrows.interop.cuts import Cut
@@ -24,7 +25,6 @@ from speechrows.interop.cuts import CutMaker
 from speechrows.interop.options import LhotseOptions
 from speechrows.interop.out_folder import STATE
 from speechrows.interop.parts import Part
-from speechrows.interop.parts import Record
 from speechrows.interop.summary import Tally
 from speechrows.interop.tar import new_tar
 from speechrows.rows.tasks import TASKS

@@ -12,25 +12,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from speechrows.conversations.channels import wav_size
+from speechrows.conversations.channels import write_wav
+from speechrows.conversations.records import Record
+from speechrows.conversations.timeline import UNDECODABLE
+from speechrows.conversations.timeline import Timeline
+from speechrows.conversations.timeline import count_inexact
+from speechrows.conversations.timeline import timeline
+from speechrows.conversations.turns import COLUMNS
+from speechrows.conversations.turns import conversations
+from speechrows.conversations.words import Aligner
+from speechrows.conversations.words import Proportional
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.interop import engine
-from speechrows.interop.channels import wav_size
-from speechrows.interop.channels import write_wav
-from speechrows.interop.conversations import COLUMNS
-from speechrows.interop.conversations import conversations
 from speechrows.interop.joined import joined
 from speechrows.interop.options import MoshiOptions
 from speechrows.interop.out_folder import STATE
 from speechrows.interop.parts import Part
-from speechrows.interop.parts import Record
 from speechrows.interop.summary import Tally
-from speechrows.interop.timeline import UNDECODABLE
-from speechrows.interop.timeline import Timeline
-from speechrows.interop.timeline import count_inexact
-from speechrows.interop.timeline import timeline
-from speechrows.interop.words import Aligner
-from speechrows.interop.words import Proportional
 from speechrows.types import Role
 
 # Of Moshi's own words it learns; those of others it leaves aside.

@@ -17,25 +17,25 @@ from typing import Any
 
 import yaml
 
+from speechrows.conversations.channels import PlacedClip
+from speechrows.conversations.channels import flac_of
+from speechrows.conversations.channels import form_of
+from speechrows.conversations.records import Record
+from speechrows.conversations.records import Sound
+from speechrows.conversations.timeline import UNDECODABLE
+from speechrows.conversations.turns import COLUMNS
+from speechrows.conversations.turns import SpokenTurn
+from speechrows.conversations.turns import answered
+from speechrows.conversations.turns import conversations
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.interop import engine
-from speechrows.interop.channels import PlacedClip
-from speechrows.interop.channels import flac_of
-from speechrows.interop.channels import form_of
-from speechrows.interop.conversations import COLUMNS
-from speechrows.interop.conversations import SpokenTurn
-from speechrows.interop.conversations import answered
-from speechrows.interop.conversations import conversations
 from speechrows.interop.joined import joined
 from speechrows.interop.options import NemoOptions
 from speechrows.interop.out_folder import STATE
 from speechrows.interop.parts import Part
-from speechrows.interop.parts import Record
-from speechrows.interop.parts import Sound
 from speechrows.interop.summary import Tally
 from speechrows.interop.tar import new_tar
-from speechrows.interop.timeline import UNDECODABLE
 from speechrows.types import AUDIO_TOKEN
 
 _BRACES = ("(", ")", "[", "]", "<", ">", "{", "}", "_OP_", "_CL_")  # what NeMo takes for braces in a path

@@ -1,6 +1,5 @@
 """A built folder's rows, cut into the parts of an export, and read part by part."""
 
-import re
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from speechrows.conversations.records import Record
+from speechrows.conversations.records import Sound
 from speechrows.errors import UsageError
 from speechrows.errors import did_you_mean
 from speechrows.folder.index import Index
@@ -21,22 +22,6 @@ from speechrows.rows.tasks import TASKS
 from speechrows.text.template import is_chat
 
 _ROWS_AT_ONCE = 64
-
-Record = dict[str, Any]  # a row: its columns, with a Sound or None in the two of audio
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Sound:
-    """A clip as it is stored: its bytes, in a buffer of its row group, and a name with the true extension."""
-
-    name: str
-    data: memoryview
-
-    @property
-    def extension(self) -> str:
-        """What the name ends with, without the dot: wav, flac, opus, mp3; bin, where that is no such word."""
-        end = self.name.rpartition(".")[2].lower()
-        return end if re.fullmatch("[a-z0-9]{1,8}", end) else "bin"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,17 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from speechrows.conversations.records import Record
+from speechrows.conversations.records import Sound
+from speechrows.conversations.turns import COLUMNS
+from speechrows.conversations.turns import SpokenTurn
+from speechrows.conversations.turns import answered
+from speechrows.conversations.turns import conversations
 from speechrows.interop import engine
-from speechrows.interop.conversations import COLUMNS
-from speechrows.interop.conversations import SpokenTurn
-from speechrows.interop.conversations import answered
-from speechrows.interop.conversations import conversations
 from speechrows.interop.joined import joined
 from speechrows.interop.options import ShareGptOptions
 from speechrows.interop.out_folder import STATE
 from speechrows.interop.parts import Part
-from speechrows.interop.parts import Record
-from speechrows.interop.parts import Sound
 from speechrows.interop.summary import Tally
 from speechrows.types import AUDIO_TOKEN
 

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from speechrows.conversations.records import Record
 from speechrows.interop import engine
 from speechrows.interop.options import WebDatasetOptions
 from speechrows.interop.parts import Part
-from speechrows.interop.parts import Record
 from speechrows.interop.summary import Tally
 from speechrows.interop.tar import new_tar
 from speechrows.rows.schema import AUDIO_COLUMNS

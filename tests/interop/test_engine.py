@@ -11,12 +11,12 @@ import pytest
 from toys.publishing import publish
 from toys.talks import build_talks
 
+from speechrows.conversations.records import Record
 from speechrows.errors import UsageError
 from speechrows.interop import engine
 from speechrows.interop import sharegpt
 from speechrows.interop.options import ShareGptOptions
 from speechrows.interop.parts import Part
-from speechrows.interop.parts import Record
 from speechrows.interop.summary import Tally
 
 

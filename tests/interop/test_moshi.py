@@ -19,11 +19,11 @@ from toys.timed_talks import build_timed
 from toys.timed_talks import channels_of
 from toys.timed_talks import pcm
 
+from speechrows.conversations.turns import SpokenTurn
+from speechrows.conversations.words import Proportional
 from speechrows.errors import UsageError
-from speechrows.interop.conversations import SpokenTurn
 from speechrows.interop.moshi import export
 from speechrows.interop.options import MoshiOptions
-from speechrows.interop.words import Proportional
 
 TALKS: dict[str, list[Said]] = {
     **EXACT,

@@ -18,8 +18,8 @@ from speechrows.audio.samples import exact_dtype
 from speechrows.audio.samples import opened
 from speechrows.audio.samples import to_mono
 from speechrows.audio.wav import pcm_head
+from speechrows.conversations.records import Sound
 from speechrows.errors import BadClipError
-from speechrows.interop.parts import Sound
 from speechrows.types import Reason
 
 _DEEP = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # FLAC holds 24 bits of them

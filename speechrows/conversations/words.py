@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
-from speechrows.interop.conversations import SpokenTurn
+from speechrows.conversations.turns import SpokenTurn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

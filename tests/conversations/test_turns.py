@@ -15,13 +15,13 @@ from toys.talks import TALKS
 from toys.talks import build_talks
 from toys.talks import clip_of
 
+from speechrows.conversations.turns import COLUMNS
+from speechrows.conversations.turns import Conversation
+from speechrows.conversations.turns import conversations
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
-from speechrows.interop.conversations import COLUMNS
-from speechrows.interop.conversations import Conversation
-from speechrows.interop.conversations import conversations
 from speechrows.interop.parts import chosen_config
 from speechrows.interop.parts import plan_parts
 from speechrows.interop.parts import read_part

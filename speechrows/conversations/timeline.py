@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from speechrows.audio.facts import MAX_SECONDS
 from speechrows.audio.slices import to_samples
+from speechrows.conversations.channels import ClipForm
+from speechrows.conversations.channels import PlacedClip
+from speechrows.conversations.channels import form_of
+from speechrows.conversations.turns import SpokenTurn
 from speechrows.errors import BadClipError
-from speechrows.interop.channels import ClipForm
-from speechrows.interop.channels import PlacedClip
-from speechrows.interop.channels import form_of
-from speechrows.interop.conversations import SpokenTurn
 from speechrows.types import Role
 
 UNDECODABLE = "a clip that does not decode"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 
-from speechrows.interop.parts import Record
-from speechrows.interop.parts import Sound
+from speechrows.conversations.records import Record
+from speechrows.conversations.records import Sound
 from speechrows.rows.tasks import TASKS
 from speechrows.types import TRAITS
 from speechrows.types import Role
