@@ -72,13 +72,13 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# ROUNDS=1 is enough to see that all of it runs here; what is told of speed has each benchmark's own.
+BENCHMARKS := build sources mimi plan collate loader
 bench: install
-	$(BIN)/python benchmarks/build.py
-	$(BIN)/python benchmarks/sources.py
-	$(BIN)/python benchmarks/mimi.py
-	$(BIN)/python benchmarks/plan.py
-	$(BIN)/python benchmarks/collate.py
-	$(BIN)/python benchmarks/loader.py
+	for name in $(BENCHMARKS); do \
+	  echo "== benchmarks/$$name.py"; \
+	  $(BIN)/python benchmarks/$$name.py $(ROUNDS:%=--rounds %) || exit 1; \
+	done
 
 # Whether what is trained is learnt: docs/learning.md. Its figures and pictures go to benchmarks/.work/learning.
 LEARNING := recall-tokens recall-speech grammar codec plain-loop

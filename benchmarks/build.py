@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -25,14 +26,14 @@ from contenders import CONTENDERS
 from machine import CanNotRunError
 from machine import announce
 from machine import last_line
+from machine import made_once
 from toys.corpus import write_corpus
 
 
 def corpus(work: Path, dialogues: int) -> tuple[str, int]:
     """A synthetic DeepDialogue of 24 kHz WAVs as long as the real ones, and its audio's bytes."""
-    folder = work / f"corpus-{dialogues}"
-    if not (folder / "data").exists():
-        write_corpus(folder, dialogues=dialogues, turns=6, seconds=7.66)
+    write = partial(write_corpus, dialogues=dialogues, turns=6, seconds=7.66)
+    folder = made_once(work / f"corpus-{dialogues}", write)
     return str(folder), sum(clip.stat().st_size for clip in folder.rglob("*.wav"))
 
 
@@ -69,7 +70,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dialogues", type=int, default=360)
     parser.add_argument("--peers", action="store_true", help="lhotse, audiofolder, the founding script too")
-    parser.add_argument("--work", type=Path, default=HERE / ".work", help="a folder on the disk to measure")
+    parser.add_argument(
+        "--work", type=Path, default=HERE / ".work/build", help="a folder on the disk to measure"
+    )
     parser.add_argument("--only", nargs="*", help="these contenders alone")
     options = parser.parse_args()
     names = (

@@ -27,6 +27,7 @@ from machine import Epoch
 from machine import announce
 from machine import forget
 from machine import join
+from machine import made_once
 from machine import others_share
 from machine import run
 from machine import throttle
@@ -132,11 +133,12 @@ def make_rows(work: Path, name: str, dialogues: int, *flags: str) -> Path:
 def converted(peer: str, rows: Path) -> Path:
     """The same rows in a peer's format."""
     name = "datasets" if peer == "torchcodec" else peer
-    folder = rows.with_name(f"{rows.name}-{name}")
-    if not folder.exists():
-        python = str(PEERS / "bin/python")
-        run([python, str(HERE / "loader_peers.py"), name, str(folder), "--make", str(rows)])
-    return folder
+    make = [str(PEERS / "bin/python"), str(HERE / "loader_peers.py"), name]
+
+    def write(folder: Path) -> None:
+        run([*make, str(folder), "--make", str(rows)])
+
+    return made_once(rows.with_name(f"{rows.name}-{name}"), write)
 
 
 def place(contender: Contender, rows: Path) -> Path:

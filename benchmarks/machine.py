@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ class CanNotRunError(Exception):
 
 def announce(seconds: float) -> None:
     """Say before it starts how long a benchmark takes; busy machines take several times as long."""
-    words = f"{round(seconds, -1):.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    words = f"{max(10, round(seconds, -1)):.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
     print(f"about {words} on two idle cores\n", flush=True)
 
 
@@ -59,6 +60,16 @@ def _busy() -> float:
     """Seconds that the cores did not idle, nor wait for a disk."""
     user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
     return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
+def made_once(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, which `write` has filled, now or in an earlier run that came to the end of it."""
+    if not folder.exists():
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        write(partial)
+        partial.rename(folder)
+    return folder
 
 
 def warm(folder: Path) -> None:
