@@ -10,18 +10,22 @@ from speechrows.conversations.turns import SpokenTurn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Word:
-    """A word of a turn, and when it is said in the conversation."""
+    """A word of a turn, and when it is said in the conversation: `is_heard`, or else an estimate."""
 
     text: str
     start_s: float
     stop_s: float
+    is_heard: bool = False
 
 
 class Aligner(Protocol):
     """Finds when the words of a turn are said."""
 
     def words(self, turn: SpokenTurn, start_s: float, stop_s: float) -> Sequence[Word]:
-        """The words of a turn whose clip lasts from `start_s` to `stop_s`; each begins before it ends."""
+        """The words of a turn whose clip lasts from `start_s` to `stop_s`, in order.
+
+        They are those of its text, and each begins before it ends, and not before the one that it follows.
+        """
         ...
 
 
@@ -30,10 +34,13 @@ class Proportional:
 
     def words(self, turn: SpokenTurn, start_s: float, stop_s: float) -> Sequence[Word]:
         """The words of a turn, which fill it one after another."""
-        words = turn.text.split()
-        ends = [0, *accumulate(map(len, words))]
-        times = [start_s + (stop_s - start_s) * end / ends[-1] for end in ends if ends[-1]]
-        return [
-            Word(text=word, start_s=times[number], stop_s=times[number + 1])
-            for number, word in enumerate(words)
-        ]
+        return shared(turn.text.split(), start_s, stop_s)
+
+
+def shared(texts: Sequence[str], start_s: float, stop_s: float) -> list[Word]:
+    """Words that fill a time one after another, each by its letters."""
+    ends = [0, *accumulate(map(len, texts))]
+    times = [start_s + (stop_s - start_s) * end / ends[-1] for end in ends if ends[-1]]
+    return [
+        Word(text=text, start_s=times[number], stop_s=times[number + 1]) for number, text in enumerate(texts)
+    ]

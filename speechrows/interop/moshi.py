@@ -6,6 +6,7 @@ moshi-finetune takes every `.jsonl` below a folder for data: there is no other.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from speechrows.conversations.turns import COLUMNS
 from speechrows.conversations.turns import conversations
 from speechrows.conversations.words import Aligner
 from speechrows.conversations.words import Proportional
+from speechrows.conversations.words import Word
 from speechrows.errors import BadClipError
 from speechrows.errors import UsageError
 from speechrows.interop import engine
@@ -43,18 +45,26 @@ def export(folder: str, out: Path, options: MoshiOptions) -> list[str]:
     """Write `<split>/<split>.jsonl`, and WAVs below `<split>/audio`; lines that say what was written.
 
     Raises:
-        UsageError: there is no such config, the folder `out` has other files, or a name that Moshi can not
-            be given.
+        UsageError: there is no such config or model, the folder `out` has other files, or a name that Moshi
+            can not be given.
     """
     if any(sign in str(out) for sign in ":,"):
         raise UsageError(
             f"{out}: has a colon or a comma, with which moshi-finetune parts the folders of train_data and "
             "their weights; expected neither. Give another --out"
         )
-    write = partial(_write, options, Proportional())
+    write = partial(_write, options, _aligner(options))
     return engine.export(
         folder, out, options, engine.Format(name="moshi", write=write, finish=_finish, columns=COLUMNS)
     )
+
+
+def _aligner(options: MoshiOptions) -> Aligner:
+    if options.aligner == "proportional":
+        return Proportional()
+    from speechrows.conversations.whisper_words import Whisper  # noqa: PLC0415  # an extra
+
+    return Whisper.of(options.asr_model)
 
 
 def _write(
@@ -72,9 +82,12 @@ def _write(
             if fault is not None or isinstance(talk, str):
                 tally.changes[f"{_LEFT_OUT}: {fault}"] += 1
                 continue
+            words = _words(talk, aligner)
+            if options.aligner == "whisper":
+                _count_unheard(words, tally.changes)
             beside = (into / part.split / path).with_suffix(".json")
             beside.write_text(
-                json.dumps({"alignments": _alignments(talk, aligner)}, ensure_ascii=False), "utf-8"
+                json.dumps({"alignments": _alignments(talk, words)}, ensure_ascii=False), "utf-8"
             )
             seconds = talk.num_samples / talk.rate_hz
             lines.write(json.dumps({"path": path, "duration": seconds}) + "\n")
@@ -99,12 +112,30 @@ def _fault(talk: Timeline, path: Path) -> str | None:
     return None
 
 
-def _alignments(talk: Timeline, aligner: Aligner) -> list[Any]:
+def _words(talk: Timeline, aligner: Aligner) -> list[Sequence[Word]]:
+    """The words of each turn."""
+    return [
+        aligner.words(turn, start, start + form.num_samples / form.rate_hz)
+        for turn, start, form in zip(talk.turns, talk.times_s, talk.forms, strict=True)
+    ]
+
+
+def _count_unheard(turns: Sequence[Sequence[Word]], changes: Counter[str]) -> None:
+    """Count the words whose times are an estimate."""
+    for words in turns:
+        num_heard = sum(word.is_heard for word in words)
+        if num_heard:
+            changes["words that were not heard: timed by their neighbours"] += len(words) - num_heard
+        else:
+            changes["turns of which no word was heard: timed by letters"] += bool(words)
+
+
+def _alignments(talk: Timeline, turns: Sequence[Sequence[Word]]) -> list[Any]:
     """The words of both sides by the time at which they begin: Moshi looks for them by halves."""
     words = [
         [word.text, [word.start_s, word.stop_s], _SPEAKER_OF[turn.role]]
-        for turn, start, form in zip(talk.turns, talk.times_s, talk.forms, strict=True)
-        for word in aligner.words(turn, start, start + form.num_samples / form.rate_hz)
+        for turn, own in zip(talk.turns, turns, strict=True)
+        for word in own
     ]
     return sorted(words, key=lambda word: word[1])
 

@@ -42,6 +42,15 @@ class MoshiOptions(ExportOptions):
     """What `export moshi` is asked."""
 
     gap: float = _gap()
+    aligner: str = flag(
+        "proportional",
+        "when words are said: their share of the turn by letters, or what faster-whisper hears (extra asr)",
+        choices=("proportional", "whisper"),
+    )
+    asr_model: str = flag(
+        "Systran/faster-whisper-base",
+        "what --aligner whisper hears with: a repository of the Hub, or a folder",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
