@@ -39,7 +39,12 @@ def export(folder: str, out: Path, options: LhotseOptions) -> list[str]:
     Raises:
         UsageError: there is no such config, or the folder `out` has other files.
     """
-    fmt = engine.Format(
+    return engine.export(folder, out, options, cuts_format(options))
+
+
+def cuts_format(options: LhotseOptions) -> engine.Format:
+    """How cuts are written: `<split>/cuts…`, and their clips."""
+    return engine.Format(
         name="lhotse",
         write=partial(_write, options),
         finish=_join if options.format == "manifest" else lambda _out, _parts: None,
@@ -47,7 +52,6 @@ def export(folder: str, out: Path, options: LhotseOptions) -> list[str]:
         max_bytes=options.shard_mb << 20,
         max_rows=_MAX_ROWS,
     )
-    return engine.export(folder, out, options, fmt)
 
 
 def _write(options: LhotseOptions, part: Part, records: Iterator[Record], into: Path) -> Tally:

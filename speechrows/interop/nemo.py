@@ -1,5 +1,6 @@
-"""Chats as NeMo's SALM reads them: multimodal_conversation in JSON lines, their clips, and an input_cfg.
+"""Rows as NeMo reads them, with an input_cfg: chats, whole conversations in two channels, or as they are.
 
+Chats are what SALM reads as multimodal_conversation: JSON lines, and their clips.
 `<split>.jsonl` with its clips below audio/, or, with archives, `<split>/manifest_0.jsonl` and
 `<split>/audio_0.tar` and so on; `<split>.yaml` is the input_cfg of a split. NeMo tells clips apart by the
 stems of their names, joins turns of one side with a space, and learns nothing of a conversation that ends
@@ -11,11 +12,10 @@ from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from speechrows.conversations.channels import PlacedClip
 from speechrows.conversations.channels import flac_of
@@ -28,9 +28,14 @@ from speechrows.conversations.turns import SpokenTurn
 from speechrows.conversations.turns import answered
 from speechrows.conversations.turns import conversations
 from speechrows.errors import BadClipError
-from speechrows.errors import UsageError
 from speechrows.interop import engine
+from speechrows.interop.input_cfg import EXPORT_ROOT
+from speechrows.interop.input_cfg import refuse_braces
+from speechrows.interop.input_cfg import write_input_cfg
 from speechrows.interop.joined import joined
+from speechrows.interop.lhotse import cuts_format
+from speechrows.interop.nemo_rows import rows_format
+from speechrows.interop.options import LhotseOptions
 from speechrows.interop.options import NemoOptions
 from speechrows.interop.out_folder import STATE
 from speechrows.interop.parts import Part
@@ -38,8 +43,6 @@ from speechrows.interop.summary import Tally
 from speechrows.interop.tar import new_tar
 from speechrows.types import AUDIO_TOKEN
 
-_BRACES = ("(", ")", "[", "]", "<", ">", "{", "}", "_OP_", "_CL_")  # what NeMo takes for braces in a path
-_WHERE = "${oc.env:SPEECHROWS_EXPORT,.}"  # the folder that NeMo runs in, where the variable is not set
 _MAX_ROWS = 5000  # of a part, whose clips lie in one folder
 
 NemoTurn = dict[str, Any]  # a turn as NeMo has it
@@ -53,12 +56,12 @@ def export(folder: str, out: Path, options: NemoOptions) -> list[str]:
         UsageError: there is no such config, the folder `out` has other files, or a name that NeMo does not
             find.
     """
-    wrong = [sign for sign in _BRACES if sign in str(out)]
-    if wrong:
-        raise UsageError(
-            f"{out}: has {' '.join(wrong)}, which NeMo takes for braces to be filled in; expected a name "
-            "without brackets, _OP_ and _CL_. Give another --out"
-        )
+    refuse_braces(out)
+    if options.form == "rows":
+        return engine.export(folder, out, options, rows_format(folder, options))
+    if options.form == "duplex":
+        cuts = cuts_format(LhotseOptions(gap=options.gap, shard_mb=options.shard_mb))
+        return engine.export(folder, out, options, replace(cuts, name="nemo", finish=_finish_duplex))
     fmt = engine.Format(
         name="nemo",
         write=partial(_write_shard if options.tar else _write_files, options),
@@ -176,18 +179,24 @@ def _finish(options: NemoOptions, out: Path, parts: Sequence[Part]) -> None:
         counts = Counter(part.split for part in parts)
         for split, count in counts.items():
             numbers = f"_OP_0..{count - 1}_CL_"
-            _write_input_cfg(
+            _write_chats_cfg(
                 out,
                 split,
-                manifest_filepath=f"{_WHERE}/{split}/manifest_{numbers}.jsonl",
-                tarred_audio_filepaths=f"{_WHERE}/{split}/audio_{numbers}.tar",
+                manifest_filepath=f"{EXPORT_ROOT}/{split}/manifest_{numbers}.jsonl",
+                tarred_audio_filepaths=f"{EXPORT_ROOT}/{split}/audio_{numbers}.tar",
             )
         return
     for split, lines in joined(out, parts):
         lines.replace(out / f"{split}.jsonl")
-        _write_input_cfg(out, split, manifest_filepath=f"{_WHERE}/{split}.jsonl")
+        _write_chats_cfg(out, split, manifest_filepath=f"{EXPORT_ROOT}/{split}.jsonl")
 
 
-def _write_input_cfg(out: Path, split: str, **paths: str) -> None:
-    entries = [{"type": "multimodal_conversation", **paths}]
-    (out / f"{split}.yaml").write_text(yaml.safe_dump(entries, sort_keys=False, width=1000), "utf-8")
+def _write_chats_cfg(out: Path, split: str, **paths: str) -> None:
+    write_input_cfg(out, split, {"type": "multimodal_conversation", **paths})
+
+
+def _finish_duplex(out: Path, parts: Sequence[Part]) -> None:
+    """Write the input_cfg of each split that has cuts."""
+    for split in dict.fromkeys(part.split for part in parts):
+        if (out / split).is_dir():
+            write_input_cfg(out, split, {"type": "lhotse_shar", "shar_path": f"{EXPORT_ROOT}/{split}"})

@@ -57,8 +57,15 @@ class MoshiOptions(ExportOptions):
 class NemoOptions(ExportOptions):
     """What `export nemo` is asked."""
 
+    form: str = flag(
+        "conversations",
+        "conversations: chats, for SALM; duplex: whole conversations in two channels, for speech-to-speech "
+        "models; rows: an input_cfg alone, over FOLDER's own shards, of clips and their transcripts",
+        choices=("conversations", "duplex", "rows"),
+    )
     tar: bool = flag(False, "write clips into archives, each with a manifest, and not as files")
     transcripts: bool = flag(False, "write what is said in a user's clip behind it, as words of the user")
+    gap: float = _gap()
     shard_mb: int = flag(
         256, "the most MiB of clips in an archive, but for a conversation that is larger", least=1
     )

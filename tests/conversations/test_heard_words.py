@@ -69,6 +69,7 @@ def test_of_a_clip_in_which_nothing_is_heard_words_fill_it_by_their_letters() ->
 
 TEXTS = st.sampled_from(["one", "two", "Three,", "four", "–", "...", "5", "six"])
 TIMES = st.floats(-2.0, 14_402.0)
+HEARD = st.lists(st.tuples(TEXTS, TIMES, TIMES), max_size=12)
 
 
 @given(
