@@ -1,11 +1,12 @@
-"""Building rows from tar archives and from parquet, against streaming the same bytes, side by side.
+"""Building rows from tar archives, parquet and tables, against streaming the same bytes, side by side.
 
 The unit is Python's own: `tarfile` through the members of the archive, or pyarrow through the
 batches of the parquet file, decompression included, with nothing done to what is read. Clips are
 real speech of the bundled samples, cut and scaled anew each time, so that gzip finds in them what it
-finds in real ones.
+finds in real ones. Tables are four files, a row a turn: conversation after conversation, or shuffled over
+all four.
 
-    python benchmarks/sources.py [--rounds 5] [--mb 400] [--work /dev/shm/bench]
+    python benchmarks/sources.py [--rounds 5] [--mb 400] [--only KIND]… [--work /dev/shm/bench]
 """
 
 import argparse
@@ -88,6 +89,38 @@ def write_ami(folder: Path, num_bytes: int) -> None:
     pq.write_table(pa.table(table), place, row_group_size=100)
 
 
+def write_table(folder: Path, num_bytes: int, turns: int = 20) -> None:
+    """Four files of conversations' turns in order, 100 rows a group."""
+    folder.mkdir(parents=True)
+    kept = list(clips(num_bytes))
+    _write_files(folder, [(f"call_{i // turns:05d}", i % turns, clip) for i, clip in enumerate(kept)])
+
+
+def write_shuffled(folder: Path, num_bytes: int, turns: int = 20) -> None:
+    """The same turns, wherever chance puts them."""
+    folder.mkdir(parents=True)
+    rows = [(f"call_{i // turns:05d}", i % turns, clip) for i, clip in enumerate(clips(num_bytes))]
+    _write_files(folder, [rows[i] for i in np.random.default_rng(0).permutation(len(rows))])
+
+
+def _write_files(folder: Path, rows: list[tuple[str, int, bytes]], num_files: int = 4) -> None:
+    size = -(-len(rows) // num_files)
+    for number in range(num_files):
+        names, turns, sound = zip(*rows[number * size : (number + 1) * size], strict=True)
+        table = {
+            "call_id": names,
+            "turn": turns,
+            "speaker": ["ab"[turn % 2] for turn in turns],
+            "text": [TEXT] * len(turns),
+            "audio": pa.array(
+                [{"bytes": clip, "path": None} for clip in sound],
+                pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+            ),
+        }
+        path = folder / f"train-{number:05d}-of-{num_files:05d}.parquet"
+        pq.write_table(pa.table(table), path, row_group_size=100)
+
+
 def stream_tar(folder: Path, out: Path) -> None:  # noqa: ARG001
     """Every member's bytes, by tarfile alone."""
     for archive in folder.rglob("*.tar.gz"):
@@ -103,7 +136,7 @@ def stream_parquet(folder: Path, out: Path) -> None:  # noqa: ARG001
     """Every batch, by pyarrow alone."""
     for path in folder.rglob("*.parquet"):
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(64, columns=["audio_id", "text", "audio"]):
+            for batch in file.iter_batches(64):
                 assert len(batch)
 
 
@@ -120,12 +153,21 @@ def build(builder: str, config: str) -> Callable[[Path, Path], None]:
     return run
 
 
-CORPORA = {"tar.gz": write_multidialog, "parquet": write_ami}
+CORPORA = {
+    "tar.gz": write_multidialog,
+    "parquet": write_ami,
+    "table": write_table,
+    "shuffled": write_shuffled,
+}
 CONTENDERS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
     "tarfile alone": ("tar.gz", stream_tar),
     "speechrows build multidialog_ttt ttt": ("tar.gz", build("multidialog_ttt", "ttt")),
     "pyarrow alone": ("parquet", stream_parquet),
     "speechrows build omni_tasks transcription": ("parquet", build("omni_tasks", "transcription")),
+    "pyarrow alone, a table in order": ("table", stream_parquet),
+    "speechrows build audio_table ttt": ("table", build("audio_table", "ttt")),
+    "pyarrow alone, a shuffled table": ("shuffled", stream_parquet),
+    "speechrows build audio_table ttt, shuffled": ("shuffled", build("audio_table", "ttt")),
 }
 
 
@@ -147,15 +189,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mb", type=int, default=400)
     parser.add_argument("--work", type=Path, default=ROOT / "benchmarks/.work/sources")
+    parser.add_argument("--only", choices=CORPORA, action="append", help="of these kinds alone")
     parser.add_argument("--child")
     options = parser.parse_args()
     if options.child:
         child(options.child, options.work)
         return
-    announce((20 + 25 * options.rounds) * options.mb / 400)
-    for kind, write in CORPORA.items():
-        made_once(options.work / kind, partial(write, num_bytes=options.mb << 20))
-    times: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    kinds = options.only or list(CORPORA)
+    announce((8 + 11 * options.rounds) * len(kinds) * options.mb / 400)
+    for kind in kinds:
+        made_once(options.work / kind, partial(CORPORA[kind], num_bytes=options.mb << 20))
+    times: dict[str, list[float]] = {name: [] for name, (kind, _) in CONTENDERS.items() if kind in kinds}
     for _ in range(options.rounds):
         for name, seconds in times.items():
             os.sync()

@@ -1,7 +1,7 @@
 """Tables of a corpus that lies in parquet: files opened, rows in batches, cells as they are.
 
-Nothing here knows what a column means. Files are read a buffer at a time, by one thread: memory
-stays flat whatever a row group weighs, and no read-ahead thread outlives its reader.
+Nothing here knows what a column means. Files are read a buffer at a time, and one batch ahead, by a thread
+that ends with its reader: memory stays flat whatever a row group weighs.
 """
 
 import io
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from contextlib import contextmanager
 from typing import Any
 from typing import NamedTuple
@@ -33,6 +34,7 @@ _BATCH_BYTES = 8 << 20  # of a file's rows, at once
 _LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 20, 32 << 20  # of each column; behind it lies a disk, or a round trip
 _CONNECTIONS = 16  # to a remote store, where only small columns are read
 
+Batch = tuple[int, pa.RecordBatch]  # with the number of its first row
 Array = Any  # pa.Array or pa.ChunkedArray: their stubs know neither a list's offsets nor a struct's fields
 
 
@@ -83,13 +85,36 @@ def read_batches(
     path: str,
     choose: Callable[[pa.Schema], Sequence[str]],
     is_wanted: Callable[[int, int], bool] = lambda start, stop: start < stop,
-) -> Iterator[tuple[int, pa.RecordBatch] | UnreadableFile]:
+) -> Generator[Batch | UnreadableFile]:
     """Read a file in batches, each with the number of its first row; `choose` names columns of its schema.
 
     Row groups are passed over where `is_wanted` says so of their rows. Where reading fails, the rest of the
     row group is lost, not the next: one UnreadableFile says so.
     """
     lost = list[str]()
+    with closing(_batches(corpus, path, choose, is_wanted, lost)) as batches:
+        yield from _ahead(batches)
+    if lost:
+        yield UnreadableFile(file=path, detail="; ".join(lost)[:500])
+
+
+def _ahead(batches: Iterator[Batch]) -> Generator[Batch]:
+    """The same batches: a thread, which ends with this generator, reads the next while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
+
+
+def _batches(
+    corpus: Corpus,
+    path: str,
+    choose: Callable[[pa.Schema], Sequence[str]],
+    is_wanted: Callable[[int, int], bool],
+    lost: list[str],
+) -> Generator[Batch]:
+    """The batches of a file, each with the number of its first row; what could not be read goes to `lost`."""
     try:
         with open_table(corpus, path) as table:
             columns, start = list(choose(table.schema_arrow)), 0
@@ -110,8 +135,6 @@ def read_batches(
                     lost.append(f"rows {at} to {end - 1}: {broken(corpus, path, error)}")
     except BrokenFileError as error:
         lost.append(str(error))
-    if lost:
-        yield UnreadableFile(file=path, detail="; ".join(lost)[:500])
 
 
 def read_table(corpus: Corpus, path: str, needed: Sequence[str], like: str) -> pa.Table:

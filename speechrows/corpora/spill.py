@@ -1,8 +1,9 @@
-"""Buffer for clips of incomplete conversations: in memory, then on disk."""
+"""Buffers for clips of incomplete conversations: in memory, then on disk."""
 
 import os
 import tempfile
 from typing import IO
+from typing import Any
 
 from speechrows.errors import UsageError
 
@@ -18,7 +19,7 @@ class SpillBuffer:
 
     def __init__(self, limit: int = SPILL_BYTES) -> None:
         self._limit = limit
-        self._in_memory: dict[str, bytes] = {}
+        self._in_memory: dict[str, bytes | memoryview] = {}
         self._num_bytes = 0  # of them
         self._on_disk: dict[str, tuple[int, int]] = {}  # offset in the file, size
         self._free: dict[int, list[int]] = {}  # offsets of free slots by their size
@@ -31,8 +32,8 @@ class SpillBuffer:
     def __len__(self) -> int:
         return len(self._in_memory) + len(self._on_disk)
 
-    def put(self, key: str, data: bytes) -> None:
-        """Keep a clip; it replaces one of the same key.
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        """Keep a clip, and the memory that it is a view of; it replaces one of the same key.
 
         Raises:
             UsageError: the temporary folder has no room.
@@ -51,7 +52,7 @@ class SpillBuffer:
                 "more, and run the same command again (an unpacked corpus needs none)"
             ) from error
 
-    def _write(self, key: str, data: bytes) -> None:
+    def _write(self, key: str, data: bytes | memoryview) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed with the buffer
         slot = _slot_size(len(data))
@@ -66,7 +67,7 @@ class SpillBuffer:
             written = os.pwrite(self._file.fileno(), rest, offset)
             offset, rest = offset + written, rest[written:]
 
-    def take(self, key: str) -> bytes:
+    def take(self, key: str) -> bytes | memoryview:
         """Return a clip and forget it.
 
         Raises:
@@ -78,8 +79,7 @@ class SpillBuffer:
             return data
         offset, size = self._on_disk[key]
         assert self._file is not None
-        self._file.seek(offset)
-        data = self._file.read(size)
+        data = os.pread(self._file.fileno(), size, offset)
         self.drop(key)
         return data
 
@@ -92,6 +92,57 @@ class SpillBuffer:
             if not self._on_disk and self._file is not None:
                 self._file.truncate(0)  # gives the disk back
                 self._free, self._end = {}, 0
+
+
+class ViewBuffer:
+    """Clips by key, as they came: views of batches, which stay in memory up to `limit` bytes.
+
+    Beyond that, the clips of the oldest batch go to disk. No clip that stays in memory is copied.
+    """
+
+    def __init__(self, limit: int = SPILL_BYTES) -> None:
+        self._limit = limit
+        self._views: dict[str, bytes | memoryview] = {}  # the oldest first
+        self._batches: dict[int, int] = {}  # how many views of it are kept, by identity
+        self._num_bytes = 0  # of these batches
+        self._on_disk = SpillBuffer(0)
+
+    def put(self, key: str, clip: bytes | memoryview) -> None:
+        """Keep a clip under a key that none has.
+
+        Raises:
+            UsageError: the temporary folder has no room.
+        """
+        batch = _batch_of(clip)
+        self._views[key] = clip
+        self._batches[id(batch)] = self._batches.get(id(batch), 0) + 1
+        if self._batches[id(batch)] == 1:
+            self._num_bytes += memoryview(batch).nbytes
+        while self._num_bytes > self._limit:
+            oldest = next(iter(self._views))
+            self._on_disk.put(oldest, self._pop(oldest))
+
+    def take(self, key: str) -> bytes | memoryview:
+        """Return a clip and forget it.
+
+        Raises:
+            KeyError: there is none of that key.
+        """
+        return self._pop(key) if key in self._views else self._on_disk.take(key)
+
+    def _pop(self, key: str) -> bytes | memoryview:
+        clip = self._views.pop(key)
+        batch = _batch_of(clip)
+        self._batches[id(batch)] -= 1
+        if not self._batches[id(batch)]:
+            del self._batches[id(batch)]
+            self._num_bytes -= memoryview(batch).nbytes
+        return clip
+
+
+def _batch_of(clip: bytes | memoryview) -> Any:
+    """The object whose memory a clip is in."""
+    return clip.obj if isinstance(clip, memoryview) else clip
 
 
 def _slot_size(size: int) -> int:

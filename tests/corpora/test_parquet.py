@@ -2,9 +2,12 @@
 
 import io
 import json
+import threading
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from hypothesis import given
@@ -13,10 +16,12 @@ from toys.examples import MANY
 
 from speechrows.corpora.cells import clip_cells
 from speechrows.corpora.cells import holds_clips
+from speechrows.corpora.folder import Corpus
 from speechrows.corpora.parquet import class_name
 from speechrows.corpora.parquet import class_names
 from speechrows.corpora.parquet import is_list_of_lists
 from speechrows.corpora.parquet import numbers
+from speechrows.corpora.parquet import read_batches
 from speechrows.corpora.parquet import repeats
 from speechrows.corpora.parquet import values
 
@@ -156,3 +161,17 @@ def test_a_number_without_a_class_stays_a_number():
     assert [class_name(value, ["joy", "anger"]) for value in (0, 1, 2, -1, None, "sad")] == [
         *("joy", "anger", 2, None, None, "sad"),
     ]
+
+
+def test_the_thread_that_reads_ahead_ends_with_its_reader(tmp_path: Path):
+    pq.write_table(pa.table({"n": range(1000)}), tmp_path / "n.parquet", row_group_size=10)
+    before = threading.active_count()
+    batches = read_batches(Corpus.open(str(tmp_path)), "n.parquet", lambda schema: schema.names)
+    first, _ = next(batches)
+    assert threading.active_count() == before + 1
+    assert [first, *(at for at, _ in batches)] == list(range(0, 1000, 10))
+    assert threading.active_count() == before
+    batches = read_batches(Corpus.open(str(tmp_path)), "n.parquet", lambda schema: schema.names)
+    next(batches)
+    batches.close()
+    assert threading.active_count() == before

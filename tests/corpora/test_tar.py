@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import random
-import resource
 import subprocess
 import sys
 import tarfile
@@ -22,11 +21,9 @@ from toys.examples import MANY
 
 from speechrows.corpora import tar as tar_module
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.spill import SpillBuffer
 from speechrows.corpora.tar import Member
 from speechrows.corpora.tar import members
 from speechrows.errors import StoreError
-from speechrows.errors import UsageError
 from speechrows.storage import retry
 from speechrows.types import Reason
 from speechrows.types import UnreadableFile
@@ -309,73 +306,3 @@ def test_memory_does_not_grow_with_members_or_with_what_a_bomb_unpacks_to(tmp_pa
     number, grown_kb = json.loads(ran.stdout)
     assert number == 40_001
     assert grown_kb < 8_000
-
-
-# --- the spill buffer -----------------------------------------------------------------------
-
-_STEPS = st.lists(
-    st.tuples(st.sampled_from(["put", "take", "drop"]), st.integers(0, 5), st.binary(max_size=40))
-)
-
-
-@given(steps=_STEPS, limit=st.sampled_from([0, 30, 1 << 20]))
-@MANY
-def test_what_waits_comes_back_whether_in_memory_or_on_disk(
-    steps: list[tuple[str, int, bytes]], limit: int
-) -> None:
-    buffer, expected = SpillBuffer(limit), dict[str, bytes]()
-    for step, number, data in steps:
-        key = f"clip {number}"
-        if step == "put":
-            buffer.put(key, data)
-            expected[key] = data
-        elif step == "take" and key in expected:
-            assert buffer.take(key) == expected.pop(key)
-        elif step == "drop":
-            buffer.drop(key)
-            expected.pop(key, None)
-        assert len(buffer) == len(expected)
-        assert all((f"clip {i}" in buffer) == (f"clip {i}" in expected) for i in range(6))
-    for key, data in expected.items():
-        assert buffer.take(key) == data
-
-
-def test_clips_beyond_the_limit_wait_in_a_file_without_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    buffer = SpillBuffer(limit=100)
-    for i in range(50):
-        buffer.put(str(i), bytes([i]) * 60)
-    assert list(tmp_path.iterdir()) == []
-    spool = next(
-        path for path in Path("/proc/self/fd").iterdir() if str(path.readlink()).startswith(f"{tmp_path}/")
-    )
-    assert spool.stat().st_size == 48 * 64 + 60  # the first is in memory
-    for i in range(50, 500):  # one comes, one goes: the space is used again
-        assert buffer.take(str(i - 50)) == bytes([(i - 50) % 256]) * 60
-        buffer.put(str(i), bytes([i % 256]) * 60)
-    assert spool.stat().st_size <= 50 * 64
-    for i in range(450, 500):
-        buffer.drop(str(i))
-    assert spool.stat().st_size == 0
-    with pytest.raises(KeyError):
-        buffer.take("499")
-
-
-def test_a_temporary_folder_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    buffer, limits = SpillBuffer(limit=0), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
-    try:
-        with pytest.raises(UsageError, match=f"{tmp_path}: found File too large while .* let TMPDIR name"):
-            buffer.put("a", bytes(6000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_a_temporary_folder_that_is_nowhere_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/nowhere"])
-    with pytest.raises(UsageError, match=r"TMPDIR: found No usable temporary directory .* let TMPDIR name"):
-        SpillBuffer(limit=0).put("a", b"0")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from speechrows.corpora.folder import Corpus
-from speechrows.corpora.spill import SpillBuffer
+from speechrows.corpora.spill import ViewBuffer
 from speechrows.corpora.tables.columns import Columns
 from speechrows.corpora.tables.files import open_table
 from speechrows.corpora.tables.records import ALL
@@ -21,8 +21,6 @@ from speechrows.types import AudioRef
 from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import UnreadableFile
-
-_RECENT = 32  # clips that are no copies: each may hold the batch in memory that it is of
 
 
 class Row(NamedTuple):
@@ -95,8 +93,7 @@ class _Joined:
         codes, counts = np.unique(np.concatenate(numbers), return_counts=True) if numbers else ([], [])
         self._lacking: dict[int, int] = dict(zip(map(int, codes), map(int, counts), strict=True))
         self._rows: dict[int, list[Row]] = {}
-        self._recent: dict[str, bytes | memoryview] = {}  # clips as they came, by place, the oldest first
-        self._clips = SpillBuffer()  # those before
+        self._clips = ViewBuffer()  # by place
 
     def put(self, part: Part, row: Row) -> list[Row] | None:
         """Keep a row; the rows of its conversation, where it was the last of them."""
@@ -105,23 +102,16 @@ class _Joined:
         if not self._lacking[number]:
             return [*map(self._with_clip, self._rows.pop(number, ())), row]
         if record.clip is not None and record.clip.data is not None:
-            self._keep(record.place, record.clip.data)
+            self._clips.put(record.place, record.clip.data)
             row = row._replace(record=record._replace(clip=AudioRef(path=record.clip.path)))
         self._rows.setdefault(number, []).append(row)
         return None
-
-    def _keep(self, place: str, clip: bytes | memoryview) -> None:
-        self._recent[place] = clip
-        if len(self._recent) > _RECENT:
-            oldest = next(iter(self._recent))
-            self._clips.put(oldest, bytes(self._recent.pop(oldest)))
 
     def _with_clip(self, row: Row) -> Row:
         record = row.record
         if record.clip is None:
             return row
-        data = self._recent.pop(record.place, None)
-        clip = AudioRef(path=record.clip.path, data=self._clips.take(record.place) if data is None else data)
+        clip = AudioRef(path=record.clip.path, data=self._clips.take(record.place))
         return row._replace(record=record._replace(clip=clip))
 
 
