@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from enum import StrEnum
 from typing import Literal
+from typing import NamedTuple
 from typing import NewType
 from typing import Protocol
 
@@ -46,13 +47,29 @@ class AudioRef:
     parquet cell, is named below the file that holds it and has its bytes in `data`: streams are read once.
     `channel`, from 0, is set where a corpus records one speaker on it and another on the next: of the file,
     the clip is this channel alone. `span` is set where the file is a recording of many turns: of it, the
-    clip is this slice.
+    clip is this slice. `following` are clips that are joined to this one.
     """
 
     path: str
     channel: int | None = None
     span: Span | None = None
     data: bytes | memoryview | None = field(default=None, compare=False, repr=False)
+    following: tuple["Following", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Following:
+    """A clip that begins `after_s` seconds after the begin of the one that it is joined to."""
+
+    audio: AudioRef
+    after_s: float
+
+
+class Sound(NamedTuple):
+    """What is known of a clip before it is joined to others: the format of its samples, and its length."""
+
+    form: tuple[int, int, str]  # rate, channels, libsndfile's name of the samples' type
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

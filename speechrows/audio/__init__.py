@@ -2,6 +2,7 @@
 
 from speechrows.audio.conversion import MAX_BYTES
 from speechrows.audio.conversion import convert
+from speechrows.audio.conversion import join
 from speechrows.audio.conversion import readable
 from speechrows.audio.facts import AudioFacts
 from speechrows.audio.ffmpeg import kind_for_ffmpeg
@@ -26,6 +27,7 @@ __all__ = [
     "decode",
     "exact_dtype",
     "inspect",
+    "join",
     "kind_for_ffmpeg",
     "opened",
     "readable",

@@ -4,6 +4,7 @@ Nothing is resampled, and what is PCM stays exact.
 """
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from speechrows.audio.wav import read_wav
 from speechrows.audio.wav import wav_parts
 from speechrows.errors import BadClipError
 from speechrows.types import Reason
+from speechrows.types import Samples
 
 _EXACT = ("PCM_24", "PCM_32")  # formats of samples that WAV has, too; PCM 16 is the rule
 MAX_BYTES = 1 << 30  # of what is written: Arrow's offsets end at 2 GiB
@@ -91,6 +93,22 @@ def _wav(parts: list[bytes | memoryview], channel: int | None) -> bytes:
                     _check_form(file, form)
                     _copy(file, file.frames, channel, written)
             return written.finish()
+
+
+def join(clips: Sequence[memoryview], starts: Sequence[Samples]) -> bytes:
+    """Clips of one format as one WAV, each from its sample on, with silence between.
+
+    One that begins before its predecessor ends follows it at once.
+
+    Raises:
+        BadClipError: one does not decode, or they are too long together.
+    """
+    with opened(clips[0]) as first, _writer(first, None) as written:
+        for clip, start in zip(clips, starts, strict=True):
+            with opened(clip) as file:
+                written.silence(Samples(start - written.num_samples))
+                _copy(file, file.frames, None, written)
+        return written.finish()
 
 
 def wav_of(file: soundfile.SoundFile, num_samples: int, channel: int | None = None) -> bytes:
@@ -176,6 +194,11 @@ class _Writer:
             self._file.write(block)
         else:
             self._floats.append(block)
+
+    def silence(self, num_samples: Samples) -> None:
+        """Write so many samples of silence; none where that is below 0."""
+        if num_samples > 0:
+            self.add(np.zeros((num_samples, self._channels), np.int32 if self._file else np.float32))
 
     def finish(self) -> bytes:
         """The WAV."""

@@ -65,7 +65,8 @@ class SpeechConfig(datasets.BuilderConfig):
     )
     merge_gap: float | None = flag(
         None,
-        "join a speaker's neighbouring slices of a recording with at most so many seconds between",
+        "join a speaker's neighbouring slices of a recording, or clips whose starts are known, with at "
+        "most so many seconds between",
         kind=float,
     )
     generated: Sequence[str] = flag(

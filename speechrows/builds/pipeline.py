@@ -96,7 +96,7 @@ class Pipeline:
     def _loaded(self, dialogue: Dialogue, buffer: ClipBuffer) -> LoadedDialogue:
         """A dialogue, segmented and joined with its generated columns, with its clips."""
         task = self.spec.task
-        whole, merged = self.segmentation.merged(dialogue)
+        whole, merged = self.segmentation.merged(dialogue, buffer.sound_of)
         loaded = self.segmentation.within(load_clips(self._joined(whole), task, buffer), task)
         return replace(loaded, left_out=(*merged, *loaded.left_out)) if merged else loaded
 

@@ -3,6 +3,7 @@
 import os
 import posixpath
 import stat
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from speechrows.errors import BadClipError
 from speechrows.types import AudioRef
 from speechrows.types import Clip
 from speechrows.types import Reason
+from speechrows.types import Samples
+from speechrows.types import Sound
 
 MAX_BYTES = audio.MAX_BYTES  # of the clips of one conversation: Arrow's offsets end at 2 GiB
 _MISSING = "there is no such file; download the corpus again"
@@ -48,6 +51,8 @@ class ClipBuffer:
         Raises:
             BadClipError: it can not become part of a row; the buffer is as before.
         """
+        if ref.following:
+            return self._load_joined(ref)
         slice_size = self._read_slice(ref) if ref.span else 0
         size = slice_size or (self._read(ref.path) if ref.data is None else self._copy(ref.data))
         data = self._bytes.data[self.used : self.used + size]
@@ -70,6 +75,37 @@ class ClipBuffer:
         )
         self.used += size
         return clip
+
+    def sound_of(self, ref: AudioRef) -> Sound | None:
+        """What is known of a clip; None of one that can not become part of a row. The buffer is as before."""
+        before = self.used
+        try:
+            clip = self.load(ref)
+            with audio.opened(self._bytes.data[clip.start : clip.stop]) as file:
+                form = (file.samplerate, file.channels, file.subtype)
+        except BadClipError:
+            return None
+        finally:
+            self.rewind(before)
+        return Sound(form, clip.num_samples / clip.sampling_rate)
+
+    def _load_joined(self, ref: AudioRef) -> Clip:
+        """Read a clip and those that are joined to it, as one."""
+        before = self.used
+        try:
+            clips = [
+                self.load(replace(ref, following=())),
+                *(self.load(other.audio) for other in ref.following),
+            ]
+            rate = clips[0].sampling_rate
+            starts = [Samples(0), *(audio.to_samples(other.after_s, rate) for other in ref.following)]
+            joined = audio.join([self._bytes.data[clip.start : clip.stop] for clip in clips], starts)
+        finally:
+            self.rewind(before)
+        size, facts = self._store(joined)
+        self.used += size
+        name = posixpath.splitext(clips[0].name)[0] + facts.extension
+        return replace(clips[0], name=name, stop=self.used, num_samples=facts.num_samples, made_from=None)
 
     def _read_slice(self, ref: AudioRef) -> int:
         """The size of a slice of a recording, of its channel; 0 where it is all, stored as published."""
