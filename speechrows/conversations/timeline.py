@@ -1,16 +1,17 @@
 """When each turn of a conversation begins, and where its clip lies in the channel of its side."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from speechrows.audio.facts import MAX_SECONDS
-from speechrows.audio.slices import to_samples
 from speechrows.conversations.channels import ClipForm
 from speechrows.conversations.channels import PlacedClip
 from speechrows.conversations.channels import form_of
+from speechrows.conversations.placing import MOVED
+from speechrows.conversations.placing import known_start
+from speechrows.conversations.placing import places
 from speechrows.conversations.turns import SpokenTurn
 from speechrows.errors import BadClipError
 from speechrows.types import Role
@@ -38,7 +39,7 @@ def timeline(turns: Sequence[SpokenTurn], gap_s: float, changes: Counter[str]) -
 
     A turn without a time begins `gap_s` after all before it.
     """
-    if None not in [_start(turn) for turn in turns]:
+    if None not in [known_start(turn.start_s) for turn in turns]:
         turns = sorted(turns, key=lambda turn: turn.start_s or 0.0)
     try:
         forms = [form_of(turn.clip) for turn in turns if turn.clip is not None]
@@ -65,35 +66,18 @@ def timeline(turns: Sequence[SpokenTurn], gap_s: float, changes: Counter[str]) -
 def _placed(
     turns: Sequence[SpokenTurn], forms: Sequence[ClipForm], gap_s: float, changes: Counter[str]
 ) -> tuple[dict[Role, list[PlacedClip]], list[float]]:
-    """The clips of each side, and when each turn begins: the first at 0, where that is not told.
-
-    One that overlaps the one before of its side begins after it: a channel has one voice.
-    """
+    """The clips of each side, and when each turn begins."""
     placed: dict[Role, list[PlacedClip]] = {"user": [], "assistant": []}
-    times, last = list[float](), 0
-    for number, (turn, form) in enumerate(zip(turns, forms, strict=True)):
+    sounds = [
+        (turn.role, known_start(turn.start_s), form.num_samples)
+        for turn, form in zip(turns, forms, strict=True)
+    ]
+    at = places(sounds, forms[0].rate_hz, gap_s) if forms else []
+    for turn, form, place in zip(turns, forms, at, strict=True):
         assert turn.clip is not None
-        start, rate = _start(turn), form.rate_hz
-        if start is None:
-            first = last + to_samples(gap_s, rate) if number else 0
-            start = first / rate
-        else:
-            first = int(to_samples(start, rate))
-        clips = placed[turn.role]
-        free = clips[-1].stop if clips else 0
-        if first < free - 1:  # of one sample, it is rounding
-            start = free / rate
-            changes["turns moved behind the one before of their side, which they overlapped"] += 1
-        clips.append(PlacedClip(clip=turn.clip, form=form, first=max(first, free)))
-        last = max(last, clips[-1].stop)
-        times.append(start)
-    return placed, times
-
-
-def _start(turn: SpokenTurn) -> float | None:
-    """When a turn begins; None where its row does not tell, or tells no time."""
-    known = turn.start_s is not None and math.isfinite(turn.start_s) and turn.start_s >= 0
-    return turn.start_s if known else None
+        placed[turn.role].append(PlacedClip(clip=turn.clip, form=form, first=place.first))
+    changes[MOVED] += sum(place.is_moved for place in at)
+    return placed, [place.start_s for place in at]
 
 
 def count_inexact(forms: Sequence[ClipForm], changes: Counter[str]) -> None:

@@ -71,7 +71,7 @@ def conversations(records: Iterable[Record]) -> Iterator[Conversation]:
     """
     for name, group in itertools.groupby(records, key=_name):
         rows = [*group]
-        turns = tuple(turn for row in rows for turn in _turns(row))
+        turns = tuple(turn for row in rows for turn in turns_of(row, is_turn=_is_turn(row)))
         yield Conversation(id=name[1], system=rows[0]["system"], turns=turns)
 
 
@@ -93,9 +93,13 @@ def _name(row: Record) -> tuple[str, str]:
     return row["task"], row["conversation_id" if TASKS[row["task"]].whole else "row_id"]
 
 
-def _turns(row: Record) -> Iterator[SpokenTurn]:
+def _is_turn(row: Record) -> bool:
+    return TASKS[row["task"]].whole and TASKS[row["task"]].pairing == "turn"
+
+
+def turns_of(row: Record, *, is_turn: bool) -> Iterator[SpokenTurn]:
+    """The turn that a row is, or the user's and the answer to it; a `Record` has COLUMNS and its number."""
     message, answer = (message["content"] for message in row["messages"])
-    is_turn = TASKS[row["task"]].whole and TASKS[row["task"]].pairing == "turn"
     clip = row["audio"]
     words = answer if is_turn else row["transcript"] if clip is not None else message
     yield SpokenTurn(

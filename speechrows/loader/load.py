@@ -4,9 +4,7 @@ The function is longer than 40 lines: every option of loading is described in th
 """
 
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -17,25 +15,20 @@ from speechrows.folder.index import Index
 from speechrows.loader.collate.augment import Augment
 from speechrows.loader.collate.collator import Collator
 from speechrows.loader.loader import Loader
+from speechrows.loader.open_stream import checked_device
+from speechrows.loader.open_stream import stream_opener
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.values import CloseOn
 from speechrows.loader.plan.values import Mode
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import TooLong
-from speechrows.loader.read.clips import open_clips
 from speechrows.loader.read.remote import WINDOW_BYTES
-from speechrows.loader.read.row_store import RowStore
-from speechrows.loader.read.rowgroup import ReadRowGroup
 from speechrows.loader.read.rowgroup import read_row_group
-from speechrows.loader.read.rowgroup import verified
-from speechrows.loader.read.stream import Stream
-from speechrows.loader.read.stream import pageable
 from speechrows.loader.retokenize import Retokenizer
 from speechrows.loader.retokenize import retokenized
 from speechrows.text import tokenizers
 from speechrows.text.audio_token import audio_token_id
 from speechrows.text.tokenizers import fingerprint
-from speechrows.types import Int16
 
 
 def load(  # noqa: PLR0913
@@ -107,6 +100,8 @@ def load(  # noqa: PLR0913
         UsageError: no such rows, or options that contradict each other.
     """
     device = checked_device(device)
+    if str(mode) == "conversations":
+        raise UsageError("mode: found 'conversations', which are a view's; call speechrows.load_duplex")
     if augment is not None and not isinstance(augment, Augment):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(
             f"augment: found {augment!r:.80}, expected speechrows.loader.collate.augment.Augment(…)"
@@ -149,16 +144,15 @@ def load(  # noqa: PLR0913
         seed=seed,
     )
 
-    read = retokenizer.read_row_group if retokenizer else read_row_group
-    open_stream = partial(
-        _open_stream,
+    open_stream = stream_opener(
         index,
-        read=verified(read) if verify_checksums else read,
+        device,
+        read=retokenizer.read_row_group if retokenizer else read_row_group,
         audio_id=audio_token_id(tokenizer),
-        window_bytes=window_bytes or WINDOW_BYTES,
+        window_bytes=window_bytes,
         num_threads=num_threads,
         prefetch=prefetch,
-        allocate=_pinned if device.type == "cuda" else pageable,
+        verify_checksums=verify_checksums,
     )
     return Loader(
         index,
@@ -170,35 +164,6 @@ def load(  # noqa: PLR0913
         world_size=world_size,
         any_micro_batches=micro_batches is None,
     )
-
-
-def _open_stream(
-    index: Index, *, read: ReadRowGroup, audio_id: int, window_bytes: int, **options: Any
-) -> Stream:
-    """A stream in this process; a function of the module, so that a loader can be pickled."""
-    store = RowStore(index, read_row_group=read, audio_id=audio_id)
-    return Stream(index, open_clips=partial(open_clips, window_bytes=window_bytes), store=store, **options)
-
-
-def _pinned(num_samples: int) -> Int16:
-    return torch.empty(num_samples, dtype=torch.int16, pin_memory=True).numpy()
-
-
-def checked_device(name: torch.device | str) -> torch.device:
-    """A device by its name.
-
-    Raises:
-        UsageError: there is none of that name here.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"device: found {name!r}, expected cpu, cuda, cuda:1…") from error
-    if device.type == "cuda" and (device.index or 0) >= (num_devices := torch.cuda.device_count()):
-        raise UsageError(
-            f"device: found {name!r}, expected cpu or one of the {num_devices} CUDA devices that are here"
-        )
-    return device
 
 
 def _is_other_rate(rate: str | float | None, index: Index) -> bool:

@@ -11,14 +11,15 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import Any
+from typing import Generic
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
+from typing_extensions import TypeVar
 
 from speechrows.errors import UsageError
 from speechrows.folder.index import Index
 from speechrows.loader.batch import Batch
-from speechrows.loader.collate.collator import Collator
 from speechrows.loader.plan.before import with_rows_before
 from speechrows.loader.plan.epoch import plan_epoch
 from speechrows.loader.plan.values import MicroBatch
@@ -34,9 +35,11 @@ from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.stream import Stream
 from speechrows.rows.tasks import TASKS
 
+B = TypeVar("B", default=Batch)
 
-class Loader:
-    """An iterable of `Batch`: the epochs of a rank, one after another.
+
+class Loader(Generic[B]):
+    """An iterable of `Batch`, or of a view's own: the epochs of a rank, one after another.
 
     An iteration starts at the state's position and ends with the epoch; the next iteration is the next
     epoch, unless `set_epoch` chooses another. The state moves when a batch is yielded, with the last one
@@ -48,7 +51,7 @@ class Loader:
         index: Index,
         options: PlanOptions,
         open_stream: Callable[[], Stream],
-        collator: Collator,
+        collator: Callable[[Ragged, int], B],
         tokenizer: PreTrainedTokenizerFast,
         *,
         rank: int = 0,
@@ -114,7 +117,7 @@ class Loader:
         if epoch != self._epoch:
             self._epoch, self._step, self._done = epoch, 0, 0
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[B]:
         epoch = self._epoch
         with closing(self.ragged()) as batches:
             for ragged in batches:
@@ -130,7 +133,7 @@ class Loader:
                 self._advance()
                 yield ragged
 
-    def endless(self) -> Iterator[Batch]:
+    def endless(self) -> Iterator[B]:
         """Iterate over epoch after epoch, from the state's position.
 
         Raises:
@@ -155,12 +158,12 @@ class Loader:
         groups = (read_columns(self.index, firsts[task], 0, ("codec",)) for task in tasks)
         return next((name for group in groups for name in group["codec"].to_pylist() if name), None)
 
-    def share(self, number: int, count: int) -> Iterator[Batch]:
+    def share(self, number: int, count: int) -> Iterator[B]:
         """Every `count`th batch of this rank from the `number`th on, to the epoch's end; moves no state."""
         remaining = self.plan.for_rank(self._rank, self._world_size, self._step, self._done)
         return self.batches(islice(remaining, number, None, count))
 
-    def batches(self, micro_batches: Iterable[MicroBatch]) -> Iterator[Batch]:
+    def batches(self, micro_batches: Iterable[MicroBatch]) -> Iterator[B]:
         """The batches of any micro-batches, in their order; moves no state."""
         with closing(self._read(micro_batches)) as batches:
             for ragged in batches:

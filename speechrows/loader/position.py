@@ -13,6 +13,10 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "path": _TEXT, "revision": (str, type(None)), "config": _TEXT, "split": _TEXT, "options": (Mapping,),
     "epoch": _COUNT, "step": _COUNT, "micro_batch": _COUNT, "digest": _TEXT, "rows": _TEXT,
 }  # fmt: skip
+# Options that states had not from the first: there where they are given alone.
+_LATER = {
+    field.name: field.default for field in fields(PlanOptions) if field.name in ("session_tokens", "shuffle")
+}
 _HIGHEST = 1 << 63
 _MOST_MICRO_BATCHES = 1 << 20
 
@@ -42,15 +46,15 @@ def check_state(state: Any) -> None:
 
 
 def saved_options(options: PlanOptions) -> dict[str, Any]:
-    """Options as a state has them: what states had not from the first is there where it is given alone."""
+    """Options as a state has them."""
     saved = asdict(options)
-    return {name: value for name, value in saved.items() if name != "session_tokens" or value is not None}
+    return {name: value for name, value in saved.items() if name not in _LATER or value != _LATER[name]}
 
 
 def differences(state: Mapping[str, Any], config: str, split: str, options: PlanOptions) -> list[str]:
     """In what a state's config, split and options differ from a loader's, each in words."""
     ours = {"config": config, "split": split, **asdict(options)}
-    theirs = {"config": state["config"], "split": state["split"], **state["options"]}
+    theirs = {"config": state["config"], "split": state["split"], **_LATER, **state["options"]}
     return [
         f"{name} {_shown(theirs.get(name))}, here {value!r}"
         for name, value in ours.items()

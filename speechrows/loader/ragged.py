@@ -35,6 +35,7 @@ class Ragged:
     codes: Int16  # [N_c frames x K], clip by clip, each [K, F] as it is stored
     num_frames: Int32  # [N_c]
     code_rows: Int32  # [N_c], places in row_ids
+    notes: tuple[str, ...] = ()  # [R], what a view asked of rows (read/notes.py); or none
     release: Callable[[], None] = _nothing
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ from speechrows.codec import CODECS
 from speechrows.errors import StoreError
 from speechrows.errors import first_line
 from speechrows.loader.batch import Batch
-from speechrows.loader.load import checked_device
+from speechrows.loader.open_stream import checked_device
 from speechrows.model import model_folder
 from speechrows.model.audio_head import AudioHead
 from speechrows.model.audio_head import AudioLoss

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from speechrows.loader.collate.mel import HOP
 from speechrows.loader.plan.order import Int64
-from speechrows.loader.plan.values import Mode
+from speechrows.loader.plan.values import PlanMode
 
 _MOST = 4  # times its audio, a batch is left with a row a clip
 
@@ -32,7 +32,7 @@ class Folding:
     pieces: Int64
 
     @staticmethod
-    def of(rooms: Int64, mode: Mode) -> "Folding":
+    def of(rooms: Int64, mode: PlanMode) -> "Folding":
         """A row a clip; where that were more than four times the audio, so that it is twice at most.
 
         `bucket` takes clips of like length together, and counts pads in its budget.

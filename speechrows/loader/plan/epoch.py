@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from speechrows.loader.plan.bucket import bucket
+from speechrows.loader.plan.conversations import conversations
 from speechrows.loader.plan.lanes import lanes
 from speechrows.loader.plan.pack import pack
 from speechrows.loader.plan.values import MicroBatch
@@ -19,7 +20,7 @@ from speechrows.loader.plan.values import PlanRows
 
 __all__ = ["MicroBatch", "Plan", "PlanOptions", "PlanRows", "plan_epoch"]
 
-_MODES = {"bucket": bucket, "pack": pack, "lanes": lanes}
+_MODES = {"bucket": bucket, "pack": pack, "lanes": lanes, "conversations": conversations}
 
 
 def _number(row: int) -> str:
@@ -44,7 +45,9 @@ def plan_epoch(
 
 def _empty(options: PlanOptions, epoch: int) -> Plan:
     no_rows = np.empty(0, np.int32)
-    no_ranges = np.empty((0, 1 if options.mode == "bucket" else options.num_sequences), np.int32)
+    no_ranges = np.empty(
+        (0, 1 if options.mode in ("bucket", "conversations") else options.num_sequences), np.int32
+    )
     return Plan(
         options=options, epoch=epoch, rows=no_rows, starts=no_rows, positions=no_rows, begins=no_ranges,
         ends=no_ranges, num_dropped=0, num_real=0, num_total=0,

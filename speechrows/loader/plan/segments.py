@@ -132,7 +132,8 @@ def without_too_long(
     fits = lengths <= options.budget
     if not fits.all() and options.too_long == "error":
         worst = int(lengths.argmax())
-        problem = f"the longest of {np.sum(~fits)} rows too long"
+        what = "conversations" if options.mode == "conversations" else "rows"
+        problem = f"the longest of {np.sum(~fits)} {what} too long"
         if options.budget_tokens is not None:
             needed: float = int(lengths[worst])
             problem = f"{needed} tokens, {problem}"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Literal
+from typing import get_args
 from typing import overload
 
 import numpy as np
@@ -21,6 +22,7 @@ from speechrows.types import Int32
 
 TICKS_PER_SECOND = 100  # lengths are compared in steps of 10 ms
 Mode = Literal["bucket", "pack", "lanes"]
+PlanMode = Literal[Mode, "conversations"]  # the last is a view's
 CloseOn = Literal["conversation", "turn"]
 TooLong = Literal["error", "drop"]
 
@@ -62,9 +64,12 @@ class PlanOptions:
 
     In `lanes`, conversations of one source are chained into sessions of at most `session_tokens`, with
     their pads; a state is reset where a session begins. By default that is each conversation.
+
+    `conversations` takes `batch_size`, of conversations, or `budget_seconds`, or both; without `shuffle`
+    they come in file order.
     """
 
-    mode: Mode = "bucket"
+    mode: PlanMode = "bucket"
     budget_seconds: float | None = None
     budget_tokens: int | None = None
     context: int | None = None
@@ -75,40 +80,27 @@ class PlanOptions:
     too_long: TooLong = "error"
     window_bytes: int | None = None
     session_tokens: int | None = None
+    shuffle: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (("mode", ("bucket", "pack", "lanes")), ("close_on", ("conversation", "turn")),
-                            ("too_long", ("error", "drop"))):  # fmt: skip
+        for name, choices in (("mode", get_args(Mode)), ("close_on", get_args(CloseOn)),
+                            ("too_long", get_args(TooLong))):  # fmt: skip
             value = getattr(self, name)
-            if value not in choices:
+            if value not in choices and (name, value) != ("mode", "conversations"):
                 meant = did_you_mean(str(value), choices)
                 raise UsageError(f"{name}: found {value!r}, expected {' or '.join(choices)}{meant}")
-        positive = (
-            "budget_seconds",
-            "budget_tokens",
-            "context",
-            "batch_size",
-            "micro_batches",
-            "window_bytes",
-            "session_tokens",
-        )
+        positive = ("budget_seconds", "budget_tokens", "context", "batch_size", "micro_batches",
+                    "window_bytes", "session_tokens")  # fmt: skip
         for name in positive:
             value = getattr(self, name)
             kind, words = (int | float, "number") if name == "budget_seconds" else (int, "whole number")
             is_number = isinstance(value, kind) and not isinstance(value, bool)
             if value is not None and not (is_number and 0 < value < math.inf):
                 raise UsageError(f"{name}: found {value!r}, expected a {words} above 0")
-        limits = [n for n in ("budget_seconds", "budget_tokens", "context") if getattr(self, n) is not None]
         if not isinstance(self.seed, int | np.integer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"seed: found {self.seed!r}, expected a whole number")
-        if self.mode == "bucket" and limits not in (["budget_seconds"], ["budget_tokens"]):
-            raise UsageError(
-                f"mode bucket takes budget_seconds or budget_tokens; found {_joined(limits)}. Modes pack and "
-                "lanes take context"
-            )
-        if self.mode != "bucket" and limits != ["context"]:
-            raise UsageError(f"mode {self.mode} takes context, in tokens; found {_joined(limits)}")
+        self._check_limits()
         if self.mode != "lanes" and self.session_tokens is not None:
             raise UsageError(f"session_tokens: found mode {self.mode}, expected lanes, which carry a state")
         if self.context and self.context % self.pad_to_multiple_of:
@@ -117,11 +109,28 @@ class PlanOptions:
                 f"context: found {self.context}, expected a multiple of {multiple}, as rows have"
             )
 
+    def _check_limits(self) -> None:
+        limits = [n for n in ("budget_seconds", "budget_tokens", "context") if getattr(self, n) is not None]
+        if self.mode == "conversations":
+            if limits not in ([], ["budget_seconds"]) or not (limits or self.batch_size):
+                raise UsageError("conversations take batch_size, budget_seconds, or both; found none")
+            if limits and not self.shuffle:
+                raise UsageError("budget_seconds sorts conversations by length; found shuffle=False")
+        elif self.mode == "bucket" and limits not in (["budget_seconds"], ["budget_tokens"]):
+            raise UsageError(
+                f"mode bucket takes budget_seconds or budget_tokens; found {_joined(limits)}. Modes pack and "
+                "lanes take context"
+            )
+        elif self.mode != "bucket" and limits != ["context"]:
+            raise UsageError(f"mode {self.mode} takes context, in tokens; found {_joined(limits)}")
+
     @property
     def budget(self) -> int:
-        """The budget of mode `bucket`, in ticks or tokens."""
+        """The budget of mode `bucket`, in ticks or tokens; 1 a conversation where no seconds are."""
         if self.budget_tokens is not None:
             return self.budget_tokens
+        if self.budget_seconds is None:
+            return self.num_sequences
         return int(Fraction(str(self.budget_seconds)) * TICKS_PER_SECOND)
 
     @property
@@ -182,7 +191,7 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
 
     The rows of the epoch are `rows` [R], with `starts`, `positions` and `resets` as in MicroBatch. `begins`
     and `ends`, both [micro-batches, ranges], say which of them are a micro-batch's: one range
-    in `bucket`, one a sequence in `pack` and `lanes`.
+    in `bucket` and `conversations`, one a sequence in `pack` and `lanes`.
     """
 
     options: PlanOptions
@@ -266,16 +275,17 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
             )
         at = step * self.options.micro_batches + number
         begins, ends = self.begins[at], self.ends[at]
-        if self.options.mode == "bucket":
-            begin, end = int(begins[0]), int(ends[0])
+        if self.options.mode in ("bucket", "conversations"):
+            here = slice(int(begins[0]), int(ends[0]))
+            sequence = np.cumsum(self.positions[here] == 0, dtype=np.int32)
             return MicroBatch(
                 step=step,
                 number=number,
-                num_sequences=end - begin,
-                rows=self.rows[begin:end],
-                sequence=np.arange(end - begin, dtype=np.int32),
-                start=self.starts[begin:end],
-                position=self.positions[begin:end],
+                num_sequences=int(sequence[-1]) if len(sequence) else 0,
+                rows=self.rows[here],
+                sequence=sequence - np.int32(1),
+                start=self.starts[here],
+                position=self.positions[here],
             )
         ranges = [slice(*pair) for pair in zip(begins.tolist(), ends.tolist(), strict=True)]
         return MicroBatch(

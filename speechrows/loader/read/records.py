@@ -11,7 +11,8 @@ from speechrows.types import IGNORE_INDEX
 from speechrows.types import Int16
 from speechrows.types import Int32
 
-_HEAD = 4  # int32 before a row's tokens: tokens, frames, number of the codec (0 is none), bytes of the id
+# int32 before a row's tokens: tokens, frames, number of the codec (0 is none), bytes of the id, of the note
+_HEAD = 5
 _CODECS = (None, *CODECS)
 _NUM_CODEBOOKS = np.array([0, *(spec.num_codebooks for spec in CODECS.values())])
 
@@ -28,25 +29,31 @@ class RowTokens:
     codes: Int16  # [N_c frames x K], clip by clip, each [K, F]
     num_frames: Int32  # [N_c]
     code_rows: Int32  # [N_c], places in row_ids
+    notes: tuple[str, ...] = ()  # [R], what else was asked of rows, in whatever form; or none
 
 
 def to_records(tokens: RowTokens) -> tuple[bytes, Int32]:
     """Write rows as records, one after another; return them and the size of each in bytes, [R].
 
-    A record is a head, tokens (inverted where unsupervised), codes, the id; whole int16 words. Labels
-    are those of `input_ids` where they are not -100.
+    A record is a head, tokens (inverted where unsupervised), codes, the id, the note; whole int16 words.
+    Labels are those of `input_ids` where they are not -100.
     """
     ids = [row_id.encode() for row_id in tokens.row_ids]
+    notes = [note.encode() for note in tokens.notes or [""] * len(ids)]
     heads = np.zeros((len(ids), _HEAD), np.int32)
     heads[:, 0] = tokens.num_tokens
     heads[tokens.code_rows, 1] = tokens.num_frames
     heads[tokens.code_rows, 2] = _CODECS.index(tokens.codec)
     heads[:, 3] = [len(encoded) for encoded in ids]
+    heads[:, 4] = [len(encoded) for encoded in notes]
     coded = np.where(tokens.labels == IGNORE_INDEX, ~tokens.input_ids, tokens.input_ids)
-    names = np.frombuffer(b"".join([encoded + bytes(len(encoded) % 2) for encoded in ids]), np.int16)
+    texts = [
+        np.frombuffer(b"".join([encoded + bytes(len(encoded) % 2) for encoded in column]), np.int16)
+        for column in (ids, notes)
+    ]
     fields, sizes = _fields(heads)
     words = np.empty(len(fields), np.int16)
-    for field, values in enumerate((heads.ravel(), coded, tokens.codes, names)):
+    for field, values in enumerate((heads.ravel(), coded, tokens.codes, *texts)):
         words[fields == field] = values.view(np.int16)
     return words.tobytes(), sizes
 
@@ -60,12 +67,11 @@ def from_records(records: bytes, sizes: Int32) -> RowTokens:
     words = np.frombuffer(records, np.int16)
     ends = np.cumsum(sizes)
     heads = words[((ends - sizes) // 2)[:, None] + np.arange(2 * _HEAD)].view(np.int32)
-    num_tokens, num_frames, codecs, id_bytes = np.ascontiguousarray(heads.T)
+    num_tokens, num_frames, codecs, id_bytes, note_bytes = np.ascontiguousarray(heads.T)
     fields, _ = _fields(heads)
     coded = words[fields == 1].view(np.int32)
-    ends -= id_bytes % 2
-    places = zip((ends - id_bytes).tolist(), ends.tolist(), strict=True)
-    row_ids = tuple([records[begin:end].decode() for begin, end in places])
+    notes = _texts(records, ends, note_bytes) if note_bytes.any() else ()
+    row_ids = _texts(records, ends - note_bytes - note_bytes % 2, id_bytes)
     code_rows = np.flatnonzero(codecs).astype(np.int32)
     return RowTokens(
         row_ids=row_ids,
@@ -76,16 +82,24 @@ def from_records(records: bytes, sizes: Int32) -> RowTokens:
         codes=words[fields == 2],
         num_frames=num_frames[code_rows],
         code_rows=code_rows,
+        notes=notes,
     )
 
 
+def _texts(records: bytes, ends: npt.NDArray[np.integer], sizes: Int32) -> tuple[str, ...]:
+    """Texts of `sizes` bytes [R], each filled up to whole words that end at `ends`."""
+    stops = ends - sizes % 2
+    places = zip((stops - sizes).tolist(), stops.tolist(), strict=True)
+    return tuple([records[begin:end].decode() for begin, end in places])
+
+
 def _fields(heads: Int32) -> tuple[npt.NDArray[np.int8], Int32]:
-    """The field, 0 to 3, of each int16 word of records with these heads; the size of each record in bytes."""
-    words = np.full((len(heads), 4), 2 * _HEAD)
+    """The field, 0 to 4, of each int16 word of records with these heads; the size of each record in bytes."""
+    words = np.full((len(heads), 5), 2 * _HEAD)
     words[:, 1] = 2 * heads[:, 0]
     words[:, 2] = _NUM_CODEBOOKS[heads[:, 2]] * heads[:, 1]
-    words[:, 3] = (heads[:, 3] + 1) // 2
-    fields = np.repeat(np.tile(np.arange(4, dtype=np.int8), len(heads)), words.ravel())
+    words[:, 3:] = (heads[:, 3:] + 1) // 2
+    fields = np.repeat(np.tile(np.arange(5, dtype=np.int8), len(heads)), words.ravel())
     return fields, 2 * words.sum(1, dtype=np.int32)
 
 

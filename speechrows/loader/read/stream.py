@@ -36,8 +36,8 @@ class Stream:
     """Reads micro-batches of an index' rows, in their order, ahead of their use.
 
     Each is read by one of `num_threads`; up to `prefetch` are being read or wait. Neither number changes
-    what is read. Samples lie in buffers from `allocate`, which are used again once they are released. A
-    stream is read only in the process that made it.
+    what is read. Samples lie in buffers from `allocate`, which are used again once they are released;
+    without `with_clips` none are read. A stream is read only in the process that made it.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Stream:
         num_threads: int = 2,
         prefetch: int = 4,
         allocate: Allocate = pageable,
+        with_clips: bool = True,
     ) -> None:
         for name, value in (("num_threads", num_threads), ("prefetch", prefetch)):
             if value < 1:
@@ -60,6 +61,7 @@ class Stream:
         self._prefetch = prefetch
         self._buffers = _Buffers(allocate)
         self._placeholders = Placeholders.of(index)
+        self._with_clips = with_clips
         self._tasks = np.array([shard.task for shard in index.shards], object)
         self._process = os.getpid()
         self._readings = WeakSet[Generator[Ragged]]()
@@ -85,7 +87,7 @@ class Stream:
         pool = ThreadPoolExecutor(self._num_threads, "speechrows-read")
         clips, ahead = self._open_clips(self._index), deque[Future[Ragged]]()
         try:
-            coming = clips.plan(micro_batches)
+            coming = clips.plan(micro_batches) if self._with_clips else iter(micro_batches)
             ahead.extend(pool.submit(self._read, batch, clips) for batch in islice(coming, self._prefetch))
             while ahead:
                 ragged = ahead.popleft().result()
@@ -103,7 +105,7 @@ class Stream:
         index, rows = self._index, micro_batch.rows
         tokens = self._store.read(rows)
         num_audio_tokens = self._placeholders.count(rows)
-        clip_rows = np.flatnonzero(num_audio_tokens).astype(np.int32)
+        clip_rows = np.flatnonzero(num_audio_tokens).astype(np.int32)[: None if self._with_clips else 0]
         with_clips = rows[clip_rows]
         num_samples = index.num_samples[with_clips]
         size = int(num_samples.sum())
@@ -126,6 +128,7 @@ class Stream:
             codes=tokens.codes,
             num_frames=tokens.num_frames,
             code_rows=tokens.code_rows,
+            notes=tokens.notes,
             release=self._buffers.lend(buffer),
         )
 

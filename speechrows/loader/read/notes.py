@@ -1,0 +1,24 @@
+"""What a view asks of rows beside tokens and codes: some of their columns, as text that is kept with them."""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+from speechrows.folder.index import Index
+from speechrows.loader.read.records import RowTokens
+from speechrows.loader.read.rowgroup import ReadRowGroup
+from speechrows.loader.read.rowgroup import read_columns
+from speechrows.loader.read.rowgroup import read_row_group
+
+
+def with_notes(columns: tuple[str, ...]) -> ReadRowGroup:
+    """Reading of row groups, each row with a note: a JSON object of these columns, None for missing ones."""
+    return partial(_read, columns)
+
+
+def _read(columns: tuple[str, ...], index: Index, shard: int, row_group: int) -> RowTokens:
+    tokens = read_row_group(index, shard, row_group)
+    rows = read_columns(index, shard, row_group, columns).to_pylist()
+    nothing = dict.fromkeys(columns)
+    notes = tuple([json.dumps({**nothing, **row}, ensure_ascii=False) for row in rows])
+    return replace(tokens, notes=notes)

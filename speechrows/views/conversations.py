@@ -1,0 +1,218 @@
+"""Micro-batches of rows as conversations in time: what a view makes its batches of."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from typing import Generic
+from typing import Literal
+from typing import TypeVar
+
+import numpy as np
+
+from speechrows.audio.slices import to_samples
+from speechrows.codec import CODECS
+from speechrows.conversations.placing import MOVED
+from speechrows.conversations.placing import Place
+from speechrows.conversations.placing import known_start
+from speechrows.conversations.placing import places
+from speechrows.conversations.turns import SpokenTurn
+from speechrows.conversations.turns import turns_of
+from speechrows.errors import UsageError
+from speechrows.loader.collate.resample import resampled_length
+from speechrows.loader.ragged import Ragged
+from speechrows.types import TRAITS
+from speechrows.types import Int16
+
+B = TypeVar("B")
+Early = Literal["error", "cut"]
+# The columns of rows that turns are made of, beside their clips.
+COLUMNS = (
+    *("row_id", "conversation_id", "speaker", "role", "sampling_rate", "num_samples", "transcript"),
+    *("messages", "start_s"),
+)
+_NOTHING = dict.fromkeys(("audio", "target_audio", *TRAITS))
+CUT_BEFORE_0 = "turns that began before 0 s: cut to what is after it"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TimedTurn:
+    """A turn of a conversation, in time. Samples count at the conversation's rate.
+
+    `samples` int16 [S] are its clip's, one channel, at `clip_rate_hz`, and valid until the batch is made;
+    none where a view reads no clips. `codes` int16 [K, F] are those of the row, where it has them.
+    """
+
+    turn: SpokenTurn
+    side: Hashable
+    first: int  # sample of the conversation
+    num_samples: int
+    start_s: float
+    samples: Int16
+    clip_rate_hz: int
+    codec: str | None
+    codes: Int16 | None
+
+    @property
+    def stop(self) -> int:
+        """The sample after its last."""
+        return self.first + self.num_samples
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TimedConversation:
+    """A conversation with its turns in the order of time; all its channels have `num_samples`."""
+
+    id: str
+    turns: Sequence[TimedTurn]
+    rate_hz: int
+    num_samples: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.num_samples / self.rate_hz
+
+
+def role_of(turn: SpokenTurn, conversation_id: str) -> Hashable:  # noqa: ARG001
+    """The side of a turn: its role."""
+    return turn.role
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConversationCollator(Generic[B]):
+    """Makes a view's batch of a micro-batch: `collator(ragged, epoch)`.
+
+    `make` gets the conversations, none for an idle rank. `side_of` says in which channel a turn of a
+    conversation is heard. `changes` counts what was not taken as it was, in the batches made so far.
+    """
+
+    make: Callable[[Sequence[TimedConversation]], B]
+    side_of: Callable[[SpokenTurn, str], Hashable] = role_of
+    gap_s: float = 0.0
+    early: Early = "error"  # what becomes of a turn that begins before 0
+    changes: Counter[str] = field(default_factory=Counter[str])
+
+    def __call__(self, ragged: Ragged, epoch: int) -> B:  # noqa: ARG002
+        """The batch of a micro-batch, whose buffer is released.
+
+        Raises:
+            UsageError: a conversation that the view can not take; it is named.
+        """
+        try:
+            return self.make([*self._conversations(ragged)])
+        finally:
+            ragged.release()
+
+    def _conversations(self, ragged: Ragged) -> Iterator[TimedConversation]:
+        turns = _turns(ragged)
+        edges = np.flatnonzero(np.diff(ragged.micro_batch.sequence, prepend=-1, append=-1))
+        for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            name = json.loads(ragged.notes[begin])["conversation_id"]
+            yield self._timed(name, [turn for row in turns[begin:end] for turn in row])
+
+    def _timed(self, name: str, turns: Sequence["_Heard"]) -> TimedConversation:
+        turns = [turn for heard in turns for turn in self._from_0(name, heard)]
+        starts = [known_start(heard.turn.start_s) for heard in turns]
+        if None not in starts:
+            order = sorted(range(len(turns)), key=lambda number: starts[number] or 0.0)
+            turns, starts = [turns[number] for number in order], [starts[number] for number in order]
+        rate = max((heard.rate_hz for heard in turns), default=1)
+        sides = [self.side_of(heard.turn, name) for heard in turns]
+        lengths = [int(resampled_length(heard.num_samples, heard.rate_hz, rate)) for heard in turns]
+        at = places(zip(sides, starts, lengths, strict=True), rate, self.gap_s)
+        self.changes[MOVED] += sum(place.is_moved for place in at)
+        timed = [
+            TimedTurn(
+                turn=heard.turn,
+                side=side,
+                first=place.first,
+                num_samples=length,
+                start_s=_exact(place, rate),
+                samples=heard.samples,
+                clip_rate_hz=heard.rate_hz,
+                codec=heard.codec,
+                codes=heard.codes,
+            )
+            for heard, side, length, place in zip(turns, sides, lengths, at, strict=True)
+        ]
+        stop = max((turn.stop for turn in timed), default=0)
+        return TimedConversation(id=name, turns=timed, rate_hz=rate, num_samples=stop)
+
+    def _from_0(self, name: str, heard: "_Heard") -> Iterator["_Heard"]:
+        """The turn; of one that begins before 0 what is after it."""
+        start = heard.turn.start_s
+        if start is None or not start < 0:
+            yield heard
+            return
+        if self.early == "error":
+            raise UsageError(
+                f"{name}: {heard.turn.role}'s turn {heard.turn.text!r:.60} begins at {start:g} s, before its "
+                "conversation; expected 0 or later. Give overflow='cut' to hear it from 0 on, or build the "
+                "rows again from times that count from the beginning"
+            )
+        self.changes[CUT_BEFORE_0] += 1
+        lost = int(to_samples(-start, heard.rate_hz))
+        if lost < heard.num_samples:
+            yield replace(
+                heard,
+                turn=replace(heard.turn, start_s=0.0),
+                num_samples=heard.num_samples - lost,
+                samples=heard.samples[lost:],
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Heard:
+    """A turn with its clip and codes."""
+
+    turn: SpokenTurn
+    rate_hz: int
+    num_samples: int
+    samples: Int16
+    codec: str | None
+    codes: Int16 | None
+
+
+def _exact(place: Place, rate_hz: int) -> float:
+    """When a turn begins; of one that was moved by a sample, that sample, so that it overlaps nothing."""
+    is_there = int(to_samples(place.start_s, rate_hz)) == place.first
+    return place.start_s if is_there else place.first / rate_hz
+
+
+def _turns(ragged: Ragged) -> list[list[_Heard]]:
+    """The turns of each row."""
+    clips = _pieces(ragged.samples, ragged.num_samples)
+    clip_of = dict(zip(ragged.clip_rows.tolist(), clips, strict=True))
+    codes_of = dict[int, Int16]()
+    if ragged.codec is not None:
+        num_codebooks = CODECS[ragged.codec].num_codebooks
+        codes = _pieces(ragged.codes, ragged.num_frames * num_codebooks)
+        codes_of = {
+            row: flat.reshape(num_codebooks, -1)
+            for row, flat in zip(ragged.code_rows.tolist(), codes, strict=True)
+        }
+    silence = np.empty(0, np.int16)
+    return [
+        [
+            _Heard(
+                turn=turn,
+                rate_hz=turn.rate_hz or 1,
+                num_samples=turn.num_samples or 0,
+                samples=clip_of.get(row, silence),
+                codec=ragged.codec if row in codes_of else None,
+                codes=codes_of.get(row),
+            )
+            for turn in turns_of({**_NOTHING, **json.loads(note), "row": row}, is_turn=True)
+        ]
+        for row, note in enumerate(ragged.notes)
+    ]
+
+
+def _pieces(values: Int16, sizes: Sequence[int] | np.ndarray) -> list[Int16]:
+    return np.split(values, np.cumsum(sizes)[:-1]) if len(sizes) else []
