@@ -19,6 +19,7 @@ from speechrows.errors import TemplateError
 from speechrows.errors import UsageError
 from speechrows.text.normalise import normalise
 from speechrows.text.tokenizers import pad_id
+from speechrows.text.tokenizers import text_ids
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Fields
@@ -115,8 +116,8 @@ class PiecesTemplate:
         """
         if not texts:
             return []
-        cues = {cue: _tokens(self.tokenizer, [cue])[0] for cue in {piece.cue for piece, _ in texts}}
-        encoded = _tokens(self.tokenizer, [piece.cue + text for piece, text in texts], split=True)
+        cues = {cue: text_ids(self.tokenizer, [cue])[0] for cue in {piece.cue for piece, _ in texts}}
+        encoded = text_ids(self.tokenizer, [piece.cue + text for piece, text in texts], split=True)
         own = [_after(cues[piece.cue], ids) for (piece, _), ids in zip(texts, encoded, strict=True)]
         decoded = self.tokenizer.batch_decode(
             [ids or [] for ids in own], skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -225,10 +226,10 @@ def _unit_table(tokenizer: PreTrainedTokenizerFast, specials: dict[str, int]) ->
 
 def _constant(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> Int32:
     """Return the ids of a text that every row has, as they are after `before`."""
-    (cue,), (whole,) = _tokens(tokenizer, [before]), _tokens(tokenizer, [before + text])
+    (cue,), (whole,) = text_ids(tokenizer, [before]), text_ids(tokenizer, [before + text])
     ids = _after(cue, whole)
     if ids is None:  # merged with what is before it
-        (ids,) = _tokens(tokenizer, [text])
+        (ids,) = text_ids(tokenizer, [text])
     back = str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
     if back not in (text, " " + text):
         raise _refusal(
@@ -239,10 +240,10 @@ def _constant(tokenizer: PreTrainedTokenizerFast, before: str, text: str) -> Int
 
 def _cue(tokenizer: PreTrainedTokenizerFast, before: str) -> str:
     """Probe for what to tokenise a text after, so that its ids are those that it has after `before`."""
-    (cue,), (line,) = _tokens(tokenizer, [before]), _tokens(tokenizer, [_BREAK])
-    in_place = [_after(cue, ids) for ids in _tokens(tokenizer, [before + probe for probe in _PROBES])]
-    after_break = [_after(line, ids) for ids in _tokens(tokenizer, [_BREAK + probe for probe in _PROBES])]
-    at_start = _tokens(tokenizer, _PROBES)
+    (cue,), (line,) = text_ids(tokenizer, [before]), text_ids(tokenizer, [_BREAK])
+    in_place = [_after(cue, ids) for ids in text_ids(tokenizer, [before + probe for probe in _PROBES])]
+    after_break = [_after(line, ids) for ids in text_ids(tokenizer, [_BREAK + probe for probe in _PROBES])]
+    at_start = text_ids(tokenizer, _PROBES)
     return _BREAK if in_place != at_start and in_place == after_break else ""
 
 
@@ -252,20 +253,6 @@ def _num_own(tokenizer: PreTrainedTokenizerFast, piece: Piece) -> int:
     counts = range(1, len(ids) + 1)
     texts = (tokenizer.decode(ids[-n:], clean_up_tokenization_spaces=False) for n in counts)
     return next((n for n, text in zip(counts, texts, strict=True) if text == piece.text), len(ids))
-
-
-def _tokens(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, split: bool = False
-) -> list[list[int]]:
-    """Return the ids of each text alone; with `split`, a special token that it spells stays text."""
-    return tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        split_special_tokens=split,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
 
 
 def _after(cue: list[int], ids: list[int]) -> list[int] | None:

@@ -154,6 +154,20 @@ def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
     return int(str(pad))
 
 
+def text_ids(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, split: bool = False
+) -> list[list[int]]:
+    """Return the ids of each text alone; with `split`, a special token that it spells stays text."""
+    return tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        split_special_tokens=split,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )["input_ids"]
+
+
 def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     """Return a digest of everything that decides ids: vocabulary, rules, special tokens, template."""
     # Padding and truncation are per call: the first call with them would change the digest.

@@ -16,7 +16,7 @@ from speechrows.loader.ragged import Ragged
 
 _USUAL = 100  # percent
 _TOGETHER = 32  # clips of a group, at most: what is computed on the way stays small
-_SCALE = 2.0**-15  # of int16, to [-1, 1)
+SCALE = 2.0**-15  # of int16, to [-1, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +156,7 @@ def _padded(waves: Sequence[Tensor], width: int, device: torch.device) -> Tensor
         piece.copy_(wave)
     for piece in pieces[1::2]:
         piece.zero_()
-    return speech.mul_(_SCALE)
+    return speech.mul_(SCALE)
 
 
 def _empty(num_clips: int, width: int, device: torch.device) -> Tensor:
