@@ -16,7 +16,7 @@ from speechrows.errors import first_line
 from speechrows.storage.models import is_from_cache
 
 try:
-    import faster_whisper
+    import faster_whisper  # pyright: ignore[reportMissingImports]
     import soxr
 except ImportError as error:
     raise UsageError(f"found {error}; to hear clips needs: pip install 'speechrows[asr]'") from error
