@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from speechrows.loader.torch_dataset import RowsDataset
     from speechrows.loader.ttt_samples import ttt_samples
     from speechrows.validation.validate import validate
+    from speechrows.views.duplex import load_duplex
 
     __version__: str
 
@@ -23,6 +24,7 @@ __all__ = [
     "SpeechRowsError",
     "__version__",
     "load",
+    "load_duplex",
     "stats",
     "ttt_samples",
     "validate",
@@ -35,6 +37,7 @@ _MODULES = {
     "RowsDataset": "speechrows.loader.torch_dataset",
     "SpeechRowsError": "speechrows.errors",
     "load": "speechrows.loader.load",
+    "load_duplex": "speechrows.views.duplex",
     "stats": "speechrows.folder.stats",
     "ttt_samples": "speechrows.loader.ttt_samples",
     "validate": "speechrows.validation.validate",

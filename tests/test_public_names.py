@@ -17,6 +17,7 @@ from speechrows.loader import loader
 from speechrows.loader import torch_dataset
 from speechrows.loader import ttt_samples
 from speechrows.validation import validate
+from speechrows.views import duplex
 
 PUBLIC = {
     "Batch": batch.Batch,
@@ -25,6 +26,7 @@ PUBLIC = {
     "SpeechRowsError": errors.SpeechRowsError,
     "__version__": version("speechrows"),
     "load": load.load,
+    "load_duplex": duplex.load_duplex,
     "stats": stats.stats,
     "ttt_samples": ttt_samples.ttt_samples,
     "validate": validate.validate,

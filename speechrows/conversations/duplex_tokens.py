@@ -15,6 +15,10 @@ Int64 = npt.NDArray[np.int64]
 Overflow = Literal["error", "cut"]
 CUT_TEXTS = "texts cut to the frames of their turn"
 _LETTERS_A_SECOND = 15  # of speech, about
+_WHAT_TO_DO = (
+    "overflow='cut' cuts texts to their turns and counts them; a tokenizer of longer ids, or a shorter "
+    "frame_length, leaves them whole"
+)
 _TIMESTAMP, _SPACES = re.compile(r"<\|\d+\|>"), re.compile(r"\s+")
 
 
@@ -79,23 +83,19 @@ def token_channel(
 
 
 def _problem(turn: TimedText, room: int, grid: FrameGrid) -> str:
-    num_ids, num_bytes = len(turn.ids), len(turn.text.encode())
-    milliseconds = grid.frame_length_s * 1000
-    problem = (
-        f"the turn from {turn.start_s:.2f} to {turn.stop_s:.2f} s, {turn.text!r:.60}, has {room} frames of "
-        f"{milliseconds:g} ms; found {num_ids + 1} tokens (bos + {num_ids}), expected at most one a frame. "
-    )
-    if num_ids and num_ids >= num_bytes:
-        return problem + one_id_a_byte(grid.frame_length_s)
+    num_ids = len(turn.ids)
+    is_one_a_byte = num_ids and num_ids >= len(turn.text.encode())
     return (
-        problem + "overflow='cut' cuts texts to their turns and counts them; or give a shorter frame_length"
+        f"the turn from {turn.start_s:.2f} to {turn.stop_s:.2f} s, {turn.text!r:.60}, has {room} frames of "
+        f"{grid.frame_length_s * 1000:g} ms; found {num_ids + 1} tokens (bos + {num_ids}), expected at most "
+        f"one a frame. {one_id_a_byte(grid.frame_length_s) if is_one_a_byte else _WHAT_TO_DO}"
     )
 
 
 def one_id_a_byte(frame_length_s: float) -> str:
     """Why such a tokenizer does not do, and what does."""
     return (
-        f"The tokenizer writes an id a byte, and speech has about {_LETTERS_A_SECOND} letters a second, frames of "
-        f"{frame_length_s * 1000:g} ms only {1 / frame_length_s:g}: give tokenizer=… one of word pieces, which "
-        "have about 4 letters an id, with bos, eos and pad tokens"
+        f"The tokenizer writes an id a byte; speech has about {_LETTERS_A_SECOND} letters a second, and frames "
+        f"of {frame_length_s * 1000:g} ms are {1 / frame_length_s:g}. Give tokenizer=… one of word pieces, "
+        "which have about 4 letters an id, with bos, eos and pad tokens"
     )

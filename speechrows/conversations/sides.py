@@ -48,7 +48,8 @@ class Sides:
         inputs, outputs = ([*names] for names in self.names)
         raise UsageError(
             f"{conversation_id}: the speaker {turn.speaker!r}, role {turn.role}, is neither in input_roles "
-            f"{inputs} nor in output_roles {outputs}. Name all who speak, by role (user, agent) or as the corpus does"
+            f"{inputs} nor in output_roles {outputs}. Name all who speak: user, agent, or "
+            "the corpus' names of speakers"
         )
 
 

@@ -90,7 +90,7 @@ def load_duplex(  # noqa: PLR0913
     window_bytes: int | None = None,
     verify_checksums: bool = False,
 ) -> ConversationLoader[DuplexBatch]:
-    """Load whole conversations, both sides in time, as NeMo's DuplexS2SDataset does: its keys, shapes, dtypes.
+    """Load conversations, both sides in time, as NeMo's DuplexS2SDataset does: its keys, shapes, dtypes.
 
     Each side is a channel, silent where the other speaks, and a row of tokens, one a frame: bos where a turn
     begins, its text's ids after it, eos where it ends, pad elsewhere. Turns lie where their rows' `start_s`
