@@ -12,6 +12,8 @@ UNPINNED := datasets|huggingface_hub|fsspec|dill|multiprocess
 # What tests read with, without what it wants for training: a tokenizer, and two trainers' own readers of data.
 BARE := llama-models llamafactory nemo_toolkit
 PIP := pip install --quiet --disable-pip-version-check
+# Where the environment forbids bytecode, every process of a test would compile the package and its tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test test-compat interop soak fuzz check format bench learning clean
 
