@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from datasets import config
-
 from speechrows.errors import UsageError
 
 _ABANDONED_S = 3600  # a temporary file of this age was left by a process that was killed
@@ -26,6 +24,8 @@ def cached(name: str, read: Callable[[Path], T], write: Callable[[Path], None]) 
     Raises:
         UsageError: `write` can not read what it needs, or the cache can not be written.
     """
+    from datasets import config  # noqa: PLC0415  # half a second: a loader that caches nothing does without
+
     folder = Path(config.HF_DATASETS_CACHE) / "speechrows"
     with contextlib.suppress(OSError, ValueError, EOFError):  # missing, or spoilt by a power cut
         return read(folder / name)
