@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from tokenizers import normalizers
 from tokenizers import pre_tokenizers
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
-from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from speechrows.text.tokenizers import byte_level
@@ -93,6 +93,28 @@ def without_pad() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def _of_ranks(ranked: list[bytes], pattern: str, before: Sequence[str] = ()) -> Tokenizer:
+    """Byte-level BPE of byte strings in the order in which they merge, as tiktoken's, after ids for `before`."""
+    char = bytes_to_unicode()
+    pieces = [piece.decode("latin-1").translate(char) for piece in ranked]
+    rank = {piece: i for i, piece in enumerate(pieces)}
+    merges = list[tuple[str, str]]()
+    for piece in pieces:
+        halves = [(piece[:at], piece[at:]) for at in range(1, len(piece))]
+        pairs = [pair for pair in halves if pair[0] in rank and pair[1] in rank]
+        merges += sorted(pairs, key=lambda pair: (rank[pair[0]], rank[pair[1]])) if len(pairs) > 1 else pairs
+    vocab = {piece: i for i, piece in enumerate([*before, *pieces])}
+    core = Tokenizer(models.BPE(vocab, merges, ignore_merges=True))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    return core
+
+
 @cache
 def llama3() -> PreTrainedTokenizerFast:
     """Llama 3's, from the llama-models package; skips where that is not installed."""
@@ -106,9 +128,10 @@ def llama3() -> PreTrainedTokenizerFast:
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
         r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
-    core = TikTokenConverter(
-        vocab_file=str(file), pattern=pattern, extra_special_tokens=[*specials, "<|eot_id|>", AUDIO_TOKEN]
-    ).converted()
+    ranked = [base64.b64decode(line.split()[0]) for line in file.read_bytes().splitlines()]
+    core = _of_ranks(ranked, pattern)
+    core.post_processor = processors.ByteLevel(trim_offsets=False)
+    core.add_special_tokens([*specials, "<|eot_id|>", AUDIO_TOKEN])
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token=named[0], eos_token=named[1], pad_token=named[4]
     )
@@ -129,22 +152,7 @@ def tekken() -> PreTrainedTokenizerFast:
     ranked = [
         base64.b64decode(one["token_bytes"]) for one in model["vocab"][: config["default_vocab_size"] - first]
     ]
-    char = bytes_to_unicode()
-    rank = {"".join(char[byte] for byte in piece): i for i, piece in enumerate(ranked)}
-    splits = ((piece[:at], piece[at:]) for piece in rank for at in range(1, len(piece)))
-    merges = sorted(
-        (pair for pair in splits if pair[0] in rank and pair[1] in rank),
-        key=lambda pair: (rank[pair[0] + pair[1]], rank[pair[0]], rank[pair[1]]),
-    )
-    vocab = dict(zip(specials, range(first), strict=True)) | {piece: first + i for piece, i in rank.items()}
-    core = Tokenizer(models.BPE(vocab, merges, ignore_merges=True))
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(config["pattern"]), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    core.decoder = decoders.ByteLevel()
+    core = _of_ranks(ranked, config["pattern"], specials)
     core.add_special_tokens(specials)
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token=UNK
