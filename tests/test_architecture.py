@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,17 @@ MODULES = sorted((ROOT / "speechrows").rglob("*.py"))
 CORPORA = [*BUILDERS]
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """What a file says, parsed once for all who ask; nobody changes it."""
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
 def imports(path: Path) -> set[str]:
     """The modules of speechrows, and the other packages, that a file imports anywhere."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module == "speechrows":
@@ -82,7 +90,7 @@ def test_the_walls_inside_rooms_hold() -> None:
 def test_no_code_stands_in_an_init_file_but_the_package_s_own() -> None:
     for path in MODULES:
         if path.name == "__init__.py" and path.parent != ROOT / "speechrows":
-            for node in ast.parse(path.read_text("utf-8")).body:
+            for node in tree(path).body:
                 assert isinstance(node, ast.Expr | ast.ImportFrom | ast.Assign), f"{path}: re-exports alone"
 
 
@@ -108,7 +116,7 @@ def test_the_package_s_root_holds_the_rooms_and_few_modules() -> None:
 def test_a_corpus_module_imports_no_other_and_one_name_a_line(corpus: str) -> None:
     path = ROOT / f"{corpus}.py"
     assert not imports(path) & set(CORPORA)
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             assert len(node.names) == 1, "datasets 3.6 scans a loading script for one import a line"
 
@@ -146,16 +154,16 @@ UNSAFE = ("pickle", "torch.load(", "torch.save(", "joblib", "load_state(", "save
 
 def test_nothing_runs_code_out_of_a_file_that_it_reads() -> None:
     for path in [*MODULES, ROOT / "train.py", *(ROOT / f"{corpus}.py" for corpus in CORPORA)]:
-        tree = ast.parse(path.read_text("utf-8"))
-        for node in ast.walk(tree):
+        module = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(module):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 node.value.value = ""  # a docstring
-        code = ast.unparse(tree).replace("allow_pickle=False", "")
+        code = ast.unparse(module).replace("allow_pickle=False", "")
         safe = (
             ("yaml.load(",) if path.name == "card_head.py" else ()
         )  # by the safe loader, which is faster in C
         assert not [name for name in UNSAFE if name in code and name not in safe], path
-        for node in ast.walk(tree):
+        for node in ast.walk(module):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".from_pretrained"):
                 said = {word.arg: ast.unparse(word.value) for word in node.keywords}
                 is_auto = ast.unparse(node.func).startswith("Auto")
@@ -167,7 +175,7 @@ TOLD = ("print", "logger.warning", "tell")
 
 def test_whatever_is_printed_is_printable() -> None:
     for path in [*MODULES, ROOT / "train.py"]:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call):
                 told = node.args[:1] if ast.unparse(node.func) in TOLD else []
                 told += [word.value for word in node.keywords if word.arg == "desc"]
@@ -195,7 +203,7 @@ def test_no_file_is_over_300_lines_and_no_function_over_40() -> None:
     for path in [*MODULES, *(ROOT / f"{corpus}.py" for corpus in CORPORA)]:
         text, name = path.read_text("utf-8"), str(path.relative_to(ROOT))
         assert text.count("\n") <= LONG_FILES.get(name, 300), name
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or 0) - node.lineno
                 assert length < 40 or (name, node.name) in LONG_FUNCTIONS, f"{name}: {node.name}"
