@@ -197,7 +197,7 @@ def test_a_curriculum_stopped_in_its_second_stage_goes_on_there(rows: Path, tmp_
     assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("budget", ["3", "6"])
+@pytest.mark.parametrize("budget", ["6", pytest.param("3", marks=pytest.mark.soak)])
 def test_the_gradient_of_a_step_is_that_of_the_means_over_all_its_tokens_and_codes(
     spoken: Path, tmp_path: Path, budget: str
 ) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 from toys import build_process
@@ -39,12 +40,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_num_proc_changes_no_byte(corpus: Path, tmp_path: Path) -> None:
+def test_num_proc_changes_no_byte(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speechrows.builds.run._INDEX_GROUP_ROWS", 10)
     for num_proc in (1, 2):
         options: dict[str, Any] = {"num_proc": num_proc, "shard_bytes": SMALL_SHARDS}
         build_rows(corpus, tmp_path / str(num_proc), validation_fraction=0.3, **options)
     alone, together = published_files(tmp_path / "1"), published_files(tmp_path / "2")
     assert len([path for path in alone if path.startswith("data/ttt/train/")]) > 2
+    assert pq.read_metadata(tmp_path / "1/index/ttt/train.parquet").num_row_groups > 1
     assert alone == together
 
 

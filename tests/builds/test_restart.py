@@ -328,14 +328,14 @@ def test_a_full_disk_is_told_and_mended(corpus: Path, undisturbed: dict[str, byt
         pytest.skip("mounting a tmpfs in a user namespace is not allowed here")
     disk, copy = tmp_path / "disk", tmp_path / "copy"
     disk.mkdir()
-    options = json.dumps({"num_proc": 2, **OPTIONS})
-    build = f"{sys.executable} {Path(build_process.__file__)} {corpus} {disk}/out '{options}'"
+    build = f"{sys.executable} {Path(build_process.__file__)} {corpus} {disk}/out"
+    together, alone = (json.dumps({"num_proc": num_proc, **OPTIONS}) for num_proc in (2, 1))
     script = f"""
         mount -t tmpfs -o size=3m none {disk} || exit 90
-        {build}; code=$?
+        {build} '{together}'; code=$?
         ls {disk}/out/.build/ttt >&2
         mount -o remount,size=200m {disk} || exit 91
-        {build} && cp -r {disk}/out {copy} && exit $code"""
+        {build} '{alone}' && cp -r {disk}/out {copy} && exit $code"""
     ran = subprocess.run([*_NAMESPACE, script], check=False, capture_output=True, text=True, timeout=120)
     _check_no_room(ran.returncode, ran.stderr, disk / "out")
     assert "00000.json" in ran.stderr  # the first shards had room, and were kept

@@ -217,7 +217,7 @@ def test_drawn_codes_are_codes_no_more_than_asked_for_and_the_same_for_a_seed(wh
 @pytest.mark.parametrize("which", SPECS)
 def test_a_clip_that_is_cut_is_the_beginning_of_the_longer_one(which: str) -> None:
     model, prefix = head(SPECS[which]), hidden_of([rows(SPECS[which])])[0]
-    for length in range(1, 12):  # prefixes that differ
+    for length in (1, 2, 5, 11):  # prefixes that differ
         (whole,) = model.generate([prefix[:length]], max_frames=6)
         (cut,) = model.generate([prefix[:length]], max_frames=3)
         assert cut.equal(whole[:, :3])
