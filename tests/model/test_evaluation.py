@@ -60,10 +60,10 @@ class Parrot:
 
 
 def evaluation(
-    model: Any, rows: Any, share: tuple[int, int] = (0, 1), total: Any = lambda x: x
+    model: Any, rows: Any, share: tuple[int, int] = (0, 1), total: Any = lambda x: x, decode: int = 5
 ) -> Evaluation:
     return Evaluation(
-        model=model, sets={"held-out": rows}, decode=5, training=None, decode_training=0, share=share,
+        model=model, sets={"held-out": rows}, decode=decode, training=None, decode_training=0, share=share,
         total=total, tell=print,
     )  # fmt: skip
 
@@ -165,7 +165,7 @@ def test_the_names_of_a_report_are_known_before_it(rows: Path) -> None:
     torch.manual_seed(0)
     loader = speechrows.load(str(rows), "s2s_mimi", budget_seconds=60, mel=80)
     model = omni(ModelShape(), loader.tokenizer, "mimi")
-    judged = evaluation(model, loader)
+    judged = evaluation(model, loader, decode=1)
     report = judged.report(Lanes((), 1))
     assert sorted(report) == sorted(judged.names())
     assert {"held-out/s2s_mimi/wer", "held-out/s2s_mimi/codebook_7_entropy"} <= {*report}

@@ -32,7 +32,7 @@ from speechrows.types import IGNORE_INDEX
 torch.set_num_threads(1)
 
 TTT: dict[str, Any] = {"ttt_layers": 1, "ttt_at": "1", "ttt_mini_batch": 16}
-MAX_TOKENS = 5
+MAX_TOKENS = 3
 
 
 @pytest.fixture(scope="module")

@@ -14,5 +14,5 @@ def _tries(num_examples: int) -> settings:
     return settings(max_examples=num_examples * _TIMES, deadline=None, derandomize=_TIMES == 1, database=None)
 
 
-FEW = _tries(8)
-MANY = _tries(40)
+FEW = _tries(6)
+MANY = _tries(30)
