@@ -1,6 +1,8 @@
 """What `export moshi` writes, sphn reads as the same sound, and moshi-finetune's rules hold of its words."""
 
 import json
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from toys.timed_talks import pcm
 
 from speechrows.conversations.turns import SpokenTurn
 from speechrows.conversations.words import Proportional
+from speechrows.conversations.words import Word
 from speechrows.errors import UsageError
+from speechrows.interop.moshi import _count_unheard
 from speechrows.interop.moshi import export
 from speechrows.interop.options import MoshiOptions
 
@@ -141,6 +145,26 @@ def test_an_answer_without_a_clip_is_none_that_moshi_could_say(tmp_path: Path) -
     assert "  conversations left out: a turn without a clip: 3" in lines
     with pytest.raises(UsageError, match=r"a:b.*colon or a comma.*another --out"):
         export(str(tmp_path / "rows"), tmp_path / "a:b", MoshiOptions())
+
+
+def test_without_its_extra_an_aligner_that_hears_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    for module in ("hearing", "whisper_words"):
+        monkeypatch.delitem(sys.modules, f"speechrows.conversations.{module}", raising=False)
+    with pytest.raises(UsageError, match=r"faster_whisper.*pip install 'speechrows\[asr\]'"):
+        export("rows", tmp_path / "out", MoshiOptions(aligner="whisper"))
+
+
+def test_words_whose_times_are_an_estimate_are_counted() -> None:
+    words = [Word(text="a", start_s=0, stop_s=1, is_heard=heard) for heard in (True, False)]
+    changes = Counter[str]()
+    _count_unheard([words, words[:1], words[1:], []], changes)
+    assert +changes == {
+        "words that were not heard: timed by their neighbours": 1,
+        "turns of which no word was heard: timed by letters": 1,
+    }
 
 
 @given(st.text(), st.floats(0, 14_400), st.floats(1e-3, 14_400))
