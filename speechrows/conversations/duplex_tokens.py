@@ -95,7 +95,7 @@ def _problem(turn: TimedText, room: int, grid: FrameGrid) -> str:
 def one_id_a_byte(frame_length_s: float) -> str:
     """Why such a tokenizer does not do, and what does."""
     return (
-        f"The tokenizer writes an id a byte; speech has about {_LETTERS_A_SECOND} letters a second, and frames "
-        f"of {frame_length_s * 1000:g} ms are {1 / frame_length_s:g}. Give tokenizer=… one of word pieces, "
-        "which have about 4 letters an id, with bos, eos and pad tokens"
+        f"The tokenizer writes an id a byte; speech has about {_LETTERS_A_SECOND} letters a second, "
+        f"and frames of {frame_length_s * 1000:g} ms are {1 / frame_length_s:g}. Give tokenizer=… one of "
+        "word pieces, which have about 4 letters an id, with bos, eos and pad tokens"
     )

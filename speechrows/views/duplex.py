@@ -30,12 +30,11 @@ from speechrows.conversations.sides import OUTPUT
 from speechrows.conversations.sides import Sides
 from speechrows.conversations.special import special_ids
 from speechrows.errors import UsageError
-from speechrows.loader.collate.resample import resampled
-from speechrows.loader.collate.speech import SCALE
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.values import TooLong
 from speechrows.text.tokenizers import text_ids
-from speechrows.types import Int16
+from speechrows.views.channels import add_clip
+from speechrows.views.channels import silence
 from speechrows.views.conversations import ConversationCollator
 from speechrows.views.conversations import TimedConversation
 from speechrows.views.conversations import TimedTurn
@@ -213,13 +212,11 @@ class _Maker:
         """A side's channels, float32 [B, T], and their lengths, int32 [B]."""
         rate = self.rates[side]
         lengths = [int(to_samples(talk.seconds, rate)) for talk in talks]
-        audio = torch.zeros(len(talks), max(lengths, default=0), device=device)
-        for own_rate in {talk.rate_hz for talk in talks}:
-            rows = [number for number, talk in enumerate(talks) if talk.rate_hz == own_rate]
-            channels = torch.from_numpy(_channels([talks[row] for row in rows], side)).to(device)
-            heard = resampled(channels.float().mul_(SCALE), own_rate, rate).clamp_(-1, 1)
-            for row, samples in zip(rows, heard, strict=True):
-                audio[row, : lengths[row]] = samples[: lengths[row]]
+        audio = silence(len(talks), max(lengths, default=0), device)
+        for channel, length, talk in zip(audio, lengths, talks, strict=True):
+            clips = [timed for timed in talk.turns if timed.side == side]
+            for timed in clips:
+                add_clip(channel[:length], timed, talk.rate_hz, rate)
         return audio, torch.tensor(lengths, dtype=torch.int32, device=device)
 
     def _tokens(self, talks: Sequence[TimedConversation]) -> tuple[Tensor, Tensor, Tensor]:
@@ -248,21 +245,3 @@ def _said(timed: TimedTurn, talk: TimedConversation, ids: Sequence[int]) -> Time
     # lhotse rounds ends to 8 digits: its frames are those of NeMo.
     stop = round(timed.start_s + timed.num_samples / talk.rate_hz, 8)
     return TimedText(text=timed.turn.text, ids=ids, start_s=timed.start_s, stop_s=stop)
-
-
-def _channels(talks: Sequence[TimedConversation], side: int) -> Int16:
-    """A side's channels, [B, S], as they are stored; silence where it does not speak."""
-    channels = np.zeros((len(talks), max(talk.num_samples for talk in talks)), np.int16)
-    for channel, talk in zip(channels, talks, strict=True):
-        for timed in talk.turns:
-            if timed.side == side:
-                channel[timed.first : timed.stop] = _at_rate(timed, talk.rate_hz)
-    return channels
-
-
-def _at_rate(timed: TimedTurn, rate_hz: int) -> Int16:
-    """A clip's samples, of one that has another rate than its conversation at that one."""
-    if timed.clip_rate_hz == rate_hz:
-        return timed.samples
-    waves = resampled(torch.from_numpy(timed.samples)[None], timed.clip_rate_hz, rate_hz)
-    return waves[0].round_().clamp_(-(1 << 15), (1 << 15) - 1).to(torch.int16).numpy()

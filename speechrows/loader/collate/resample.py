@@ -48,6 +48,26 @@ def resampled(waves: Tensor, old: int, new: int) -> Tensor:
     return torch.cat(blocks, 2).flatten(1)[:, :num_samples]
 
 
+def resampled_at(wave: Tensor, first: int, old: int, new: int) -> tuple[Tensor, int]:
+    """Resample a clip that begins at sample `first` of a channel which is silent around it.
+
+    Args:
+        wave: float32, or int16 to be taken as it is, [S].
+        first: of the channel at the old rate.
+        old: its rate in Hz.
+        new: the target rate.
+
+    Returns:
+        what the whole channel, resampled, has of the clip, float32 with the filter's ringing before and
+        behind it; and the sample at which that begins, which may be before 0.
+    """
+    common = math.gcd(old, new)
+    _, _, width = _products(old, new, wave.device)
+    begin = (first - width) // (old // common)
+    padded = functional.pad(wave.float(), (first - begin * (old // common), width))
+    return resampled(padded[None], old, new)[0], begin * (new // common)
+
+
 @cache
 def _products(old: int, new: int, device: torch.device) -> tuple[list[tuple[int, Tensor]], int, int]:
     """The matrices that make a block of samples, the input samples that it advances by and sees on each side.
