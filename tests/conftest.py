@@ -22,7 +22,7 @@ from toys.samples import XTTS
 # What huggingface_hub parses cards with, by libyaml: its Python takes a tenth of the suite's time.
 yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
-# What a power cut would lose no test can tell: a build waits for the disk longer than it computes.
+# A small build waits for the disk longer than it computes; builds/test_on_disk.py sees that it asks it.
 os.fsync = lambda fd: None
 
 _home = tempfile.mkdtemp(prefix="speechrows-tests-")

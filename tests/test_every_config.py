@@ -65,7 +65,7 @@ def test_rows_of_real_speech_of_every_config_validate(builder: str, built: Path)
 
 
 ENDS = {*{c: (b, c) for b, c in CELLS}.values(), *{c: (b, c) for b, c in reversed(CELLS)}.values()}
-# Of each config the first and the last builder that have it; what is in a folder does not decide how it loads.
+# The suite loads each config from the first and the last builder that have it: all cards are written alike.
 LOADS = [
     pytest.param(*cell, marks=() if cell in ENDS else pytest.mark.soak, id="/".join(cell)) for cell in CELLS
 ]

@@ -420,10 +420,10 @@ def test_a_worker_that_is_spawned_gives_the_same_batches(rows: Path) -> None:
     assert [tuple(batch["row_ids"]) for batch in data] == expected
 
 
-def test_a_script_that_takes_a_batch_and_ends_says_nothing(rows: Path) -> None:
+def test_a_script_that_takes_a_batch_imports_no_datasets_and_ends_without_a_word(rows: Path) -> None:
     code = (
         f"import speechrows\nloader = speechrows.load({str(rows)!r}, 'ttt', budget_seconds=2)\n"
-        "batches = iter(loader)\nnext(batches)"
+        "batches = iter(loader)\nnext(batches)\nimport sys\nassert 'datasets' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

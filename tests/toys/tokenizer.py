@@ -94,7 +94,7 @@ def without_pad() -> PreTrainedTokenizerFast:
 
 
 def _of_ranks(ranked: list[bytes], pattern: str, before: Sequence[str] = ()) -> Tokenizer:
-    """Byte-level BPE of byte strings in the order in which they merge, as tiktoken's; `before` comes first."""
+    """Byte-level BPE of byte strings in the order in which they merge; the ids of `before` come first."""
     char = bytes_to_unicode()
     pieces = [piece.decode("latin-1").translate(char) for piece in ranked]
     rank = {piece: i for i, piece in enumerate(pieces)}
