@@ -33,10 +33,14 @@ AUDIO_TOKEN = "<audio>"  # a message's clip; in text and ids too, unless a model
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """A part of a recording: `seconds` from `start_s` on; None for all the rest."""
+    """A part of a recording: `seconds` from `start_s` on; None for all the rest.
+
+    `is_all`: the corpus gives it as the length of the recording; where that is longer, its end is counted.
+    """
 
     start_s: float
     seconds: float | None = None
+    is_all: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,7 +271,8 @@ class Clip:
     """A clip that was read and checked: its bytes `[start, stop)` of the clip buffer, and its header.
 
     `name` is a file name with the true extension; `num_samples` counts frames a channel. `made_from` is what
-    the clip was, where ffmpeg decoded it and FLAC is stored.
+    the clip was, where ffmpeg decoded it and FLAC is stored. `is_cut_short`: its file is longer than the
+    corpus says, and the end of it is left.
     """
 
     name: str
@@ -276,6 +281,7 @@ class Clip:
     sampling_rate: int
     num_samples: Samples
     made_from: str | None = None
+    is_cut_short: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from lhotse import SupervisionSet
 from lhotse.cut import Cut
 from lhotse.cut import MixedCut
 from lhotse.cut import MonoCut
@@ -39,8 +41,13 @@ from toys.examples import MANY
 from toys.samples import SAMPLE_OF
 
 from lhotse_cuts import LhotseCuts
+from speechrows.corpora.chats import files
 from speechrows.corpora.cuts import CutError
+from speechrows.corpora.cuts import lines
 from speechrows.corpora.cuts import parse_cut
+from speechrows.corpora.folder import Corpus
+from speechrows.corpora.tables.lines import LineTable
+from speechrows.corpora.tables.records import TableFile
 from speechrows.types import Dialogue
 from speechrows.types import Turn
 from speechrows.types import UnreadableFile
@@ -472,6 +479,33 @@ def test_supervisions_of_no_recording_and_half_a_line_of_them_are_told(
         "supervisions.jsonl.gz:10": "found Unterminated string starting at: line 1 column 8 (char 7); "
         "expected a JSON object in a line",
     }
+
+
+@pytest.mark.parametrize("name", ["supervisions.jsonl.gz", "supervisions.jsonl"])
+def test_scattered_supervisions_are_read_once_whatever_the_number_of_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    cuts = [conversation(tmp_path, f"r{i}", i) for i in range(12)]
+    said = [said for cut in cuts for said in cut.supervisions]
+    write_recordings(tmp_path, cuts, said)
+    (tmp_path / "supervisions.jsonl.gz").unlink()
+    monkeypatch.setattr(files, "_RUN_BYTES", 1)  # a unit a recording
+    counts = Counter[str]()
+
+    def open_file(corpus: Corpus, file: TableFile) -> LineTable:
+        counts[file.path] += 1
+        return LineTable(corpus, file)
+
+    for module in (files, lines):
+        monkeypatch.setattr(module, "open_file", open_file)
+    for order in (said, said[::2] + said[1::2]):
+        SupervisionSet.from_segments(order).to_file(tmp_path / name)
+        counts.clear()
+        found = dialogues(tmp_path)
+        assert {name: [turn.text for turn in talk.turns] for name, talk in found.items()} == {
+            f"r{i}": [text for _, _, _, text in SEGMENTS] for i in range(12)
+        }
+        assert counts[name] <= 5  # what it is, three questions; which lines are whose; and their reading
 
 
 def test_clips_may_lie_below_another_folder_and_splits_are_those_of_names(

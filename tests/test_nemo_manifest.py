@@ -30,6 +30,7 @@ from speechrows.corpora.nemo import ManifestError
 from speechrows.corpora.nemo import parse_conversation
 from speechrows.corpora.nemo import parse_utterance
 from speechrows.errors import SpeechRowsError
+from speechrows.rows.ledger import LedgerSummary
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
@@ -120,6 +121,22 @@ def test_a_clip_is_so_many_seconds_of_its_file_from_its_offset_on(tmp_path: Path
         assert np.array_equal(samples(tmp_path, dialogue.turns[0].audio), whole[first:stop])
     assert found[1].conversation_id.endswith("/train/named")
     assert found[1].split == "train"
+
+
+def test_a_file_that_is_longer_than_its_duration_is_cut_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "long.wav").write_bytes(clip(0, 2.0))
+    lines = [line("long.wav", 1.0), line("long.wav", 1.0, offset=0), line("long.wav", 1.98)]
+    write(tmp_path / "train.json", lines)
+    summary = build_rows(tmp_path, tmp_path / "rows", "transcription", builder="nemo_manifest")
+    assert [row["num_samples"] for row in read_rows(tmp_path / "rows", "transcription")] == [
+        RATE,
+        RATE,
+        2 * RATE,
+    ]
+    assert summary.cut_short == 1
+    assert "cut to the duration that is told of them            1" in summary.describe()
+    assert LedgerSummary.from_json(summary.to_json()) == summary
+    assert (summary + summary).cut_short == 2
 
 
 def test_archives_are_joined_by_the_names_of_members_wherever_manifests_lie(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ class ClipBuffer:
             sampling_rate=facts.sampling_rate,
             num_samples=facts.num_samples,
             made_from=kind,
+            is_cut_short=bool(slice_size and ref.span and ref.span.is_all),
         )
         self.used += size
         return clip

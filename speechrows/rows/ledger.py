@@ -37,10 +37,13 @@ class Ledger:
     unreadable: list[UnreadableFile] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter[str])
     made_from: Counter[str] = field(default_factory=Counter[str])
+    cut_short: int = 0
 
     def count_clips(self, clips: Iterable[Clip | None]) -> None:
-        """Count the clips of rows that are stored in another format, by the one they were in."""
-        self.made_from.update(clip.made_from for clip in clips if clip and clip.made_from)
+        """Count the clips of rows that are stored in another format, by that which they had, or cut short."""
+        known = [clip for clip in clips if clip is not None]
+        self.made_from.update(clip.made_from for clip in known if clip.made_from)
+        self.cut_short += sum(clip.is_cut_short for clip in known)
 
     def count_unknown(self, traits: Iterable[Traits]) -> None:
         """Count the words of rows' traits that no table of traits.py has."""
@@ -85,6 +88,7 @@ class Ledger:
             unreadable_files=sum(not file.is_remark for file in self.unreadable),
             unknown_traits=_sorted(self.unknown),
             made_from=_sorted(self.made_from),
+            cut_short=self.cut_short,
         )
 
 
@@ -93,7 +97,8 @@ class LedgerSummary:
     """A ledger's counts, as commits and indexes keep them; `+` adds those of several shards or tasks.
 
     `skipped` counts items by reason, `left_out` by rule, `unknown_traits` by the words of the corpus,
-    `made_from` clips that are stored as FLAC by what they were, each sorted by name.
+    `made_from` clips that are stored as FLAC by what they were, each sorted by name. `cut_short` counts
+    clips whose files are longer than the corpus says.
     """
 
     items: int = 0
@@ -104,6 +109,7 @@ class LedgerSummary:
     unreadable_files: int = 0
     unknown_traits: Counter[str] = field(default_factory=Counter[str])
     made_from: Counter[str] = field(default_factory=Counter[str])
+    cut_short: int = 0
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "LedgerSummary":
@@ -121,6 +127,7 @@ class LedgerSummary:
             unreadable_files=_count(values["unreadable_files"]),
             unknown_traits=_counts(values["unknown_traits"]),
             made_from=_counts(values.get("made_from", {})),
+            cut_short=_count(values.get("cut_short", 0)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -134,6 +141,7 @@ class LedgerSummary:
             "unreadable_files": self.unreadable_files,
             "unknown_traits": dict(self.unknown_traits),
             **({"made_from": dict(self.made_from)} if self.made_from else {}),
+            **({"cut_short": self.cut_short} if self.cut_short else {}),
         }
 
     def __add__(self, other: "LedgerSummary") -> "LedgerSummary":
@@ -146,6 +154,7 @@ class LedgerSummary:
             unreadable_files=self.unreadable_files + other.unreadable_files,
             unknown_traits=_sorted(self.unknown_traits + other.unknown_traits),
             made_from=_sorted(self.made_from + other.made_from),
+            cut_short=self.cut_short + other.cut_short,
         )
 
     def describe(self) -> str:
@@ -157,6 +166,8 @@ class LedgerSummary:
             lines.append((f"unreadable metadata files, of {self.files}", self.unreadable_files))
         lines += [(f"null, as unknown: {words}", count) for words, count in self.unknown_traits.items()]
         lines += [(f"decoded by ffmpeg, stored as FLAC: {kind}", n) for kind, n in self.made_from.items()]
+        if self.cut_short:
+            lines.append(("cut to the duration that is told of them", self.cut_short))
         return "\n".join(f"  {name:<40} {count:>12,}" for name, count in lines)
 
     def faulty_share(self) -> float:

@@ -15,6 +15,7 @@ from speechrows.corpora.chats.files import is_of_kind
 from speechrows.corpora.chats.files import list_runs
 from speechrows.corpora.chats.files import with_kind
 from speechrows.corpora.cuts.dialogues import CutPlace
+from speechrows.corpora.cuts.lines import GatheredLines
 from speechrows.corpora.cuts.lines import Lines
 from speechrows.corpora.cuts.records import CutError
 from speechrows.corpora.cuts.records import files_of
@@ -30,6 +31,7 @@ from speechrows.corpora.folder import Corpus
 from speechrows.corpora.reader import Listing
 from speechrows.corpora.reader import Unit
 from speechrows.corpora.tables.names import ClipNames
+from speechrows.corpora.tables.records import ALL
 from speechrows.corpora.tables.records import Record
 from speechrows.corpora.tables.records import TableFile
 from speechrows.types import UnreadableFile
@@ -40,7 +42,8 @@ class CutRun:
     """Cuts of a file that follow one another.
 
     `fields` are the other files of a shard of SHAR. Where the records are recordings, `supervisions` are the
-    lines that have what is said in them, among others. `lost` is what is told of the files with this run.
+    lines that have what is said in them, among others; ALL of a file, where they are scattered. `lost` is
+    what is told of the files with this run.
     """
 
     run: RecordRun
@@ -143,6 +146,7 @@ class CutStream:
     def __init__(self, corpus: Corpus) -> None:
         self._corpus, self._records = corpus, RecordStream(corpus)
         self._supervisions: dict[str, RecordStream] = {}  # by file
+        self._gathered: dict[str, GatheredLines] = {}  # of those in which they are scattered
 
     def read(self, run: CutRun) -> Iterator[CutPlace | UnreadableFile]:
         """The records of a run that are cuts, or should be."""
@@ -172,6 +176,10 @@ class CutStream:
             str(record.cells.get("id")): [] for record in records if isinstance(record, Record)
         }
         for run in runs:
+            if run.rows == ALL:
+                for name, lines in said.items():
+                    lines.extend(self._gathered_lines(run.file).of(name))
+                continue
             stream = self._supervisions.setdefault(run.file.path, RecordStream(self._corpus))
             for record in stream.read(run):
                 if isinstance(record, Record):
@@ -182,3 +190,8 @@ class CutStream:
                 continue
             own = said[str(record.cells["id"])]
             yield record._replace(cells=of_recording(record.cells, own))
+
+    def _gathered_lines(self, file: TableFile) -> GatheredLines:
+        if file.path not in self._gathered:
+            self._gathered[file.path] = GatheredLines(self._corpus, file)
+        return self._gathered[file.path]

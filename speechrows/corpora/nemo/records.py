@@ -141,7 +141,7 @@ def _sound(name: Any, record: Mapping[str, Any]) -> Sound:
         return Sound(name=name, span=None, wrong="found a duration of 0, expected a clip that lasts")
     if seconds is None and not offset:
         return Sound(name=name, span=None)
-    return Sound(name=name, span=Span(start_s=float(offset or 0), seconds=seconds))
+    return Sound(name=name, span=Span(start_s=float(offset or 0), seconds=seconds, is_all=offset is None))
 
 
 def _is_time(value: Any) -> bool:
