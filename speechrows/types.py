@@ -342,7 +342,8 @@ class Fields:
 
     `number` says which turn of its conversation it is, from 0, and `last` whether it is the last: 0 and true,
     where rows are no conversations. `system` is the conversation's system prompt, normalised: the first row
-    is written with it. `prompt` is what a user's own message says, with `<audio>` where there is a clip.
+    is written with it. `prompt` is what a user's own message says, with `<audio>` where there is a clip;
+    `clips_before` counts those of earlier turns, as many as there are turns where it is None.
     """
 
     transcript: str
@@ -354,6 +355,7 @@ class Fields:
     last: bool = True
     system: str | None = None
     prompt: str = AUDIO_TOKEN
+    clips_before: int | None = None
 
 
 class Rendered(Protocol):

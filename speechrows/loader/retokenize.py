@@ -27,6 +27,7 @@ from speechrows.folder.index import Index
 from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.rows.conversation import ClipCount
 from speechrows.rows.tasks import TASKS
 from speechrows.storage.cache import cached
 from speechrows.text import tokenizers
@@ -36,7 +37,7 @@ from speechrows.types import Fields
 from speechrows.types import Int32
 from speechrows.types import Template
 
-_VERSION = "2"  # of retokenising; raised when lengths in the cache would be wrong
+_VERSION = "3"  # of retokenising; raised when lengths in the cache would be wrong
 COLUMNS = (
     "row_id", "turn_number", "num_turns", "num_samples", "sampling_rate", "messages", "labels", "system",
 )  # fmt: skip
@@ -85,15 +86,15 @@ class Retokenizer:
             digest=hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:32],
         )
 
-    def rows(self, task: str, table: pa.Table) -> Iterator[tuple[Int32, Int32]]:
-        """Ids and labels of a task's rows, without padding; `table` has COLUMNS.
+    def rows(self, task: str, table: pa.Table, clips: ClipCount) -> Iterator[tuple[Int32, Int32]]:
+        """Ids and labels of a task's rows, without padding; `table` has COLUMNS. `clips` counts theirs.
 
         Raises:
             ShortfallError: the tokenizer does not give an assistant's words back.
         """
         whole, rate = TASKS[task].whole, self.tokens_per_second[task]
         rows = table.to_pylist()
-        rendered = self.templates[task].fill([self._fields(row, whole=whole) for row in rows])
+        rendered = self.templates[task].fill([self._fields(row, clips, whole=whole) for row in rows])
         for row, text in zip(rows, rendered, strict=True):
             if text is None:
                 raise ShortfallError(
@@ -112,7 +113,7 @@ class Retokenizer:
         """
         stored = read_row_group(index, shard, row_group)
         table = read_columns(index, shard, row_group, COLUMNS)
-        rows = [*self.rows(index.shards[shard].task, table)]
+        rows = [*self.rows(index.shards[shard].task, table, ClipCount())]
         return replace(
             stored,
             num_tokens=np.array([len(ids) for ids, _ in rows], np.int32),
@@ -120,7 +121,7 @@ class Retokenizer:
             labels=np.concatenate([labels for _, labels in rows]),
         )
 
-    def _fields(self, row: Mapping[str, Any], *, whole: bool) -> Fields:
+    def _fields(self, row: Mapping[str, Any], clips: ClipCount, *, whole: bool) -> Fields:
         answer = row["messages"][1]["content"]
         supervised = [label for label in row["labels"] if label >= 0]
         is_cut = not supervised or supervised[-1] not in self.end_ids  # an answer that was cut has no end
@@ -132,6 +133,7 @@ class Retokenizer:
             last=not whole or row["turn_number"] == row["num_turns"] - 1,
             system=row.get("system"),  # which folders of earlier versions lack
             prompt=row["messages"][0]["content"],
+            clips_before=clips.before(row["turn_number"], has_clip=row["num_samples"] is not None),
         )
 
 
@@ -157,9 +159,10 @@ def _lengths(index: Index, retokenizer: Retokenizer) -> Int32:
     with tqdm(total=len(index), desc="tokens", unit="row", disable=None) as bar:
         for number, shard in enumerate(index.shards):
             index.check_shard(number)
+            clips = ClipCount()
             with index.open_shard(number) as parquet:
                 for batch in parquet.iter_batches(2048, columns=[*COLUMNS], use_threads=False):
                     table = pa.Table.from_batches([batch])
-                    lengths += [len(ids) for ids, _ in retokenizer.rows(shard.task, table)]
+                    lengths += [len(ids) for ids, _ in retokenizer.rows(shard.task, table, clips)]
                     bar.update(len(batch))
     return np.array(lengths, np.int32)

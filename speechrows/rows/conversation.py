@@ -8,6 +8,19 @@ from speechrows.types import Dialogue
 from speechrows.types import Task
 
 
+class ClipCount:
+    """Counts the clips of conversations whose rows come in order, as they lie in files."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def before(self, turn_number: int, *, has_clip: bool) -> int:
+        """How many clips the earlier rows of the next row's conversation have; turn 0 begins one."""
+        before = self._count if turn_number else 0
+        self._count = before + has_clip
+        return before
+
+
 def split_of(dialogue: Dialogue, validation_fraction: float) -> str:
     """The split of a dialogue: its own, or validation for a stable share of train."""
     key = dialogue.twin_key

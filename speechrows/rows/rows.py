@@ -14,6 +14,7 @@ from speechrows.codec import CODECS
 from speechrows.codec import check
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import BadClipError
+from speechrows.rows.conversation import ClipCount
 from speechrows.rows.conversation import split_of
 from speechrows.rows.conversation import system_of
 from speechrows.rows.curriculum import padded_length
@@ -154,7 +155,8 @@ class Outcome(NamedTuple):
 
 def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
     """Rows of loaded dialogues, in order; texts are tokenised in one batch."""
-    fields = [_fields(item, dialogue, spec) for dialogue in loaded for item in dialogue.items]
+    clips = ClipCount()
+    fields = [_fields(item, dialogue, spec, clips) for dialogue in loaded for item in dialogue.items]
     texts = iter(fill(spec.template, fields))
     outcome = Outcome([], [], [])
     for dialogue in loaded:
@@ -174,7 +176,7 @@ def to_rows(loaded: Sequence[LoadedDialogue], spec: RowSpec) -> Outcome:
     return outcome
 
 
-def _fields(item: Item, loaded: LoadedDialogue, spec: RowSpec) -> Fields:
+def _fields(item: Item, loaded: LoadedDialogue, spec: RowSpec, clips: ClipCount) -> Fields:
     """The fields that an item of a dialogue fills its task's segments with."""
     task = spec.task
     turn, answer, has_units = item.turn, item.answer, task.needs == "units"
@@ -188,6 +190,7 @@ def _fields(item: Item, loaded: LoadedDialogue, spec: RowSpec) -> Fields:
         last=not task.whole or item.number == len(loaded.items) - 1,
         system=system_of(loaded.dialogue, task, spec.system),
         prompt=normalise(turn.message),
+        clips_before=clips.before(item.number, has_clip=turn.audio is not None) if task.takes_text else None,
     )
 
 

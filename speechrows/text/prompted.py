@@ -1,6 +1,6 @@
 """Chats whose users' messages are the corpus' own: words, a clip, or a clip among words.
 
-A template that numbers its clips (`Audio 2: `) is given the number of the turn.
+A template that numbers its clips (`Audio 2: `) is given the number of the clip.
 """
 
 import datetime
@@ -101,7 +101,7 @@ class PromptedChat:
         if not audio:
             yield Piece(before, own=True)
         else:
-            prefix, suffix = _around_audio(self.of_text, self.of_audio, row.number)
+            prefix, suffix = _around_audio(self.of_text, self.of_audio, row.number, row.clips_before)
             if self.of_audio.form.user_in_parts:  # parts are texts of their own
                 before, after = before.strip(), after.strip()
             yield Piece(before, own=True)
@@ -218,9 +218,14 @@ def compile_prompted(
     )
 
 
-def _around_audio(of_text: TurnShape, of_audio: TurnShape, number: int) -> tuple[str, str]:
+def _around_audio(
+    of_text: TurnShape, of_audio: TurnShape, number: int, clips_before: int | None = None
+) -> tuple[str, str]:
     """What is written right before and after the clip of a turn, beside what is written around words."""
-    prefix = of_audio.head(number).removeprefix(of_text.head(number))
+    head = of_audio.head(number)
+    if number and clips_before is not None:
+        head = str(clips_before + 1).join(of_audio.head_later)
+    prefix = head.removeprefix(of_text.head(number))
     return prefix, of_audio.between.removesuffix(of_text.between)
 
 

@@ -22,6 +22,7 @@ from speechrows.corpora.traits import GENDERS
 from speechrows.corpora.traits import PACES
 from speechrows.corpora.traits import VOLUMES
 from speechrows.errors import UsageError
+from speechrows.rows.conversation import ClipCount
 from speechrows.rows.tasks import CORRESPOND
 from speechrows.text.audio_token import audio_token
 from speechrows.text.normalise import normalise
@@ -57,6 +58,7 @@ class RowContext:
     pad_id: int
     special_ids: frozenset[int]
     renderings: Mapping[str, Rendered | None] = field(default_factory=dict[str, Rendered | None])
+    clips_before: Mapping[str, int] = field(default_factory=dict[str, int])  # of rows, in their conversation
 
 
 def fields(row: RowDict, context: RowContext) -> str | None:
@@ -200,13 +202,18 @@ def codes(row: RowDict, context: RowContext) -> str | None:
     return check(values, CODECS[codec]) if codec in CODECS else None
 
 
-def with_renderings(rows: Sequence[RowDict], context: RowContext) -> RowContext:
-    """The context of these rows, rendered anew in one batch, which is far faster than one by one."""
+def with_renderings(rows: Sequence[RowDict], context: RowContext, clips: ClipCount) -> RowContext:
+    """The context of these rows, rendered anew in one batch, which is far faster than one by one.
+
+    `clips` counts those of a shard's rows.
+    """
+    counts = [clips.before(row["turn_number"], has_clip=row["num_samples"] is not None) for row in rows]
+    context = replace(context, clips_before=dict(zip([row["row_id"] for row in rows], counts, strict=True)))
     names = dict.fromkeys(row["row_id"] for row in rows)
     if len(names) != len(rows):  # ids that came twice: one by one
         return replace(context, renderings={})
     try:
-        rendered = context.template.fill([_fields(row, context.task, is_cut=False) for row in rows])
+        rendered = context.template.fill([_fields(row, context, is_cut=False) for row in rows])
     except UsageError:  # units that the tokenizer does not have, of one of them
         return replace(context, renderings={})
     return replace(context, renderings=dict(zip(names, rendered, strict=True)))
@@ -219,7 +226,7 @@ def rendering(row: RowDict, context: RowContext) -> str | None:
     for is_cut in (False, True) if context.task.needs == "answer" else (False,):
         try:
             if is_cut or row["row_id"] not in context.renderings:
-                (rendered,) = context.template.fill([_fields(row, context.task, is_cut=is_cut)])
+                (rendered,) = context.template.fill([_fields(row, context, is_cut=is_cut)])
             else:
                 rendered = context.renderings[row["row_id"]]
         except UsageError as error:  # units that the tokenizer does not have
@@ -237,8 +244,9 @@ def rendering(row: RowDict, context: RowContext) -> str | None:
     return wrong
 
 
-def _fields(row: RowDict, task: Task, *, is_cut: bool) -> Fields:
+def _fields(row: RowDict, context: RowContext, *, is_cut: bool) -> Fields:
     """What a row's segments were filled with, taken from its columns."""
+    task = context.task
     reply = row["messages"][1]["content"]
     if is_chat(task):
         return Fields(
@@ -249,6 +257,7 @@ def _fields(row: RowDict, task: Task, *, is_cut: bool) -> Fields:
             last=not task.whole or row["turn_number"] == row["num_turns"] - 1,
             system=row["system"],
             prompt=row["messages"][0]["content"],
+            clips_before=context.clips_before.get(row["row_id"]),
         )
     units = [min(int(unit), _NO_UNIT) for unit in _UNIT.findall(row["text"].partition(CORRESPOND)[0])]
     answer_units = (row["codec_targets"] or [[]])[0]  # the check `codes` reports what is missing

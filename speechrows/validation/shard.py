@@ -14,6 +14,7 @@ from speechrows.folder.layout import index_path
 from speechrows.folder.manifest import ShardEntry
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.rows import schema
+from speechrows.rows.conversation import ClipCount
 from speechrows.rows.curriculum import task_of
 from speechrows.text import tokenizers
 from speechrows.text.audio_token import audio_token_id
@@ -69,9 +70,9 @@ class ShardChecker:
         conversations = NameHashes()
         with report.telling("index", index_path(shard.task, shard.split)):
             context = self._context(shard.task, shard.split)
-            checks = ConversationChecks(context.task, report)
+            checks, clips = ConversationChecks(context.task, report), ClipCount()
             for rows in self._chunks(shard, report):
-                for row in _validated(rows, context, report):
+                for row in _validated(rows, context, clips, report):
                     checks.follow(row, shard.entry.path)
                 for row in rows:
                     if row["row_id"] is not None:
@@ -144,7 +145,9 @@ def _has_columns(columns: pa.Schema, path: str, report: ValidationReport) -> boo
     return False
 
 
-def _validated(rows: Sequence[Row], context: RowContext, report: ValidationReport) -> Iterator[Row]:
+def _validated(
+    rows: Sequence[Row], context: RowContext, clips: ClipCount, report: ValidationReport
+) -> Iterator[Row]:
     """Check rows; yields those whose required fields are there, so that the other checks could run."""
     report.checked["rows"] += len(rows)
     whole: list[Row] = []
@@ -154,7 +157,7 @@ def _validated(rows: Sequence[Row], context: RowContext, report: ValidationRepor
             whole.append(row)
         else:
             report.fail("required fields", str(row["row_id"]), detail)
-    rendered = with_renderings(whole, context)
+    rendered = with_renderings(whole, context, clips)
     for row in whole:
         for name, check in CHECKS.items():
             detail = None if name == "required fields" else check(row, rendered)

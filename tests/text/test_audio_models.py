@@ -1,10 +1,15 @@
 """Rows for models that hear are what their own processors, of transformers, make of the same messages."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
 from tokenizers import AddedToken
+from toys.building import build_rows
+from toys.building import read_rows
+from toys.samples import SAMPLE_OF
 from toys.tokenizer import toy_tokenizer
 from transformers import Gemma3nAudioFeatureExtractor
 from transformers import Gemma3nProcessor
@@ -15,6 +20,9 @@ from transformers import WhisperFeatureExtractor
 
 from speechrows.errors import TemplateError
 from speechrows.errors import UsageError
+from speechrows.folder.index import Index
+from speechrows.loader.retokenize import Retokenizer
+from speechrows.rows.conversation import ClipCount
 from speechrows.rows.tasks import TASKS
 from speechrows.text.audio_token import audio_token
 from speechrows.text.audio_token import audio_token_id
@@ -24,6 +32,7 @@ from speechrows.text.tokenizers import fingerprint
 from speechrows.text.tokenizers import open_tokenizer
 from speechrows.text.tokenizers import save
 from speechrows.types import Fields
+from speechrows.validation.validate import validate
 
 QWEN2_AUDIO = Qwen2AudioProcessor.default_chat_template.fget(None)
 QWEN2_TOKENS = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
@@ -149,7 +158,7 @@ def test_words_beside_a_clip_and_words_alone_are_what_qwen2_audios_processor_mak
     tokenizer = open_tokenizer(saved(tmp_path, QWEN2_AUDIO, QWEN2_TOKENS, {}))
     processor = Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=80), tokenizer, QWEN2_AUDIO)
     chat = compile_prompted(tokenizer, TASKS["chat"], system=system)
-    asked = ["Hear: <audio> What is it?", "<audio>", "<audio> er", "the inn?", "in the er"]
+    asked = ["the inn?", "Hear: <audio> What is it?", "in the er", "<audio>", "<audio> er", "the inn?"]
     told = [] if system is None else [{"role": "system", "content": [{"type": "text", "text": system}]}]
     for text in asked:
         before, audio, after = text.partition("<audio>")
@@ -158,8 +167,17 @@ def test_words_beside_a_clip_and_words_alone_are_what_qwen2_audios_processor_mak
         content = [part for part in (parts[0], clip, parts[1]) if part is not None]
         told += [{"role": "user", "content": content}, {"role": "assistant", "content": "the inn"}]
     last = len(asked) - 1
+    clips = ClipCount()
     rows = chat.fill([
-        Fields(transcript="", answer="the inn", prompt=text, number=i, last=i == last, system=system)
+        Fields(
+            transcript="",
+            answer="the inn",
+            prompt=text,
+            number=i,
+            last=i == last,
+            system=system,
+            clips_before=clips.before(i, has_clip="<audio>" in text),
+        )
         for i, text in enumerate(asked)
     ])  # fmt: skip
     text = "".join(row.text() for row in rows)
@@ -169,6 +187,36 @@ def test_words_beside_a_clip_and_words_alone_are_what_qwen2_audios_processor_mak
         one for row in rows for one in row.assemble(3, length=row.num_tokens(3 * row.has_audio))[0].tolist()
     ]
     assert collapsed(ids, chat.audio_id) == collapsed(made["input_ids"][0], chat.audio_id)
+
+
+def test_a_clip_has_its_own_number_behind_turns_of_text_in_builds_checks_and_retokenising(
+    tmp_path,
+):
+    saved(tmp_path / "qwen", QWEN2_AUDIO, QWEN2_TOKENS, {})
+    said = ["the inn?", "<audio>", "er", "<audio> in the er"]
+    record = {
+        "messages": [
+            message
+            for text in said
+            for message in ({"role": "user", "content": text}, {"role": "assistant", "content": "the inn"})
+        ],
+        "audios": ["clips/sleep.opus", "clips/train.opus"],
+    }
+    shutil.copytree(SAMPLE_OF["chat_json"] / "clips", tmp_path / "talks/clips")
+    (tmp_path / "talks/talks.jsonl").write_text(f"{json.dumps(record)}\n" * 3, "utf-8")
+    out = tmp_path / "rows"
+    build_rows(tmp_path / "talks", out, "chat", builder="chat_json", tokenizer=str(tmp_path / "qwen"))
+    rows = read_rows(out, "chat")
+    assert [re.findall(r"Audio \d+: ", row["text"]) for row in rows] == [
+        [],
+        ["Audio 1: "],
+        [],
+        ["Audio 2: "],
+    ] * 3
+    assert validate(str(out)).ok
+    index, tokenizer = Index.open(str(out), "chat"), open_tokenizer(str(out / "tokenizer"))
+    anew = Retokenizer.of(index, tokenizer, tokenizer, None).read_row_group(index, 0, 0)
+    assert anew.input_ids.tolist() == [one for row in rows for one in row["input_ids"][: row["num_tokens"]]]
 
 
 GEMMA_3N = (  # as published, without pictures
