@@ -28,6 +28,7 @@ from speechrows.conversations.turns import SpokenTurn
 from speechrows.conversations.turns import answered
 from speechrows.conversations.turns import conversations
 from speechrows.errors import BadClipError
+from speechrows.errors import UsageError
 from speechrows.interop import engine
 from speechrows.interop.input_cfg import EXPORT_ROOT
 from speechrows.interop.input_cfg import refuse_braces
@@ -53,10 +54,15 @@ def export(folder: str, out: Path, options: NemoOptions) -> list[str]:
     """Write conversations, their clips, and `<split>.yaml`; lines that say what was written.
 
     Raises:
-        UsageError: there is no such config, the folder `out` has other files, or a name that NeMo does not
-            find.
+        UsageError: there is no such config, the folder `out` has other files, a name that NeMo does not
+            find, or a flag of another form.
     """
     refuse_braces(out)
+    for flag, is_given in {"--tar": options.tar, "--transcripts": options.transcripts}.items():
+        if is_given and options.form != "conversations":
+            raise UsageError(
+                f"{flag}: is of --form conversations, found --form {options.form}; give one of them"
+            )
     if options.form == "rows":
         return engine.export(folder, out, options, rows_format(folder, options))
     if options.form == "duplex":

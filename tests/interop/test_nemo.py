@@ -127,6 +127,12 @@ def test_transcripts_are_words_of_the_user_behind_the_clip_where_they_are_wanted
     assert said["last"] == ["User: *", "User: The end?", "Assistant: The end."]
 
 
+@pytest.mark.parametrize("form", ["duplex", "rows"])
+def test_flags_of_chats_are_refused_with_another_form(talks: Path, tmp_path: Path, form: str) -> None:
+    with pytest.raises(UsageError, match=f"--tar: is of --form conversations, found --form {form}"):
+        export(str(talks / "rows"), tmp_path / "out", NemoOptions(form=form, tar=True))
+
+
 @pytest.mark.parametrize("name", ["rows [v2]", "a_OP_b", "x<y"])
 def test_a_name_that_nemo_would_take_for_braces_is_refused(talks: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"takes for braces.*another --out"):
