@@ -9,8 +9,11 @@ import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from speechrows.errors import UsageError
 from speechrows.types import Frames
@@ -19,6 +22,7 @@ from speechrows.types import Samples
 from speechrows.types import Tokens
 
 MAX_RATE = 1000  # audio tokens a second
+_Int = TypeVar("_Int", bound=np.integer[Any])
 _LARGEST = 2**15 - 1  # codes are stored as int16, special ids among them
 
 
@@ -135,22 +139,37 @@ def num_frames(num_samples: Samples, sampling_rate: int, spec: CodecSpec) -> Fra
 
 def delay(codes: Int16, spec: CodecSpec) -> Int16:
     """Delay codebook k by `delays[k]` frames: [K, F] to [K, F + max(delays)], with pads around the codes."""
-    delays = _delays(codes, spec)
-    num_codebooks, frames = codes.shape
-    late = np.full((num_codebooks, frames + max(delays)), spec.specials.pad, np.int16)
-    for codebook, start in enumerate(delays):
-        late[codebook, start : start + frames] = codes[codebook]
-    return late
+    pad = spec.specials.pad
+    return shift(codes, _delays(codes, spec), [pad] * len(codes), pad)
 
 
 def undelay(codes: Int16, spec: CodecSpec) -> Int16:
     """Undo `delay`: [K, F + max(delays)] to [K, F]. The ids around the codes are dropped."""
     delays = _delays(codes, spec)
-    frames = codes.shape[1] - max(delays)
-    if frames < 0:
+    if codes.shape[1] < max(delays):
         raise ValueError(f"codec {spec.name}: found {codes.shape = }, expected {max(delays)} frames or more")
-    rows = [codes[codebook, start : start + frames] for codebook, start in enumerate(delays)]
-    return np.stack(rows)
+    return unshift(codes, delays)
+
+
+def shift(
+    streams: npt.NDArray[_Int], delays: Sequence[int], before: Sequence[int], after: int
+) -> npt.NDArray[_Int]:
+    """Streams [K, F] as [K, F + max(delays)], the k-th `delays[k]` frames late.
+
+    `before` [K] stands where a stream has not begun, `after` where it is at its end.
+    """
+    frames = streams.shape[1]
+    late = np.full((len(streams), frames + max(delays)), after, streams.dtype)
+    for number, (start, first) in enumerate(zip(delays, before, strict=True)):
+        late[number, :start] = first
+        late[number, start : start + frames] = streams[number]
+    return late
+
+
+def unshift(late: npt.NDArray[_Int], delays: Sequence[int]) -> npt.NDArray[_Int]:
+    """Undo `shift`: [K, F + max(delays)] to [K, F]."""
+    frames = late.shape[1] - max(delays)
+    return np.stack([late[number, start : start + frames] for number, start in enumerate(delays)])
 
 
 def _delays(codes: Int16, spec: CodecSpec) -> tuple[int, ...]:
