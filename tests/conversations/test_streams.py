@@ -53,7 +53,7 @@ def test_the_text_stream_is_that_of_moshi_finetune(case: dict[str, Any]) -> None
 
 def test_the_golden_streams_hold_words_padding_and_its_end() -> None:
     streams = [{*case["stream"]} for case in GOLDEN["cases"]]
-    assert sum({0, 3} < ids for ids in streams) > 40
+    assert sum({0, 3} < ids for ids in streams) > 35
     assert len({tuple(case["stream"]) for case in GOLDEN["cases"]}) > 20
 
 
