@@ -117,6 +117,14 @@ _SPECS = (
         cardinality=6_561,
         specials=Specials.after(6_561),
     ),
+    CodecSpec(  # the speech tokenizer of GLM-4-Voice: one code of a quantised Whisper's every 80 ms
+        name="glm_4_voice",
+        sampling_rate=16_000,
+        frame_size=1_280,
+        num_codebooks=1,
+        cardinality=16_384,
+        specials=Specials.after(16_384),
+    ),
     CodecSpec(  # USDM's units: layer 35 of XLS-R 1B, 10 000 k-means centroids
         name="xlsr2_1b_v2_10k",
         sampling_rate=16_000,

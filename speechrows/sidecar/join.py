@@ -162,17 +162,26 @@ class GeneratedColumns:
         return turn if answer is None else replace(turn, answer=answer, answer_is_cut=is_cut)
 
     def _with_codes(self, turn: Turn, kind: str, clip_id: str) -> Turn:
-        cell = self._find(kind, clip_id) if turn.codes is None else None
+        codes = self.codes(kind, clip_id) if turn.codes is None else None
+        return turn if codes is None else replace(turn, codes=codes)
+
+    def codes(self, kind: str, clip_id: str) -> Codes | None:
+        """The codes or units of a clip, or None.
+
+        Raises:
+            UsageError: they are no table of int16.
+        """
+        cell = self._find(kind, clip_id)
         scalar = None if cell is None else self._group(cell)[COLUMN_OF[kind]][cell.row]
         if cell is None or scalar is None or not scalar.is_valid:
-            return turn
+            return None
         values = _values(scalar.values)
         if values is None:
             raise UsageError(
                 f"{cell.file.path}: {clip_id}: found {COLUMN_OF[kind]} that are no table of whole numbers "
                 "under 32 768; make them anew with `speechrows generate --overwrite`"
             )
-        return replace(turn, codes=Codes(codec=cell.file.recipe["codec"], values=values))
+        return Codes(codec=cell.file.recipe["codec"], values=values)
 
     def _find(self, kind: str, clip_id: str) -> _Cell | None:
         for cell in self._lookups[kind].candidates(clip_id):

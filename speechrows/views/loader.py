@@ -18,6 +18,8 @@ from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.read.notes import with_notes
 from speechrows.loader.read.remote import WINDOW_BYTES
+from speechrows.loader.read.rowgroup import ReadRowGroup
+from speechrows.loader.read.rowgroup import read_row_group
 from speechrows.rows.tasks import TASKS
 from speechrows.text.tokenizers import open_tokenizer
 from speechrows.views.conversations import COLUMNS
@@ -89,12 +91,13 @@ def conversation_loader(  # noqa: PLR0913
     window_bytes: int | None = None,
     verify_checksums: bool = False,
     with_clips: bool = True,
+    read: ReadRowGroup = read_row_group,
 ) -> ConversationLoader[B]:
     """A loader whose batches `collator(device)` makes of whole conversations.
 
     Options are those of `speechrows.load`; `budget_seconds` counts seconds of clips, each conversation
     padded to the longest beside it. `shuffle=False` keeps the order of the files. A view that needs codes
-    alone reads no clips: `with_clips=False`.
+    alone reads no clips: `with_clips=False`. `read` reads tokens and codes.
 
     Raises:
         UsageError: options that contradict each other.
@@ -115,7 +118,7 @@ def conversation_loader(  # noqa: PLR0913
     open_stream = stream_opener(
         index,
         device,
-        read=with_notes(COLUMNS),
+        read=with_notes(COLUMNS, read),
         window_bytes=window_bytes,
         num_threads=num_threads,
         prefetch=prefetch,

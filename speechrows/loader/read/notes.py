@@ -11,13 +11,15 @@ from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.rowgroup import read_row_group
 
 
-def with_notes(columns: tuple[str, ...]) -> ReadRowGroup:
+def with_notes(columns: tuple[str, ...], read: ReadRowGroup = read_row_group) -> ReadRowGroup:
     """Reading of row groups, each row with a note: a JSON object of these columns, None for missing ones."""
-    return partial(_read, columns)
+    return partial(_read, columns, read)
 
 
-def _read(columns: tuple[str, ...], index: Index, shard: int, row_group: int) -> RowTokens:
-    tokens = read_row_group(index, shard, row_group)
+def _read(
+    columns: tuple[str, ...], read: ReadRowGroup, index: Index, shard: int, row_group: int
+) -> RowTokens:
+    tokens = read(index, shard, row_group)
     rows = read_columns(index, shard, row_group, columns).to_pylist()
     nothing = dict.fromkeys(columns)
     notes = tuple([json.dumps({**nothing, **row}, ensure_ascii=False) for row in rows])

@@ -1,0 +1,94 @@
+"""Codes of clips out of a sidecar, joined to rows as these are read: rows of any task have codes then."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from speechrows.codec import CODECS
+from speechrows.codec import check
+from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
+from speechrows.folder.index import Index
+from speechrows.loader.read.records import RowTokens
+from speechrows.loader.read.rowgroup import read_columns
+from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.sidecar.join import GeneratedColumns
+from speechrows.types import Codes
+
+KINDS = ("mimi", "units")  # of generated columns; of those at hand, the first is joined
+
+
+class RowCodes:
+    """Reads row groups, with the codes of each row's clip; for several threads. It can be pickled."""
+
+    def __init__(self, columns: GeneratedColumns, kind: str) -> None:
+        """Use `RowCodes.open`."""
+        self._columns, self._kind = columns, kind
+        self._lock = threading.Lock()  # the columns keep row groups, which two threads must not drop at once
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RowCodes, (self._columns, self._kind)
+
+    @staticmethod
+    def open(places: Sequence[str], codec: str | None = None) -> "RowCodes":
+        """Open sidecars of codes or units; see GeneratedColumns.
+
+        Raises:
+            UsageError: they hold none.
+        """
+        columns = GeneratedColumns.open(places, codec)
+        kind = next((kind for kind in KINDS if kind in columns.kinds), None)
+        if kind is None:
+            raise UsageError(
+                f"{', '.join(places)}: holds {', '.join(sorted(columns.kinds))}; expected codes or units, as "
+                "`speechrows generate mimi` or `units` makes them"
+            )
+        return RowCodes(columns, kind)
+
+    def __call__(self, index: Index, shard: int, row_group: int) -> RowTokens:
+        """The rows of a row group, with codes of the sidecar in place of their own.
+
+        Raises:
+            UsageError: a clip has none there, or of an unknown codec.
+            ShortfallError: the row group can not be read.
+        """
+        tokens = read_row_group(index, shard, row_group)
+        ids = [*map(str, read_columns(index, shard, row_group, ("clip_id",))["clip_id"].to_pylist())]
+        with self._lock:
+            found = [self._columns.codes(self._kind, clip_id) for clip_id in ids]
+        codes = [self._checked(index, clip_id, one) for clip_id, one in zip(ids, found, strict=True)]
+        return replace(
+            tokens,
+            codec=codes[0].codec if codes else None,
+            codes=np.concatenate([one.values.ravel() for one in codes] or [np.empty(0, np.int16)]),
+            num_frames=np.array([one.values.shape[1] for one in codes], np.int32),
+            code_rows=np.arange(len(codes), dtype=np.int32),
+        )
+
+    def _checked(self, index: Index, clip_id: str, codes: Codes | None) -> Codes:
+        if codes is None:
+            raise UsageError(
+                f"{clip_id}: found no codes of it; expected some for every clip of {index.folder.address}. "
+                f"{how_to_make(index, self._kind)}"
+            )
+        if codes.codec not in CODECS:
+            raise UsageError(
+                f"{clip_id}: has codes of {codes.codec}; expected one of {', '.join(CODECS)}, whose frames "
+                "are known"
+            )
+        wrong = check(codes.values, CODECS[codes.codec])
+        if wrong:
+            raise ShortfallError(f"{clip_id}: {wrong}. Make codes anew: `speechrows generate --overwrite`")
+        return codes
+
+
+def how_to_make(index: Index, kind: str = "mimi") -> str:
+    """Say which command makes the codes of a folder's clips."""
+    flags = " --model MODEL --layer N --kmeans FILE.npy" if kind == "units" else ""
+    return (
+        f"Make them: speechrows generate {kind} --source {index.folder.address}{flags} --out CODES, and give "
+        "codes=CODES"
+    )
