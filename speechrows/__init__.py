@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from speechrows.loader.ttt_samples import ttt_samples
     from speechrows.validation.validate import validate
     from speechrows.views.duplex import load_duplex
+    from speechrows.views.interleaved import load_interleaved
 
     __version__: str
 
@@ -25,6 +26,7 @@ __all__ = [
     "__version__",
     "load",
     "load_duplex",
+    "load_interleaved",
     "stats",
     "ttt_samples",
     "validate",
@@ -38,6 +40,7 @@ _MODULES = {
     "SpeechRowsError": "speechrows.errors",
     "load": "speechrows.loader.load",
     "load_duplex": "speechrows.views.duplex",
+    "load_interleaved": "speechrows.views.interleaved",
     "stats": "speechrows.folder.stats",
     "ttt_samples": "speechrows.loader.ttt_samples",
     "validate": "speechrows.validation.validate",

@@ -129,8 +129,10 @@ TORCH = {
         f"loader/collate/{name}.py"
         for name in ("collator", "augment", "folding", "mel", "resample", "speech")
     ),
-    *(f"views/{name}.py" for name in ("channels", "duplex", "interleaved", "loader")),
-    *(f"views/{name}.py" for name in ("channels", "duplex", "interleaved", "loader")),
+    *(
+        f"views/{name}.py"
+        for name in ("channels", "duplex", "interleaved", "loader", "sequences", "streams")
+    ),
     "preview/decode.py",
     "audio/ffmpeg.py",  # where a clip needs ffmpeg, and not before
 }

@@ -97,11 +97,17 @@ def codecs_with_codes(draw):
 
 def test_the_table_says_what_the_codecs_are():
     rates = {name: codec.rate_hz for name, codec in CODECS.items()}
-    assert rates == {"mimi": Fraction(25, 2), "cosyvoice2": 25, "xlsr2_1b_v2_10k": 50}
+    assert rates == {
+        "mimi": Fraction(25, 2),
+        "cosyvoice2": 25,
+        "glm_4_voice": Fraction(25, 2),
+        "xlsr2_1b_v2_10k": 50,
+    }
     assert (MIMI.num_codebooks, MIMI.cardinality, MIMI.frame_size) == (8, 2048, 1920)
     assert MIMI.specials == Specials(bos=2048, sos=2049, eos=2050, pad=2051)
     assert MIMI.delays == (0, 1, 1, 1, 1, 1, 1, 1)
     assert (CODECS["cosyvoice2"].num_codebooks, CODECS["cosyvoice2"].cardinality) == (1, 6561)
+    assert (CODECS["glm_4_voice"].num_codebooks, CODECS["glm_4_voice"].cardinality) == (1, 16_384)
     assert (CODECS["xlsr2_1b_v2_10k"].num_codebooks, CODECS["xlsr2_1b_v2_10k"].cardinality) == (1, 10_000)
     assert all(codec.name == name for name, codec in CODECS.items())
 

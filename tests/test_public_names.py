@@ -18,6 +18,7 @@ from speechrows.loader import torch_dataset
 from speechrows.loader import ttt_samples
 from speechrows.validation import validate
 from speechrows.views import duplex
+from speechrows.views import interleaved
 
 PUBLIC = {
     "Batch": batch.Batch,
@@ -27,6 +28,7 @@ PUBLIC = {
     "__version__": version("speechrows"),
     "load": load.load,
     "load_duplex": duplex.load_duplex,
+    "load_interleaved": interleaved.load_interleaved,
     "stats": stats.stats,
     "ttt_samples": ttt_samples.ttt_samples,
     "validate": validate.validate,

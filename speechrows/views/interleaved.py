@@ -3,6 +3,9 @@
 The function is longer than 40 lines: every option of the view is described in this one place.
 """
 
+import math
+from collections import Counter
+from collections.abc import Callable
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,8 +13,8 @@ from typing import Any
 
 import torch
 
-from speechrows.conversations.patterns import Parallel
 from speechrows.conversations.patterns import Pattern
+from speechrows.conversations.patterns import Ratio
 from speechrows.conversations.patterns import pattern_of
 from speechrows.conversations.streams import StreamIds
 from speechrows.conversations.words import Aligner
@@ -50,7 +53,7 @@ def load_interleaved(  # noqa: PLR0913
     text_roles: Sequence[Role] = ("assistant",),
     keep_all_text: bool = False,
     aligner: Aligner | None = None,
-    gap: float = 0.0,
+    gap: float = 0.2,
     batch_size: int | None = None,
     budget_seconds: float | None = None,
     micro_batches: int | None = None,
@@ -93,7 +96,7 @@ def load_interleaved(  # noqa: PLR0913
         keep_all_text: a word waits until the one before is said; else it takes the place of what is not,
             as in moshi-finetune, and what is lost is counted in `loader.changes`.
         aligner: says when words are said; a turn comes without its clip. Without one, by their letters.
-        gap: seconds before a turn whose row does not tell when it begins.
+        gap: seconds before a turn whose row does not tell when it begins, after all before it.
         batch_size: conversations in a batch, at most.
         budget_seconds: of clips in a batch, each conversation as long as the longest beside it.
         micro_batches: as in `speechrows.load`, as the others below are.
@@ -112,6 +115,8 @@ def load_interleaved(  # noqa: PLR0913
         UsageError: no such rows or pattern, no codes of a side, or options that contradict each other. While
             batches are made, also a conversation that has no codes, or a turn that begins before 0.
     """
+    if not 0 <= gap < math.inf:
+        raise UsageError(f"gap: found {gap}, expected seconds from 0 on")
     folder, index = open_conversations(path, config, split)
     chosen = pattern_of(pattern)
     read = read_row_group
@@ -121,7 +126,11 @@ def load_interleaved(  # noqa: PLR0913
     else:
         _check_codes(index)
     text = TextIds(folder.tokenizer if tokenizer is None else text_tokenizer(tokenizer))
-    if isinstance(chosen, Parallel):
+    changes = Counter[str]()
+    make: Callable[..., Any]
+    if isinstance(chosen, Ratio):
+        make = partial(SequencesMaker, pattern=chosen, text=text)
+    else:
         make = partial(
             StreamsMaker,
             pattern=chosen,
@@ -131,13 +140,12 @@ def load_interleaved(  # noqa: PLR0913
             text_roles=text_roles,
             keep_all=keep_all_text,
             aligner=aligner or Proportional(),
+            changes=changes,
         )
-    else:
-        make = partial(SequencesMaker, chosen, text)
     return conversation_loader(
         index,
         folder.tokenizer,
-        partial(_collator, make, gap),
+        lambda device: ConversationCollator(make=make(device=device), gap_s=gap, changes=changes),
         batch_size=batch_size,
         budget_seconds=budget_seconds,
         micro_batches=micro_batches,
@@ -154,11 +162,6 @@ def load_interleaved(  # noqa: PLR0913
         with_clips=False,
         read=read,
     )
-
-
-def _collator(make: Any, gap: float, device: torch.device) -> ConversationCollator[Any]:
-    maker = make(device=device)
-    return ConversationCollator(make=maker, gap_s=gap, changes=maker.changes)
 
 
 def _check_codes(index: Index) -> None:

@@ -44,7 +44,7 @@ class _Piece:
 class SequencesMaker:
     """Makes batches of conversations."""
 
-    def __init__(self, pattern: Ratio, text: TextIds, device: torch.device) -> None:
+    def __init__(self, *, pattern: Ratio, text: TextIds, device: torch.device) -> None:
         """Resolve the pattern's tokens.
 
         Raises:

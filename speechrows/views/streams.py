@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import field
 from typing import TypedDict
 
 import numpy as np
@@ -54,7 +53,7 @@ class StreamsMaker:
     keep_all: bool
     aligner: Aligner
     device: torch.device
-    changes: Counter[str] = field(default_factory=Counter[str])
+    changes: Counter[str]
 
     def __call__(self, conversations: Sequence[TimedConversation]) -> StreamsBatch:
         """The batch of conversations, of as many frames as the longest.

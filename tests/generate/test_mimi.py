@@ -15,8 +15,8 @@ import torch
 from toys.audio import clip
 from toys.audio import encoded
 from toys.audio import wav
+from toys.mimi import tiny_mimi
 from toys.samples import XTTS
-from transformers import MimiConfig
 from transformers import MimiModel
 
 from speechrows.codec import CODECS
@@ -54,34 +54,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A small Mimi with Mimi's own frames and codebooks, saved as a checkpoint is."""
-    torch.manual_seed(0)
-    config = MimiConfig(
-        hidden_size=32, num_filters=4, codebook_dim=16, vector_quantization_hidden_dimension=16,
-        num_hidden_layers=2, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2,
-        num_quantizers=9, upsample_groups=32, sliding_window=25,
-    )  # fmt: skip
-    mimi = MimiModel(config).eval()
-    spread_codebooks(mimi)
-    folder = tmp_path_factory.mktemp("models") / "tiny-mimi"
-    mimi.save_pretrained(folder)
-    return str(folder)
-
-
-def spread_codebooks(mimi):
-    """Centroids where the residuals lie: else noise picks the same few codes for ever."""
-    with torch.inference_mode():
-        latents = mimi.encoder(torch.randn(1, 1, 1920 * 100)).latents
-        quantizer = mimi.quantizer
-        for half in (
-            quantizer.semantic_residual_vector_quantizer,
-            quantizer.acoustic_residual_vector_quantizer,
-        ):
-            left = half.input_proj(latents) if half.input_proj else latents
-            for layer in half.layers:
-                book = layer.codebook
-                book.embed_sum.copy_(torch.randn_like(book.embed_sum) * left.std() + left.mean())
-                book._embed = None
-                left = left - layer.decode(layer.encode(left))
+    return tiny_mimi(tmp_path_factory.mktemp("models") / "tiny-mimi")
 
 
 @pytest.fixture(scope="module")
