@@ -71,7 +71,8 @@ def processor(base: Path) -> sentencepiece.SentencePieceProcessor:
     texts = [row["messages"][1]["content"] for name in CORPORA for row in read_rows(base / name / "rows")]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts), model_prefix=str(base / "spm"), vocab_size=300, hard_vocab_limit=False,
-        unk_id=0, bos_id=1, eos_id=2, pad_id=3, byte_fallback=True, user_defined_symbols=["\n"], minloglevel=2,
+        unk_id=0, bos_id=1, eos_id=2, pad_id=3, byte_fallback=True, minloglevel=2,
+        user_defined_symbols=["\n"],
     )  # fmt: skip
     return sentencepiece.SentencePieceProcessor(model_file=str(base / "spm.model"))
 
