@@ -51,10 +51,42 @@ def duplex(rows: str, target_sample_rate: int) -> Iterable[Any]:
     )
 
 
+def interleaved(rows: str, pattern: Any) -> Iterable[Any]:
+    import speechrows
+
+    return speechrows.load_interleaved(rows, "ttt", codes=codes(rows), pattern=pattern, batch_size=BATCH)
+
+
+def codes(rows: str) -> str:
+    """A sidecar of random codes of the rows' clips; where they lie."""
+    import numpy as np
+    from toys.building import read_rows
+
+    from speechrows.codec import CODECS
+    from speechrows.codec import num_frames
+    from speechrows.generate.writer import SidecarWriter
+
+    folder, spec, rng = Path(f"{rows}-codes"), CODECS["mimi"], np.random.default_rng(0)
+    if not folder.exists():
+        with SidecarWriter.open(folder, {"kind": "mimi", "codec": "mimi"}) as writer:
+            for row in read_rows(Path(rows)):
+                frames = num_frames(row["num_samples"], row["sampling_rate"], spec)
+                writer.add(row["clip_id"], rng.integers(2048, size=(8, frames)).astype(np.int16))
+    return str(folder)
+
+
+def thirteen_to_26() -> Any:
+    from speechrows.conversations.patterns import Ratio
+
+    return Ratio(text=13, speech=26)
+
+
 CONTENDERS: dict[str, Callable[[str], Iterable[Any]]] = {
     "bucket": bucket,
     "duplex": lambda rows: duplex(rows, 16_000),
     "duplex, target at 22 050 Hz": lambda rows: duplex(rows, 22_050),
+    "interleaved, Moshi's streams": lambda rows: interleaved(rows, "moshi"),
+    "interleaved, 13 to 26": lambda rows: interleaved(rows, thirteen_to_26()),
 }
 
 

@@ -129,10 +129,7 @@ TORCH = {
         f"loader/collate/{name}.py"
         for name in ("collator", "augment", "folding", "mel", "resample", "speech")
     ),
-    *(
-        f"views/{name}.py"
-        for name in ("channels", "duplex", "interleaved", "loader", "sequences", "streams")
-    ),
+    *(f"views/{name}.py" for name in ("channels", "duplex", "interleaved", "loader", "sequences", "streams")),
     "preview/decode.py",
     "audio/ffmpeg.py",  # where a clip needs ffmpeg, and not before
 }
