@@ -15,7 +15,7 @@ PAGES = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("building", "your-data", "loading", "publishing", "exports", "training")
+        for name in ("building", "your-data", "loading", "interleaved", "publishing", "exports", "training")
     ),
 )
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
