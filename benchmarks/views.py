@@ -29,10 +29,10 @@ BATCH = 8  # conversations; as many seconds in `bucket`
 SECONDS = 240
 
 
-def bucket(rows: str) -> Iterable[Any]:
+def bucket(rows: str, sampling_rate: int = 16_000) -> Iterable[Any]:
     import speechrows
 
-    return speechrows.load(rows, "ttt", budget_seconds=SECONDS)
+    return speechrows.load(rows, "ttt", budget_seconds=SECONDS, sampling_rate=sampling_rate)
 
 
 def duplex(rows: str, target_sample_rate: int) -> Iterable[Any]:
@@ -83,6 +83,7 @@ def thirteen_to_26() -> Any:
 
 CONTENDERS: dict[str, Callable[[str], Iterable[Any]]] = {
     "bucket": bucket,
+    "bucket at 22 050 Hz": lambda rows: bucket(rows, 22_050),
     "duplex": lambda rows: duplex(rows, 16_000),
     "duplex, target at 22 050 Hz": lambda rows: duplex(rows, 22_050),
     "interleaved, Moshi's streams": lambda rows: interleaved(rows, "moshi"),

@@ -30,11 +30,11 @@ from speechrows.conversations.sides import OUTPUT
 from speechrows.conversations.sides import Sides
 from speechrows.conversations.special import special_ids
 from speechrows.errors import UsageError
+from speechrows.loader.collate.speech import empty
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.values import TooLong
 from speechrows.text.tokenizers import text_ids
-from speechrows.views.channels import add_clip
-from speechrows.views.channels import silence
+from speechrows.views.channels import fill
 from speechrows.views.conversations import ConversationCollator
 from speechrows.views.conversations import TimedConversation
 from speechrows.views.conversations import TimedTurn
@@ -212,11 +212,11 @@ class _Maker:
         """A side's channels, float32 [B, T], and their lengths, int32 [B]."""
         rate = self.rates[side]
         lengths = [int(to_samples(talk.seconds, rate)) for talk in talks]
-        audio = silence(len(talks), max(lengths, default=0), device)
+        audio = empty(len(talks), max(lengths, default=0), device)
         for channel, length, talk in zip(audio, lengths, talks, strict=True):
-            clips = [timed for timed in talk.turns if timed.side == side]
-            for timed in clips:
-                add_clip(channel[:length], timed, talk.rate_hz, rate)
+            own = [timed for timed in talk.turns if timed.side == side]
+            fill(channel[:length], own, talk.rate_hz, rate)
+            channel[length:].zero_()
         return audio, torch.tensor(lengths, dtype=torch.int32, device=device)
 
     def _tokens(self, talks: Sequence[TimedConversation]) -> tuple[Tensor, Tensor, Tensor]:

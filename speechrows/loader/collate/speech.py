@@ -132,7 +132,7 @@ def padded_speech(
     device = torch.device(device)
     if not clips.are_changed(sampling_rate):
         return _padded(waves, clips.width, device)
-    speech = _empty(len(waves), clips.width, device)
+    speech = empty(len(waves), clips.width, device)
     end = 0
     for group in clips.groups:
         span = slice(end, end := end + len(group))
@@ -148,7 +148,7 @@ def padded_speech(
 
 def _padded(waves: Sequence[Tensor], width: int, device: torch.device) -> Tensor:
     """Int16 clips as float32 [N, width] in [-1, 1), zeros after each."""
-    speech = _empty(len(waves), width, device)
+    speech = empty(len(waves), width, device)
     sizes = [wave.numel() for wave in waves]
     pieces = speech.view(-1).split([piece for size in sizes for piece in (size, width - size)])
     # A copy a clip; a gather or masked scatter over all samples is five to twenty times slower on a CPU.
@@ -159,7 +159,8 @@ def _padded(waves: Sequence[Tensor], width: int, device: torch.device) -> Tensor
     return speech.mul_(SCALE)
 
 
-def _empty(num_clips: int, width: int, device: torch.device) -> Tensor:
+def empty(num_clips: int, width: int, device: torch.device) -> Tensor:
+    """Room for clips, float32 [num_clips, width], that has to be written."""
     if device.type != "cpu":
         return torch.empty(num_clips, width, device=device)
     # numpy's large arrays lie in huge pages on Linux, torch's in pages of 4 KB: to map those takes longer

@@ -92,9 +92,7 @@ def test_bounds_that_contradict_each_other_are_refused(options: dict[str, Any], 
 
 def test_a_conversation_that_is_too_long_is_named_or_dropped_and_counted() -> None:
     rows, options = rows_of([[100, 200], [50]]), {"mode": "conversations", "budget_seconds": 2}
-    with pytest.raises(
-        UsageError, match=r"^row 0: 3 s, the longest of 1 conversations too long; "
-    ):
+    with pytest.raises(UsageError, match=r"^row 0: 3 s, the longest of 1 conversations too long; "):
         plan_epoch(rows, PlanOptions(**options))  # type: ignore[arg-type]
     plan = plan_epoch(rows, PlanOptions(**options, too_long="drop"))  # type: ignore[arg-type]
     assert plan.num_dropped == 2
