@@ -186,7 +186,7 @@ def test_whatever_is_printed_is_printable() -> None:
 
 # What is longer than 300 lines, or than 40 a function, each with its reason.
 LONG_FILES = {
-    "speechrows/types.py": 380,  # whoever looks for a noun looks here
+    "speechrows/types.py": 400,  # whoever looks for a noun looks here
     "omni_tasks.py": 400,  # the table of thirteen sources
     "dailytalk_usdm.py": 350,  # the four descriptions of a turn
 }
