@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from dataclasses import field
 from enum import StrEnum
 from typing import Literal
-from typing import NamedTuple
 from typing import NewType
 from typing import Protocol
 
@@ -33,14 +32,11 @@ AUDIO_TOKEN = "<audio>"  # a message's clip; in text and ids too, unless a model
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """A part of a recording: `seconds` from `start_s` on; None for all the rest.
-
-    `is_all`: the corpus gives it as the length of the recording; where that is longer, its end is counted.
-    """
+    """A part of a recording: `seconds` from `start_s` on; None for all the rest."""
 
     start_s: float
     seconds: float | None = None
-    is_all: bool = False
+    is_all: bool = False  # of the recording, as the corpus says: where that is longer, it is counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,13 +63,6 @@ class Following:
 
     audio: AudioRef
     after_s: float
-
-
-class Sound(NamedTuple):
-    """What is known of a clip before it is joined to others: the format of its samples, and its length."""
-
-    form: tuple[int, int, str]  # rate, channels, libsndfile's name of the samples' type
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,8 +260,7 @@ class Clip:
     """A clip that was read and checked: its bytes `[start, stop)` of the clip buffer, and its header.
 
     `name` is a file name with the true extension; `num_samples` counts frames a channel. `made_from` is what
-    the clip was, where ffmpeg decoded it and FLAC is stored. `is_cut_short`: its file is longer than the
-    corpus says, and the end of it is left.
+    the clip was, where ffmpeg decoded it and FLAC is stored.
     """
 
     name: str
@@ -281,7 +269,7 @@ class Clip:
     sampling_rate: int
     num_samples: Samples
     made_from: str | None = None
-    is_cut_short: bool = False
+    is_cut_short: bool = False  # its file is longer than the corpus says
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

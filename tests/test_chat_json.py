@@ -55,39 +55,41 @@ def folder_of(place: Path, *records: Any, name: str = "talks.jsonl", as_array: b
     return place
 
 
+_HEARD_PARTS = [{"type": "text", "text": "Hear: "}, {"type": "audio", "audio": HEARD}]
+_PLACED = {"user": "Hear: <audio>", "assistant": "<audio>I am sorry."}
+SHAPES = {
+    "messages": {
+        "system": "Be kind.",
+        "messages": [{"role": role, "content": text} for role, text in _PLACED.items()],
+        "audios": [HEARD, SPOKEN],
+    },
+    "sharegpt": {
+        "conversations": [
+            {"from": "system", "value": "Be kind."},
+            {"from": "human", "value": "Hear: <sound>"},
+            {"from": "gpt", "value": "<sound>I am sorry."},
+        ],
+        "sounds": [HEARD, SPOKEN],
+    },
+    "typed parts": {
+        "messages": [
+            {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
+            {"role": "user", "content": _HEARD_PARTS},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "audio_url", "audio_url": {"url": SPOKEN}},
+                    {"type": "text", "text": "I am sorry."},
+                ],
+            },
+        ]
+    },
+}  # fmt: skip
+
+
 def test_every_usual_shape_gives_the_same_chat(tmp_path: Path) -> None:
-    heard = [{"type": "text", "text": "Hear: "}, {"type": "audio", "audio": HEARD}]
-    placed = {"user": "Hear: <audio>", "assistant": "<audio>I am sorry."}
-    shapes = {
-        "messages": {
-            "system": "Be kind.",
-            "messages": [{"role": role, "content": text} for role, text in placed.items()],
-            "audios": [HEARD, SPOKEN],
-        },
-        "sharegpt": {
-            "conversations": [
-                {"from": "system", "value": "Be kind."},
-                {"from": "human", "value": "Hear: <sound>"},
-                {"from": "gpt", "value": "<sound>I am sorry."},
-            ],
-            "sounds": [HEARD, SPOKEN],
-        },
-        "typed parts": {
-            "messages": [
-                {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
-                {"role": "user", "content": heard},
-                {
-                    "role": "assistant",
-                    "content": [
-                        {"type": "audio_url", "audio_url": {"url": SPOKEN}},
-                        {"type": "text", "text": "I am sorry."},
-                    ],
-                },
-            ]
-        },
-    }  # fmt: skip
     for as_array in (False, True):
-        records = [{"id": name, **record} for name, record in shapes.items()]
+        records = [{"id": name, **record} for name, record in SHAPES.items()]
         folder = folder_of(tmp_path, *records, as_array=as_array, name="talks.json")
         assert read(folder) == [
             (
@@ -99,7 +101,7 @@ def test_every_usual_shape_gives_the_same_chat(tmp_path: Path) -> None:
                     ("assistant", "<audio>", "I am sorry.", SPOKEN, None),
                 ],
             )
-            for name in shapes
+            for name in SHAPES
         ]
 
 

@@ -4,6 +4,7 @@ import os
 import posixpath
 import stat
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,16 @@ from speechrows.types import AudioRef
 from speechrows.types import Clip
 from speechrows.types import Reason
 from speechrows.types import Samples
-from speechrows.types import Sound
 
 MAX_BYTES = audio.MAX_BYTES  # of the clips of one conversation: Arrow's offsets end at 2 GiB
 _MISSING = "there is no such file; download the corpus again"
+
+
+class Sound(NamedTuple):
+    """What is known of a clip before it is joined to others: the format of its samples, and its length."""
+
+    form: tuple[int, int, str]  # rate, channels, libsndfile's name of the samples' type
+    seconds: float
 
 
 class ClipBuffer:

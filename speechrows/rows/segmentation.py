@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 from functools import cache
 
+from speechrows.corpora.clip_buffer import Sound
 from speechrows.rows.rows import LoadedDialogue
 from speechrows.types import AudioRef
 from speechrows.types import Clip
@@ -13,7 +14,6 @@ from speechrows.types import Dialogue
 from speechrows.types import Following
 from speechrows.types import LeftOut
 from speechrows.types import Rule
-from speechrows.types import Sound
 from speechrows.types import Span
 from speechrows.types import Task
 from speechrows.types import Turn

@@ -16,6 +16,7 @@ from toys.dialogues import toy_dialogue
 from toys.dialogues import toy_turn
 from toys.samples import XTTS
 
+from speechrows.corpora.clip_buffer import Sound
 from speechrows.errors import UsageError
 from speechrows.rows.rows import load_clips
 from speechrows.rows.segmentation import Segmentation
@@ -23,7 +24,6 @@ from speechrows.rows.tasks import TASKS
 from speechrows.types import AudioRef
 from speechrows.types import Following
 from speechrows.types import Rule
-from speechrows.types import Sound
 from speechrows.types import Span
 from speechrows.types import Turn
 from speechrows.validation.validate import validate

@@ -1,0 +1,45 @@
+"""The table of omni_tasks.py: thirteen sources, their columns, and the mix that draws from them."""
+
+import pyarrow.parquet as pq
+import yaml
+from toys.omni import BY_NAME
+from toys.omni import HUB
+from toys.omni import MIX
+
+from omni_tasks import CONFIGS
+from omni_tasks import SOURCES
+from omni_tasks import OmniTasks
+
+
+def test_every_source_has_the_columns_of_the_table_in_the_sample():
+    for source in SOURCES:
+        files = sorted((HUB / source.repository).rglob("*.parquet"))
+        assert files, source.repository
+        for file in files:
+            assert set(source.wanted) - set(source.votes) <= set(pq.read_schema(file).names)
+
+
+def test_names_of_sources_tell_them_apart_and_every_config_has_one():
+    assert len(BY_NAME) == len(SOURCES) == 13
+    assert {task for source in SOURCES for task in source.tasks} == set(CONFIGS) - {"omni"}
+    assert {"omni": CONFIGS[1:]} == OmniTasks.UNIONS
+    assert "MELD: GPL-3.0" in OmniTasks.ABOUT.licence_note
+    cited = OmniTasks.ABOUT.citation.splitlines()
+    assert [line.partition(":")[0] for line in cited] == [source.name for source in SOURCES]
+
+
+def test_the_founding_mix_draws_from_sources_splits_and_tasks_of_the_table():
+    mix = yaml.safe_load(MIX.read_text("utf-8"))
+    targets = []
+    for entry in mix["sources"]:
+        source = BY_NAME[entry["source"].rpartition("/")[2]]
+        assert source.repository == entry["source"]
+        assert source.splits[entry["split"]] == "train"
+        assert tuple(entry["tasks"]) == source.tasks
+        targets.append(entry["target_samples"])
+    assert targets == [350000, 80000, 140000, 400000, 300000, 150000, 150000, 65000, 40000, 22000, 7000]
+    sifted = [entry for entry in mix["sources"] if entry["source"] == "mazesmazes/sift-audio-2"]
+    assert {entry["split"] for entry in sifted} == set(BY_NAME["sift-audio-2"].splits)
+    share = sum(entry["target_samples"] for entry in sifted) / sum(targets)
+    assert f"{100 * share:.1f} % SIFT" in MIX.read_text("utf-8")
+    assert isinstance(mix["seed"], int)
