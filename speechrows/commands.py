@@ -266,7 +266,7 @@ COMMANDS = (
     Command("preview", "listen to rows and look at them in a browser", _preview_flags, _preview),
     Command(
         "generate",
-        "make answers, codes or units from a corpus' clips, to be joined by build --with",
+        "make answers, codes, units or traits from a corpus' clips, to be joined by build --with",
         _generate_flags,
         _generate,
         stopped="stopped. What was made is kept: the same command goes on",

@@ -41,8 +41,8 @@ from speechrows.rows.curriculum import bands_of
 from speechrows.rows.curriculum import task_of
 from speechrows.rows.ledger import Ledger
 from speechrows.rows.rows import RowSpec
+from speechrows.sidecar.columns import are_joined
 from speechrows.sidecar.columns import how_to_make
-from speechrows.sidecar.columns import kinds_for
 from speechrows.sidecar.columns import satisfies
 from speechrows.text.template import compile_template
 from speechrows.types import Task
@@ -206,7 +206,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         config, inputs = self.config, self.config.inputs
         paths = {path for shard in task.shards for unit in shard.units for path in unit.paths}
         listing = [entry for entry in inputs.listing if entry.path in paths]  # the others change no row
-        is_joined = not inputs.generated.kinds.isdisjoint(kinds_for(task.task))
+        is_joined = are_joined(inputs.generated.kinds, task.task)
         recipe = config.recipe(listing, inputs.generated_digest if is_joined else None)
         options = {name: getattr(config, name) for name in ("data_dir", *flags_of(type(config)))}
         return BuildJob(

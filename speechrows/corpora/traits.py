@@ -153,6 +153,14 @@ def volume_limits(relative_dbs: Iterable[float | None]) -> tuple[float, float]:
     return _quartiles((db for db in relative_dbs if db is not None), VOLUME_LIMITS)
 
 
+def audible(
+    limits: tuple[float, float], middle: float, *, least_ratio: float = 1.0, least_difference: float = 0.0
+) -> tuple[float, float]:
+    """Limits so far from the middle that it is heard: of clips that are alike, none is fast or quiet."""
+    low = min(limits[0], middle / least_ratio, middle - least_difference)
+    return low, max(limits[1], middle * least_ratio, middle + least_difference)
+
+
 def context(traits: Traits, text: str) -> str:
     """The description of a clip that a text model reads, in the founding form; what is empty is left out.
 

@@ -1,4 +1,4 @@
-"""The flags of `speechrows generate sift | mimi | units`. The module of a kind is imported when it runs."""
+"""The flags of `speechrows generate sift | mimi | units | traits`. A kind is imported when it runs."""
 
 import argparse
 import importlib
@@ -47,6 +47,9 @@ def add_generate_flags(parser: argparse.ArgumentParser) -> None:
         "--kmeans", type=path, required=True, metavar="FILE.npy", help="the centroids, float32 [units, width]"
     )
     _add_encoder(units)
+    traits = kinds.add_parser("traits", help="speaking rate, pitch, loudness: pace and volume of rows")
+    _add_source(traits)
+    _add_out(traits)
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
@@ -77,8 +80,15 @@ def _add_source(command: argparse.ArgumentParser) -> None:
 def _add_sift(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--mode", required=True, choices=SIFT, help="the task whose answers are made; each has its prompt")
-    add("--out", type=path, required=True, metavar="DIR", help="output folder; an unfinished run resumes")
-    add("--overwrite", action="store_true", help="delete what earlier runs wrote there, and start anew")
+    _add_out(command)
+    add(
+        "--with",
+        dest="generated",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of `generate traits`: pace and volume of clips whose corpus tells none; repeatable",
+    )
     add(
         "--model",
         type=os.path.expanduser,
@@ -96,6 +106,10 @@ def _add_sift(command: argparse.ArgumentParser) -> None:
         "--max-new-tokens", type=int, default=256, metavar="N", help="tokens an answer (default: %(default)s)"
     )
     add("--seed", type=int, help="seed of the sampling (default: 0 in this process, none at an endpoint)")
+    _add_where_it_runs(command)
+
+
+def _add_where_it_runs(command: argparse.ArgumentParser) -> None:
     local = command.add_argument_group("model in this process").add_argument
     local("--device", default="auto", help="cpu, cuda, or auto (default)")
     local("--batch-size", type=int, metavar="N", help="answers a batch (default: 256 on a GPU, 16 on a CPU)")
@@ -115,20 +129,28 @@ def _add_sift(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_encoder(command: argparse.ArgumentParser) -> None:
+def _add_out(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--out", type=path, required=True, metavar="DIR", help="output folder; an unfinished run resumes")
     add("--overwrite", action="store_true", help="delete what earlier runs wrote there, and start anew")
+
+
+def _add_encoder(command: argparse.ArgumentParser) -> None:
+    _add_out(command)
+    add = command.add_argument
     add("--device", default="auto", help="cpu, cuda, or auto (default)")
     add("--batch-seconds", type=float, metavar="S", help="seconds of audio a batch (default: by the device)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Generate a kind of column and print its report; return the exit code."""
-    # By name, when it is needed: --help does without datasets, and sift at an endpoint without torch.
+    # By name, when it is needed: --help does without datasets, traits and sift at an endpoint without torch.
     from speechrows.storage.models import is_from_cache  # noqa: PLC0415  # --help does without
 
-    if not (options.kind == "sift" and (options.endpoint or options.model.endswith(".gguf"))):
+    needs_no_model = options.kind == "traits"
+    if options.kind == "sift":
+        needs_no_model = options.endpoint or options.model.endswith(".gguf")
+    if not needs_no_model:
         is_from_cache(options.model, "--model")  # before torch is imported, which takes seconds
     try:
         module = importlib.import_module(f"speechrows.generate.{options.kind}")

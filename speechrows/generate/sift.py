@@ -12,8 +12,10 @@ from collections import Counter
 from collections import deque
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,10 @@ def run_sift(options: argparse.Namespace) -> SiftReport:
     _check(options)
     clips = ClipSelection.of(options).clips(audio=False)
     recipe = recipe_of(options.mode, options.model, sampling)
+    if options.generated:
+        joined = _open_traits(options.generated, options.mode)
+        clips = (replace(clip, traits=joined.traits(clip.clip_id, clip.traits)) for clip in clips)
+        recipe["traits"] = joined.digest()
     with SidecarWriter.open(options.out, recipe, overwrite=options.overwrite) as writer:
         return make(clips, writer, options.mode, _open_model(options, sampling))
 
@@ -103,6 +109,19 @@ def recipe_of(mode: str, model: str, sampling: Sampling) -> dict[str, Any]:
         "max_new_tokens": sampling.max_new_tokens,
         "seed": sampling.seed,
     }
+
+
+def _open_traits(places: Sequence[str], mode: str) -> GeneratedColumns:
+    """The traits that clips are given. Raises UsageError for other columns, and where none are told."""
+    joined = GeneratedColumns.open(places)
+    if set(joined.kinds) != {"traits"}:
+        raise UsageError(
+            f"--with {' '.join(places)}: found {', '.join(sorted(joined.kinds))}; expected traits, as "
+            "`speechrows generate traits` makes them"
+        )
+    if mode == "sift_s":
+        raise UsageError("--with: found --mode sift_s, which answers the words alone; leave one of them out")
+    return joined
 
 
 def _check(options: argparse.Namespace) -> None:

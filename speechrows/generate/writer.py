@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,7 @@ from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.sidecar.columns import COLUMN_OF
 from speechrows.sidecar.columns import RECIPE
+from speechrows.sidecar.columns import VALUES
 from speechrows.sidecar.columns import generated_recipe
 from speechrows.sidecar.columns import schema_of
 from speechrows.types import Int16
@@ -101,12 +103,14 @@ class SidecarWriter:
     def add(
         self,
         clip_id: str,
-        value: str | Int16 | Int32 | None,
+        value: str | Int16 | Int32 | Sequence[float | None] | None,
         *,
         is_cut: bool = False,
         reason: str | None = None,
     ) -> None:
         """Add a clip's value: text, codes int16 [K, F] or units int32 [F]; None and a `reason` for none.
+
+        Of traits, it is their numbers in the order of the columns.
 
         It is on disk when the file is full, SECONDS later, or when the writer is closed.
         """
@@ -114,9 +118,12 @@ class SidecarWriter:
         self._hashes.add(hash(clip_id))
         if self._value == "codes" and value is not None:
             value = list(value)  # pyright: ignore[reportAssignmentType]  # Arrow takes lists of 1-D arrays
-        self._rows.append(
-            (clip_id, value, is_cut, reason) if self._value == "answer" else (clip_id, value, reason)
-        )
+        cells = [value]
+        if self._value == "answer":
+            cells = [value, is_cut]
+        elif self._value == "traits":
+            cells = value or [None] * len(VALUES["traits"])
+        self._rows.append((clip_id, *cells, reason))
         if len(self._rows) == ROWS_PER_FILE:
             self.flush()
             self._rows, self._number, self._written = [], self._number + 1, 0

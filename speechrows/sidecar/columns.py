@@ -3,7 +3,8 @@
 Columns of one's own, made elsewhere, have no recipe: a table of `clip_id` and `answer`, `codes` or `units`.
 
 A value is `answer` string with `is_cut` bool, `codes` list of list of int16, or `units` list of
-int32; null where a clip got none, and then `reason` says why.
+int32; null where a clip got none, and then `reason` says why. Of `traits` it is five numbers, float32, each
+null where the clip tells none: they are named as the emotion corpora publish theirs.
 """
 
 import json
@@ -20,13 +21,19 @@ from speechrows.types import Task
 
 RECIPE = b"speechrows_generated"  # the key of the recipe in a file's parquet metadata
 # The column of each kind of generated columns.
-COLUMN_OF = {**dict.fromkeys(SIFT, "answer"), "answer": "answer", "mimi": "codes", "units": "units"}
+COLUMN_OF = {
+    **dict.fromkeys(SIFT, "answer"),
+    **{"answer": "answer", "mimi": "codes", "units": "units", "traits": "traits"},
+}
 OWN = {"answer": "answer", "codes": "mimi", "units": "units"}  # the kind of a column of one's own
 _ANSWER = [("answer", pa.string()), ("is_cut", pa.bool_())]
 VALUES: Mapping[str, Sequence[tuple[str, Any]]] = {
     "answer": _ANSWER,
     "codes": [("codes", pa.list_(pa.list_(pa.int16())))],
     "units": [("units", pa.list_(pa.int32()))],
+    "traits": [
+        (name, pa.float32()) for name in ("speaking_rate", "pitch_mean", "pitch_std", "rms", "relative_db")
+    ],
 }
 
 
@@ -81,7 +88,7 @@ def generated_recipe(path: str, schema: pa.Schema) -> dict[str, Any]:
                 f"{path}: has the columns {_columns(schema)}; expected {field.name} of {field.type}, as "
                 f"`speechrows generate` writes {recipe['kind']}"
             )
-    if COLUMN_OF[recipe["kind"]] != "answer" and not isinstance(recipe.get("codec"), str):
+    if COLUMN_OF[recipe["kind"]] in ("codes", "units") and not isinstance(recipe.get("codec"), str):
         raise UsageError(f"{path}: found no codec in its recipe; expected the name of one")
     return recipe
 
@@ -127,6 +134,11 @@ def _columns(schema: pa.Schema) -> str:
 def satisfies(task: Task, kinds: frozenset[str]) -> bool:
     """Whether sidecars of these kinds bring what a task needs of each clip."""
     return task.needs is None or not kinds.isdisjoint(kinds_for(task))
+
+
+def are_joined(kinds: frozenset[str], task: Task) -> bool:
+    """Whether rows of a task hold anything of sidecars of these kinds: traits are joined to every row."""
+    return "traits" in kinds or not kinds.isdisjoint(kinds_for(task))
 
 
 def how_to_make(task: Task, builder: str) -> str:

@@ -28,6 +28,7 @@ from speechrows.sidecar.columns import how_to_make
 from speechrows.sidecar.columns import kinds_for
 from speechrows.sidecar.columns import read_recipe
 from speechrows.sidecar.columns import satisfies
+from speechrows.sidecar.heard_traits import TraitLimits
 from speechrows.storage.filesystem import check_link
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import locate
@@ -36,6 +37,7 @@ from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Int16
 from speechrows.types import Task
+from speechrows.types import Traits
 from speechrows.types import Turn
 
 __all__ = ["GeneratedColumns", "how_to_make", "kinds_for", "satisfies"]
@@ -103,7 +105,9 @@ class GeneratedColumns:
     def __init__(self, addresses: Sequence[str], codec: str | None = None) -> None:
         """Use `GeneratedColumns.open`."""
         self._addresses, self._codec = tuple(map(str, addresses)), codec
-        self._files = [file for address in self._addresses for file in _open_files(address, codec)]
+        opened = [[*_open_files(address, codec)] for address in self._addresses]
+        self._files = [file for files in opened for file in files]
+        self._limits = {file.path: limits for files in opened for file, limits in _with_limits(files)}
         self._cache: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
         self._cache_bytes = 0
         kinds = {file.recipe["kind"] for file in self._files}
@@ -138,10 +142,16 @@ class GeneratedColumns:
         return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
     def attach(self, dialogue: Dialogue, task: Task) -> Dialogue:
-        """Return the dialogue with the values of its turns that a task uses.
+        """Return the dialogue with the values of its turns that a task uses, and with their traits.
 
         What a turn has of its own stays; a clip without a value gets none.
         """
+        if "traits" in self._lookups:
+            turns = [
+                replace(turn, traits=self.traits(dialogue.clip_id(turn), turn.traits))
+                for turn in dialogue.turns
+            ]
+            dialogue = replace(dialogue, turns=tuple(turns))
         kind = next((kind for kind in kinds_for(task) if kind in self._lookups), None)
         if kind is None:
             return dialogue
@@ -156,6 +166,15 @@ class GeneratedColumns:
             return None, False
         group = self._group(cell)
         return group["answer"][cell.row].as_py(), bool(group["is_cut"][cell.row].as_py())
+
+    def traits(self, clip_id: str, own: Traits) -> Traits:
+        """The traits of a clip: its own, and where it has none, those that its sound tells."""
+        cell = self._find("traits", clip_id) if "traits" in self._lookups else None
+        if cell is None:
+            return own
+        group = self._group(cell)
+        rate, db = (group[name][cell.row].as_py() for name in ("speaking_rate", "relative_db"))
+        return self._limits[cell.file.path].complete(own, rate, db)
 
     def _with_answer(self, turn: Turn, kind: str, clip_id: str) -> Turn:
         answer, is_cut = self.answer(kind, clip_id) if turn.answer is None else (None, False)
@@ -234,6 +253,20 @@ def _values(array: "pa.Array[Any]") -> Int16 | None:
     if len(flat) and not -(1 << 15) <= flat.min() <= flat.max() < 1 << 15:
         return None
     return flat.astype(np.int16).reshape(num_codebooks, -1)
+
+
+def _with_limits(files: Sequence[_File]) -> Iterator[tuple[_File, TraitLimits]]:
+    """The files of traits of a sidecar, each with the limits of pace and volume of them all."""
+    files = [file for file in files if file.recipe["kind"] == "traits"]
+    columns = list[pa.Table]()
+    for file in files:
+        with open_parquet(file.fs, file.path) as table:
+            columns.append(table.read(["speaking_rate", "relative_db"], use_threads=False))
+    if columns:
+        limits = TraitLimits.of(
+            *(pa.concat_tables(columns)[name].to_numpy() for name in columns[0].schema.names)
+        )
+        yield from ((file, limits) for file in files)
 
 
 def _open_files(address: str, codec: str | None) -> Iterator[_File]:
