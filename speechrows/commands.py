@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speechrows.console import tell_at_once
 from speechrows.errors import printable
 from speechrows.flags import BUILDERS
 from speechrows.flags import path
@@ -85,24 +84,16 @@ def _folder_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def _validate_flags(parser: argparse.ArgumentParser) -> None:
+    from speechrows.validation.command import add_validate_flags
+
     _folder_flag(parser)
-    parser.add_argument("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        choices=("silence", "clipping"),
-        help="report it without failing; repeatable",
-    )
+    add_validate_flags(parser)
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from speechrows.validation.validate import validate
+    from speechrows.validation.command import run
 
-    report = validate(options.folder, allow=options.allow, num_proc=options.num_proc)
-    print(printable(json.dumps(report.to_json(), indent=1) if options.json else report))
-    return 0 if report.ok else 1
+    return run(options)
 
 
 def _stats_flags(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +137,18 @@ def _show(options: argparse.Namespace) -> int:
 
     print(show(options.folder, options.row_id, colour=sys.stdout.isatty()))
     return 0
+
+
+def _screen_flags(parser: argparse.ArgumentParser) -> None:
+    from speechrows.screening.command import add_screen_flags
+
+    add_screen_flags(parser)
+
+
+def _screen(options: argparse.Namespace) -> int:
+    from speechrows.screening.command import run
+
+    return run(options)
 
 
 def _preview_flags(parser: argparse.ArgumentParser) -> None:
@@ -204,29 +207,15 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _publish_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=path, metavar="FOLDER", help="a built folder")
-    parser.add_argument("repository", metavar="org/name", help="the dataset, created where there is none")
-    parser.add_argument("--private", action="store_true", help="create it for its owners alone")
-    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead")
-    parser.add_argument("--revision", metavar="BRANCH", help="created where there is none (default: main)")
-    parser.add_argument("--dry-run", action="store_true", help="list what would be uploaded and deleted")
+    from speechrows.hub.command import add_publish_flags
+
+    add_publish_flags(parser)
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from speechrows.hub.publish.publisher import Target
-    from speechrows.hub.publish.publisher import open_publisher
+    from speechrows.hub.command import run
 
-    target = Target(
-        repo_id=options.repository,
-        private=options.private,
-        create_pr=options.create_pr,
-        revision=options.revision,
-    )
-    with open_publisher(options.folder, target, tell_at_once) as publisher:
-        print(printable(publisher.dry_run() if options.dry_run else publisher.changes()))
-        if not options.dry_run:
-            print(printable(publisher.publish()))
-    return 0
+    return run(options)
 
 
 def _check_viewer(options: argparse.Namespace) -> int:
@@ -263,6 +252,13 @@ COMMANDS = (
     Command("validate", "check a built folder, row by row", _validate_flags, _validate),
     Command("stats", "print hours, turns, tokens, and what each stage adds", _stats_flags, _stats),
     Command("show", "print a row with its label mask", _show_flags, _show),
+    Command(
+        "screen",
+        "score what may be wrong with each row's clip and text",
+        _screen_flags,
+        _screen,
+        stopped="stopped. Shards that were screened are kept: the same command goes on",
+    ),
     Command("preview", "listen to rows and look at them in a browser", _preview_flags, _preview),
     Command(
         "generate",

@@ -22,7 +22,7 @@ LAYERS = (
     ("card", "validation", "interop"),
     ("builds",),
     ("builder", "loader"),
-    ("generate", "hub", "model", "preview", "views"),
+    ("generate", "hub", "model", "preview", "screening", "views"),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -23,7 +23,7 @@ _FOLDER = rf"data/{_TASK}/{_SPLIT}(/band_[0-9]+)?"
 _SHARD = re.compile(rf"{_FOLDER}/([\w.-]+-)?[0-9]{{5,}}\.parquet")  # a number alone in folders of 0.1.0
 _SHARDS = re.compile(rf"{_FOLDER}/[^/]+")
 _OTHERS = re.compile(
-    rf"index/{_TASK}/{_SPLIT}\.parquet|{re.escape(SKIPPED)}|{PICTURES}/{_TASK}/\w+\.png"
+    rf"(index|screen)/{_TASK}/{_SPLIT}\.parquet|{re.escape(SKIPPED)}|{PICTURES}/{_TASK}/\w+\.png"
     rf"|{TOKENIZER}/({_TOKENIZER})"
 )
 
@@ -60,3 +60,8 @@ def shard_path(task: str, split: str, band: int | None, number: int) -> str:
 def index_path(task: str, split: str) -> str:
     """The index of a task and split: a line a row, in file order."""
     return f"index/{task}/{split}.parquet"
+
+
+def screen_path(task: str, split: str) -> str:
+    """The scores of a task and split, which `speechrows screen` writes: a line a row, as in the index."""
+    return f"screen/{task}/{split}.parquet"

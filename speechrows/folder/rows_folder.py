@@ -294,5 +294,5 @@ class RowsFolder:
 
 
 def _ahead(path: str) -> dict[str, Any]:
-    ahead = _INDEX_AHEAD if path.startswith("index/") else AHEAD
+    ahead = _INDEX_AHEAD if path.startswith(("index/", "screen/")) else AHEAD
     return {"block_size": ahead, "cache_type": "readahead"}

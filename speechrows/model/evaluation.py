@@ -25,8 +25,8 @@ from speechrows.model.lanes import Lanes
 from speechrows.model.omni import Omni
 from speechrows.model.speech_lm import SpeechLM
 from speechrows.model.transcripts import TRANSCRIBED
-from speechrows.model.transcripts import errors
 from speechrows.rows.tasks import TASKS
+from speechrows.text.word_errors import errors
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Int32
 

@@ -23,7 +23,7 @@ from speechrows.model.evaluation import decoded
 from speechrows.model.lanes import Lanes
 from speechrows.model.omni import omni
 from speechrows.model.shape import ModelShape
-from speechrows.model.transcripts import errors
+from speechrows.text.word_errors import errors
 
 
 @pytest.fixture(scope="module")

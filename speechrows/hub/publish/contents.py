@@ -11,7 +11,9 @@ from speechrows.folder.layout import PICTURES
 from speechrows.folder.layout import SKIPPED
 from speechrows.folder.layout import index_path
 from speechrows.folder.layout import is_shard
+from speechrows.folder.layout import screen_path
 from speechrows.folder.rows_folder import RowsFolder
+from speechrows.folder.scores import is_screened
 from speechrows.folder.shards import check_shard
 from speechrows.rows.schema import ARROW_SCHEMA
 from speechrows.rows.schema import AUDIO_COLUMNS
@@ -41,6 +43,7 @@ def published_files(folder: Path) -> dict[str, int]:
     if {path.rpartition("/")[0] for path in listed} != {path.rpartition("/")[0] for path in shards}:
         raise UsageError(f"{folder / CARD}: does not list what the indexes do; {_AGAIN}")
     others = [index_path(task, split) for task, split in rows.splits()]
+    others += [screen_path(task, split) for task, split in rows.splits() if is_screened(rows, task, split)]
     others += rows.tokenizer_files() + rows.glob(f"{PICTURES}/*/*.png") + rows.glob(SKIPPED)
     sizes = {path: Path(rows.place(path)).stat().st_size for path in [*others, CARD]}
     return {path: {**shards, **sizes}[path] for path in [*sorted([*shards, *others]), CARD]}

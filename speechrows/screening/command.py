@@ -1,0 +1,53 @@
+"""The flags of `speechrows screen`."""
+
+import argparse
+import os
+
+from speechrows.errors import UsageError
+from speechrows.errors import printable
+from speechrows.flags import path
+
+
+def add_screen_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `speechrows screen`."""
+    add = parser.add_argument
+    add("folder", metavar="FOLDER|org/name", help="a built folder, or a dataset on the Hub")
+    add("--out", type=path, metavar="FILE.parquet", help="where scores go (default: into the folder)")
+    add(
+        "--language",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="of the texts, such as en; repeatable (default: the card's)",
+    )
+    add(
+        "--asr",
+        type=os.path.expanduser,
+        metavar="MODEL",
+        help="hear clips, for their word error rate: a folder or Hub repository with a model of faster-whisper",
+    )
+    add("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
+    add("--worst", type=int, default=20, metavar="N", help="rows to print, the worst first (default: 20)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Screen a folder and print the report; return the exit code."""
+    from speechrows.screening.screen import screen  # noqa: PLC0415  # --help does without
+
+    if options.worst < 0:
+        raise UsageError(f"--worst: found {options.worst}, expected 0 or more")
+    asr = None
+    if options.asr is not None:
+        from speechrows.conversations.hearing import model_folder  # noqa: PLC0415  # an extra
+
+        asr = model_folder(options.asr, "--asr")
+    report = screen(
+        options.folder,
+        out=options.out,
+        languages=options.language,
+        asr=asr,
+        num_proc=options.num_proc,
+        num_worst=options.worst,
+    )
+    print(printable(report))
+    return 0

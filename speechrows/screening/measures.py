@@ -1,0 +1,112 @@
+"""What is measured of a row, and how bad that is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import fields
+
+import numpy as np
+
+from speechrows.audio.levels import LevelMeter
+from speechrows.audio.levels import Levels
+from speechrows.audio.levels import mono_blocks
+from speechrows.errors import BadClipError
+from speechrows.text.letters import num_letters
+from speechrows.text.letters import scripts
+from speechrows.types import Reason
+
+_LEAST_S = 0.05  # of speech: letters of less are told by this much
+UNDECODABLE = "audio"  # the name of what is worst of a clip that does not decode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measures:
+    """A row's measures, by the names of their columns; None where nothing was measured. See folder/scores.py."""
+
+    silence: float | None = None
+    clipping: float | None = None
+    snr_db: float | None = None
+    level_db: float | None = None
+    speaking_rate: float | None = None
+    chars_per_second: float | None = None
+    script: str = ""
+    other_script: float = 0.0
+    wer: float | None = None
+    heard: str | None = None
+    is_undecodable: bool = False
+
+    def columns(self) -> dict[str, str | float | None]:
+        """Badness, what is worst, and all measures, by column."""
+        worst, badness = worst_of(self)
+        measures = {each.name: getattr(self, each.name) for each in fields(self)}
+        del measures["is_undecodable"]
+        return {"badness": badness, "worst": worst, **measures}
+
+
+# By measure: where it begins to be bad, and where it can not be worse. A measure may be bad at both ends.
+LIMITS: Mapping[str, tuple[tuple[float, float], ...]] = {
+    "silence": ((0.5, 0.95),),
+    "clipping": ((0.001, 0.05),),
+    "snr_db": ((20.0, 5.0),),
+    "level_db": ((-40.0, -60.0),),
+    "speaking_rate": ((25.0, 40.0), (5.0, 1.0)),
+    "chars_per_second": ((25.0, 30.0), (3.0, 0.5)),  # 30: what the answers of AZeroS were made with
+    "other_script": ((0.1, 0.6),),
+    "wer": ((0.2, 1.0),),
+}
+
+
+def worst_of(measures: Measures) -> tuple[str, float]:
+    """The name of the worst measure, and how bad it is, from 0 to 1; "" and 0 where nothing is bad."""
+    if measures.is_undecodable:
+        return UNDECODABLE, 1.0
+    worst, most = "", 0.0
+    for name, ends in LIMITS.items():
+        value = getattr(measures, name)
+        for fine, terrible in ends if value is not None else ():
+            badness = float(np.clip((value - fine) / (terrible - fine), 0.0, 1.0))
+            if badness > most:
+                worst, most = name, badness
+    return worst, most
+
+
+def sound_of(data: bytes | memoryview) -> Levels:
+    """The levels of a clip, heard a block at a time.
+
+    Raises:
+        BadClipError: it does not decode, or holds no samples, or such as are no numbers.
+    """
+    meter: LevelMeter | None = None
+    for block, rate_hz in mono_blocks(data):
+        meter = meter or LevelMeter(rate_hz)
+        if not np.isfinite(block).all():
+            raise BadClipError(Reason.UNDECODABLE, "holds samples that are no numbers (NaN or infinite)")
+        meter.hear(block)
+    if meter is None:
+        raise BadClipError(Reason.ZERO_SAMPLES, "holds no sample; expected at least one")
+    return meter.levels()
+
+
+def measures_of(data: bytes | memoryview | None, text: str, expected_scripts: frozenset[str]) -> Measures:
+    """Measure a clip, if there is one, and what it says; without `expected_scripts`, the text's main one is."""
+    letters = scripts(text)
+    script = max(letters, key=lambda name: (letters[name], name), default="")
+    expected = expected_scripts or {script}
+    others = sum(number for name, number in letters.items() if name not in expected)
+    of_text = Measures(script=script, other_script=others / max(letters.total(), 1))
+    if data is None:
+        return of_text
+    try:
+        levels = sound_of(data)
+    except BadClipError:
+        return Measures(script=script, other_script=of_text.other_script, is_undecodable=True)
+    said = num_letters(text)
+    return Measures(
+        silence=levels.silence,
+        clipping=levels.clipping,
+        snr_db=levels.snr_db,
+        level_db=levels.speech_db,
+        speaking_rate=said / max(levels.speech_s, _LEAST_S),
+        chars_per_second=said / max(levels.seconds, _LEAST_S),
+        script=of_text.script,
+        other_script=of_text.other_script,
+    )

@@ -1,0 +1,115 @@
+"""A shard screened: the scores of its rows, as a parquet of one row group."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from speechrows.errors import BadClipError
+from speechrows.folder.manifest import ShardEntry
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.folder.scores import SCHEMA
+from speechrows.folder.shards import check_shard
+from speechrows.screening.measures import Measures
+from speechrows.screening.measures import measures_of
+from speechrows.text.letters import scripts_of_language
+
+_ROWS = 32  # with their clips, at once
+_COLUMNS = ("row_id", "transcript", "messages", "audio")
+VERSION = 1  # of how rows are measured
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choices:
+    """What decides the scores of a row besides the row: languages, and the recogniser, a model's folder."""
+
+    languages: tuple[str, ...] = ()
+    asr: str | None = None
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The choices, without paths of this machine: the recogniser by its name and its size."""
+        recogniser = None
+        if self.asr is not None:
+            size = (Path(self.asr) / "model.bin").stat().st_size
+            recogniser = f"{Path(self.asr).resolve().name}, {size} bytes"
+        return {"version": VERSION, "languages": list(self.languages), "asr": recogniser}
+
+    @property
+    def scripts(self) -> frozenset[str]:
+        """The scripts that texts should be in; none where no language is told."""
+        return frozenset(script for language in self.languages for script in scripts_of_language(language))
+
+
+@dataclass(frozen=True)
+class Screener:
+    """Screens shards of a folder into a folder of parts."""
+
+    folder: RowsFolder
+    choices: Choices
+    parts: Path
+
+    def part_of(self, shard: ShardEntry) -> Path:
+        """Where a shard's scores are once they are made: named by all that decides them."""
+        facts = [self.choices.recipe, shard.path, shard.rows, shard.size, shard.footer_sha256]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        return self.parts / f"{digest}.parquet"
+
+    def screen(self, shard: ShardEntry) -> int:
+        """Write the scores of a shard; return the number of its rows.
+
+        Raises:
+            ShortfallError: it is not there, damaged, or another than its index says.
+        """
+        check_shard(self.folder, shard)
+        path = self.part_of(shard)
+        with self.folder.naming(shard.path):
+            table = pa.Table.from_pylist([*self._scores(shard)], schema=SCHEMA)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(path)
+        return len(table)
+
+    def _scores(self, shard: ShardEntry) -> Iterator[dict[str, Any]]:
+        with self.folder.open_parquet(shard.path) as parquet:
+            for batch in parquet.iter_batches(_ROWS, columns=[*_COLUMNS], use_threads=False):
+                clips = pc.struct_field(batch["audio"], "bytes")
+                cells = batch.select(["row_id", "transcript", "messages"]).to_pylist()
+                for row, clip in zip(cells, clips, strict=True):
+                    data = memoryview(clip.as_buffer()) if clip.is_valid else None
+                    yield {"row_id": row["row_id"], **self._measure(row, data).columns()}
+
+    def _measure(self, row: Mapping[str, Any], data: memoryview | None) -> Measures:
+        text = row["transcript"] if data is not None else _words(row["messages"])
+        measures = measures_of(data, text, self.choices.scripts)
+        if self._hearing is None or data is None or measures.is_undecodable:
+            return measures
+        try:
+            wer, heard = self._hearing.hear(data, text)
+        except BadClipError:
+            return measures
+        return replace(measures, wer=wer, heard=heard)
+
+    @cached_property
+    def _hearing(self) -> Any:
+        if self.choices.asr is None:
+            return None
+        from speechrows.screening.hearing import Hearing  # noqa: PLC0415  # an extra
+
+        languages = self.choices.languages
+        return Hearing(self.choices.asr, languages[0].partition("-")[0] if len(languages) == 1 else None)
+
+
+def _words(messages: Sequence[Mapping[str, str]]) -> str:
+    return " ".join(message["content"] for message in messages)
