@@ -250,11 +250,8 @@ def claim(out: Path, new: Claim, *, overwrite: bool) -> None:
     is_another = content.tokenizer != new.tokenizer or content.recipes.get(new.task) != new.recipe
     if overwrite and is_another and new.task in content.recipes:  # the same build goes on where it was
         (out / CARD).unlink(missing_ok=True)
-        for folder in (
-            f"{STATE}/{new.task}",
-            *(f"{room}/{new.task}" for room in ("data", "index", "screen")),
-        ):
-            shutil.rmtree(out / folder, ignore_errors=True)
+        for room in (STATE, "data", "index", "screen"):
+            shutil.rmtree(out / room / new.task, ignore_errors=True)
     if content.tokenizer != new.tokenizer:  # a build that is killed next must not go on with the old one
         shutil.rmtree(out / TOKENIZER, ignore_errors=True)
     recipes = {**content.recipes, new.task: new.recipe}

@@ -40,7 +40,7 @@ _KEY = b"speechrows_screen"  # of the parquet metadata
 
 
 def to_metadata(shards: Sequence[ShardEntry], recipe: Mapping[str, Any]) -> dict[bytes, bytes]:
-    """The parquet metadata of scores: whose they are, in the order of their row groups, and how they are made."""
+    """The parquet metadata of scores: whose they are, by row group, and how they were made."""
     entries = [[shard.path, shard.rows, shard.size, shard.footer_sha256] for shard in shards]
     return {_KEY: json.dumps({"recipe": recipe, "shards": entries}, sort_keys=True).encode()}
 

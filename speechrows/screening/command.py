@@ -24,7 +24,7 @@ def add_screen_flags(parser: argparse.ArgumentParser) -> None:
         "--asr",
         type=os.path.expanduser,
         metavar="MODEL",
-        help="hear clips, for their word error rate: a folder or Hub repository with a model of faster-whisper",
+        help="hear clips, for their word error rate: a model of faster-whisper, a folder or Hub repository",
     )
     add("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
     add("--worst", type=int, default=20, metavar="N", help="rows to print, the worst first (default: 20)")

@@ -1,5 +1,6 @@
 """What is measured of a row, and how bad that is."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import fields
@@ -20,7 +21,7 @@ UNDECODABLE = "audio"  # the name of what is worst of a clip that does not decod
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measures:
-    """A row's measures, by the names of their columns; None where nothing was measured. See folder/scores.py."""
+    """A row's measures, by their columns in folder/scores.py; None where nothing was measured."""
 
     silence: float | None = None
     clipping: float | None = None
@@ -61,12 +62,17 @@ def worst_of(measures: Measures) -> tuple[str, float]:
         return UNDECODABLE, 1.0
     worst, most = "", 0.0
     for name, ends in LIMITS.items():
-        value = getattr(measures, name)
-        for fine, terrible in ends if value is not None else ():
-            badness = float(np.clip((value - fine) / (terrible - fine), 0.0, 1.0))
-            if badness > most:
-                worst, most = name, badness
+        badness = badness_of(getattr(measures, name), ends)
+        if badness > most:
+            worst, most = name, badness
     return worst, most
+
+
+def badness_of(value: float | None, ends: Iterable[tuple[float, float]]) -> float:
+    """How bad a value is by the limits of its measure, from 0 to 1; 0 where there is none."""
+    if value is None:
+        return 0.0
+    return max(float(np.clip((value - fine) / (terrible - fine), 0.0, 1.0)) for fine, terrible in ends)
 
 
 def sound_of(data: bytes | memoryview) -> Levels:
@@ -87,7 +93,7 @@ def sound_of(data: bytes | memoryview) -> Levels:
 
 
 def measures_of(data: bytes | memoryview | None, text: str, expected_scripts: frozenset[str]) -> Measures:
-    """Measure a clip, if there is one, and what it says; without `expected_scripts`, the text's main one is."""
+    """Measure a clip, if any, and what it says; with no `expected_scripts`, the text's main one is."""
     letters = scripts(text)
     script = max(letters, key=lambda name: (letters[name], name), default="")
     expected = expected_scripts or {script}

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from speechrows.screening.measures import LIMITS
 from speechrows.screening.measures import UNDECODABLE
+from speechrows.screening.measures import badness_of
 
 BAD = 0.5  # a row is called bad from here on: half way from where it begins to the end
 _UNITS = {
@@ -49,8 +50,9 @@ class ScreenReport:
         """Read the scores in `files`, a row group at a time; `num_worst` rows are kept."""
         bad, worst = Counter[str](), list[Row]()
         for table in _tables(files):
-            bad.update(table.filter(pc.greater_equal(table["badness"], BAD))["worst"].to_pylist())
-            faulty = table.filter(pc.greater(table["badness"], 0.0))
+            badness = table["badness"].to_numpy()
+            bad.update(map(str, table.filter(pa.array(badness >= BAD))["worst"]))
+            faulty = table.filter(pa.array(badness > 0))
             order = pc.sort_indices(faulty, [("badness", "descending"), ("row_id", "ascending")])
             rows: list[Row] = faulty.take(order[:num_worst]).to_pylist()
             worst = heapq.nsmallest(num_worst, [*worst, *rows], key=_worst_first)
@@ -82,17 +84,12 @@ def describe(row: Row) -> str:
 
 def _lines(row: Row) -> Iterator[str]:
     yield f"  {row['badness']:.2f}  {row['row_id']}"
-    others = [name for name in LIMITS if name != row["worst"] and _is_bad(row, name)]
+    others = [
+        name for name, ends in LIMITS.items() if name != row["worst"] and badness_of(row[name], ends) >= BAD
+    ]
     yield f"        {'; '.join([describe(row), *(_UNITS[name].format(row[name]) for name in others)])}"
     if row["heard"] is not None and row["worst"] == "wer":
         yield f"        heard: {row['heard']}"
-
-
-def _is_bad(row: Row, name: str) -> bool:
-    value = row[name]
-    if value is None:
-        return False
-    return any((value - fine) / (terrible - fine) >= BAD for fine, terrible in LIMITS[name])
 
 
 def _worst_first(row: Row) -> tuple[float, str]:

@@ -1,7 +1,7 @@
 """`speechrows screen`: scores every row of a folder, shard by shard, and keeps what is there.
 
-Scores lie in the folder, a file a task and split (layout.screen_path), or in one file of one's own. Parts of an
-unfinished run wait beside them. Shards whose scores are there, made the same way, are not heard again.
+Scores lie in the folder, a file a task and split (layout.screen_path), or in one file of one's own. Parts of
+an unfinished run wait beside them. Shards whose scores are there, made the same way, are not heard again.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ def screen(
     neither on the number of processes nor on how often it was stopped.
 
     Raises:
-        UsageError: nothing that speechrows built is there, or it is not on this machine and there is no `out`.
+        UsageError: nothing that speechrows built is there, or it is not on this machine, without an `out`.
         ShortfallError: a shard is damaged.
     """
     if num_proc < 1:
@@ -139,7 +139,7 @@ class _Opened:
 
 
 def _earlier(path: Path, recipe: dict[str, Any]) -> dict[ShardEntry, int]:
-    """The shards whose scores a file has, made the same way, each with its row group; none of a broken file."""
+    """The shards whose scores a file has, made the same way, by row group; none of a broken file."""
     try:
         with pq.ParquetFile(path) as parquet:
             shards, theirs = from_metadata(parquet.schema_arrow)
