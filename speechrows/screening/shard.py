@@ -93,7 +93,7 @@ class Screener:
     def _measure(self, row: Mapping[str, Any], data: memoryview | None) -> Measures:
         text = row["transcript"] if data is not None else _words(row["messages"])
         measures = measures_of(data, text, self.choices.scripts)
-        if self._hearing is None or data is None or measures.is_undecodable:
+        if self._hearing is None or data is None or measures.is_undecodable or not text.strip():
             return measures
         try:
             wer, heard = self._hearing.hear(data, text)
