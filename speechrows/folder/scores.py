@@ -7,12 +7,14 @@ shards: scores of other rows are refused. Its recipe says how they were made. A 
 import json
 from collections.abc import Mapping
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from speechrows.errors import ShortfallError
+from speechrows.folder.index import Index
 from speechrows.folder.layout import index_path
 from speechrows.folder.layout import screen_path
 from speechrows.folder.manifest import ShardEntry
@@ -36,6 +38,18 @@ SCHEMA = pa.schema(
         ("heard", pa.string()),
     ]
 )
+UNDECODABLE = "audio"  # the name of what is worst of a clip that does not decode
+IN_WORDS = {
+    "silence": "{:.0%} of the clip is no speech",
+    "clipping": "{:.2%} of the samples are cut off",
+    "snr_db": "{:.0f} dB of speech over noise",
+    "level_db": "speech at {:.0f} dB",
+    "speaking_rate": "{:.1f} letters a second of speech",
+    "chars_per_second": "{:.1f} letters a second of the clip",
+    "other_script": "{:.0%} of the letters are of another script",
+    "wer": "{:.0%} of the words were heard otherwise",
+    UNDECODABLE: "its clip does not decode",
+}
 _KEY = b"speechrows_screen"  # of the parquet metadata
 
 
@@ -93,6 +107,35 @@ def scores(
                 "Run `speechrows screen` again, or delete the file"
             )
         return parquet.read([*columns], use_threads=False)
+
+
+def scores_of(
+    folder: RowsFolder, index: Index, columns: Sequence[str] = tuple(SCHEMA.names)
+) -> pa.Table | None:
+    """The scores of an index' rows [R], in their order: null of tasks that were not screened; None of none.
+
+    Raises:
+        ShortfallError: they are damaged, or those of other rows.
+    """
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    parts = list[pa.Table]()
+    is_any = False
+    for task, facts in index.facts.items():
+        table = scores(folder, task, index.split, columns)
+        is_any |= table is not None
+        starts = dict(zip(facts.shards, accumulate(shard.rows for shard in facts.shards), strict=True))
+        for shard in (shard for shard in index.shards if shard.task == task):
+            if table is None:
+                parts.append(pa.table([pa.nulls(shard.rows, field.type) for field in schema], schema=schema))
+            else:
+                parts.append(table.slice(starts[shard] - shard.rows, shard.rows).cast(schema))
+    return pa.concat_tables(parts) if is_any else None
+
+
+def describe(row: Mapping[str, Any], measure: str | None = None) -> str:
+    """A measure of a row of scores in words, the worst by default."""
+    name = measure or row["worst"]
+    return IN_WORDS[name].format(row.get(name))
 
 
 def _is_whole(parquet: pq.ParquetFile, shards: Sequence[ShardEntry]) -> bool:

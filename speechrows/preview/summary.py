@@ -14,14 +14,18 @@ from speechrows.card.bins import number
 from speechrows.card.bins import ticks
 from speechrows.folder.layout import SKIPPED
 from speechrows.folder.placeholders import Placeholders
+from speechrows.folder.scores import describe
+from speechrows.folder.scores import scores_of
 from speechrows.preview import find
 from speechrows.preview.html import duration
 from speechrows.preview.html import render
 from speechrows.preview.rows import Library
 from speechrows.preview.rows import View
+from speechrows.preview.sound import clip_url
 from speechrows.rows.ledger import LedgerSummary
 
 _EXTREMES = 4
+_WORST = 40  # rows that screening found, at once
 MAX_LINES = 200  # of skipped.jsonl, at once
 
 
@@ -107,7 +111,45 @@ def numbers(library: Library, view: View) -> str:
         ("Least text for its length", pace(view), 1, "tokens a second"),
     ]
     extremes = [(title, _extreme(view, values, sign, unit)) for title, values, sign, unit in ends]
-    return render("numbers.html", charts=charts, extremes=extremes, traits=find.traits(library, view))
+    return render(
+        "numbers.html",
+        charts=charts,
+        worst=worst(library, view),
+        extremes=extremes,
+        traits=find.traits(library, view),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bad:
+    """A row that was screened: how bad it is, from 0 to 1, why, and the address of its clip, if any."""
+
+    row: int
+    row_id: str
+    badness: float
+    why: str
+    url: str | None
+
+
+def worst(library: Library, view: View) -> list[Bad] | None:
+    """The worst rows of a view by `speechrows screen`, the worst first; None where it was not screened."""
+    scores = scores_of(library.folder, view.index)
+    if scores is None:
+        return None
+    badness = np.nan_to_num(scores["badness"].to_numpy()[view.start : view.stop])
+    rows = np.argsort(-badness, kind="stable")[:_WORST]
+    rows = rows[badness[rows] > 0] + view.start
+    lines = [scores.slice(row, 1).to_pylist()[0] for row in rows.tolist()]
+    return [
+        Bad(
+            row=row,
+            row_id=line["row_id"],
+            badness=line["badness"],
+            why=describe(line),
+            url=clip_url(view, row) if view.index.audio_length[row] else None,
+        )
+        for row, line in zip(rows.tolist(), lines, strict=True)
+    ]
 
 
 def pace(view: View) -> npt.NDArray[np.float64]:

@@ -11,12 +11,12 @@ from speechrows.audio.levels import LevelMeter
 from speechrows.audio.levels import Levels
 from speechrows.audio.levels import mono_blocks
 from speechrows.errors import BadClipError
+from speechrows.folder.scores import UNDECODABLE
 from speechrows.text.letters import num_letters
 from speechrows.text.letters import scripts
 from speechrows.types import Reason
 
 _LEAST_S = 0.05  # of speech: letters of less are told by this much
-UNDECODABLE = "audio"  # the name of what is worst of a clip that does not decode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

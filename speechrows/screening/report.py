@@ -12,22 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from speechrows.folder.scores import describe
 from speechrows.screening.measures import LIMITS
-from speechrows.screening.measures import UNDECODABLE
 from speechrows.screening.measures import badness_of
 
 BAD = 0.5  # a row is called bad from here on: half way from where it begins to the end
-_UNITS = {
-    "silence": "{:.0%} of the clip is no speech",
-    "clipping": "{:.2%} of the samples are cut off",
-    "snr_db": "{:.0f} dB of speech over noise",
-    "level_db": "speech at {:.0f} dB",
-    "speaking_rate": "{:.1f} letters a second of speech",
-    "chars_per_second": "{:.1f} letters a second of the clip",
-    "other_script": "{:.0%} of the letters are of another script",
-    "wer": "{:.0%} of the words were heard otherwise",
-    UNDECODABLE: "its clip does not decode",
-}
 
 Row = dict[str, Any]
 
@@ -77,17 +66,12 @@ class ScreenReport:
         return "\n".join(lines)
 
 
-def describe(row: Row) -> str:
-    """What is worst of a row, in words."""
-    return _UNITS[row["worst"]].format(row.get(row["worst"]))
-
-
 def _lines(row: Row) -> Iterator[str]:
     yield f"  {row['badness']:.2f}  {row['row_id']}"
     others = [
         name for name, ends in LIMITS.items() if name != row["worst"] and badness_of(row[name], ends) >= BAD
     ]
-    yield f"        {'; '.join([describe(row), *(_UNITS[name].format(row[name]) for name in others)])}"
+    yield f"        {'; '.join([describe(row), *(describe(row, name) for name in others)])}"
     if row["heard"] is not None and row["worst"] == "wer":
         yield f"        heard: {row['heard']}"
 

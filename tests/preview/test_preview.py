@@ -58,6 +58,7 @@ from speechrows.preview.sound import decoded_url
 from speechrows.preview.sound import routes
 from speechrows.preview.tokens import counts
 from speechrows.preview.tokens import spans
+from speechrows.screening.screen import screen
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import IGNORE_INDEX
 
@@ -513,7 +514,9 @@ def test_traits_are_counted_and_each_opens_a_row_of_its_kind(library, folder):
         assert rows[row]["emotion"] == value
     few = find.traits(library, library.view("ttt", "train"), seconds=0)
     assert few.sampled < few.total
-    assert "spread over the files" in summary.render("numbers.html", charts=[], extremes=[], traits=few)
+    assert "spread over the files" in summary.render(
+        "numbers.html", charts=[], worst=None, extremes=[], traits=few
+    )
 
 
 # --- all rows at a glance -------------------------------------------------------------------
@@ -565,6 +568,22 @@ def test_the_extremes_are_the_longest_and_the_shortest(library):
     read = Reader(summary.numbers(library, view))
     for row in (seconds.argmax(), seconds.argmin()):
         assert view.index.row_id(int(row)) in read.text
+
+
+def test_rows_that_were_screened_are_shown_the_worst_first_with_their_clips(library, folder, tmp_path):
+    assert "The worst first" not in summary.numbers(library, library.view("ttt", "train"))
+    shutil.copytree(folder, tmp_path / "rows")
+    screen(str(tmp_path / "rows"), languages=["ru"])
+    screened = Library(str(tmp_path / "rows"))
+    view = screened.view("ttt", "train")
+    worst = summary.worst(screened, view)
+    assert worst is not None
+    assert [bad.badness for bad in worst] == [1.0] * len(worst), "English is in another script than Russian"
+    assert [bad.row_id for bad in worst] == view.index.row_ids([bad.row for bad in worst])
+    shown = summary.numbers(screened, view)
+    assert "100% of the letters are of another script" in Reader(shown).text
+    assert shown.count("<audio") == len(worst) == min(view.stop, 40)
+    assert all(bad.url == clip_url(view, bad.row) for bad in worst)
 
 
 def test_the_pace_leaves_out_the_tokens_of_audio_where_there_are_any(library, tmp_path):

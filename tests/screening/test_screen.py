@@ -26,10 +26,12 @@ from toys.speech_like import noise
 
 from speechrows.cli import main
 from speechrows.errors import ShortfallError
+from speechrows.folder.index import Index
 from speechrows.folder.layout import screen_path
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.folder.scores import SCHEMA
 from speechrows.folder.scores import scores
+from speechrows.folder.scores import scores_of
 from speechrows.screening import shard as shard_module
 from speechrows.screening.measures import LIMITS
 from speechrows.screening.measures import Measures
@@ -131,6 +133,21 @@ def test_datasets_takes_no_score_for_a_row_and_publish_carries_them(rows: Path, 
     assert main(["check-viewer", "org/rows"]) == 0
     remote = scores(RowsFolder.open("org/rows"), "transcription", "train")
     assert remote == pq.read_table(rows / SCORES)
+
+
+def test_scores_follow_the_rows_of_any_config(tmp_path: Path) -> None:
+    build_rows(XTTS, tmp_path, "ttt", shard_bytes=1, audio_tokens_per_second="1000")
+    folder = RowsFolder.open(tmp_path)
+    assert scores_of(folder, Index.open(folder, "ttt")) is None
+    screen(str(tmp_path))
+    sizes = set[int]()
+    for config in ("ttt", "stage_1", "stage_4"):
+        index = Index.open(folder, config)
+        stored = scores_of(folder, index, ["row_id"])
+        assert stored is not None
+        assert stored["row_id"].to_pylist() == index.row_ids(range(len(index)))
+        sizes.add(len(index))
+    assert len(sizes) > 1, "a stage is a part of them"
 
 
 def test_scores_of_other_rows_are_refused(rows: Path, corpus: Path, tmp_path: Path) -> None:
