@@ -43,3 +43,5 @@ def test_a_transcript_of_something_else_is_the_worst(tmp_path: Path, model: str)
     assert heard["wrong"]["wer"] >= 1
     assert (heard["wrong"]["worst"], heard["wrong"]["badness"]) == ("wer", 1.0)
     assert heard["blank"]["wer"] == 1, "words were heard where none are written"
+    (tmp_path / "empty").mkdir()
+    assert main(["screen", str(rows), "--asr", str(tmp_path / "empty")]) == 2

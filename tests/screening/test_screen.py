@@ -281,7 +281,6 @@ def test_wrong_calls_are_told_in_a_line(
         ([str(rows), "--out", "scores.csv"], "ends with .parquet"),
         ([str(rows), "--num-proc", "0"], "expected at least 1"),
         ([str(rows), "--worst", "-1"], "expected 0 or more"),
-        ([str(rows), "--asr", str(tmp_path / "empty")], "expected a folder with model.bin"),
     ):
         assert main(["screen", *arguments]) == 2, arguments
         error = capsys.readouterr().err
