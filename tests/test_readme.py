@@ -69,7 +69,7 @@ def test_the_table_of_changes_names_files_and_symbols_that_exist() -> None:
     design = (ROOT / "docs/design.md").read_text("utf-8")
     table = design.partition("### To change X, go to Y\n")[2].partition("\n## ")[0]
     changes = [line for line in table.splitlines() if line.startswith("| ")][1:]
-    assert len(changes) == 25
+    assert len(changes) > 20
     for change in changes:
         places = re.findall(r"[\w/-]+\.(?:py|toml|md)\b", change.replace("](", " "))
         bases = (ROOT, ROOT / "speechrows", ROOT / "speechrows/hub/viewer", ROOT / "docs")
