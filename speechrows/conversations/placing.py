@@ -3,9 +3,11 @@
 import math
 from collections.abc import Hashable
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from speechrows.audio.slices import to_samples
+from speechrows.conversations.turns import SpokenTurn
 
 MOVED = "turns moved behind the one before of their side, which they overlapped"
 
@@ -48,3 +50,39 @@ def places(turns: Iterable[tuple[Hashable, float | None, int]], rate_hz: int, ga
         last = max(last, first + num_samples)
         result.append(Place(first=first, start_s=start, is_moved=is_moved))
     return result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrangement:
+    """Turns in time at one rate: `order` are their numbers; `places` and `lengths` (samples) follow it."""
+
+    order: Sequence[int]
+    places: Sequence[Place]
+    lengths: Sequence[int]
+    rate_hz: int
+    num_samples: int
+
+    def begins_s(self, number: int) -> float:
+        """When a turn begins; of one that was moved by a sample, that sample: it overlaps nothing."""
+        place = self.places[number]
+        is_there = int(to_samples(place.start_s, self.rate_hz)) == place.first
+        return place.start_s if is_there else place.first / self.rate_hz
+
+    def stops_s(self, number: int) -> float:
+        """When it ends, to 8 digits as lhotse has it: its frames are those of NeMo."""
+        return round(self.begins_s(number) + self.lengths[number] / self.rate_hz, 8)
+
+
+def arranged(turns: Sequence[SpokenTurn], sides: Sequence[Hashable], gap_s: float) -> Arrangement:
+    """Turns in the order of their times, where all are known; clips of other rates at the highest of them."""
+    starts = [known_start(turn.start_s) for turn in turns]
+    order = [*range(len(turns))]
+    if None not in starts:
+        order.sort(key=lambda number: starts[number] or 0.0)
+    rate = max((turn.rate_hz or 1 for turn in turns), default=1)
+    lengths = [-(-(turns[i].num_samples or 0) * rate // (turns[i].rate_hz or 1)) for i in order]
+    at = places(zip([sides[i] for i in order], [starts[i] for i in order], lengths, strict=True), rate, gap_s)
+    stops = [place.first + length for place, length in zip(at, lengths, strict=True)]
+    return Arrangement(
+        order=order, places=at, lengths=lengths, rate_hz=rate, num_samples=max(stops, default=0)
+    )

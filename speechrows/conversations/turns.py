@@ -23,6 +23,14 @@ COLUMNS = (
 )
 
 
+# Tasks whose rows are turns, each with its clip and its words.
+TURN_TASKS = tuple(
+    name
+    for name, task in TASKS.items()
+    if task.pairing == "turn" and task.segments[-1].text == "{transcript}"
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SpokenTurn:
     """What one side says.

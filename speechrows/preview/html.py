@@ -20,6 +20,7 @@ from speechrows.codec import CODECS
 from speechrows.errors import SpeechRowsError
 from speechrows.preview import decode
 from speechrows.preview import pictures
+from speechrows.preview.duplex import duplex
 from speechrows.preview.find import Hits
 from speechrows.preview.rows import Library
 from speechrows.preview.rows import View
@@ -76,9 +77,8 @@ def conversation(library: Library, view: View, row: int) -> str:
     """Render the conversation of a row as a chat, that row open."""
     number, start, stop = view.conversation(row)
     around = view.turns_around(row)
-    turns = [
-        _bubble(view, number, cells) for number, cells in zip(around, library.rows(view, around), strict=True)
-    ]
+    rows = [*zip(around, library.rows(view, around), strict=True)]
+    turns = [_bubble(view, number, cells) for number, cells in rows]
     return render(
         "conversation.html",
         turns=turns,
@@ -90,6 +90,7 @@ def conversation(library: Library, view: View, row: int) -> str:
         conversation_id=turns[0]["cells"]["conversation_id"],
         domain=turns[0]["cells"]["domain"],
         times=_times(turns),
+        duplex=duplex(view.task_of(row), rows, library.tokenizer),
     )
 
 

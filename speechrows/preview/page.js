@@ -36,6 +36,15 @@
     audio.play();
   });
 
+  // The turn that is open is in sight on the frames.
+  new MutationObserver(() => {
+    for (const grid of document.querySelectorAll(".grid-scroll:not([data-seen])")) {
+      grid.dataset.seen = "";
+      const clip = grid.querySelector(".clip.is-open");
+      if (clip) grid.scrollLeft = clip.offsetLeft - 60;
+    }
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
   function read(token) {
     const panel = token.closest(".panel");
     for (const on of panel.querySelectorAll(".tok.is-on")) on.classList.remove("is-on");

@@ -75,10 +75,15 @@ def _run_span(kind: Kind, ids: Sequence[int], tokenizer: PreTrainedTokenizerFast
     )
 
 
+def token_text(token_id: int, tokenizer: PreTrainedTokenizerFast) -> str:
+    """Return what a token says; its piece, where that is a part of a character."""
+    text = str(tokenizer.decode([token_id]))
+    is_part = not text or "\N{REPLACEMENT CHARACTER}" in text
+    return str(tokenizer.convert_ids_to_tokens(token_id)) if is_part else text
+
+
 def _token_span(kind: Kind, token_id: int, label: int, tokenizer: PreTrainedTokenizerFast) -> Span:
     token = str(tokenizer.convert_ids_to_tokens(token_id))
-    text = str(tokenizer.decode([token_id]))
-    if not text or "\N{REPLACEMENT CHARACTER}" in text:  # bytes of a character, not all of them
-        text = token
+    text = token_text(token_id, tokenizer)
     loss = {"supervised": "takes loss", "wrong": f"its label is {label}"}.get(kind, "no loss")
     return Span(kind=kind, text=text, title=f"id {token_id} · {token} · {loss}")

@@ -18,13 +18,10 @@ import numpy as np
 from speechrows.audio.slices import to_samples
 from speechrows.codec import CODECS
 from speechrows.conversations.placing import MOVED
-from speechrows.conversations.placing import Place
-from speechrows.conversations.placing import known_start
-from speechrows.conversations.placing import places
+from speechrows.conversations.placing import arranged
 from speechrows.conversations.turns import SpokenTurn
 from speechrows.conversations.turns import turns_of
 from speechrows.errors import UsageError
-from speechrows.loader.collate.resample import resampled_length
 from speechrows.loader.ragged import Ragged
 from speechrows.types import TRAITS
 from speechrows.types import Int16
@@ -44,8 +41,8 @@ CUT_BEFORE_0 = "turns that began before 0 s: cut to what is after it"
 class TimedTurn:
     """A turn of a conversation, in time. Samples count at the conversation's rate.
 
-    `samples` int16 [S] are its clip's, one channel, at `clip_rate_hz`, and valid until the batch is made;
-    none where a view reads no clips. `codes` int16 [K, F] are those of the row, where it has them.
+    `samples` int16 [S] are its clip's, one channel at `clip_rate_hz`, valid until the batch is made; none
+    where a view reads no clips. `codes` int16 [K, F] are those of the row, where it has them.
     """
 
     turn: SpokenTurn
@@ -53,8 +50,8 @@ class TimedTurn:
     first: int  # sample of the conversation
     num_samples: int
     start_s: float
+    stop_s: float
     samples: Int16
-    clip_rate_hz: int
     codec: str | None
     codes: Int16 | None
 
@@ -62,6 +59,11 @@ class TimedTurn:
     def stop(self) -> int:
         """The sample after its last."""
         return self.first + self.num_samples
+
+    @property
+    def clip_rate_hz(self) -> int:
+        """The rate of its clip."""
+        return self.turn.rate_hz or 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -118,31 +120,24 @@ class ConversationCollator(Generic[B]):
 
     def _timed(self, name: str, turns: Sequence["_Heard"]) -> TimedConversation:
         turns = [turn for heard in turns for turn in self._from_0(name, heard)]
-        starts = [known_start(heard.turn.start_s) for heard in turns]
-        if None not in starts:
-            order = sorted(range(len(turns)), key=lambda number: starts[number] or 0.0)
-            turns, starts = [turns[number] for number in order], [starts[number] for number in order]
-        rate = max((heard.rate_hz for heard in turns), default=1)
         sides = [self.side_of(heard.turn, name) for heard in turns]
-        lengths = [int(resampled_length(heard.num_samples, heard.rate_hz, rate)) for heard in turns]
-        at = places(zip(sides, starts, lengths, strict=True), rate, self.gap_s)
-        self.changes[MOVED] += sum(place.is_moved for place in at)
+        at = arranged([heard.turn for heard in turns], sides, self.gap_s)
+        self.changes[MOVED] += sum(place.is_moved for place in at.places)
         timed = [
             TimedTurn(
-                turn=heard.turn,
-                side=side,
-                first=place.first,
-                num_samples=length,
-                start_s=_exact(place, rate),
-                samples=heard.samples,
-                clip_rate_hz=heard.rate_hz,
-                codec=heard.codec,
-                codes=heard.codes,
+                turn=turns[number].turn,
+                side=sides[number],
+                first=at.places[i].first,
+                num_samples=at.lengths[i],
+                start_s=at.begins_s(i),
+                stop_s=at.stops_s(i),
+                samples=turns[number].samples,
+                codec=turns[number].codec,
+                codes=turns[number].codes,
             )
-            for heard, side, length, place in zip(turns, sides, lengths, at, strict=True)
+            for i, number in enumerate(at.order)
         ]
-        stop = max((turn.stop for turn in timed), default=0)
-        return TimedConversation(id=name, turns=timed, rate_hz=rate, num_samples=stop)
+        return TimedConversation(id=name, turns=timed, rate_hz=at.rate_hz, num_samples=at.num_samples)
 
     def _from_0(self, name: str, heard: "_Heard") -> Iterator["_Heard"]:
         """The turn; of one that begins before 0 what is after it."""
@@ -157,14 +152,11 @@ class ConversationCollator(Generic[B]):
                 "rows again from times that count from the beginning"
             )
         self.changes[CUT_BEFORE_0] += 1
-        lost = int(to_samples(-start, heard.rate_hz))
-        if lost < heard.num_samples:
-            yield replace(
-                heard,
-                turn=replace(heard.turn, start_s=0.0),
-                num_samples=heard.num_samples - lost,
-                samples=heard.samples[lost:],
-            )
+        turn = heard.turn
+        lost = int(to_samples(-start, turn.rate_hz or 1))
+        if lost < (kept := turn.num_samples or 0):
+            turn = replace(turn, start_s=0.0, num_samples=kept - lost)
+            yield replace(heard, turn=turn, samples=heard.samples[lost:])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -172,17 +164,9 @@ class _Heard:
     """A turn with its clip and codes."""
 
     turn: SpokenTurn
-    rate_hz: int
-    num_samples: int
     samples: Int16
     codec: str | None
     codes: Int16 | None
-
-
-def _exact(place: Place, rate_hz: int) -> float:
-    """When a turn begins; of one that was moved by a sample, that sample, so that it overlaps nothing."""
-    is_there = int(to_samples(place.start_s, rate_hz)) == place.first
-    return place.start_s if is_there else place.first / rate_hz
 
 
 def _turns(ragged: Ragged) -> list[list[_Heard]]:
@@ -202,8 +186,6 @@ def _turns(ragged: Ragged) -> list[list[_Heard]]:
         [
             _Heard(
                 turn=turn,
-                rate_hz=turn.rate_hz or 1,
-                num_samples=turn.num_samples or 0,
                 samples=clip_of.get(row, silence),
                 codec=ragged.codec if row in codes_of else None,
                 codes=codes_of.get(row),

@@ -37,7 +37,6 @@ from speechrows.text.tokenizers import text_ids
 from speechrows.views.channels import fill
 from speechrows.views.conversations import ConversationCollator
 from speechrows.views.conversations import TimedConversation
-from speechrows.views.conversations import TimedTurn
 from speechrows.views.loader import ConversationLoader
 from speechrows.views.loader import chosen_tokenizer
 from speechrows.views.loader import conversation_loader
@@ -227,7 +226,15 @@ class _Maker:
         lines = tuple[list[np.ndarray], list[np.ndarray]]([[], []])
         for talk in talks:
             grid = FrameGrid(frame_length_s=self.frame_length_s, rate_hz=talk.rate_hz)
-            said = [(timed.side, _said(timed, talk, next(ids))) for timed in talk.turns]
+            said = [
+                (
+                    timed.side,
+                    TimedText(
+                        text=timed.turn.text, ids=next(ids), start_s=timed.start_s, stop_s=timed.stop_s
+                    ),
+                )
+                for timed in talk.turns
+            ]
             lens.append(grid.frame_at(talk.seconds))
             for side in (INPUT, OUTPUT):
                 own = [text for its, text in said if its == side]
@@ -239,9 +246,3 @@ class _Maker:
             for row, tokens in enumerate(lines[side]):
                 padded[side, row, : len(tokens)] = torch.from_numpy(tokens)
         return padded[0], padded[1], torch.tensor(lens, dtype=torch.int64)
-
-
-def _said(timed: TimedTurn, talk: TimedConversation, ids: Sequence[int]) -> TimedText:
-    # lhotse rounds ends to 8 digits: its frames are those of NeMo.
-    stop = round(timed.start_s + timed.num_samples / talk.rate_hz, 8)
-    return TimedText(text=timed.turn.text, ids=ids, start_s=timed.start_s, stop_s=stop)

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.conversations.turns import TURN_TASKS
 from speechrows.errors import UsageError
 from speechrows.folder.index import Index
 from speechrows.loader.loader import Loader
@@ -20,18 +21,11 @@ from speechrows.loader.read.notes import with_notes
 from speechrows.loader.read.remote import WINDOW_BYTES
 from speechrows.loader.read.rowgroup import ReadRowGroup
 from speechrows.loader.read.rowgroup import read_row_group
-from speechrows.rows.tasks import TASKS
 from speechrows.text.tokenizers import open_tokenizer
 from speechrows.views.conversations import COLUMNS
 from speechrows.views.conversations import ConversationCollator
 
 B = TypeVar("B")
-# Tasks whose rows are turns, each with its clip and its words.
-TURNS = tuple(
-    name
-    for name, task in TASKS.items()
-    if task.pairing == "turn" and task.segments[-1].text == "{transcript}"
-)
 
 
 class ConversationLoader(Loader[B]):
@@ -54,11 +48,11 @@ def open_conversations(
     """
     folder = path if isinstance(path, OpenedFolder) else OpenedFolder(path)
     index = folder.index(config, split)
-    others = [task for task in index.facts if task not in TURNS]
+    others = [task for task in index.facts if task not in TURN_TASKS]
     if others:
         raise UsageError(
             f"{index.folder.address}: rows of {', '.join(others)} are no turns with a clip each; expected a "
-            f"config of {', '.join(TURNS)}. Build that, as `speechrows build BUILDER ttt`"
+            f"config of {', '.join(TURN_TASKS)}. Build that, as `speechrows build BUILDER ttt`"
         )
     return folder, index
 

@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -35,8 +36,12 @@ from toys.preview_corpus import ATTACK
 from toys.preview_corpus import hostile_corpus
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
+from toys.timed_talks import EXACT
+from toys.timed_talks import build_timed
+from toys.tokenizer import bpe
 from transformers import MimiConfig
 
+import speechrows
 from speechrows.card.bins import Bins
 from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
@@ -186,7 +191,45 @@ def test_a_conversation_shows_each_turn_with_its_words_and_its_player(library, f
     read = Reader(html.conversation(library, view, 5))
     assert all(row["transcript"] in read.text for row in turns)
     assert len(read.attributes["src"]) == len(turns)
-    assert sum("is-open" in name for name in read.attributes["class"]) == 1
+    assert sum("turn" in name and "is-open" in name for name in read.attributes["class"]) == 1
+
+
+def test_a_conversation_of_turns_shows_both_channels_and_their_tokens_on_frames(tmp_path):
+    tokenizer = bpe()
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    build_timed(tmp_path, EXACT, tokenizer=str(tmp_path / "tokenizer"))
+    timed = Library(str(tmp_path / "rows"))
+    markup = html.conversation(timed, timed.view("ttt", "train"), 0)
+    shown = re.findall(r'class="frame (\w+)" style="--at:(\d+)" title="[^"]*">([^<]*)<', markup)
+    batch = next(
+        iter(
+            speechrows.load_duplex(
+                str(tmp_path / "rows"), tokenizer=tokenizer, overflow="cut", batch_size=1, shuffle=False,
+                config="ttt", source_sample_rate=16_000, target_sample_rate=16_000,
+            )
+        )
+    )  # fmt: skip
+    lines = batch["source_tokens"][0].tolist(), batch["target_tokens"][0].tolist()
+    placed = [
+        (frame, token)
+        for line in lines
+        for frame, token in enumerate(line)
+        if token != tokenizer.pad_token_id
+    ]
+    assert [int(frame) for _, frame, _ in shown] == [frame for frame, _ in placed]
+    special = {tokenizer.bos_token_id: "bos", tokenizer.eos_token_id: "eos"}
+    assert [kind for kind, *_ in shown] == [special.get(token, "text") for _, token in placed]
+    said = [unescape(text) for kind, _, text in shown if kind == "text"]
+    assert said == [tokenizer.decode([token]) for _, token in placed if token not in special]
+    assert "rows tell no times" not in markup
+
+
+def test_a_tokenizer_that_does_not_fit_frames_is_said_and_exchanges_have_no_frames(library):
+    markup = html.conversation(library, library.view("ttt", "train"), 0)
+    assert "4 of 4 texts have more tokens than their turn has frames, and are shown cut." in markup
+    assert "The tokenizer writes an id a byte" in markup
+    assert "rows tell no times: one turn after another, 0.2 s apart" in markup
+    assert "grid-scroll" not in html.conversation(library, library.view("response", "train"), 0)
 
 
 def test_the_index_and_the_files_are_walked_in_one_order(library, folder):

@@ -55,7 +55,7 @@ ODD: dict[str, list[Said]] = {
 }
 
 
-def build_timed(folder: Path, talks: dict[str, list[Said]], config: str = "ttt") -> str:
+def build_timed(folder: Path, talks: dict[str, list[Said]], config: str = "ttt", **options: Any) -> str:
     """Build the rows of conversations; the built folder."""
     rows = list[dict[str, Any]]()
     (folder / "talks").mkdir(parents=True)
@@ -67,7 +67,7 @@ def build_timed(folder: Path, talks: dict[str, list[Said]], config: str = "ttt")
             facts = {"conversation": name, "turn": turn, "role": role, "speaker": who, "emotion": "sad"}
             rows.append({"audio": clip, "text": f"{name} {turn}.", "start": start, **facts})
     (folder / "talks/talks.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
-    build_rows(folder / "talks", folder / "rows", config, builder="audio_table")
+    build_rows(folder / "talks", folder / "rows", config, builder="audio_table", **options)
     return str(folder / "rows")
 
 
