@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toys.building import build_rows
+from toys.building import open_reader
 from toys.building import read_corpus
 from toys.building import read_rows
 from toys.building import read_skipped
@@ -20,6 +21,7 @@ from toys.samples import SAMPLE_OF
 import speechrows
 from chat_json import ChatJson
 from speechrows.corpora.chats import ChatError
+from speechrows.corpora.chats import files
 from speechrows.corpora.chats import parse_chat
 from speechrows.errors import UsageError
 from speechrows.folder.show import show
@@ -231,6 +233,28 @@ def test_files_are_splits_by_their_names_and_chosen_by_a_pattern(tmp_path: Path)
     assert [name for name, *_ in read(tmp_path, file=["old/*"])] == ["more:1"]
     with pytest.raises(UsageError, match=r"--file train.json: no file matches; .*did you mean train.jsonl"):
         read(tmp_path, file=["train.json"])
+
+
+def test_a_large_file_is_read_in_units_of_some_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    folder_of(tmp_path, *({"id": str(number), "messages": said} for number in range(10)))
+    monkeypatch.setattr(files, "_RUN_BYTES", 3 * files._TEXT_BYTES)
+    reader, listing = open_reader(ChatJson, tmp_path, "chat")
+    names = [
+        [item.conversation_id[-1] for item in reader.dialogues(unit) if isinstance(item, Dialogue)]
+        for unit in listing.units
+    ]
+    assert names == [["0", "1", "2"], ["3", "4", "5"], ["6", "7", "8"], ["9"]]
+
+
+def test_an_id_that_another_file_of_the_split_has_is_a_line_of_its_own_file(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    ids = {"a.jsonl": "xy", "b.jsonl": "zyx", "dev.jsonl": "x"}
+    for name, own in ids.items():
+        folder_of(tmp_path, *({"id": one, "messages": said} for one in own), name=name)
+    assert [chat[0] for chat in read(tmp_path)] == ["x", "y", "z", "b:2", "b:3", "x"]
 
 
 def test_clips_may_lie_in_a_folder_of_their_own_and_no_row_tells_where_that_was(tmp_path: Path) -> None:

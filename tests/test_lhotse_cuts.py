@@ -332,7 +332,10 @@ EFFECTS: dict[str, tuple[Callable[[MonoCut], Cut], str]] = {
 }
 LINES = {
     "half a line": ('{"id": "half", "sta', "Unterminated string"),
-    "another type": ({"type": "Lattice", "id": "x"}, "found type 'Lattice', expected a cut"),
+    "another type": (
+        {"type": "Lattice", "id": "x"},
+        "found type 'Lattice', expected a cut: MonoCut, MultiCut or MixedCut",
+    ),
     "no id": ({"type": "MonoCut", "start": 0}, "found id None"),
     "an id that no row can bear": (
         {"type": "MonoCut", "id": "\ud800", "start": 0, "duration": 1, "supervisions": [{"text": "x"}]},

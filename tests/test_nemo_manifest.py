@@ -125,18 +125,24 @@ def test_a_clip_is_so_many_seconds_of_its_file_from_its_offset_on(tmp_path: Path
 
 def test_a_file_that_is_longer_than_its_duration_is_cut_and_counted(tmp_path: Path) -> None:
     (tmp_path / "long.wav").write_bytes(clip(0, 2.0))
-    lines = [line("long.wav", 1.0), line("long.wav", 1.0, offset=0), line("long.wav", 1.98)]
+    lines = [
+        line("long.wav", 1.0),
+        line("long.wav", 1.5),
+        line("long.wav", 1.0, offset=0),
+        line("long.wav", 1.98),
+    ]
     write(tmp_path / "train.json", lines)
     summary = build_rows(tmp_path, tmp_path / "rows", "transcription", builder="nemo_manifest")
     assert [row["num_samples"] for row in read_rows(tmp_path / "rows", "transcription")] == [
         RATE,
+        1.5 * RATE,
         RATE,
         2 * RATE,
     ]
-    assert summary.cut_short == 1
-    assert "cut to the duration that is told of them            1" in summary.describe()
+    assert summary.cut_short == 2
+    assert "cut to the duration that is told of them            2" in summary.describe()
     assert LedgerSummary.from_json(summary.to_json()) == summary
-    assert (summary + summary).cut_short == 2
+    assert (summary + summary).cut_short == 4
 
 
 def test_archives_are_joined_by_the_names_of_members_wherever_manifests_lie(tmp_path: Path) -> None:
@@ -312,6 +318,12 @@ def test_without_a_manifest_it_is_said_what_is_there(tmp_path: Path) -> None:
     )
     _, listing = open_reader(NemoManifest, folder, "transcription")
     assert listing.contents == "no manifest (1 other file of JSON: not read)"
+    write(folder / "one.json", [line("a.wav"), line("b.wav")])
+    assert open_reader(NemoManifest, folder)[1].contents.startswith("2 lines of one.json (1 other file")
+    write(folder / "two.json", [line("c.wav")])
+    assert open_reader(NemoManifest, folder)[1].contents.startswith("3 lines of 2 manifests (1 other file")
+    for made in ("one.json", "two.json"):
+        (folder / made).unlink()
     with pytest.raises(SpeechRowsError, match="no manifest"):
         build_rows(folder, tmp_path / "rows", "transcription", builder="nemo_manifest")
 

@@ -12,7 +12,6 @@ import numpy as np
 import soundfile
 
 from speechrows.audio.samples import BLOCK
-from speechrows.audio.samples import LOSSY
 from speechrows.audio.samples import blocks
 from speechrows.audio.samples import exact_dtype
 from speechrows.audio.samples import opened
@@ -35,11 +34,6 @@ class ClipForm:
     num_samples: int
     num_channels: int
     subtype: str
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether a mono FLAC has the very samples that are stored."""
-        return self.num_channels == 1 and self.subtype not in (*LOSSY, "PCM_32", "FLOAT", "DOUBLE")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

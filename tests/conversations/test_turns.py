@@ -1,5 +1,6 @@
 """Rows are the conversations that they were made of, and parts of an export hold whole ones."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from toys.talks import clip_of
 
 from speechrows.conversations.turns import COLUMNS
 from speechrows.conversations.turns import Conversation
+from speechrows.conversations.turns import SpokenTurn
+from speechrows.conversations.turns import answered
 from speechrows.conversations.turns import conversations
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
@@ -141,6 +144,32 @@ def test_parts_are_whole_conversations_within_the_limits(
         assert is_within or len(of_part) == 1
         assert of_part.isdisjoint(rows[row][0] for row in range(len(rows)) if row not in own)
     assert taken == list(range(len(rows)))
+
+
+@pytest.mark.parametrize(
+    ("roles", "kept", "counts"),
+    [
+        ("ua", "ua", {}),
+        ("aauau", "ua", {"before the user's first": 2, "after the last answer": 1}),
+        ("uuaa", "uuaa", {}),
+        ("au", "", {"before the user's first": 1, "after the last answer": 1}),
+        ("uu", "", {"after the last answer": 2}),
+        ("aa", "", {"before the user's first": 2}),
+    ],
+)
+def test_what_is_trained_on_begins_with_the_user_and_ends_with_an_answer(
+    roles: str, kept: str, counts: dict[str, int]
+) -> None:
+    turns = tuple(
+        SpokenTurn(role="user" if role == "u" else "assistant", text="", message="", row=row)
+        for row, role in enumerate(roles)
+    )
+    changes = Counter[str]()
+    left = answered(Conversation(id="c", system=None, turns=turns), changes)
+    assert "".join(turn.role[0] for turn in left) == kept
+    expected = {f"turns left out: {where}": count for where, count in counts.items()}
+    expected |= {} if kept else {"conversations left out: no answer to a user": 1}
+    assert +changes == expected
 
 
 def test_of_several_configs_one_must_be_named(built: Path, tmp_path: Path) -> None:

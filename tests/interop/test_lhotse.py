@@ -67,10 +67,11 @@ def test_lhotse_reads_the_same_sound_texts_times_and_sides(
                 said.duration,
                 said.text,
                 said.custom["emotion"],
+                said.gender,
             )
             for said in cut.supervisions
         ] == [
-            (*sides[role], start, len(samples) / RATE, f"{name} {turn}.", "sad")
+            (*sides[role], start, len(samples) / RATE, f"{name} {turn}.", "sad", "female")
             for turn, (role, start, samples, *_) in enumerate(turns)
         ]
         assert cut.num_samples == cut.target_audio.num_samples == len(channels[0])
@@ -122,6 +123,14 @@ def test_what_a_channel_can_not_hold_is_left_out_moved_or_rounded_and_counted(tm
     assert [said.start for said in cuts["collide"].supervisions] == [0.0, 1.0, 0.7]
     heard = ODD["stereo"][0][2].mean(axis=1)
     assert np.abs(cuts["stereo"].load_audio()[0][: len(heard)] - heard).max() <= 0.5 / (1 << 15)
+
+
+def test_both_sides_may_begin_at_0(tmp_path: Path) -> None:
+    (user, *said), (assistant, *answered) = EXACT["overlap"][:2]
+    rows = build_timed(tmp_path, {"at once": [(user, 0.0, *said[1:]), (assistant, 0.0, *answered[1:])]})
+    export(rows, tmp_path / "out", LhotseOptions())
+    cut = read_shar(tmp_path / "out/train")["at once"]
+    assert [said.start for said in cut.supervisions] == [0.0, 0.0]
 
 
 def test_turns_without_times_follow_one_another_with_a_gap(tmp_path: Path) -> None:

@@ -64,7 +64,14 @@ def build_timed(folder: Path, talks: dict[str, list[Said]], config: str = "ttt",
             clip = f"{name}-{turn}.wav"
             (folder / "talks" / clip).write_bytes(wav(samples, rate, subtype))
             who = {"user": "Ann", "assistant": "Bob"}[role]
-            facts = {"conversation": name, "turn": turn, "role": role, "speaker": who, "emotion": "sad"}
+            facts = {
+                "conversation": name,
+                "turn": turn,
+                "role": role,
+                "speaker": who,
+                "emotion": "sad",
+                "gender": "F",
+            }
             rows.append({"audio": clip, "text": f"{name} {turn}.", "start": start, **facts})
     (folder / "talks/talks.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     build_rows(folder / "talks", folder / "rows", config, builder="audio_table", **options)

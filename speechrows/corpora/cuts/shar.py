@@ -4,6 +4,7 @@ cuts.000000.jsonl.gz, recording.000000.tar, target_audio.000000.tar, answer.0000
 lies there belongs to no shard.
 """
 
+import contextlib
 import posixpath
 import re
 from collections.abc import Iterator
@@ -106,7 +107,7 @@ def _put(cells: dict[str, Any], field: str, value: Any) -> None:
     """Give a cut the value of a field; empty facts leave its own."""
     if field == RECORDING:
         cells[field] = value or cells.get(field)
-    elif value or value == 0:
+    elif value:
         custom = cells.get("custom")
         cells["custom"] = {**(custom if isinstance(custom, dict) else {}), field: value}
 
@@ -135,10 +136,8 @@ def _item(member: Member, archive: str, beside: Member | None = None) -> Item:
         return Item(_key(member), None, archive)
     facts = None
     if beside is not None and beside.name.endswith(".json"):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):  # the cut tells the same
             facts = parse_json(beside.data.decode(errors="surrogateescape"))
-        except (ValueError, RecursionError):
-            facts = None  # the cut tells the same
     return Item(_key(member), member, archive, facts if isinstance(facts, dict) else None)
 
 
