@@ -27,6 +27,7 @@ from speechrows.errors import UsageError
 from speechrows.folder.show import show
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Dialogue
+from speechrows.types import UnreadableFile
 from speechrows.validation.validate import validate
 
 CHATS = SAMPLE_OF["chat_json"]
@@ -247,6 +248,21 @@ def test_a_large_file_is_read_in_units_of_some_records(
         for unit in listing.units
     ]
     assert names == [["0", "1", "2"], ["3", "4", "5"], ["6", "7", "8"], ["9"]]
+
+
+def test_a_unit_names_the_clips_that_its_records_name(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "<audio>"}, {"role": "assistant", "content": "So."}]
+    folder_of(tmp_path, *({"messages": said, "audios": [clip]} for clip in (HEARD, SPOKEN, "gone.wav")))
+    (unit,) = open_reader(ChatJson, tmp_path, "chat")[1].units
+    assert unit.files == (HEARD, SPOKEN)
+    assert unit.num_bytes > sum((tmp_path / clip).stat().st_size for clip in (HEARD, SPOKEN))
+
+
+def test_a_named_file_that_can_not_be_read_at_all_is_told(tmp_path: Path) -> None:
+    (tmp_path / "talks.jsonl.gz").write_bytes(b"no gzip")
+    (lost,) = read_corpus(ChatJson, tmp_path, "chat", file=["talks.jsonl.gz"])
+    assert isinstance(lost, UnreadableFile)
+    assert (lost.file, "Not a gzipped file" in lost.detail) == ("talks.jsonl.gz", True)
 
 
 def test_an_id_that_another_file_of_the_split_has_is_a_line_of_its_own_file(tmp_path: Path) -> None:

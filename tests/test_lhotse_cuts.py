@@ -23,6 +23,7 @@ from lhotse.cut import MonoCut
 from lhotse.cut import MultiCut
 from lhotse.cut.mixed import MixTrack
 from toys.building import build_rows
+from toys.building import open_reader
 from toys.building import read_corpus
 from toys.building import read_rows
 from toys.building import read_skipped
@@ -54,6 +55,11 @@ from speechrows.types import UnreadableFile
 from speechrows.validation.validate import validate
 
 CALLS = ("fe/1", "fe.2", "fe3")
+CONTENTS = {
+    "manifest": "3 cuts in cuts.jsonl",
+    "gz": "3 cuts in cuts.jsonl.gz",
+    "recordings": "3 recordings with 9 supervisions",
+}
 
 
 def dialogues(folder: Path, config: str = "ttt", **flags: Any) -> dict[str, Dialogue]:
@@ -112,6 +118,8 @@ def test_every_layout_gives_the_same_turns_with_their_times_speakers_and_sound(m
         for name in CALLS
     }
     for kind, folder in made.items():
+        contents = open_reader(LhotseCuts, folder)[1].contents
+        assert contents == CONTENTS.get(kind, "3 cuts in 2 shards of SHAR")
         found = dialogues(folder)
         assert {name: [*map(plain, found[name].turns)] for name in found} == expected, kind
         for seed, name in enumerate(CALLS):
@@ -294,6 +302,11 @@ def _beside(cut: MonoCut) -> None:
 FAULTS: dict[str, tuple[Callable[[MonoCut], Any], str, str]] = {
     "no text": (_without_text, "empty_text", "found a supervision without text"),
     "an empty text": (lambda cut: setattr(cut.supervisions[0], "text", " "), "empty_text", "is empty"),
+    "a text that is a number": (
+        lambda cut: setattr(cut.supervisions[0], "text", 5),
+        "bad_text",
+        "found text 5, expected a string",
+    ),
     "a clip that is gone": (
         lambda cut: setattr(cut.recording.sources[0], "source", "none.wav"),
         "missing",

@@ -108,6 +108,7 @@ def test_lhotse_cuts_builds_equal_rows_again(exact: Path, form: str, tmp_path: P
 def test_what_a_channel_can_not_hold_is_left_out_moved_or_rounded_and_counted(tmp_path: Path) -> None:
     rows = build_timed(tmp_path, ODD)
     lines = export(rows, tmp_path / "out", LhotseOptions())
+    assert "2 conversations" in lines[0]
     assert lines[1:-1] == [
         "  clips of floats or 32 bits: rounded to 24: 1",
         "  clips of several channels: averaged: 1",
