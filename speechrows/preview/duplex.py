@@ -11,8 +11,8 @@ from speechrows.conversations.duplex_tokens import TimedText
 from speechrows.conversations.duplex_tokens import plain
 from speechrows.conversations.duplex_tokens import token_channel
 from speechrows.conversations.frames import FrameGrid
-from speechrows.conversations.placing import Arrangement
 from speechrows.conversations.placing import arranged
+from speechrows.conversations.records import Record
 from speechrows.conversations.special import special_ids
 from speechrows.conversations.turns import TURN_TASKS
 from speechrows.conversations.turns import SpokenTurn
@@ -34,58 +34,52 @@ def duplex(
     """Return the channels of a conversation's rows, numbered; None where rows are no turns, or too long."""
     if task not in TURN_TASKS:
         return None
-    turns = [
-        turn
-        for row, cells in rows
-        for turn in turns_of(
-            {"start_s": None, **cells, "audio": None, "target_audio": None, "row": row}, is_turn=True
-        )
-    ]
+    turns = [turn for row, cells in rows for turn in turns_of(_record(row, cells), is_turn=True)]
     at = arranged(turns, [turn.role for turn in turns], GAP_S)
     grid = FrameGrid(frame_length_s=FRAME_S, rate_hz=at.rate_hz)
     if grid.hop < 1 or not 0 < (num_frames := grid.frame_at(at.num_samples / at.rate_hz)) <= _MAX_FRAMES:
         return None
     ids = text_ids(tokenizer, [plain(turn.text) for turn in turns], split=True)
+    said = [
+        TimedText(text=turns[number].text, ids=ids[number], start_s=at.begins_s(i), stop_s=at.stops_s(i))
+        for i, number in enumerate(at.order)
+    ]
     lanes, num_cut = list[dict[str, Any]](), 0
     for role in ("user", "assistant"):
-        own = [(i, number) for i, number in enumerate(at.order) if turns[number].role == role]
-        said = [
-            TimedText(text=turns[number].text, ids=ids[number], start_s=at.begins_s(i), stop_s=at.stops_s(i))
-            for i, number in own
-        ]
-        tokens, num_cut_here = token_channel(said, num_frames, grid, _SPECIAL, "cut", "")
-        num_cut += num_cut_here
-        lanes.append(
-            {
-                "role": role,
-                "clips": [_clip(turns[number], at, i) for i, number in own],
-                "tokens": [
-                    _token(frame, token, tokenizer)
-                    for frame, token in enumerate(tokens.tolist())
-                    if token != _SPECIAL.pad
-                ],
-            }
-        )
+        own = [i for i, number in enumerate(at.order) if turns[number].role == role]
+        tokens, cut_here = token_channel([said[i] for i in own], num_frames, grid, _SPECIAL, "cut", "")
+        num_cut += cut_here
+        lanes.append({
+            "role": role,
+            "clips": [_clip(turns[at.order[i]], said[i]) for i in own],
+            "tokens": [
+                _token(frame, token, tokenizer)
+                for frame, token in enumerate(tokens.tolist())
+                if token != _SPECIAL.pad
+            ],
+        })  # fmt: skip
     return {
         "lanes": lanes,
         "frames": num_frames,
-        "milliseconds": round(FRAME_S * 1000),
         "seconds": [(second, second / FRAME_S) for second in range(int(at.num_samples / at.rate_hz) + 1)],
         "has_times": all(turn.start_s is not None for turn in turns),
-        "gap": GAP_S,
         "num_cut": num_cut,
         "num_turns": len(turns),
         "fault": _fault(tokenizer),
     }
 
 
-def _clip(turn: SpokenTurn, at: Arrangement, number: int) -> dict[str, Any]:
-    begin, stop = at.begins_s(number), at.stops_s(number)
+def _record(row: int, cells: Mapping[str, Any]) -> Record:
+    """A row as conversations are made of; its clips are heard elsewhere."""
+    return {"start_s": None, **cells, "audio": None, "target_audio": None, "row": row}
+
+
+def _clip(turn: SpokenTurn, said: TimedText) -> dict[str, Any]:
     return {
         "row": turn.row,
-        "left": begin / FRAME_S,
-        "width": (stop - begin) / FRAME_S,
-        "title": f"{turn.speaker or turn.role}, {begin:.2f} to {stop:.2f} s: {turn.text}",
+        "left": said.start_s / FRAME_S,
+        "width": (said.stop_s - said.start_s) / FRAME_S,
+        "title": f"{turn.speaker or turn.role}, {said.start_s:.2f} to {said.stop_s:.2f} s: {turn.text}",
     }
 
 
