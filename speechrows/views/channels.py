@@ -29,7 +29,9 @@ def fill(channel: Tensor, turns: Sequence[TimedTurn], conversation_rate_hz: int,
     for timed in turns:
         channel[at : timed.first].zero_()
         wave = _wave(timed, conversation_rate_hz, channel.device)
-        torch.mul(wave, SCALE, out=channel[timed.first : timed.stop])
+        heard = channel[timed.first : timed.stop]
+        assert len(wave) == len(heard)  # torch would resize what it writes to, and only warn
+        torch.mul(wave, SCALE, out=heard)
         at = timed.stop
     channel[at:].zero_()
 
