@@ -395,6 +395,30 @@ def test_what_is_wrong_with_a_cut_is_counted_and_the_others_become_rows(tmp_path
         assert detail in by_line[f"cuts.jsonl:{line}"], name
 
 
+def test_recordings_alone_are_refused_and_what_is_there_is_said(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copy(made["recordings"] / "recordings.jsonl.gz", tmp_path)
+    contents = open_reader(LhotseCuts, tmp_path)[1].contents
+    assert contents == "no cuts, 1 files of recordings and 0 of supervisions"
+
+
+def test_clips_without_facts_beside_them_in_their_archive_are_those_of_their_cuts(tmp_path: Path) -> None:
+    cuts = [utterance(tmp_path / "from", f"u{i}", i) for i in range(2)]
+    folder = write_shar(tmp_path / "shar", cuts, tmp_path / "from", recording="wav")
+    path = folder / "cuts.000000.jsonl.gz"
+    with tarfile.open(folder / "recording.000000.tar") as tar:
+        facts = [json.loads(tar.extractfile(f"u{i}.json").read()) for i in range(2)]
+    lines = map(json.loads, gzip.decompress(path.read_bytes()).splitlines())
+    whole = [{**line, "recording": fact} for line, fact in zip(lines, facts, strict=True)]
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, whole)).encode()))
+    _rewrite(folder / "recording.000000.tar", lambda name: name.endswith(".wav"))
+    found = dialogues(folder)
+    for i in range(2):
+        (turn,) = found[f"u{i}"].turns
+        assert np.array_equal(heard(folder, turn), noise(i, 0.5, 1)[:, 0])
+
+
 def _rewrite(path: Path, keep: Callable[[str], bool]) -> None:
     """Write an archive anew, with some of its members."""
     with tarfile.open(path) as tar:
