@@ -6,15 +6,10 @@ and `row_ids` reads the few that are asked for.
 
 import hashlib
 import json
-from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from dataclasses import field
-from fractions import Fraction
-from functools import cached_property
 from typing import Any
 from typing import TypeVar
 
@@ -22,28 +17,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.errors import did_you_mean
 from speechrows.folder.index_file import check_whole
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.folder.layout import CARD
 from speechrows.folder.manifest import ShardEntry
-from speechrows.folder.manifest import TaskFacts
-from speechrows.folder.rows_folder import FileVersion
 from speechrows.folder.rows_folder import RowsFolder
-from speechrows.folder.shards import check_shard
 from speechrows.folder.shards import listed_shards
 from speechrows.folder.sources import sources
-from speechrows.rows.tasks import TASKS
 from speechrows.types import Int32
 
-Int64 = npt.NDArray[np.int64]
 Choice = TypeVar("Choice")
 
 _BATCH_ROWS = 1 << 17
-_MAX_FOOTERS = 64  # of shards, parsed: some 100 kB each
 _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
     "turn_number": np.int32,
     "num_turns": np.int32,
@@ -58,33 +47,19 @@ _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Index:
-    """The rows of a config and split, in file order. Each column is an array [R].
-
-    `conversation` are numbers from 0, one more where a conversation begins; `shard` are positions in
-    `shards`. A clip is `audio_length` bytes at `audio_offset` of its shard. `facts` are, by task, what
-    the index says of the whole.
-    """
+class Index(IndexedRows):
+    """The rows of a config and split of one folder."""
 
     folder: RowsFolder
-    config: str
-    split: str
-    shards: tuple[ShardEntry, ...]
-    facts: Mapping[str, TaskFacts]
-    conversation: Int32
-    shard: Int32
-    turn_number: Int32
-    num_tokens: Int32
-    padded_tokens: Int32
-    num_samples: Int64
-    sampling_rate: Int32
-    row_group: Int32
-    audio_offset: Int64
-    audio_length: Int32
-    _verified: dict[int, FileVersion] = field(default_factory=dict, init=False)  # by number of the shard
 
-    def __len__(self) -> int:
-        return len(self.conversation)
+    def folder_of(self, shard: int) -> RowsFolder:  # noqa: ARG002
+        """The folder of a shard: the only one."""
+        return self.folder
+
+    @property
+    def address(self) -> str:
+        """Where the folder is."""
+        return self.folder.address
 
     def __repr__(self) -> str:
         conversations = int(self.conversation[-1]) + 1 if len(self) else 0
@@ -125,85 +100,33 @@ class Index:
         index._check_turns(num_turns)
         return index
 
+    def lines(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Read columns of the index, in batches, a line a row in the order of the rows."""
+        for batch, _ in _batches(self.folder, self.split, self.shards, columns):
+            yield batch
+
     @property
     def digest(self) -> str:
         """A digest of the shards: equal if these are the same files, wherever they are."""
         entries = [(shard.path, shard.size, shard.footer_sha256) for shard in self.shards]
         return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:32]
 
-    @property
-    def whole(self) -> npt.NDArray[np.bool_] | bool:
-        """Whether a row's task promises whole conversations: for all, or row by row."""
-        promised = np.array([TASKS[shard.task].whole for shard in self.shards])
-        return bool(promised.all()) if promised.all() == promised.any() else promised[self.shard]
-
-    @property
-    def pad_to_multiple_of(self) -> int:
-        """Rows, or conversations, are padded to a multiple of this: the largest of the config's tasks."""
-        return max(TASKS[task].pad_to_multiple_of for task in self.facts)
-
-    @property
-    def audio_tokens_per_second(self) -> dict[str, Fraction]:
-        """The rate of the `<audio>` placeholders of each task."""
-        return {task: facts.audio_tokens_per_second for task, facts in self.facts.items()}
-
-    @cached_property
-    def group_starts(self) -> Int64:
-        """The first row of each row group of its files, ascending [G]."""
-        begins = (np.diff(self.row_group, prepend=-1) != 0) | (np.diff(self.shard, prepend=-1) != 0)
-        return np.flatnonzero(begins)
-
-    @cached_property
-    def source(self) -> Int32:
-        """The number of each row's source [R], read at first use: see `sources`."""
+    def read_sources(self) -> Int32:
+        """The number of each row's source [R]: see `sources`."""
         return sources(_batches(self.folder, self.split, self.shards, ["conversation_id"]), self.shards)
-
-    def row_id(self, row: int) -> str:
-        """The name of a row."""
-        return self.row_ids([row])[0]
 
     def row_ids(self, rows: Sequence[int]) -> list[str]:
         """The names of some rows: reads that column of the index, up to the last of them."""
         names: dict[int, str] = {}
         wanted = np.unique(np.array(rows, np.int64))
         at = 0
-        for batch, _ in _batches(self.folder, self.split, self.shards, ["row_id"]):
+        for batch in self.lines(["row_id"]):
             for row in wanted[(wanted >= at) & (wanted < at + len(batch))].tolist():
                 names[row] = str(batch["row_id"][row - at])
             at += len(batch)
             if len(names) == len(wanted):
                 break
         return [names[row] for row in rows]
-
-    @contextmanager
-    def open_shard(self, number: int, *, verify_checksums: bool = False) -> Generator[pq.ParquetFile]:
-        """Open a shard. Its parsed footer is kept, for a shard is opened for each of its row groups."""
-        footer = self._footers.get(number)
-        path = self.shards[number].path
-        with self.folder.open_parquet(path, footer, verify_checksums=verify_checksums) as parquet:
-            if footer is None:
-                if len(self._footers) >= _MAX_FOOTERS:
-                    self._footers.clear()
-                self._footers[number] = parquet.metadata
-            yield parquet
-
-    @cached_property
-    def _footers(self) -> dict[int, pq.FileMetaData]:
-        return {}
-
-    def check_shard(self, number: int) -> None:
-        """Check that a shard is the file that the index was made of, before any offset in it is used.
-
-        It is checked once; on this machine again if the file has changed since.
-
-        Raises:
-            ShortfallError: it is not there, or another.
-        """
-        shard = self.shards[number]
-        version = self.folder.version_of(shard.path)
-        if number not in self._verified or self._verified[number] != version:
-            check_shard(self.folder, shard)
-            self._verified[number] = version
 
     def _check_turns(self, num_turns: Int32) -> None:
         """Check that each conversation of a whole task is complete, its turns in order from 0 on."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.rows.tasks import TASKS
 from speechrows.types import AUDIO_TOKEN
 from speechrows.types import PROMPT
@@ -22,12 +22,12 @@ class Placeholders:
     0 where the text of the shard's task has no `<audio>`: its rows' clips are not heard.
     """
 
-    index: Index
+    index: IndexedRows
     tokens: Int64
     seconds: Int64
 
     @staticmethod
-    def of(index: Index) -> "Placeholders":
+    def of(index: IndexedRows) -> "Placeholders":
         """At the rates that the index tells."""
         rates = {
             task: rate * any(mark in TASKS[task].segments[0].text for mark in (AUDIO_TOKEN, PROMPT))

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.plan.values import TICKS_PER_SECOND
 from speechrows.loader.plan.values import PlanRows
 
 
-def plan_rows(index: Index, *, windowed: bool = False, sourced: bool = False) -> PlanRows:
+def plan_rows(index: IndexedRows, *, windowed: bool = False, sourced: bool = False) -> PlanRows:
     """The rows of an index as a plan takes them.
 
     With row groups and bytes if the plan is `windowed`, with sources if it is of sessions, `sourced`.

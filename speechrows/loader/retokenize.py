@@ -24,6 +24,7 @@ from speechrows.codec import parse_rate
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.rowgroup import read_row_group
@@ -105,7 +106,7 @@ class Retokenizer:
             audio = num_audio_tokens(row["num_samples"], row["sampling_rate"], rate) if has_clip else 0
             yield text.assemble(audio, length=text.num_tokens(audio))
 
-    def read_row_group(self, index: Index, shard: int, row_group: int) -> RowTokens:
+    def read_row_group(self, index: IndexedRows, shard: int, row_group: int) -> RowTokens:
         """Read the retokenised rows of a row group; codes as they are stored.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from speechrows.errors import BadClipError
 from speechrows.errors import ShortfallError
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.pcm import to_samples
 from speechrows.loader.read.rowgroup import AGAIN
 from speechrows.types import Int16
@@ -11,7 +11,7 @@ from speechrows.types import Reason
 PREFIX = 4  # bytes of length before a clip, as PLAIN parquet has them
 
 
-def cell_samples(index: Index, row: int, cell: bytes | memoryview) -> Int16:
+def cell_samples(index: IndexedRows, row: int, cell: bytes | memoryview) -> Int16:
     """Decode a row's clip to samples [S]; `cell` is its bytes behind the four of its length.
 
     Raises:

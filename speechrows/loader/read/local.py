@@ -11,7 +11,7 @@ from weakref import finalize
 import numpy as np
 import numpy.typing as npt
 
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
 from speechrows.loader.read.cells import cell_samples
@@ -39,7 +39,7 @@ class _File:
 class LocalClips:
     """The clips of a folder on this machine. A `ClipSamples`."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: IndexedRows) -> None:
         self._index = index
         self._files: OrderedDict[int, _File] = OrderedDict()  # by shard, the one used last at the end
         self._opening = threading.Lock()
@@ -111,7 +111,7 @@ class LocalClips:
     def _opened(self, shard: int) -> _File:
         index = self._index
         try:
-            file = _File(index.folder.place(index.shards[shard].path))
+            file = _File(index.folder_of(shard).place(index.shards[shard].path))
         except FileNotFoundError:
             index.check_shard(shard)  # names it
             raise

@@ -20,7 +20,7 @@ import numpy as np
 
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import StoreError
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
 from speechrows.storage.filesystem import LOG_IN
@@ -47,7 +47,7 @@ class ClipBytes(Protocol):
         ...
 
     def take(self, row: int) -> memoryview:
-        """A clip behind the four bytes of its length; each row of a micro-batch once."""
+        """A clip behind the four bytes of its length; a row as often as it came in micro-batches."""
         ...
 
     def close(self) -> None:
@@ -61,13 +61,15 @@ class RemoteClips:
     A failed request is retried; a shard that is not the one of the index is refused.
     """
 
-    def __init__(self, index: Index, *, window_bytes: int = WINDOW_BYTES) -> None:
+    def __init__(self, index: IndexedRows, *, window_bytes: int = WINDOW_BYTES) -> None:
         self._index = index
         self._window_bytes = window_bytes
         self._pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="speechrows-remote")
         self._closing = threading.Event()
         self._checks: dict[int, Future[None]] = {}  # by shard
-        self._coming: dict[int, Future[BytesByRow]] = {}  # by row
+        # By row, as often as it comes: where its bytes are or will be, and whether it comes there once.
+        self._coming: dict[int, deque[tuple[Future[BytesByRow], bool]]] = {}
+        self._taking = threading.Lock()
 
     def plan(self, micro_batches: Iterable[MicroBatch]) -> Iterator[MicroBatch]:
         """Return the same micro-batches; two windows of them are being read or wait to be taken."""
@@ -84,23 +86,30 @@ class RemoteClips:
             self._forget(row for batch in chain(current, following) for row in batch.rows.tolist())
 
     def take(self, row: int) -> memoryview:
-        """Wait for a clip, behind the four bytes of its length; each row of a micro-batch once.
+        """Wait for a clip, behind the four bytes of its length; a row as often as it came in micro-batches.
 
         Raises:
             StoreError: the store did not answer, or refused.
             ShortfallError: the shard is not the file that the index was made of.
         """
-        return memoryview(self._coming.pop(row).result().pop(row))
+        with self._taking:
+            clips, is_once = self._coming[row].popleft()
+            if not self._coming[row]:
+                del self._coming[row]
+        return memoryview(clips.result().pop(row) if is_once else clips.result()[row])
 
     def close(self) -> None:
         """Stop reading: running requests end, others do not start."""
         self._closing.set()
         self._pool.shutdown(cancel_futures=True)
-        self._coming.clear()
+        with self._taking:
+            self._coming.clear()
 
     def _forget(self, rows: Iterable[int]) -> None:
-        forgotten = {self._coming.pop(row) for row in rows if row in self._coming}
-        for clips in forgotten.difference(self._coming.values()):
+        with self._taking:
+            forgotten = {clips for row in rows for clips, _ in self._coming.pop(row, ())}
+            still_coming = {clips for coming in self._coming.values() for clips, _ in coming}
+        for clips in forgotten - still_coming:
             clips.cancel()
 
     def _windows(self, micro_batches: Iterable[MicroBatch]) -> Iterator[deque[MicroBatch]]:
@@ -126,13 +135,18 @@ class RemoteClips:
     def _start(self, window: deque[MicroBatch]) -> deque[MicroBatch]:
         """Request the clips of a window, in the order in which they are needed."""
         rows = np.concatenate([np.empty(0, np.int32), *(micro_batch.rows for micro_batch in window)])
-        needed = {row: place for place, row in enumerate(rows.tolist())}
+        rows, firsts, counts = np.unique(rows, return_index=True, return_counts=True)
+        needed = dict(zip(rows.tolist(), firsts.tolist(), strict=True))
+        times = dict(zip(rows.tolist(), counts.tolist(), strict=True))
         requests = self._requests(rows)
         for shard, neighbours in sorted(requests, key=lambda request: min(needed[row] for row in request[1])):
             if shard not in self._checks:
                 self._checks[shard] = self._pool.submit(self._check, shard)
             clips = self._pool.submit(self._read, shard, neighbours)
-            self._coming.update(dict.fromkeys(neighbours, clips))
+            with self._taking:
+                for row in neighbours:
+                    coming = self._coming.setdefault(row, deque())
+                    coming.extend(times[row] * [(clips, times[row] == 1)])
         return window
 
     def _requests(self, rows: Int32) -> list[tuple[int, list[int]]]:
@@ -164,7 +178,7 @@ class RemoteClips:
         starts = (index.audio_offset[rows] - PREFIX).tolist()
         stops = (index.audio_offset[rows] + index.audio_length[rows]).tolist()
         begin, end = starts[0], stops[-1]
-        data = self._retry(shard, lambda: index.folder.read_range(path, begin, end))
+        data = self._retry(shard, lambda: index.folder_of(shard).read_range(path, begin, end))
         spans = zip(rows, starts, stops, strict=True)
         return {row: data[start - begin : stop - begin] for row, start, stop in spans}
 
@@ -175,7 +189,7 @@ class RemoteClips:
             raise
         except Exception as error:
             message = " ".join(str(error).split())
-            store = f"{self._index.folder.address}: {self._index.shards[shard].path}: the store"
+            store = f"{self._index.folder_of(shard).address}: {self._index.shards[shard].path}: the store"
             if is_refusal(error):
                 raise StoreError(f"{store} refused ({message}). {LOG_IN}") from error
             raise StoreError(

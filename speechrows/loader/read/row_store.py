@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speechrows.errors import ShortfallError
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.folder.placeholders import Placeholders
 from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.records import from_records
@@ -35,7 +35,11 @@ class RowStore:
     """
 
     def __init__(
-        self, index: Index, *, read_row_group: ReadRowGroup = read_row_group, audio_id: int | None = None
+        self,
+        index: IndexedRows,
+        *,
+        read_row_group: ReadRowGroup = read_row_group,
+        audio_id: int | None = None,
     ) -> None:
         self._index = index
         self._read_row_group = read_row_group

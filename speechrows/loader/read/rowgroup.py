@@ -11,19 +11,19 @@ import pyarrow.compute as pc
 
 from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.records import RowTokens
 from speechrows.storage.parquet_file import has_checksums
 from speechrows.types import Int16
 from speechrows.types import Int32
 
 AGAIN = "Build or download the folder again"
-ReadRowGroup = Callable[[Index, int, int], RowTokens]  # of an index, the number of a shard, a row group
+ReadRowGroup = Callable[[IndexedRows, int, int], RowTokens]  # of an index, the number of a shard, a row group
 _VERIFIED_ROWS = 64  # at once
 _COLUMNS = ("row_id", "input_ids", "labels", "num_tokens", "codec", "codec_targets")
 
 
-def read_row_group(index: Index, shard: int, row_group: int) -> RowTokens:
+def read_row_group(index: IndexedRows, shard: int, row_group: int) -> RowTokens:
     """Read the tokens and codes of a row group of a shard, as they are stored.
 
     Raises:
@@ -55,18 +55,18 @@ def verified(read: ReadRowGroup) -> ReadRowGroup:
     return partial(_read_verified, read)  # not a function of its own: those can not be pickled
 
 
-def _read_verified(read: ReadRowGroup, index: Index, shard: int, row_group: int) -> RowTokens:
+def _read_verified(read: ReadRowGroup, index: IndexedRows, shard: int, row_group: int) -> RowTokens:
     _verify(index, shard, row_group)
     return read(index, shard, row_group)
 
 
-def _verify(index: Index, shard: int, row_group: int) -> None:
+def _verify(index: IndexedRows, shard: int, row_group: int) -> None:
     """Raises ShortfallError: a page is not as it was written, or carries no checksum."""
     path = index.shards[shard].path
-    place = f"{index.folder.address}: {path}: row group {row_group}"
+    place = f"{index.folder_of(shard).address}: {path}: row group {row_group}"
     try:
         with index.open_shard(shard, verify_checksums=True) as parquet:
-            with index.folder.open_file(path) as file:
+            with index.folder_of(shard).open_file(path) as file:
                 if not has_checksums(file, parquet.metadata):
                     raise ShortfallError(
                         f"{place}: verify_checksums: found pages without checksums; expected those of a "
@@ -80,20 +80,18 @@ def _verify(index: Index, shard: int, row_group: int) -> None:
         ) from error
 
 
-def read_columns(index: Index, shard: int, row_group: int, columns: tuple[str, ...]) -> pa.Table:
+def read_columns(index: IndexedRows, shard: int, row_group: int, columns: tuple[str, ...]) -> pa.Table:
     """Read some columns of a row group of a shard.
 
     Raises:
         ShortfallError: it can not be read.
     """
-    path = index.shards[shard].path
     try:
         with index.open_shard(shard) as parquet:
             return parquet.read_row_group(row_group, list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise ShortfallError(
-            f"{index.folder.address}: {path}: row group {row_group} can not be read ({error}). {AGAIN}"
-        ) from error
+        place = f"{index.folder_of(shard).address}: {index.shards[shard].path}: row group {row_group}"
+        raise ShortfallError(f"{place} can not be read ({error}). {AGAIN}") from error
 
 
 def _values(column: Any) -> npt.NDArray[Any]:

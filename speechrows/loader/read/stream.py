@@ -15,7 +15,7 @@ from weakref import finalize
 import numpy as np
 
 from speechrows.errors import UsageError
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.folder.placeholders import Placeholders
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.ragged import Ragged
@@ -42,10 +42,10 @@ class Stream:
 
     def __init__(
         self,
-        index: Index,
+        index: IndexedRows,
         *,
         store: RowStore | None = None,
-        open_clips: Callable[[Index], ClipSamples] = open_clips,
+        open_clips: Callable[[IndexedRows], ClipSamples] = open_clips,
         num_threads: int = 2,
         prefetch: int = 4,
         allocate: Allocate = pageable,

@@ -32,7 +32,7 @@ from speechrows.codec import CODECS
 from speechrows.codec import num_audio_tokens
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.folder import index as index_module
+from speechrows.folder import indexed_rows
 from speechrows.folder.index import Index
 from speechrows.folder.manifest import ShardEntry
 from speechrows.folder.placeholders import Placeholders
@@ -288,7 +288,7 @@ def test_shards_are_open_while_they_are_read_however_few_may_be(
         checked.append(shard.path)
         check_shard(folder, shard)
 
-    monkeypatch.setattr(index_module, "check_shard", check)
+    monkeypatch.setattr(indexed_rows, "check_shard", check)
     index = Index.open(str(many), "ttt")
     sources: list[local.LocalClips] = []
 
