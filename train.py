@@ -34,10 +34,10 @@ from speechrows.flags import parsed
 from speechrows.loader.batch import Batch
 from speechrows.loader.collate.augment import Augment
 from speechrows.loader.loader import Loader
-from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.model import checkpoint
 from speechrows.model import progress
 from speechrows.model import stages
+from speechrows.model.by_source import BySource
 from speechrows.model.config import RowsFacts
 from speechrows.model.divergence import diverged
 from speechrows.model.divergence import suspects
@@ -47,6 +47,7 @@ from speechrows.model.model_folder import begin_from
 from speechrows.model.model_folder import describe
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
+from speechrows.model.opened_rows import OpenedRows
 from speechrows.model.presets import PRESETS
 from speechrows.model.ranks import open_accelerator
 from speechrows.model.ranks import start_tracker
@@ -67,7 +68,7 @@ CURRICULUM = (
 class TrainConfig(ModelShape, Judging):
     """Everything that a run depends on. Each field is a flag: `learning_rate` is `--learning-rate`."""
 
-    data: str = flag("", "a built folder, or org/name on the Hub", required=True)
+    data: tuple[str, ...] = flag((), "a built folder, org/name, or a mix.yaml; repeatable", required=True)
     output_dir: Path = flag(Path("runs"), "where checkpoints and logs go")
     split: str = flag("train", "its split")
     curriculum: bool = flag(False, "train on stage_1 to stage_4; modes pack and lanes")
@@ -117,7 +118,7 @@ class Trainer:
         self.augment, self.best = Augment.parse(config.augment), config.open_best()
         self.accelerator = open_accelerator(config.output_dir, config.mixed_precision, config.log_with)
         set_seed(config.seed)
-        self.preset, self.mel, self.folders = PRESETS[config.preset], None, dict[str, OpenedFolder]()
+        self.preset, self.mel, self.opened = PRESETS[config.preset], None, OpenedRows()
         self.total = partial(total, self.accelerator)  # of values, over ranks
         self.tokenizer = open_tokenizer(name) if (name := self.preset.tokenizer) else None  # else the rows'
         rows = self.rows(config.data, self.stages[0].config, config.split)
@@ -140,17 +141,17 @@ class Trainer:
         self.stage_number, self.step = stage_number, step
         training = (config.data, stage.config, config.split)
         self.loader = stages.going_on(self.rows(*training, augment=self.augment), self.loader)
-        self.batches = self.loader.endless()
+        self.batches, self.by_source = self.loader.endless(), BySource(self.loader.sources)
         self.evaluation = config.evaluation(self.accelerator, self.model, self.rows, training)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = stage.learning_rate
         self.schedule = stages.schedule_of(config.schedule, self.optimizer, stage, step)
         self.lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
 
-    def rows(self, path: str, config: str, split: str, augment: Augment | None = None) -> Loader:
+    def rows(self, path: Sequence[str], config: str, split: str, augment: Augment | None = None) -> Loader:
         """This rank's share of rows, as the run's model takes them; each folder is opened once a run."""
         run, accelerator = self.config, self.accelerator
-        folder = self.folders[path] = self.folders.get(path) or OpenedFolder(path)
+        folder, config, split = self.opened.open(path, config, split)
         size = {"context": self.stages[self.stage_number].context, "batch_size": run.batch_size}
         if run.mode == "lanes" and (session := run.session or size["context"] * run.curriculum):
             size["session_tokens"] = session
@@ -208,10 +209,10 @@ class Trainer:
             if self.saved and self.best.step == self.done:
                 self.folder.keep_best(self.saved)
         start_tracker(self.accelerator, self.folder.path, config)
-        rows, stage = len(self.loader.index), self.stages[self.stage_number].config
+        rows, stage, now = self.loader.index, self.stages[self.stage_number], self.saved or "the start"
         self.tell(
-            f"training {progress.sizes(self.model)} ({config.preset}) on {rows:,} rows of {config.data} "
-            f"({stage}, {config.split}): {self.left} steps from {self.saved or 'the start'}, to {self.folder}"
+            f"training {progress.sizes(self.model)} ({config.preset}) on {len(rows):,} rows of "
+            f"{rows.address} ({stage.config}, {config.split}): {self.left} steps from {now}, to {self.folder}"
         )
         self.progress = progress.Progress(self.done)
 
@@ -257,6 +258,7 @@ class Trainer:
         """The summed losses of a batch, float32 [3]; its lanes have read it."""
         output = self.model(batch, self.lanes.states(batch))
         self.lanes.keep(batch, output.text.states)
+        self.by_source.add(batch, output.text)
         return output.losses()
 
     def stop(self, what: str, rows: Sequence[tuple[str, bool]] = ()) -> NoReturn:
@@ -274,7 +276,7 @@ class Trainer:
         logs = {"text_loss": text, "grad_norm": float(norm), "learning_rate": self.schedule.get_last_lr()[0]}
         if self.accelerator.unwrap_model(self.model).audio_head is not None:
             logs |= {"codec_loss": semantic + depth, "codebook_0_loss": semantic, "depth_loss": depth}
-        return logs | self.progress.speed(self.done, audio_s)
+        return logs | self.progress.speed(self.done, audio_s) | self.by_source.report(self.total)
 
     def judge(self) -> dict[str, float]:
         """Evaluate, log, and keep the checkpoint where it is the best."""

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,8 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _stats_flags(parser: argparse.ArgumentParser) -> None:
-    _folder_flag(parser)
+    of = "a built folder, here or on the Hub, or a mix of several"
+    parser.add_argument("folder", metavar="FOLDER|org/name|mix.yaml", help=of)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--context", type=int, metavar="N", help="print how full sequences of N tokens are")
     parser.add_argument(
@@ -106,24 +106,15 @@ def _stats_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _stats(options: argparse.Namespace) -> int:
-    if options.context is not None:
-        return _fill(options)
+    if options.context is not None or options.folder.endswith((".yaml", ".yml")):
+        from speechrows.loader.command import run
+
+        return run(options)
     from speechrows.folder import stats
 
     sums = stats.stats(options.folder)
     text = json.dumps(stats.to_json(sums), indent=1) if options.json else stats.to_text(options.folder, sums)
     print(printable(text))
-    return 0
-
-
-def _fill(options: argparse.Namespace) -> int:
-    from speechrows.loader import fill
-
-    fills = fill.fills(options.folder, context=options.context, mode=options.mode)
-    if options.json:
-        print(printable(json.dumps([asdict(entry) for entry in fills], indent=1)))
-    else:
-        print(printable(fill.to_text(fills, options.context, options.mode)))
     return 0
 
 

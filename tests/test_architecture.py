@@ -19,7 +19,7 @@ LAYERS = (
     ("corpora", "text"),
     ("rows",),
     ("sidecar", "folder", "conversations"),
-    ("card", "validation", "interop"),
+    ("card", "validation", "interop", "mix"),
     ("builds",),
     ("builder", "loader"),
     ("generate", "hub", "model", "preview", "screening", "views"),

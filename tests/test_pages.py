@@ -13,7 +13,7 @@ from speechrows.cli import main
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("building", "your-data", "loading", "duplex", "interleaved")),
+    *(f"docs/{name}.md" for name in ("building", "your-data", "loading", "mixes", "duplex", "interleaved")),
     *(f"docs/{name}.md" for name in ("publishing", "exports", "quality", "training")),
 )
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

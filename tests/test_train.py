@@ -66,7 +66,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 def test_every_field_of_the_config_is_a_flag_and_its_default_the_flags() -> None:
-    assert train.TrainConfig.parse(["--data", "rows"]) == train.TrainConfig(data="rows")
+    assert train.TrainConfig.parse(["--data", "rows"]) == train.TrainConfig(data=("rows",))
     config = train.TrainConfig.parse(
         ["--data", "rows", "--eval", "a=b", "--eval", "c=d:e:f", "--budget-seconds", "3", "--resume"]
     )

@@ -6,6 +6,7 @@ and `row_ids` reads the few that are asked for.
 
 import hashlib
 import json
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from speechrows.types import Int32
 Choice = TypeVar("Choice")
 
 _BATCH_ROWS = 1 << 17
+Allocate = Callable[[str, int, Any], npt.NDArray[Any]]  # of a column, its rows, its type
 _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
     "turn_number": np.int32,
     "num_turns": np.int32,
@@ -44,6 +46,11 @@ _COLUMNS: dict[str, type[np.int32] | type[np.int64]] = {
     "audio_offset": np.int64,
     "audio_length": np.int32,  # Arrow's offsets hold no longer cell
 }
+COLUMN_TYPES = {**_COLUMNS, "conversation": np.int32, "shard": np.int32}
+
+
+def _new_column(_: str, count: int, kind: Any) -> npt.NDArray[Any]:
+    return np.empty(count, kind)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -70,8 +77,12 @@ class Index(IndexedRows):
         )
 
     @staticmethod
-    def open(folder: RowsFolder | str, config: str, split: str = "train") -> "Index":
+    def open(
+        folder: RowsFolder | str, config: str, split: str = "train", allocate: Allocate = _new_column
+    ) -> "Index":
         """Read the index of a config, a stage or a union, as the folder's card lists it.
+
+        `allocate` gives each column its place.
 
         Raises:
             UsageError: no such folder, config or split; or files that speechrows did not write.
@@ -86,8 +97,9 @@ class Index(IndexedRows):
                 f"{folder.address}: {CARD} tells {promised} rows of {config}, {split}, the indexes "
                 f"{num_rows}: one is of another build. Run the same build again, or download the folder again"
             )
-        kinds = {**_COLUMNS, "conversation": np.int32, "shard": np.int32}
-        columns: dict[str, Any] = {name: np.empty(num_rows, kind) for name, kind in kinds.items()}
+        columns: dict[str, Any] = {
+            name: allocate(name, num_rows, kind) for name, kind in COLUMN_TYPES.items()
+        }
         at = _fill(columns, folder, split, shards)
         if at != num_rows:
             raise ShortfallError(
@@ -99,6 +111,18 @@ class Index(IndexedRows):
         index = Index(folder=folder, config=config, split=split, shards=shards, facts=facts, **columns)
         index._check_turns(num_turns)
         return index
+
+    @staticmethod
+    def count(folder: RowsFolder | str, config: str, split: str = "train") -> tuple[RowsFolder, int]:
+        """The opened folder, and the rows that `open` would read of it.
+
+        Raises:
+            UsageError: see open.
+        """
+        if isinstance(folder, str):
+            folder = _open_folder(folder)
+        shards, _ = listed_shards(folder, _patterns(folder, config, split), split)
+        return folder, sum(shard.rows for shard in shards)
 
     def lines(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Read columns of the index, in batches, a line a row in the order of the rows."""

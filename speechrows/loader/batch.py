@@ -11,7 +11,7 @@ from speechrows.loader.collate.folding import unfolded
 
 # These stay on the CPU: they say how to index the others, and reading them from a device would wait for it.
 ON_HOST = frozenset(
-    {"num_audio_tokens", "clip_pieces", "clip_row", "codec_lengths", "codec_row", "row_spans"}
+    {"num_audio_tokens", "clip_pieces", "clip_row", "codec_lengths", "codec_row", "row_spans", "source"}
 )
 
 
@@ -59,6 +59,7 @@ class Batch:
     conversation_ids: tuple[str, ...]  # [R]
     tasks: tuple[str, ...]  # [R]
     turn_numbers: tuple[int, ...]  # [R]
+    source: Tensor  # int64 [R] on the CPU, the number of each row's source in Loader.sources
     row_spans: Tensor  # int64 [R, 3] on the CPU: sequence, first slot, and slot after the last token
     num_supervised: int  # labels that are not -100
     audio_seconds: float

@@ -3,36 +3,34 @@
 The function is longer than 40 lines: every option of loading is described in this one place.
 """
 
-from fractions import Fraction
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from speechrows.codec import parse_rate
 from speechrows.errors import UsageError
-from speechrows.folder.index import Index
 from speechrows.loader.collate.augment import Augment
 from speechrows.loader.collate.collator import Collator
 from speechrows.loader.loader import Loader
 from speechrows.loader.open_stream import checked_device
 from speechrows.loader.open_stream import stream_opener
 from speechrows.loader.opened_folder import OpenedFolder
+from speechrows.loader.opened_mix import OpenedMix
 from speechrows.loader.plan.values import CloseOn
 from speechrows.loader.plan.values import Mode
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import TooLong
 from speechrows.loader.read.remote import WINDOW_BYTES
-from speechrows.loader.read.rowgroup import read_row_group
-from speechrows.loader.retokenize import Retokenizer
-from speechrows.loader.retokenize import retokenized
+from speechrows.loader.rendered import rate_of
+from speechrows.mix.values import Mix
+from speechrows.mix.values import is_mix
 from speechrows.text import tokenizers
 from speechrows.text.audio_token import audio_token_id
-from speechrows.text.tokenizers import fingerprint
 
 
 def load(  # noqa: PLR0913
-    path: str | Path | OpenedFolder,
+    path: str | Path | Mix | Sequence[str | Path] | OpenedFolder | OpenedMix,
     config: str = "",
     split: str = "train",
     mode: Mode = "bucket",
@@ -65,8 +63,10 @@ def load(  # noqa: PLR0913
     them (default: `world_size`), divided among the ranks: steps are the same on any number of ranks.
 
     Args:
-        path: the folder, or `org/name`; opened, where several loaders share it.
+        path: the folder, or `org/name`; a mix of several: a `mix.yaml`, a `speechrows.mix.Mix`, or a list of
+            folders; opened, where several loaders share it.
         config: a config of its card: `ttt`, `stage_2`, `transcription`… Without one, the error names them.
+            The sources of a mix say theirs.
         split: a split of that config.
         mode: `bucket` (rows of like length, under a budget), `pack` (sequences of `context` tokens filled
             with conversations) or `lanes` (lane b of a step continues in lane b of the next).
@@ -106,18 +106,18 @@ def load(  # noqa: PLR0913
         raise UsageError(
             f"augment: found {augment!r:.80}, expected speechrows.loader.collate.augment.Augment(…)"
         )
-    folder = path if isinstance(path, OpenedFolder) else OpenedFolder(path)
-    index, built_with = folder.index(config, split), folder.tokenizer
-    if tokenizer is None:
-        tokenizer = built_with
-    elif isinstance(tokenizer, str):
-        tokenizer = tokenizers.open_tokenizer(tokenizer)
-    retokenizer = None
-    is_other = tokenizer is not built_with and fingerprint(tokenizer) != fingerprint(built_with)
-    if is_other or _is_other_rate(audio_tokens_per_second, index):
-        retokenizer = Retokenizer.of(index, built_with, tokenizer, audio_tokens_per_second)
-        index = retokenized(index, retokenizer)
-    if window_bytes is None and not index.folder.is_local:
+    opened = open_rows(path, config, split)
+    if isinstance(opened, OpenedMix):
+        rows = opened.rendered(tokenizer, audio_tokens_per_second)
+    else:
+        rows = opened.rendered(config, split, tokenizer, audio_tokens_per_second)
+    index, tokenizer = rows.index, rows.tokenizer
+    if rows.mix is not None and rows.mix.codecs is not None and mode != "bucket":
+        raise UsageError(
+            f"{index.address}: its sources have codes of several codecs, and a batch has one; found mode "
+            f"{mode}, expected bucket, which keeps them apart. Or load those sources apart"
+        )
+    if window_bytes is None and not index.is_local.all():
         window_bytes = WINDOW_BYTES
     options = PlanOptions(
         mode=mode,
@@ -138,16 +138,15 @@ def load(  # noqa: PLR0913
         pad_id=tokenizers.pad_id(tokenizer),
         plan_options=options,
         sampling_rate=sampling_rate,
-        audio_tokens_per_second=_rate(index),
+        audio_tokens_per_second=rate_of(index),
         mel=mel,
         augment=augment,
         seed=seed,
     )
-
     open_stream = stream_opener(
         index,
         device,
-        read=retokenizer.read_row_group if retokenizer else read_row_group,
+        read=rows.read,
         audio_id=audio_token_id(tokenizer),
         window_bytes=window_bytes,
         num_threads=num_threads,
@@ -160,28 +159,28 @@ def load(  # noqa: PLR0913
         open_stream,
         collator,
         tokenizer,
+        mix=rows.mix,
         rank=rank,
         world_size=world_size,
         any_micro_batches=micro_batches is None,
     )
 
 
-def _is_other_rate(rate: str | float | None, index: Index) -> bool:
-    """Whether a rate of audio tokens is given that is not that of all rows."""
-    return rate is not None and {*index.audio_tokens_per_second.values()} != {parse_rate(rate)}
-
-
-def _rate(index: Index) -> Fraction:
-    """The audio tokens a second of all rows.
+def open_rows(
+    path: str | Path | Mix | Sequence[str | Path] | OpenedFolder | OpenedMix,
+    config: str = "",
+    split: str = "train",
+) -> OpenedFolder | OpenedMix:
+    """What `load` takes as a path, opened for several loaders; config and split are those of a list of paths.
 
     Raises:
-        UsageError: tasks have different rates.
+        UsageError: it is a mix that contradicts itself, or a config is given beside one.
     """
-    rates = index.audio_tokens_per_second
-    if len({*rates.values()}) > 1:
-        by_task = ", ".join(f"{task} {float(rate):g}" for task, rate in rates.items())
-        raise UsageError(
-            f"{index.folder.address}: tasks of {index.config} have different audio tokens a second: "
-            f"{by_task}. Give audio_tokens_per_second=…, or load them one by one"
-        )
-    return next(iter(rates.values()))
+    if isinstance(path, OpenedFolder):
+        return path
+    if isinstance(path, OpenedMix):
+        path.check_alone(config, split)
+        return path
+    if (isinstance(path, Mix | Sequence) and not isinstance(path, str)) or is_mix(path):
+        return OpenedMix(path, config, split)
+    return OpenedFolder(path)

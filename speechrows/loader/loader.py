@@ -19,7 +19,9 @@ from typing_extensions import TypeVar
 
 from speechrows.errors import UsageError
 from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.batch import Batch
+from speechrows.loader.mix_rows import MixRows
 from speechrows.loader.plan.before import with_rows_before
 from speechrows.loader.plan.epoch import plan_epoch
 from speechrows.loader.plan.values import MicroBatch
@@ -31,9 +33,8 @@ from speechrows.loader.position import check_state
 from speechrows.loader.position import differences
 from speechrows.loader.position import saved_options
 from speechrows.loader.ragged import Ragged
-from speechrows.loader.read.rowgroup import read_columns
+from speechrows.loader.read.codecs import codecs_of
 from speechrows.loader.read.stream import Stream
-from speechrows.rows.tasks import TASKS
 
 B = TypeVar("B", default=Batch)
 
@@ -46,14 +47,15 @@ class Loader(Generic[B]):
     of an epoch to the next epoch; what was only read ahead is read again after a resume.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
-        index: Index,
+        index: IndexedRows,
         options: PlanOptions,
         open_stream: Callable[[], Stream],
         collator: Callable[[Ragged, int], B],
         tokenizer: PreTrainedTokenizerFast,
         *,
+        mix: MixRows | None = None,
         rank: int = 0,
         world_size: int = 1,
         any_micro_batches: bool = False,
@@ -63,6 +65,7 @@ class Loader(Generic[B]):
         self.index = index
         self.options = options
         self.tokenizer = tokenizer
+        self.mix = mix
         self._open_stream = open_stream
         self._streams: dict[int, Stream] = {}  # by process: a fork must not read its parent's
         self._collator = collator
@@ -80,9 +83,16 @@ class Loader(Generic[B]):
         return self._plan
 
     def _make_plan(self, options: PlanOptions, epoch: int) -> Plan:
+        if self.mix is not None:
+            return self.mix.plan(options, epoch)
         windowed, sourced = options.window_bytes is not None, options.session_tokens is not None
         rows = plan_rows(self.index, windowed=windowed, sourced=sourced)
         return plan_epoch(rows, options, epoch=epoch, name=self.index.row_id)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the sources that `Batch.source` numbers: those of a mix, or the address alone."""
+        return (self.index.address,) if self.mix is None else self.mix.names
 
     @property
     def epoch(self) -> int:
@@ -93,7 +103,7 @@ class Loader(Generic[B]):
         index = self.index
         hours = float((index.num_samples / index.sampling_rate).sum()) / 3600
         return (
-            f"Loader({index.folder.address!r}, config={index.config!r}, split={index.split!r}, "
+            f"Loader({index.address!r}, config={index.config!r}, split={index.split!r}, "
             f"mode={self.options.mode!r}, rows={len(index)}, hours={hours:.4g}, rank={self._rank}, "
             f"world_size={self._world_size}, epoch={self._epoch}, step={self._step})"
         )
@@ -142,7 +152,7 @@ class Loader(Generic[B]):
         while len(self):
             yield from self
         raise UsageError(
-            f"{self.index.folder.address}: {self.index.config} has no row that fits; found "
+            f"{self.index.address}: {self.index.config or 'the mix'} has no row that fits; found "
             f"{len(self.index)} rows, {self.plan.num_dropped} of them too long"
         )
 
@@ -151,12 +161,8 @@ class Loader(Generic[B]):
 
         Units are no targets: where a task needs them, they are spelt in its text.
         """
-        shards = self.index.shards
-        firsts = {shards[number].task: number for number in reversed(range(len(shards)))}
-        with_codes = {name for name, task in TASKS.items() if task.codec_targets and task.needs != "units"}
-        tasks = [task for task in self.index.facts if task in with_codes and task in firsts]
-        groups = (read_columns(self.index, firsts[task], 0, ("codec",)) for task in tasks)
-        return next((name for group in groups for name in group["codec"].to_pylist() if name), None)
+        parts = (self.index,) if self.mix is None else self.mix.index.parts
+        return next((name for part in parts for name in codecs_of(part) if name), None)
 
     def share(self, number: int, count: int) -> Iterator[B]:
         """Every `count`th batch of this rank from the `number`th on, to the epoch's end; moves no state."""
@@ -200,10 +206,7 @@ class Loader(Generic[B]):
         It is the same on every rank that has yielded as many batches.
         """
         return {
-            "path": self.index.folder.address,
-            "revision": self.index.folder.revision,
-            "config": self.index.config,
-            "split": self.index.split,
+            **self._rows_state(),
             "options": saved_options(self.options),
             "epoch": self._epoch,
             "step": self._step,
@@ -211,6 +214,23 @@ class Loader(Generic[B]):
             "digest": self.plan.digest,
             "rows": self.index.digest,
         }
+
+    def _rows_state(self) -> dict[str, Any]:
+        """Which rows a state is of; of a mix, with what each source is."""
+        index = self.index
+        if self.mix is not None:
+            return {
+                "path": index.address,
+                "revision": None,
+                "config": "",
+                "split": "",
+                "mix": self.mix.state(),
+            }
+        assert isinstance(index, Index)
+        folder = index.folder
+        return {
+            "path": folder.address, "revision": folder.revision, "config": index.config, "split": index.split,
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to the position of a state: exactly the steps that remained then follow.
@@ -223,7 +243,7 @@ class Loader(Generic[B]):
         options = self.options
         if self._any_micro_batches:
             options = replace(options, micro_batches=state["options"]["micro_batches"])
-        different = differences(state, self.index.config, self.index.split, options)
+        different = differences(state, self._rows_state(), options)
         if different:
             raise UsageError(
                 f"the loader's state is of another plan: {'; '.join(different)}. Load it with those"
@@ -233,7 +253,7 @@ class Loader(Generic[B]):
             if state["revision"]:
                 address = f"{address.partition('@')[0]}@{state['revision']}"
             raise UsageError(
-                f"{self.index.folder.address}: its rows are not those of the loader's state, which was taken "
+                f"{self.index.address}: its rows are not those of the loader's state, which was taken "
                 f"of {address}; load that, or begin anew"
             )
         plan = self._make_plan(options, state["epoch"])

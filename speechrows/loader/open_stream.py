@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from speechrows.errors import UsageError
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.clips import open_clips
 from speechrows.loader.read.remote import WINDOW_BYTES
 from speechrows.loader.read.row_store import RowStore
@@ -19,7 +19,7 @@ from speechrows.types import Int16
 
 
 def stream_opener(
-    index: Index,
+    index: IndexedRows,
     device: torch.device,
     *,
     read: ReadRowGroup,
@@ -44,7 +44,7 @@ def stream_opener(
 
 
 def _open(
-    index: Index, *, read: ReadRowGroup, audio_id: int | None, window_bytes: int, **options: Any
+    index: IndexedRows, *, read: ReadRowGroup, audio_id: int | None, window_bytes: int, **options: Any
 ) -> Stream:
     store = RowStore(index, read_row_group=read, audio_id=audio_id)
     return Stream(index, open_clips=partial(open_clips, window_bytes=window_bytes), store=store, **options)

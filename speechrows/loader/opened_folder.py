@@ -5,8 +5,11 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.folder.index import Allocate
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
+from speechrows.loader.rendered import Rendered
+from speechrows.loader.rendered import rendered
 from speechrows.storage.filesystem import path_text
 from speechrows.text.tokenizers import open_tokenizer
 
@@ -30,9 +33,47 @@ class OpenedFolder:
         """
         name = str(config), str(split)  # of whatever was given: Index.open refuses what is no name
         if name not in self._indexes:
-            index = self._indexes[name] = Index.open(self._folder, config, split)
-            self._folder = index.folder
+            self._indexes[name] = self.open_index(config, split)
         return self._indexes[name]
+
+    def open_index(self, config: str, split: str, **allocate: Allocate) -> Index:
+        """The index of a config and split, read anew and not kept: see Index.open.
+
+        Raises:
+            UsageError: see index.
+        """
+        index = Index.open(self._folder, config, split, **allocate)
+        self._folder = index.folder
+        return index
+
+    def count(self, config: str, split: str) -> int:
+        """The rows of a config and split.
+
+        Raises:
+            UsageError: see index.
+        """
+        self._folder, num_rows = Index.count(self._folder, config, split)
+        return num_rows
+
+    def rendered(
+        self,
+        config: str,
+        split: str,
+        tokenizer: str | PreTrainedTokenizerFast | None = None,
+        audio_tokens_per_second: str | float | None = None,
+    ) -> Rendered:
+        """The rows of a config and split under a tokenizer and a rate of audio tokens, by default their own.
+
+        Raises:
+            UsageError: see index, Retokenizer.of.
+        """
+        index = self.index(config, split)
+        if tokenizer is None:
+            tokenizer = self.tokenizer
+        elif isinstance(tokenizer, str):
+            tokenizer = open_tokenizer(tokenizer)
+        index, read = rendered(index, self.tokenizer, tokenizer, audio_tokens_per_second)
+        return Rendered(index=index, tokenizer=tokenizer, read=read)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

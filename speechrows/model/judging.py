@@ -1,8 +1,10 @@
 """What a trainer's model is judged on, as flags of its command line."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from accelerate import Accelerator
 from torch import nn
@@ -32,8 +34,8 @@ class Judging:
         self,
         accelerator: Accelerator,
         model: nn.Module,
-        open_rows: Callable[[str, str, str], Loader],
-        training: tuple[str, str, str],
+        open_rows: Callable[[Any, str, str], Loader],
+        training: tuple[Sequence[str], str, str],
     ) -> Evaluation:
         """The evaluation of a model, wrapped or not, whose rows are opened now: see open_sets.
 

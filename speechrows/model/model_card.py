@@ -21,11 +21,12 @@ def model_card(config: OmniConfig, checkpoint: Path | None) -> str:
     """The card's text; of a model that is no checkpoint of a run, without what the run's files tell."""
     flags = {} if checkpoint is None else _json(checkpoint / FLAGS)
     reports = [] if checkpoint is None else [*RunFolder(checkpoint.parent).reports()]
-    data = str(flags.get("data", ""))
+    data = flags.get("data", "")
+    paths: list[str] = [data] if isinstance(data, str) else [*data]
     named = PRESETS[config.shape.preset]
     head: dict[str, Any] = {"library_name": "speechrows", "tags": ["speech", "speechrows"]}
-    if _is_repository(data):
-        head["datasets"] = [data]
+    if repositories := [path for path in paths if _is_repository(path)]:
+        head["datasets"] = repositories
     if base := [name for name in (named.lm, named.encoder) if isinstance(name, str)]:
         head["base_model"] = base
     lines = ["---", write_head(head), "---", "", "# A model that hears", ""]
@@ -33,9 +34,9 @@ def model_card(config: OmniConfig, checkpoint: Path | None) -> str:
     voice = f", an audio head for {config.codec}" if config.codec else ""
     lines += [f"Preset `{config.shape.preset}`{layers}{voice}; trained by speechrows' `train.py`.", ""]
     if config.rows is not None:
-        name = f"`{data}`" if _is_repository(data) else f"rows `{Path(data).name}`" if data else "rows"
-        tasks = ", ".join(config.rows.templates)
-        lines += [f"- Data: {name}, config `{config.rows.config}` (tasks: {tasks})"]
+        name = ", ".join(_name(path) for path in paths if path) or "rows"
+        of = f", config `{config.rows.config}`" if config.rows.config else ""  # a mix has none
+        lines += [f"- Data: {name}{of} (tasks: {', '.join(config.rows.templates)})"]
     if reports:
         lines += [f"- Steps: {reports[-1].get('step')}"]
     trained = next((report for report in reversed(reports) if "text_loss" in report), {})
@@ -54,6 +55,10 @@ def _evaluation(reports: list[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def _is_result(name: str, value: Any) -> bool:
     return isinstance(value, float) and name not in _SPEED
+
+
+def _name(path: str) -> str:
+    return f"`{path}`" if _is_repository(path) else f"rows `{Path(path).name}`"
 
 
 def _is_repository(name: str) -> bool:

@@ -47,9 +47,10 @@ def sizes(model: nn.Module) -> str:
 def line(report: Mapping[str, float], left: int = 0) -> str:
     """The values of a report, and of a speed's the time that the steps that are left take.
 
-    An evaluation's values of single codebooks are left out: they are many.
+    An evaluation's values of single codebooks, and those of a mix's sources, are left out: they are many.
     """
-    values = [f"{name} {value:.4g}" for name, value in report.items() if "/codebook_" not in name]
+    shown = [name for name in report if "/codebook_" not in name and not name.startswith("source/")]
+    values = [f"{name} {report[name]:.4g}" for name in shown]
     if rate := report.get("steps_per_second"):
         values.append(f"left {_clock(left / rate)}")
     return "  ".join(values)

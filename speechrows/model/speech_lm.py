@@ -44,6 +44,7 @@ class SpeechLMOutput:
     num_supervised: Tensor  # int64 []
     logits: Tensor  # [num_supervised, vocabulary], row-major, of the slots before the supervised ones
     targets: Tensor  # int64 [num_supervised], the supervised tokens
+    token_losses: Tensor  # float32 [num_supervised], their cross entropies, without a gradient
     hidden_states: Tensor  # [B, T, D], the input of the head
     states: tuple[Any, ...]  # one for each stateful layer
 
@@ -139,12 +140,14 @@ class SpeechLM(nn.Module):
         supervised = batch.labels[:, 1:] != IGNORE_INDEX  # no segment's first slot is
         targets = batch.labels[:, 1:][supervised]
         logits = self.logits(hidden[:, :-1][supervised])
-        loss = functional.cross_entropy(logits.float(), targets, reduction="sum")
+        losses = functional.cross_entropy(logits.float(), targets, reduction="none")
+        loss = losses.sum()
         return SpeechLMOutput(
             loss_sum=loss if len(batch.num_audio_tokens) else loss + weightless(self.encoder, self.projector),
             num_supervised=supervised.sum(),
             logits=logits,
             targets=targets,
+            token_losses=losses.detach(),
             hidden_states=hidden,
             states=tuple(reading.states),
         )
@@ -226,6 +229,7 @@ class SpeechLM(nn.Module):
             num_supervised=batch.labels.new_zeros(()),
             logits=head.weight.new_zeros(0, len(head.weight)),
             targets=batch.labels.new_zeros(0),
+            token_losses=head.weight.new_zeros(0).float(),
             hidden_states=hidden,
             states=(),
         )

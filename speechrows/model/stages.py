@@ -9,6 +9,7 @@ from transformers import get_scheduler
 
 from speechrows.errors import UsageError
 from speechrows.loader.loader import Loader
+from speechrows.model.opened_rows import is_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,8 @@ def stages_of(curriculum: Sequence[Stage], config: Any) -> list[Stage]:
     stages = [stage for stage in curriculum if config.curriculum or stage.config == config.config]
     given = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
     given |= {name: n for name in ("steps", "warmup_steps") if (n := getattr(config, name)) is not None}
-    return [replace(stage, **given) for stage in stages or [Stage(config=config.config)]]
+    name = "mix" if is_named(config.data) else config.config  # its sources say their configs
+    return [replace(stage, **given) for stage in stages or [Stage(config=name)]]
 
 
 def going_on(loader: Loader, before: Loader | None) -> Loader:
@@ -62,6 +64,8 @@ def check_mode(config: Any) -> None:
     """
     if config.mode == "bucket" and (config.curriculum or config.places):
         raise UsageError("--mode bucket: takes rows alone; --curriculum, --ttt-layers need lanes or pack")
+    if config.curriculum and is_named(config.data):
+        raise UsageError("--curriculum: found a mix, whose sources say their configs; expected a folder")
     for name, is_given in (("--unroll", config.unroll > 1), ("--session", config.session > 0)):
         if is_given and config.mode != "lanes":
             raise UsageError(f"{name}: found --mode {config.mode}, expected lanes, which go on")

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-_LOADER: Any = getattr(
+LOADER: Any = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # a PyYAML without libyaml has the slow ones alone
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -21,7 +21,7 @@ def parse_head(card: str) -> dict[str, Any]:
     if not block:
         return {}
     try:
-        head = yaml.load(block[2], _LOADER)
+        head = yaml.load(block[2], LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(head, dict):

@@ -1,7 +1,6 @@
 """The table of omni_tasks.py: thirteen sources, their columns, and the mix that draws from them."""
 
 import pyarrow.parquet as pq
-import yaml
 from toys.omni import BY_NAME
 from toys.omni import HUB
 from toys.omni import MIX
@@ -9,6 +8,8 @@ from toys.omni import MIX
 from omni_tasks import CONFIGS
 from omni_tasks import SOURCES
 from omni_tasks import OmniTasks
+from speechrows.mix import read_mix
+from speechrows.mix.resolved import resolve
 
 
 def test_every_source_has_the_columns_of_the_table_in_the_sample():
@@ -29,17 +30,18 @@ def test_names_of_sources_tell_them_apart_and_every_config_has_one():
 
 
 def test_the_founding_mix_draws_from_sources_splits_and_tasks_of_the_table():
-    mix = yaml.safe_load(MIX.read_text("utf-8"))
-    targets = []
-    for entry in mix["sources"]:
-        source = BY_NAME[entry["source"].rpartition("/")[2]]
-        assert source.repository == entry["source"]
-        assert source.splits[entry["split"]] == "train"
-        assert tuple(entry["tasks"]) == source.tasks
-        targets.append(entry["target_samples"])
+    sources = resolve(read_mix(MIX)).sources
+    sifted: dict[str, int] = {}
+    for entry in sources:
+        (((condition,),),) = entry.where
+        assert (condition.column, condition.operator) == ("conversation_id", "startswith")
+        name, split, _ = condition.value.split("/")
+        source = BY_NAME[name]
+        assert source.splits[split] == entry.split == "train"
+        assert entry.configs == source.tasks
+        if name == "sift-audio-2":
+            sifted[split] = entry.given.samples
+    targets = [entry.given.samples for entry in sources]
     assert targets == [350000, 80000, 140000, 400000, 300000, 150000, 150000, 65000, 40000, 22000, 7000]
-    sifted = [entry for entry in mix["sources"] if entry["source"] == "mazesmazes/sift-audio-2"]
-    assert {entry["split"] for entry in sifted} == set(BY_NAME["sift-audio-2"].splits)
-    share = sum(entry["target_samples"] for entry in sifted) / sum(targets)
-    assert f"{100 * share:.1f} % SIFT" in MIX.read_text("utf-8")
-    assert isinstance(mix["seed"], int)
+    assert {*sifted} == set(BY_NAME["sift-audio-2"].splits)
+    assert f"{100 * sum(sifted.values()) / sum(targets):.1f} % SIFT" in MIX.read_text("utf-8")

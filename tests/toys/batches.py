@@ -79,6 +79,7 @@ def toy_batch(
         lanes=torch.arange(len(sequences)), row_spans=torch.tensor(spans).reshape(-1, 3),
         row_ids=tuple(row.name for row in rows), conversation_ids=tuple(row.name for row in rows),
         tasks=("ttt",) * len(rows), turn_numbers=(0,) * len(rows),
+        source=torch.zeros(len(rows), dtype=torch.int64),
         num_supervised=sum(label != IGNORE_INDEX for line in labels for label in line),
         audio_seconds=0.0, epoch=0, step=0, number=0, sampling_rate=16_000,
         **_audio(rows, rate, mel), **_codes(rows),
@@ -93,7 +94,8 @@ def idle_batch() -> Batch:
         for name in ("input_ids", "labels", "attention_mask", "segment_ids", "position_ids", "reset", "lanes")
     }
     others = {name: getattr(batch, name) for name in batch.__slots__ if name not in empty}
-    return Batch(**{**others, **empty, "row_ids": (), "row_spans": batch.row_spans[:0], "number": None})
+    return Batch(**{**others, **empty, "row_ids": (), "row_spans": batch.row_spans[:0], "number": None,
+                    "source": batch.source[:0]})  # fmt: skip
 
 
 def _audio(rows: list[ToyRow], rate: Fraction, mel: int | None) -> dict[str, Tensor | None]:

@@ -149,6 +149,7 @@ class Collator:
             "codec_segment": slots.row_segments[ragged.code_rows],
             "codec_row": ragged.code_rows.astype(np.int64),
             "row_spans": spans.astype(np.int64),
+            "source": _source(ragged),
         }
 
     def _sent(self, arrays: Mapping[str, Int64]) -> dict[str, Tensor]:
@@ -223,6 +224,11 @@ class Collator:
         features = log_mel(speech, sent["rooms"], self.mel)
         frames = torch.minimum(-(-sent["lengths"] // mels.HOP), sent["rooms"] // mels.HOP)
         return self.augment.change_features(features, frames, numbers)
+
+
+def _source(ragged: Ragged) -> Int64:
+    sources = ragged.micro_batch.sources
+    return np.zeros(len(ragged), np.int64) if sources is None else sources.astype(np.int64)
 
 
 def _conversation_id(row_id: str) -> str:

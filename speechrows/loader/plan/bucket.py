@@ -32,9 +32,10 @@ def bucket(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan
     del keys  # large, where there are many rows
     window_of = windows(rows, options, epoch)
     edges = np.array([0, len(numbers)])
-    if window_of is not None:
-        numbers = by_window(numbers, window_of[numbers])
-        edges = np.append(edges, np.flatnonzero(np.diff(window_of[numbers])) + 1)
+    part_of = _parts(window_of, rows.apart)
+    if part_of is not None:
+        numbers = by_window(numbers, part_of[numbers])
+        edges = np.append(edges, np.flatnonzero(np.diff(part_of[numbers])) + 1)
         edges.sort()
     sizes = lengths[numbers]
     begins = np.concatenate([_cut(sizes[at:end], options) + at for at, end in pairwise(edges.tolist())])
@@ -55,6 +56,13 @@ def bucket(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) -> Plan
         num_real=int(sizes.sum(dtype=np.int64)),
         num_total=int(((ends - begins) * sizes[begins]).sum()),
     )
+
+
+def _parts(window_of: Int32 | None, apart: Int32 | None) -> Int32 | None:
+    """The part of each row that batches are cut from: its window, and in that what it may be batched with."""
+    if window_of is None or apart is None:
+        return apart if window_of is None else window_of
+    return window_of * (int(apart.max(initial=0)) + 1) + apart
 
 
 def _cut(sizes: Int32, options: PlanOptions) -> Int64:

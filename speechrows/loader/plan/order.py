@@ -11,6 +11,7 @@ Int64 = npt.NDArray[np.int64]
 OF_ROWS = 0
 OF_GROUPS = 1  # micro-batches, sequences
 OF_ROW_GROUPS = 2
+OF_PASSES = 1 << 16  # and of those on: a source each
 
 
 def shuffled(count: int, seed: int, epoch: int, purpose: int) -> Int32:

@@ -35,7 +35,8 @@ class PlanRows:
     `conversations` are numbers that change where a conversation begins. `whole` says whether the
     row's task promises whole conversations: in other tasks each row is a segment. Windows need
     `row_groups`, numbers that change where a row group begins, and `num_bytes`, what is read for a row;
-    sessions need `sources`, a number from 0 for each source.
+    sessions need `sources`, a number from 0 for each source. Rows of different `apart` never share a
+    batch of mode `bucket`.
     """
 
     num_tokens: Int32
@@ -45,6 +46,7 @@ class PlanRows:
     row_groups: Int32 | None = None
     num_bytes: Int32 | None = None
     sources: Int32 | None = None
+    apart: Int32 | None = None
 
     def __len__(self) -> int:
         return len(self.num_tokens)
@@ -168,6 +170,7 @@ class MicroBatch:
     start: Int32
     position: Int32
     resets: npt.NDArray[np.bool_] | None = None
+    sources: npt.NDArray[np.int16] | None = None  # of a mix: the number of each row's source
 
     @property
     def first_lane(self) -> int:
@@ -206,6 +209,7 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
     num_total: int  # the same, pads counted
     first_step: int = 0
     resets: npt.NDArray[np.bool_] | None = None  # of sessions alone
+    sources: npt.NDArray[np.int16] | None = None  # of a mix alone
 
     @cached_property
     def digest(self) -> str:
@@ -216,6 +220,8 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
             digest.update(np.ascontiguousarray(array, "<i4").data)
         if self.resets is not None:
             digest.update(self.resets.data)
+        if self.sources is not None:
+            digest.update(np.ascontiguousarray(self.sources, "<i2").data)
         return digest.hexdigest()
 
     @property
@@ -276,25 +282,16 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
         at = step * self.options.micro_batches + number
         begins, ends = self.begins[at], self.ends[at]
         if self.options.mode in ("bucket", "conversations"):
-            here = slice(int(begins[0]), int(ends[0]))
-            sequence = np.cumsum(self.positions[here] == 0, dtype=np.int32)
-            return MicroBatch(
-                step=step,
-                number=number,
-                num_sequences=int(sequence[-1]) if len(sequence) else 0,
-                rows=self.rows[here],
-                sequence=sequence - np.int32(1),
-                start=self.starts[here],
-                position=self.positions[here],
-            )
-        ranges = [slice(*pair) for pair in zip(begins.tolist(), ends.tolist(), strict=True)]
+            here: slice | npt.NDArray[np.int64] = slice(int(begins[0]), int(ends[0]))
+            sequence = np.cumsum(self.positions[here] == 0, dtype=np.int32) - np.int32(1)
+            num_sequences = int(sequence[-1]) + 1 if len(sequence) else 0
+        else:
+            num_sequences = len(begins)
+            here = np.concatenate([np.arange(*pair) for pair in zip(begins, ends, strict=True)])
+            sequence = np.repeat(np.arange(num_sequences, dtype=np.int32), ends - begins)
         return MicroBatch(
-            step=step,
-            number=number,
-            num_sequences=len(ranges),
-            rows=np.concatenate([self.rows[span] for span in ranges]),
-            sequence=np.repeat(np.arange(len(ranges), dtype=np.int32), ends - begins),
-            start=np.concatenate([self.starts[span] for span in ranges]),
-            position=np.concatenate([self.positions[span] for span in ranges]),
-            resets=None if self.resets is None else np.concatenate([self.resets[span] for span in ranges]),
-        )
+            step=step, number=number, num_sequences=num_sequences, rows=self.rows[here], sequence=sequence,
+            start=self.starts[here], position=self.positions[here],
+            resets=None if self.resets is None else self.resets[here],
+            sources=None if self.sources is None else self.sources[here],
+        )  # fmt: skip

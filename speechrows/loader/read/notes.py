@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from functools import partial
 
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.rowgroup import ReadRowGroup
 from speechrows.loader.read.rowgroup import read_columns
@@ -17,7 +17,7 @@ def with_notes(columns: tuple[str, ...], read: ReadRowGroup = read_row_group) ->
 
 
 def _read(
-    columns: tuple[str, ...], read: ReadRowGroup, index: Index, shard: int, row_group: int
+    columns: tuple[str, ...], read: ReadRowGroup, index: IndexedRows, shard: int, row_group: int
 ) -> RowTokens:
     tokens = read(index, shard, row_group)
     rows = read_columns(index, shard, row_group, columns).to_pylist()

@@ -11,7 +11,7 @@ from speechrows.codec import CODECS
 from speechrows.codec import check
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
-from speechrows.folder.index import Index
+from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.rowgroup import read_columns
 from speechrows.loader.read.rowgroup import read_row_group
@@ -48,7 +48,7 @@ class RowCodes:
             )
         return RowCodes(columns, kind)
 
-    def __call__(self, index: Index, shard: int, row_group: int) -> RowTokens:
+    def __call__(self, index: IndexedRows, shard: int, row_group: int) -> RowTokens:
         """The rows of a row group, with codes of the sidecar in place of their own.
 
         Raises:
@@ -68,10 +68,10 @@ class RowCodes:
             code_rows=np.arange(len(codes), dtype=np.int32),
         )
 
-    def _checked(self, index: Index, clip_id: str, codes: Codes | None) -> Codes:
+    def _checked(self, index: IndexedRows, clip_id: str, codes: Codes | None) -> Codes:
         if codes is None:
             raise UsageError(
-                f"{clip_id}: found no codes of it; expected some for every clip of {index.folder.address}. "
+                f"{clip_id}: found no codes of it; expected some for every clip of {index.address}. "
                 f"{how_to_make(index, self._kind)}"
             )
         if codes.codec not in CODECS:
@@ -85,10 +85,10 @@ class RowCodes:
         return codes
 
 
-def how_to_make(index: Index, kind: str = "mimi") -> str:
+def how_to_make(index: IndexedRows, kind: str = "mimi") -> str:
     """Say which command makes the codes of a folder's clips."""
     flags = " --model MODEL --layer N --kmeans FILE.npy" if kind == "units" else ""
     return (
-        f"Make them: speechrows generate {kind} --source {index.folder.address}{flags} --out CODES, and give "
+        f"Make them: speechrows generate {kind} --source {index.address}{flags} --out CODES, and give "
         "codes=CODES"
     )
