@@ -5,6 +5,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from typing import Literal
 
@@ -15,7 +16,6 @@ import pyarrow.compute as pc
 
 from speechrows.errors import UsageError
 from speechrows.errors import did_you_mean
-from speechrows.rows.schema import ARROW_SCHEMA
 
 Bools = npt.NDArray[np.bool_]
 Kind = Literal["number", "text"]
@@ -31,12 +31,17 @@ def _kind(kind: pa.DataType) -> Kind | None:
     return "number" if pa.types.is_integer(kind) or pa.types.is_floating(kind) else None
 
 
-_KINDS: dict[str, Kind | None] = {
-    **{entry.name: _kind(entry.type) for entry in ARROW_SCHEMA},
-    **dict.fromkeys(("padded_tokens", "seconds", "hash"), "number"),
-}
-COLUMNS = frozenset(_KINDS)  # of rows, and what follows from them
-_ASKED: dict[str, Kind] = {name: kind for name, kind in _KINDS.items() if kind}
+@cache
+def columns() -> Mapping[str, Kind | None]:
+    """The columns of rows, and what follows from them, with what they hold; None is neither of both."""
+    from speechrows.rows.schema import ARROW_SCHEMA  # noqa: PLC0415  # datasets, which no loader waits for
+
+    return {
+        **{entry.name: _kind(entry.type) for entry in ARROW_SCHEMA},
+        **dict.fromkeys(("padded_tokens", "seconds", "hash"), "number"),
+    }
+
+
 _COMPARED: Mapping[str, Callable[..., Any]] = {
     "=": pc.equal, "==": pc.equal, "!=": pc.not_equal,
     "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
@@ -97,12 +102,15 @@ def _condition(triple: Any) -> Condition:
     column, name, value = triple
     if not isinstance(column, str) or name not in OPERATORS:
         raise _no_triple(triple)
-    if column not in _ASKED:
-        if column in COLUMNS:
-            raise UsageError(f"where: {column} is neither text nor a number; columns: {', '.join(_ASKED)}")
-        meant = did_you_mean(column, _ASKED).replace("; ", ", ")
+    kind = columns().get(column)
+    if kind is None:
+        comparable = [name for name, kind in columns().items() if kind]
+        if column in columns():
+            raise UsageError(
+                f"where: {column} is neither text nor a number; columns: {', '.join(comparable)}"
+            )
+        meant = did_you_mean(column, comparable).replace("; ", ", ")
         raise UsageError(f"where: rows have no column {column!r:.80}{meant}")
-    kind = _ASKED[column]
     if name in ("in", "not in"):
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
         if not is_list or not value or not all(_is_of(kind, entry) for entry in value):

@@ -20,7 +20,6 @@ from speechrows.mix.conditions import Bools
 from speechrows.mix.conditions import Condition
 from speechrows.mix.conditions import Dnf
 from speechrows.mix.conditions import combined
-from speechrows.rows.schema import LATER_COLUMNS
 from speechrows.storage.cache import cached
 
 _BATCH_ROWS = 1 << 20
@@ -97,6 +96,8 @@ def _in_memory(index: Index, column: str, rows: slice) -> "pa.Array[Any]":
 
 
 def _in_shards(index: Index, column: str) -> "Iterator[pa.Array[Any]]":
+    from speechrows.rows.schema import LATER_COLUMNS  # noqa: PLC0415  # datasets, which no loader waits for
+
     for number, shard in enumerate(index.shards):
         index.check_shard(number)
         with index.folder.naming(shard.path), index.open_shard(number) as parquet:
