@@ -1,6 +1,7 @@
 """A dataclass' fields as flags of a command line: `audio_tokens` is `--audio-tokens`."""
 
 import argparse
+import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -107,6 +108,6 @@ def _at_least(kind: Callable[[str], Any], least: float, text: str) -> Any:
         value = kind(text)
     except ValueError:
         value = None
-    if value is None or not value >= least:
+    if value is None or not least <= value < math.inf:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from {least} on")
     return value

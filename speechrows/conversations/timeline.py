@@ -17,6 +17,7 @@ from speechrows.errors import BadClipError
 from speechrows.types import Role
 
 UNDECODABLE = "a clip that does not decode"
+NO_TIME = "turns that begin before 0, or at no number: placed as those without a time"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -77,6 +78,7 @@ def _placed(
         assert turn.clip is not None
         placed[turn.role].append(PlacedClip(clip=turn.clip, form=form, first=place.first))
     changes[MOVED] += sum(place.is_moved for place in at)
+    changes[NO_TIME] += sum(turn.start_s is not None and known_start(turn.start_s) is None for turn in turns)
     return placed, [place.start_s for place in at]
 
 

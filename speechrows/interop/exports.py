@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speechrows.errors import UsageError
 from speechrows.interop.options import LhotseOptions
 from speechrows.interop.options import MoshiOptions
 from speechrows.interop.options import NemoOptions
@@ -63,7 +64,12 @@ def export(name: str, folder: str, out: Path, options: Any) -> Sequence[str]:
     """Write a built folder in the format `name` of EXPORTS; lines that say what was written.
 
     Raises:
-        UsageError: the folder has no rows for it, or other files are there already.
+        UsageError: the folder has no rows for it, `out` lies in it, or other files are there already.
     """
+    if Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve()):
+        raise UsageError(
+            f"{out}: lies in {folder}, which is published and checked as one; expected a folder outside. "
+            "Give another --out"
+        )
     write: Callable[[str, Path, Any], Sequence[str]] = pkgutil.resolve_name(EXPORTS[name].function)
     return write(folder, out, options)

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from speechrows.audio.facts import MAX_SECONDS
 from speechrows.audio.slices import to_samples
 from speechrows.codec import CODECS
 from speechrows.conversations.placing import MOVED
@@ -122,6 +123,11 @@ class ConversationCollator(Generic[B]):
         turns = [turn for heard in turns for turn in self._from_0(name, heard)]
         sides = [self.side_of(heard.turn, name) for heard in turns]
         at = arranged([heard.turn for heard in turns], sides, self.gap_s)
+        if at.num_samples > MAX_SECONDS * at.rate_hz:
+            raise UsageError(
+                f"{name}: lasts {at.num_samples / at.rate_hz:,.0f} s; expected at most {MAX_SECONDS:,}. "
+                "Build the rows again, in shorter ones, or from times that count from their beginning"
+            )
         self.changes[MOVED] += sum(place.is_moved for place in at.places)
         timed = [
             TimedTurn(

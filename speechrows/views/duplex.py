@@ -171,8 +171,9 @@ def _check(overflow: str, frame_length: float, gap: float, rates: set[int]) -> N
         raise UsageError(f"frame_length: found {frame_length}, expected seconds above 0, as 0.08")
     if not 0 <= gap < math.inf:
         raise UsageError(f"gap: found {gap}, expected seconds from 0 on")
-    if min(rates) < 1:
-        raise UsageError(f"sample rates: found {min(rates)}, expected a number above 0, in Hz")
+    for rate in rates:
+        if not isinstance(rate, int) or rate < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"sample rates: found {rate}, expected a whole number above 0, in Hz")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

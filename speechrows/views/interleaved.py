@@ -33,6 +33,7 @@ from speechrows.views.loader import ConversationLoader
 from speechrows.views.loader import conversation_loader
 from speechrows.views.loader import open_conversations
 from speechrows.views.sequences import SequencesMaker
+from speechrows.views.streams import SIDES
 from speechrows.views.streams import StreamsMaker
 from speechrows.views.text_ids import TextIds
 from speechrows.views.text_ids import TextTokenizer
@@ -117,6 +118,10 @@ def load_interleaved(  # noqa: PLR0913
     """
     if not 0 <= gap < math.inf:
         raise UsageError(f"gap: found {gap}, expected seconds from 0 on")
+    if isinstance(text_roles, str) or not {*text_roles} <= {*SIDES}:
+        raise UsageError(
+            f"text_roles: found {text_roles!r:.80}, expected some of {', '.join(SIDES)}, as ('assistant',)"
+        )
     folder, index = open_conversations(path, config, split)
     chosen = pattern_of(pattern)
     read = read_row_group

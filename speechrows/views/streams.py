@@ -105,9 +105,10 @@ class StreamsMaker:
     def _silence(self, spec: CodecSpec) -> Sequence[int]:
         if self.silence is None:
             return MIMI_SILENCE if spec is CODECS["mimi"] else [self.ids.zero] * spec.num_codebooks
-        if len(self.silence) != spec.num_codebooks:
+        if len(self.silence) != spec.num_codebooks or not {*self.silence} <= {-1, *range(spec.cardinality)}:
             raise UsageError(
-                f"silence: found {[*self.silence]}, expected {spec.num_codebooks} codes of {spec.name}"
+                f"silence: found {[*self.silence]}, expected {spec.num_codebooks} codes of {spec.name}, "
+                f"below {spec.cardinality}, or -1"
             )
         return self.silence
 

@@ -11,6 +11,7 @@ import pytest
 from toys.publishing import publish
 from toys.talks import build_talks
 
+from speechrows.cli import main
 from speechrows.conversations.records import Record
 from speechrows.errors import UsageError
 from speechrows.interop import engine
@@ -102,6 +103,25 @@ def test_what_is_there_is_never_written_over(
     with pytest.raises(UsageError, match="expected a folder for new files"):
         export(rows, tmp_path / "own")
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["notes.txt"]
+
+
+def test_nothing_is_written_into_the_rows(
+    rows: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(Path(rows).rglob("*"))
+    monkeypatch.chdir(rows)
+    for folder, out in ((rows, f"{rows}/exported"), (".", "exported"), (rows, rows)):
+        for name in ("sharegpt", "usdm"):
+            assert main(["export", name, folder, "--out", out]) == 2
+            assert "expected a folder outside" in capsys.readouterr().err
+    assert sorted(Path(rows).rglob("*")) == before
+
+
+def test_a_gap_without_end_is_refused(rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", "moshi", rows, "--gap", "inf", "--out", str(tmp_path / "out")])
+    assert "argument --gap: found 'inf'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unfinished_export_goes_on_with_the_same_flags_alone_and_one_at_a_time(

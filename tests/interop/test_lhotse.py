@@ -17,6 +17,7 @@ from toys.timed_talks import ODD
 from toys.timed_talks import RATE
 from toys.timed_talks import build_timed
 from toys.timed_talks import channels_of
+from toys.timed_talks import pcm
 
 from speechrows.interop.cuts import _cut_id
 from speechrows.interop.lhotse import export
@@ -103,6 +104,15 @@ def test_lhotse_cuts_builds_equal_rows_again(exact: Path, form: str, tmp_path: P
         )
 
     assert facts(tmp_path) == facts(exact / "rows")
+
+
+def test_times_that_are_none_are_counted(tmp_path: Path) -> None:
+    early = [("user", -0.25, pcm(16, 0.5), "PCM_16", RATE), *EXACT["answer only"]]
+    rows = build_timed(tmp_path, {"early": early})
+    lines = export(rows, tmp_path / "out", LhotseOptions())
+    assert lines[1:-1] == ["  turns that begin before 0, or at no number: placed as those without a time: 1"]
+    (cut,) = read_shar(tmp_path / "out/train").values()
+    assert [turn.start for turn in cut.supervisions] == [0.0, 0.5]
 
 
 def test_what_a_channel_can_not_hold_is_left_out_moved_or_rounded_and_counted(tmp_path: Path) -> None:

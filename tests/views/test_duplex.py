@@ -220,6 +220,12 @@ def test_what_does_not_fit_is_an_error_that_names_it_or_cut_and_counted(tmp_path
     assert cut.changes["texts cut to the frames of their turn"] > 0
 
 
+def test_a_conversation_of_more_than_four_hours_is_refused_by_name(tmp_path: Path) -> None:
+    rows = build_timed(tmp_path, {"five hours": ODD["five hours"]})
+    with pytest.raises(UsageError, match=r"^talks/train/five hours: lasts 18,000 s; expected at most 14,400"):
+        [*opened(rows)]
+
+
 def test_wrong_calls_say_what_is_expected(timed: str, talks: str, tmp_path: Path) -> None:
     for options, words in (
         ({"tokenizer": None}, "no bos token"),
@@ -229,6 +235,7 @@ def test_wrong_calls_say_what_is_expected(timed: str, talks: str, tmp_path: Path
         ({"frame_length": 1e-5}, "less than a sample at 16000 Hz"),
         ({"gap": -1}, "gap: found -1"),
         ({"source_sample_rate": 0}, "sample rates: found 0"),
+        ({"source_sample_rate": 16_000.5}, "sample rates: found 16000.5, expected a whole number"),
         ({"batch_size": None}, "conversations take batch_size, budget_seconds, or both"),
         ({"shuffle": False, "budget_seconds": 9}, "budget_seconds sorts"),
         ({"budget_seconds": 1}, r"talks/.*: .* s, the longest of \d conversations too long"),

@@ -368,6 +368,13 @@ def test_options_that_are_wrong_are_named_with_what_is_expected(base: Path, tmp_
         opened(base, pattern="moshy")
     with pytest.raises(UsageError, match=r"silence: found \[1, 2\], expected 8 codes of mimi"):
         [*opened(base, silence=(1, 2))]
+    with pytest.raises(UsageError, match=r"silence: found \[2048, .*\], expected .*, below 2048, or -1"):
+        [*opened(base, silence=(2048,) * 8)]
+    for roles in (("agent",), "assistant"):
+        with pytest.raises(UsageError, match=r"text_roles: found .*, expected some of assistant, user"):
+            opened(base, text_roles=roles)
+    with pytest.raises(UsageError, match="has codes of mimi; expected glm_4_voice, as codec= says"):
+        [*opened(base, codec="glm_4_voice")]
     with pytest.raises(UsageError, match=r"has no token <\|user\|>, which the pattern writes"):
         opened(base, pattern="glm_4_voice")
     with pytest.raises(UsageError, match="pattern: found 9 codebooks, expected 8 of mimi at most"):

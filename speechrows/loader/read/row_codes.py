@@ -24,13 +24,13 @@ KINDS = ("mimi", "units")  # of generated columns; of those at hand, the first i
 class RowCodes:
     """Reads row groups, with the codes of each row's clip; for several threads. It can be pickled."""
 
-    def __init__(self, columns: GeneratedColumns, kind: str) -> None:
+    def __init__(self, columns: GeneratedColumns, kind: str, codec: str | None) -> None:
         """Use `RowCodes.open`."""
-        self._columns, self._kind = columns, kind
+        self._columns, self._kind, self._codec = columns, kind, codec
         self._lock = threading.Lock()  # the columns keep row groups, which two threads must not drop at once
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RowCodes, (self._columns, self._kind)
+        return RowCodes, (self._columns, self._kind, self._codec)
 
     @staticmethod
     def open(places: Sequence[str], codec: str | None = None) -> "RowCodes":
@@ -46,7 +46,7 @@ class RowCodes:
                 f"{', '.join(places)}: holds {', '.join(sorted(columns.kinds))}; expected codes or units, as "
                 "`speechrows generate mimi` or `units` makes them"
             )
-        return RowCodes(columns, kind)
+        return RowCodes(columns, kind, codec)
 
     def __call__(self, index: IndexedRows, shard: int, row_group: int) -> RowTokens:
         """The rows of a row group, with codes of the sidecar in place of their own.
@@ -79,6 +79,8 @@ class RowCodes:
                 f"{clip_id}: has codes of {codes.codec}; expected one of {', '.join(CODECS)}, whose frames "
                 "are known"
             )
+        if codes.codec != (self._codec or codes.codec):
+            raise UsageError(f"{clip_id}: has codes of {codes.codec}; expected {self._codec}, as codec= says")
         wrong = check(codes.values, CODECS[codes.codec])
         if wrong:
             raise ShortfallError(f"{clip_id}: {wrong}. Make codes anew: `speechrows generate --overwrite`")
