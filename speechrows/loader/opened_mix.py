@@ -1,7 +1,6 @@
 """A mix, opened: its folders and tokenizer, the rows of each source, and how much of them an epoch has."""
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -112,7 +111,7 @@ class OpenedMix:
             if given is None:
                 given = str(rate_of(index))
             index, read = rendered(index, folder.tokenizer, tokenizer, given)
-            for number, kept in self._kept((path, config, split), index):
+            for number, kept in self._of(source, self._kept, (path, config, split), index):
                 rows[number].append((kept + first_row).astype(np.int32))
             first_row += len(index)
             joining.add(index)
@@ -138,12 +137,14 @@ class OpenedMix:
         except UsageError as error:
             raise self.mix.problem(f"source {source.name}: {error}", source.given.line) from error
 
-    def _kept(self, key: _Key, index: Index) -> Iterator[tuple[int, Int64]]:
+    def _kept(self, key: _Key, index: Index) -> list[tuple[int, Int64]]:
         """The number of each source that has rows of an index, and which."""
         holds = holding(index, self._conditions(key))
-        for number, source in enumerate(self._resolved.sources):
-            if key in _keys(source):
-                yield number, np.flatnonzero(kept_rows(index, source.where, holds))
+        return [
+            (number, np.flatnonzero(kept_rows(index, source.where, holds)))
+            for number, source in enumerate(self._resolved.sources)
+            if key in _keys(source)
+        ]
 
     def _conditions(self, key: _Key) -> list[Condition]:
         return [

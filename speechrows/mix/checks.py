@@ -8,7 +8,7 @@ from typing import Any
 
 from speechrows.errors import UsageError
 from speechrows.errors import did_you_mean
-from speechrows.mix.conditions import columns
+from speechrows.mix.conditions import kinds
 from speechrows.mix.conditions import parse_where
 from speechrows.mix.values import UNITS
 from speechrows.mix.values import Defaults
@@ -91,7 +91,7 @@ def _check_tags(source: Source) -> None:
     if not isinstance(source.tags, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(f"tags: found {_shown(source.tags)}, expected a map of words")
     for tag in source.tags:
-        if tag in columns():
+        if tag in kinds():
             raise UsageError(f"a tag may not be called {tag}: rows have a column of that name")
 
 

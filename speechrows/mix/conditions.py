@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from speechrows.errors import UsageError
 from speechrows.errors import did_you_mean
+from speechrows.folder.scores import SCHEMA as SCORES
 
 Bools = npt.NDArray[np.bool_]
 Kind = Literal["number", "text"]
@@ -23,6 +24,7 @@ Kind = Literal["number", "text"]
 # What a row's column may be asked for, and where it is read: see row_masks.
 IN_MEMORY = ("turn_number", "num_tokens", "padded_tokens", "num_samples", "sampling_rate", "seconds", "task")
 IN_INDEX = ("row_id", "conversation_id", "num_turns", "conversation_tokens", "hash")
+IN_SCORES = frozenset(SCORES.names) - {"row_id"}
 
 
 def _kind(kind: pa.DataType) -> Kind | None:
@@ -32,12 +34,12 @@ def _kind(kind: pa.DataType) -> Kind | None:
 
 
 @cache
-def columns() -> Mapping[str, Kind | None]:
-    """The columns of rows, and what follows from them, with what they hold; None is neither of both."""
-    from speechrows.rows.schema import ARROW_SCHEMA  # noqa: PLC0415  # datasets, which no loader waits for
+def kinds() -> Mapping[str, Kind | None]:
+    """The columns of rows, and what follows from them or was scored; None for what may not be asked for."""
+    from speechrows.rows.schema import ARROW_SCHEMA  # noqa: PLC0415  # with it comes datasets, half a second
 
     return {
-        **{entry.name: _kind(entry.type) for entry in ARROW_SCHEMA},
+        **{entry.name: _kind(entry.type) for entry in (*SCORES, *ARROW_SCHEMA)},
         **dict.fromkeys(("padded_tokens", "seconds", "hash"), "number"),
     }
 
@@ -102,14 +104,11 @@ def _condition(triple: Any) -> Condition:
     column, name, value = triple
     if not isinstance(column, str) or name not in OPERATORS:
         raise _no_triple(triple)
-    kind = columns().get(column)
+    kind, asked = kinds().get(column), [name for name, kind in kinds().items() if kind]
     if kind is None:
-        comparable = [name for name, kind in columns().items() if kind]
-        if column in columns():
-            raise UsageError(
-                f"where: {column} is neither text nor a number; columns: {', '.join(comparable)}"
-            )
-        meant = did_you_mean(column, comparable).replace("; ", ", ")
+        if column in kinds():
+            raise UsageError(f"where: {column} is neither text nor a number; columns: {', '.join(asked)}")
+        meant = did_you_mean(column, asked).replace("; ", ", ")
         raise UsageError(f"where: rows have no column {column!r:.80}{meant}")
     if name in ("in", "not in"):
         is_list = isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,4 +1,4 @@
-"""Which rows of an index a `where` keeps: by its columns, by index/, or by small columns of its shards."""
+"""Which rows of an index a `where` keeps: by its columns, index/, scores, or columns of its shards."""
 
 import hashlib
 import json
@@ -13,9 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from speechrows.errors import ShortfallError
+from speechrows.errors import UsageError
 from speechrows.folder.index import Index
+from speechrows.folder.scores import scores_of
 from speechrows.mix.conditions import IN_INDEX
 from speechrows.mix.conditions import IN_MEMORY
+from speechrows.mix.conditions import IN_SCORES
 from speechrows.mix.conditions import Bools
 from speechrows.mix.conditions import Condition
 from speechrows.mix.conditions import Dnf
@@ -41,7 +44,7 @@ def holding(index: Index, conditions: Iterable[Condition]) -> dict[Condition, Bo
     for condition in dict.fromkeys(conditions):
         by_column.setdefault(condition.column, []).append(condition)
     for column, of_column in by_column.items():
-        if column in IN_MEMORY or column in IN_INDEX:
+        if column in IN_MEMORY or column in IN_INDEX or column in IN_SCORES:
             holds |= _evaluated(index, column, of_column)
         else:
             holds |= {condition: _kept(index, condition) for condition in of_column}
@@ -81,6 +84,14 @@ def _values(index: Index, column: str) -> "Iterator[pa.Array[Any]]":
         name = "conversation_id" if column == "hash" else column
         for batch in index.lines([name]):
             yield _hashes_of_runs(batch[name]) if column == "hash" else batch[name]
+    elif column in IN_SCORES:
+        table = scores_of(index.folder, index, [column])
+        if table is None:
+            raise UsageError(
+                f"{index.address}: where: found no scores of {index.config}, {index.split}, for {column}; "
+                f"expected those of `speechrows screen {index.address}`"
+            )
+        yield table[column].combine_chunks()
     else:
         yield from _in_shards(index, column)
 
@@ -96,7 +107,7 @@ def _in_memory(index: Index, column: str, rows: slice) -> "pa.Array[Any]":
 
 
 def _in_shards(index: Index, column: str) -> "Iterator[pa.Array[Any]]":
-    from speechrows.rows.schema import LATER_COLUMNS  # noqa: PLC0415  # datasets, which no loader waits for
+    from speechrows.rows.schema import LATER_COLUMNS  # noqa: PLC0415  # with it comes datasets, half a second
 
     for number, shard in enumerate(index.shards):
         index.check_shard(number)

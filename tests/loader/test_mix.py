@@ -23,7 +23,10 @@ from toys.samples import SAMPLE_OF
 from toys.tokenizer import bpe
 
 import speechrows
+from speechrows.cli import main
 from speechrows.errors import UsageError
+from speechrows.folder.rows_folder import RowsFolder
+from speechrows.folder.scores import scores
 from speechrows.loader import opened_mix
 from speechrows.loader.batch import Batch
 from speechrows.loader.loader import Loader
@@ -252,6 +255,24 @@ def test_where_keeps_the_rows_that_it_holds_for(tmp_path_factory: pytest.TempPat
             opened(mix, "bucket", budget_seconds=60)
         return
     loader = opened(mix, "bucket", budget_seconds=60)
+    assert {row_id for _, row_id in heard(loader)} == expected
+
+
+def test_where_takes_scores_of_screening_and_says_where_there_are_none(tmp_path: Path) -> None:
+    build_rows(SAMPLE_OF["deepdialogue_ttt"], tmp_path / "rows", "transcription")
+    source = Source(
+        name="it", path=str(tmp_path / "rows"), config="transcription", where=[["snr_db", ">", 48]]
+    )
+    message = f"source it: {tmp_path}/rows: where: found no scores of transcription, train, for snr_db"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        opened(Mix(sources=[source]), "bucket", budget_seconds=60)
+    assert main(["screen", str(tmp_path / "rows")]) == 0
+    loader = opened(Mix(sources=[source]), "bucket", budget_seconds=60)
+    folder = RowsFolder.open(tmp_path / "rows")
+    table = scores(folder, "transcription", "train", ["row_id", "snr_db"])
+    assert table is not None
+    expected = {row["row_id"] for row in table.to_pylist() if row["snr_db"] and row["snr_db"] > 48}
+    assert 0 < len(expected) < len(table)
     assert {row_id for _, row_id in heard(loader)} == expected
 
 
