@@ -26,6 +26,7 @@ from speechrows.console import ending_workers
 from speechrows.console import starting_workers
 from speechrows.conversations.records import Record
 from speechrows.errors import FullDiskError
+from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import printable
 from speechrows.folder.index import Index
@@ -91,7 +92,7 @@ def export(folder: str, out: Path, options: ExportOptions, fmt: Format) -> list[
 
     Raises:
         UsageError: there is no such config, or the folder `out` has other files.
-        ShortfallError: the folder is damaged.
+        ShortfallError: the folder is damaged, or none of its conversations can be written.
     """
     rows = RowsFolder.open(folder)
     config = chosen_config(rows, options.config)
@@ -106,7 +107,7 @@ def export(folder: str, out: Path, options: ExportOptions, fmt: Format) -> list[
     summary = out_folder.finished()
     if summary is not None:
         splits = {split: Tally.from_json(counts) for split, counts in summary["splits"].items()}
-        return [f"{out}: there already, as this command writes it", *to_lines(str(out), splits)]
+        return [f"{out}: there already, as this command writes it", *_told(out, splits)]
     with out_folder.opened():
         job = _Job(folder=rows, out_folder=out_folder, columns=fmt.columns, write=fmt.write)
         _write(job, parts, options.num_proc)
@@ -117,7 +118,19 @@ def export(folder: str, out: Path, options: ExportOptions, fmt: Format) -> list[
             for split in digests
         }
         out_folder.finish(_summary(out_folder, splits))
-    return [*to_lines(str(out), splits), f"summary: {out_folder.summary_file}"]
+    return [*_told(out, splits), f"summary: {out_folder.summary_file}"]
+
+
+def _told(out: Path, splits: dict[str, Tally]) -> list[str]:
+    """The summary's lines; an error, where all that there was is left out."""
+    total = Tally.total(splits.values())
+    if total.changes and not total.conversations:
+        reasons = "; ".join(f"{reason}: {count:,}" for reason, count in sorted(total.changes.items()))
+        raise ShortfallError(
+            f"{out}: found no conversation that this format can hold, expected at least one ({reasons}). "
+            "Give another --config, or build rows of whole conversations: speechrows build BUILDER ttt"
+        )
+    return to_lines(str(out), splits)
 
 
 def _summary(out_folder: OutFolder, splits: dict[str, Tally]) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def load(  # noqa: PLR0913
         batch_size: sequences of a micro-batch; in `bucket`, the most there may be.
         micro_batches: micro-batches of a step; 24 divide among 1, 2, 3, 4, 6 and 8 ranks.
         close_on: what is padded to a multiple of the task's padding: whole conversations, or each turn.
-        too_long: what to do with a row over the budget: "error", or "drop" and count it.
+        too_long: what to do with a row over the budget: "error", or "drop" and count it in
+            `loader.plan.num_dropped`.
         seed: of the order, and of augmentation.
         rank: the number of this process.
         world_size: the number of processes that share a step.

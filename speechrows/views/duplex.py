@@ -112,7 +112,8 @@ def load_duplex(  # noqa: PLR0913
         budget_seconds: seconds of clips in a micro-batch, padding counted: puts conversations of like length
             together.
         micro_batches: micro-batches of a step, as for `speechrows.load`.
-        too_long: what to do with a conversation over the budget: "error", or "drop" and count it.
+        too_long: what to do with a conversation over the budget: "error", or "drop" and count its rows in
+            `loader.plan.num_dropped`.
         shuffle: whether conversations are in random order, or in that of the files.
         seed: of the order.
         rank: the number of this process.

@@ -45,6 +45,7 @@ def test_what_is_not_voiced_has_no_pitch(clip: np.ndarray) -> None:
     assert heard(hiss) == (0, 0)
 
 
+@pytest.mark.soak  # numba compiles the slow method for half a minute
 def test_it_is_as_near_to_the_slow_method_of_librosa_as_a_tenth() -> None:
     librosa = pytest.importorskip("librosa")
     clips = [soundfile.read(path, dtype="float32") for path in sorted(XTTS.rglob("segments/*.wav"))[:4]]

@@ -41,8 +41,8 @@ def files(out: Path) -> dict[str, bytes]:
 
 
 def test_a_dataset_on_the_hub_is_written_as_its_folder_is(rows: str, tmp_path: Path) -> None:
-    publish(Path(rows), "org/talks")
-    for name, address in (("here", rows), ("there", "org/talks")):
+    publish(Path(rows), "org/exported")
+    for name, address in (("here", rows), ("there", "org/exported")):
         export(address, tmp_path / name)
     assert files(tmp_path / "there") == files(tmp_path / "here")
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import HfApi
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -20,6 +19,7 @@ from toys.building import build_rows
 from toys.corpus import write_corpus
 from toys.examples import FEW
 from toys.mini_hub import MiniHub
+from toys.publishing import publish
 from toys.samples import SAMPLE_OF
 from toys.timed_talks import EXACT
 from toys.timed_talks import ODD
@@ -313,7 +313,5 @@ def test_without_shuffle_conversations_come_in_file_order_and_epochs_differ_with
 def test_rows_on_the_hub_give_the_same_batches(
     timed: str, hub: MiniHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api = HfApi()
-    api.create_repo("org/talks", repo_type="dataset")
-    api.upload_folder(repo_id="org/talks", folder_path=timed, repo_type="dataset", ignore_patterns=".build/*")
-    assert contents(opened("org/talks")) == contents(opened(timed, window_bytes=512 << 20))
+    publish(Path(timed), "org/duplex")
+    assert contents(opened("org/duplex")) == contents(opened(timed, window_bytes=512 << 20))
