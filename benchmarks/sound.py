@@ -22,7 +22,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from machine import CanNotRunError
+from machine import Epoch
 from machine import announce
+from machine import run
 
 HERE = Path(__file__).parent
 RATE_HZ = 24_000
@@ -95,7 +98,7 @@ def measure(name: str, work: Path) -> None:
         out = work / f"{size}-out-{time.monotonic_ns()}"
         seconds = contend(name, clips, work / f"{size}-rows", out)
         speed = seconds / (time.process_time() - began)
-    print(json.dumps([speed, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+    print(json.dumps({"rate": speed, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
 
 def main() -> None:
@@ -117,15 +120,21 @@ def main() -> None:
             build = ["build", "audio_table", "transcription", "--data-dir", str(work / size)]
             command = [sys.executable, "-m", "speechrows", *build, "--out", str(work / f"{size}-rows")]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
+        runs_of: dict[str, list[Epoch]] = {name: [] for name in CONTENDERS}
+        refusals: dict[str, str] = {}
         for _ in range(options.rounds):
-            for name in CONTENDERS:
+            for name in [name for name in CONTENDERS if name not in refusals]:
                 command = [sys.executable, __file__, "--contender", name, "--work", str(work)]
-                ran = subprocess.run(command, check=True, capture_output=True, text=True)
-                speeds[name].append(json.loads(ran.stdout.splitlines()[-1]))
+                try:
+                    runs_of[name].append(run(command))
+                except CanNotRunError as error:
+                    refusals[name] = f"| {name} | can not run here: {error} | |"
     print("| | audio seconds a CPU second (median, min to max) | peak MB |\n|---|---:|---:|")
-    for name, runs in speeds.items():
-        rates, peaks = zip(*runs, strict=True)
+    for name, runs in runs_of.items():
+        if name in refusals:
+            print(refusals[name])
+            continue
+        rates, peaks = [[each[value] for each in runs] for value in ("rate", "peak_mb")]
         spread = f"{statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})"
         print(f"| {name} | {spread} | {max(peaks):.0f} |")
 
