@@ -129,9 +129,9 @@ def loading(work: Path, dialogues: int, rounds: int) -> None:
         slowest = [
             min(pair) for pair in zip(*(rates[name] for name in rates if name != "the mix"), strict=True)
         ]
-        paired = [mine / other for mine, other in zip(rates["the mix"], slowest, strict=True)]
-        told = ", ".join(f"{name} {statistics.median(values):,.0f}" for name, values in rates.items())
-        print(f"{title}: {told} audio s a second; the mix by the slowest source alone {spread(paired)}")
+        paired = [mixed / other for mixed, other in zip(rates["the mix"], slowest, strict=True)]
+        medians = ", ".join(f"{name} {statistics.median(values):,.0f}" for name, values in rates.items())
+        print(f"{title}: {medians} audio s a second; the mix by the slowest source alone {spread(paired)}")
 
 
 def main() -> None:

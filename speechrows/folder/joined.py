@@ -3,7 +3,6 @@
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -70,12 +69,12 @@ class JoinedIndex(IndexedRows):
 
     def row_ids(self, rows: Sequence[int]) -> list[str]:
         """The names of some rows."""
-        names: Mapping[int, str] = {}
+        names: dict[int, str] = {}
         wanted = np.unique(np.array(rows, np.int64))
         for part, first in zip(self.parts, self.first_rows, strict=False):
             here = wanted[(wanted >= first) & (wanted < first + len(part))].tolist()
             own = part.row_ids([row - first for row in here]) if here else []
-            names = {**names, **dict(zip(here, own, strict=True))}
+            names.update(zip(here, own, strict=True))
         return [names[row] for row in rows]
 
     def read_sources(self) -> Int32:

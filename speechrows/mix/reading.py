@@ -99,8 +99,8 @@ class _Reader:
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > _DEEPEST:
-                    found = f"found {depth} lists and maps in one another"
-                    raise self._problem(line, f"{found}, expected at most {_DEEPEST}")
+                    nesting = f"found {depth} lists and maps in one another"
+                    raise self._problem(line, f"{nesting}, expected at most {_DEEPEST}")
             depth -= isinstance(event, yaml.CollectionEndEvent)
 
     def _sources(self, node: yaml.Node | None, parent: str) -> tuple[Source, ...]:

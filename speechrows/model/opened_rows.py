@@ -34,7 +34,7 @@ class OpenedRows:
         if len(paths) == 1 and not is_mix(paths[0]):
             opened = self._opened[paths] = self._opened.get(paths) or open_rows(paths[0])
             return opened, config, split
-        if len(paths) > 1 and any(is_mix(one) for one in paths):
+        if len(paths) > 1 and any(map(is_mix, paths)):
             raise UsageError(f"--data: found {', '.join(paths)}, expected one mix, or several folders")
         key = paths if len(paths) == 1 else (*paths, config, split)
         if key not in self._opened:

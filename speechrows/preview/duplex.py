@@ -40,18 +40,18 @@ def duplex(
     if grid.hop < 1 or not 0 < (num_frames := grid.frame_at(at.num_samples / at.rate_hz)) <= _MAX_FRAMES:
         return None
     ids = text_ids(tokenizer, [plain(turn.text) for turn in turns], split=True)
-    said = [
+    texts = [
         TimedText(text=turns[number].text, ids=ids[number], start_s=at.begins_s(i), stop_s=at.stops_s(i))
         for i, number in enumerate(at.order)
     ]
     lanes, num_cut = list[dict[str, Any]](), 0
     for role in ("user", "assistant"):
         own = [i for i, number in enumerate(at.order) if turns[number].role == role]
-        tokens, cut_here = token_channel([said[i] for i in own], num_frames, grid, _SPECIAL, "cut", "")
+        tokens, cut_here = token_channel([texts[i] for i in own], num_frames, grid, _SPECIAL, "cut", "")
         num_cut += cut_here
         lanes.append({
             "role": role,
-            "clips": [_clip(turns[at.order[i]], said[i]) for i in own],
+            "clips": [_clip(turns[at.order[i]], texts[i]) for i in own],
             "tokens": [
                 _token(frame, token, tokenizer)
                 for frame, token in enumerate(tokens.tolist())
@@ -74,12 +74,12 @@ def _record(row: int, cells: Mapping[str, Any]) -> Record:
     return {"start_s": None, **cells, "audio": None, "target_audio": None, "row": row}
 
 
-def _clip(turn: SpokenTurn, said: TimedText) -> dict[str, Any]:
+def _clip(turn: SpokenTurn, text: TimedText) -> dict[str, Any]:
     return {
         "row": turn.row,
-        "left": said.start_s / FRAME_S,
-        "width": (said.stop_s - said.start_s) / FRAME_S,
-        "title": f"{turn.speaker or turn.role}, {said.start_s:.2f} to {said.stop_s:.2f} s: {turn.text}",
+        "left": text.start_s / FRAME_S,
+        "width": (text.stop_s - text.start_s) / FRAME_S,
+        "title": f"{turn.speaker or turn.role}, {text.start_s:.2f} to {text.stop_s:.2f} s: {turn.text}",
     }
 
 

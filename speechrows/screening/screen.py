@@ -88,8 +88,8 @@ def languages_of(folder: RowsFolder) -> tuple[str, ...]:
     if not folder.has(CARD):
         return ()
     with folder.naming(CARD), folder.open_file(CARD) as file:
-        said: Any = parse_head(file.read().decode("utf-8")).get("language")
-    codes: list[Any] = said if isinstance(said, list) else [said]
+        language: Any = parse_head(file.read().decode("utf-8")).get("language")
+    codes: list[Any] = language if isinstance(language, list) else [language]
     return tuple(code for code in codes if isinstance(code, str))
 
 

@@ -228,7 +228,7 @@ class _Maker:
         lines = tuple[list[np.ndarray], list[np.ndarray]]([[], []])
         for talk in talks:
             grid = FrameGrid(frame_length_s=self.frame_length_s, rate_hz=talk.rate_hz)
-            said = [
+            sided_texts = [
                 (
                     timed.side,
                     TimedText(
@@ -239,7 +239,7 @@ class _Maker:
             ]
             lens.append(grid.frame_at(talk.seconds))
             for side in (INPUT, OUTPUT):
-                own = [text for its, text in said if its == side]
+                own = [text for its_side, text in sided_texts if its_side == side]
                 tokens, num_cut = token_channel(own, lens[-1], grid, self.special, self.overflow, talk.id)
                 lines[side].append(tokens)
                 self.changes[CUT_TEXTS] += num_cut

@@ -34,9 +34,10 @@ def conversations(rows: PlanRows, options: PlanOptions, epoch: int, name: Name) 
         row_groups=None if rows.row_groups is None else rows.row_groups[firsts],
         num_bytes=None if rows.num_bytes is None else np.add.reduceat(rows.num_bytes, firsts, dtype=np.int64),
     )
-    plan = _in_file_order(by_conversation, options, epoch)
     if options.shuffle:
         plan = bucket(by_conversation, options, epoch, lambda number: name(int(firsts[number])))
+    else:
+        plan = _in_file_order(by_conversation, options, epoch)
     chosen = plan.rows
     edges = np.append(np.int32(0), np.cumsum(counts[chosen], dtype=np.int32))
     numbers = expanded(firsts[chosen], counts[chosen])

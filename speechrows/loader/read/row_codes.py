@@ -58,13 +58,13 @@ class RowCodes:
         tokens = read_row_group(index, shard, row_group)
         ids = [*map(str, read_columns(index, shard, row_group, ("clip_id",))["clip_id"].to_pylist())]
         with self._lock:
-            found = [self._columns.codes(self._kind, clip_id) for clip_id in ids]
-        codes = [self._checked(index, clip_id, one) for clip_id, one in zip(ids, found, strict=True)]
+            by_clip = [self._columns.codes(self._kind, clip_id) for clip_id in ids]
+        codes = [self._checked(index, clip_id, joined) for clip_id, joined in zip(ids, by_clip, strict=True)]
         return replace(
             tokens,
             codec=codes[0].codec if codes else None,
-            codes=np.concatenate([one.values.ravel() for one in codes] or [np.empty(0, np.int16)]),
-            num_frames=np.array([one.values.shape[1] for one in codes], np.int32),
+            codes=np.concatenate([of_clip.values.ravel() for of_clip in codes] or [np.empty(0, np.int16)]),
+            num_frames=np.array([of_clip.values.shape[1] for of_clip in codes], np.int32),
             code_rows=np.arange(len(codes), dtype=np.int32),
         )
 
