@@ -25,6 +25,7 @@ from toys.tokenizer import bpe
 import speechrows
 from speechrows.cli import main
 from speechrows.errors import UsageError
+from speechrows.folder.joined import JoinedIndex
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.folder.scores import scores
 from speechrows.loader import opened_mix
@@ -383,3 +384,11 @@ def test_a_mix_is_planned_once_and_what_it_takes_of_memory_is_one_index(shared: 
     joined = first.mix.index  # type: ignore[union-attr]
     for part in joined.parts:
         assert np.shares_memory(part.num_samples, joined.num_samples)
+
+
+def test_a_row_of_any_folder_is_named_as_its_folder_names_it(shared: OpenedMix) -> None:
+    index = shared.rendered().index
+    assert isinstance(index, JoinedIndex)
+    names = [part.row_id(row) for part in index.parts for row in range(len(part))]
+    assert index.row_ids(range(len(index))) == names
+    assert index.row_ids([len(index) - 1, 0]) == [names[-1], names[0]]
