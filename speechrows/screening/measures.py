@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import fields
+from dataclasses import replace
 
 import numpy as np
 
@@ -104,16 +105,15 @@ def measures_of(data: bytes | memoryview | None, text: str, expected_scripts: fr
     try:
         levels = sound_of(data)
     except BadClipError:
-        return Measures(script=script, other_script=of_text.other_script, is_undecodable=True)
+        return replace(of_text, is_undecodable=True)
     # Of a clip whose words nobody knows, as chats may have, there is no rate.
     letter_count = num_letters(text) if text.strip() else None
-    return Measures(
+    return replace(
+        of_text,
         silence=levels.silence,
         clipping=levels.clipping,
         snr_db=levels.snr_db,
         level_db=levels.speech_db,
         speaking_rate=None if letter_count is None else letter_count / max(levels.speech_s, _LEAST_S),
         chars_per_second=None if letter_count is None else letter_count / max(levels.seconds, _LEAST_S),
-        script=of_text.script,
-        other_script=of_text.other_script,
     )
