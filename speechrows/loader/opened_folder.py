@@ -68,12 +68,15 @@ class OpenedFolder:
             UsageError: see index, Retokenizer.of.
         """
         index = self.index(config, split)
-        if tokenizer is None:
-            tokenizer = self.tokenizer
-        elif isinstance(tokenizer, str):
-            tokenizer = open_tokenizer(tokenizer)
+        tokenizer = self.chosen_tokenizer(tokenizer)
         index, read = rendered(index, self.tokenizer, tokenizer, audio_tokens_per_second)
         return Rendered(index=index, tokenizer=tokenizer, read=read)
+
+    def chosen_tokenizer(self, tokenizer: str | PreTrainedTokenizerFast | None) -> PreTrainedTokenizerFast:
+        """The tokenizer that is given, opened where it is a name; by default that of the rows."""
+        if tokenizer is None:
+            return self.tokenizer
+        return open_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

@@ -36,7 +36,7 @@ from speechrows.mix.shares import schedule
 from speechrows.mix.values import Mix
 from speechrows.mix.values import Source
 from speechrows.storage.filesystem import path_text
-from speechrows.text import tokenizers
+from speechrows.text.tokenizers import fingerprint
 from speechrows.types import Int32
 
 T = TypeVar("T")
@@ -88,11 +88,8 @@ class OpenedMix:
                 can not be rendered anew; or codecs differ.
         """
         first = next(iter(self._folders.values()))
-        if tokenizer is None:
-            tokenizer = first.tokenizer
-        elif isinstance(tokenizer, str):
-            tokenizer = tokenizers.open_tokenizer(tokenizer)
-        key = tokenizers.fingerprint(tokenizer), str(audio_tokens_per_second)
+        tokenizer = first.chosen_tokenizer(tokenizer)
+        key = fingerprint(tokenizer), str(audio_tokens_per_second)
         if key not in self._rendered:
             self._rendered.clear()  # an index may be large
             self._rendered[key] = self._render(tokenizer, audio_tokens_per_second)

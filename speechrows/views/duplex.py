@@ -38,7 +38,6 @@ from speechrows.views.channels import fill
 from speechrows.views.conversations import ConversationCollator
 from speechrows.views.conversations import TimedConversation
 from speechrows.views.loader import ConversationLoader
-from speechrows.views.loader import chosen_tokenizer
 from speechrows.views.loader import conversation_loader
 from speechrows.views.loader import open_conversations
 
@@ -129,7 +128,7 @@ def load_duplex(  # noqa: PLR0913
             batches are read: a conversation with a text, a time or a speaker that does not fit; it is named.
     """
     folder, index = open_conversations(path, config, split)
-    tokenizer = chosen_tokenizer(folder, tokenizer)
+    tokenizer = folder.chosen_tokenizer(tokenizer)
     _check(overflow, frame_length, gap, {source_sample_rate, target_sample_rate})
     slowest = int(index.sampling_rate.min(initial=source_sample_rate))
     if FrameGrid(frame_length_s=frame_length, rate_hz=slowest).hop < 1:

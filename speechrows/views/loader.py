@@ -21,7 +21,6 @@ from speechrows.loader.read.notes import with_notes
 from speechrows.loader.read.remote import WINDOW_BYTES
 from speechrows.loader.read.rowgroup import ReadRowGroup
 from speechrows.loader.read.rowgroup import read_row_group
-from speechrows.text.tokenizers import open_tokenizer
 from speechrows.views.conversations import COLUMNS
 from speechrows.views.conversations import ConversationCollator
 
@@ -55,15 +54,6 @@ def open_conversations(
             f"config of {', '.join(TURN_TASKS)}. Build that, as `speechrows build BUILDER ttt`"
         )
     return folder, index
-
-
-def chosen_tokenizer(
-    folder: OpenedFolder, tokenizer: str | PreTrainedTokenizerFast | None
-) -> PreTrainedTokenizerFast:
-    """The tokenizer that is given, opened where it is a name, or the folder's own."""
-    if tokenizer is None:
-        return folder.tokenizer
-    return open_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
 
 
 def conversation_loader(  # noqa: PLR0913
