@@ -5,6 +5,7 @@ slots. Stateful layers read the whole conversation, whatever the span: what a la
 they have to recall.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 from typing import Literal
@@ -15,7 +16,6 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.masking_utils import and_masks
 from transformers.masking_utils import create_masks_for_generate
-from transformers.masking_utils import packed_sequence_mask_function
 from transformers.masking_utils import sliding_window_overlay
 
 from speechrows.errors import UsageError
@@ -66,10 +66,24 @@ def segment_mask(
     bool [B, T], False at pads. With a `window`, a token sees so many slots, its own among them. With a
     `cache` that has the slots before, segment_ids and attention_mask are of these and the step's.
     """
-    apart = packed_sequence_mask_function(torch.where(attention_mask, segment_ids, -1))
+    apart = _apart(torch.where(attention_mask, segment_ids, -1))
     if window is not None:
         apart = and_masks(apart, sliding_window_overlay(window))
     return create_masks_for_generate(lm.config, embeds, None, cache, and_mask_function=apart)
+
+
+def _apart(segment_ids: Tensor) -> Callable[..., Tensor]:
+    """What transformers' packed_sequence_mask_function computes, in a seventh of its time.
+
+    Its brackets become, inside of transformers' vmap, a function with gradients: milliseconds a mask, however
+    small, which is as long as a step of a small model takes. The operator itself has a rule for vmap.
+    """
+
+    def of_one_segment(batch: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        index: Any = torch.ops.aten.index
+        return index(segment_ids, [batch, query]) == index(segment_ids, [batch, key])
+
+    return of_one_segment
 
 
 @torch.no_grad()
