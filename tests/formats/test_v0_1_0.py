@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import config as datasets_config
 from datasets import interleave_datasets
 from datasets import load_dataset
 from formats.v0_1_0.make_folder import BUILDER
@@ -152,7 +153,11 @@ def test_a_build_that_was_cut_off_resumes_to_the_same_rows(folder: Path, corpus:
     _check_old_rows(folder)
 
 
-def test_another_task_is_added_beside_unchanged_rows(folder: Path, corpus: Path) -> None:
+def test_another_task_is_added_beside_unchanged_rows(
+    folder: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A mix that ends waits so long for threads of pyarrow.
+    monkeypatch.setattr(datasets_config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
     before = _stamps(folder / "data")
     _build("transcription", corpus, folder)
     assert before.items() <= _stamps(folder / "data").items()

@@ -100,8 +100,11 @@ def _of_ranks(ranked: list[bytes], pattern: str, before: Sequence[str] = ()) -> 
     rank = {piece: i for i, piece in enumerate(pieces)}
     merges = list[tuple[str, str]]()
     for piece in pieces:
-        halves = [(piece[:at], piece[at:]) for at in range(1, len(piece))]
-        pairs = [pair for pair in halves if pair[0] in rank and pair[1] in rank]
+        pairs = [
+            (left, right)
+            for at in range(1, len(piece))
+            if (left := piece[:at]) in rank and (right := piece[at:]) in rank
+        ]
         merges += sorted(pairs, key=lambda pair: (rank[pair[0]], rank[pair[1]])) if len(pairs) > 1 else pairs
     vocab = {piece: i for i, piece in enumerate([*before, *pieces])}
     core = Tokenizer(models.BPE(vocab, merges, ignore_merges=True))
