@@ -153,7 +153,10 @@ UNSAFE = ("pickle", "torch.load(", "torch.save(", "joblib", "load_state(", "save
 
 def test_nothing_runs_code_out_of_a_file_that_it_reads() -> None:
     for path in [*MODULES, ROOT / "train.py", *(ROOT / f"{corpus}.py" for corpus in CORPORA)]:
-        module = ast.parse(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        if not any(word in text for word in (*UNSAFE, ".from_pretrained")):
+            continue
+        module = ast.parse(text)
         for node in ast.walk(module):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 node.value.value = ""  # a docstring

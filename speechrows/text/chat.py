@@ -89,8 +89,8 @@ class ChatTemplate:
         rendered: list[RenderedChat | None] = [None] * len(rows)
         start = len(self.lead)
         first = start - self.lead.endswith(" ")  # a space before the target is of its first token, or learnt
-        for ending in (self.last, self.inner):
-            places = [i for i, row in enumerate(rows) if row.last == (ending is self.last)]
+        for is_last, ending in ((True, self.last), (False, self.inner)):
+            places = [i for i, row in enumerate(rows) if row.last == is_last]
             stretches = ending.encode([f"{self.lead}{targets[i]}{ending.gap}" for i in places])
             for i, stretch in zip(places, stretches, strict=True):
                 is_target = (stretch.spans[:, 1] > first) & (stretch.spans[:, 0] < start + len(targets[i]))
@@ -189,7 +189,9 @@ def compile_chat(
     heads = Heads(tokenizer, user, date, shape, whole=task.whole)
     heads.prepare([system])
     before, between_ids, lead = _cut_lead(tokenizer, shape.between)
-    inner, last = (ending_of(tokenizer, before, text) for text in (shape.end_inner, shape.end_last))
+    last = ending_of(tokenizer, before, shape.end_last)
+    is_alike = shape.end_inner == shape.end_last
+    inner = last if is_alike else ending_of(tokenizer, before, shape.end_inner)
     return ChatTemplate(
         tokenizer=tokenizer,
         task=task,

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import lru_cache
 from os.path import commonprefix
 
 from transformers import PreTrainedTokenizerFast
@@ -254,15 +255,21 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerFast, one_turn: TurnShape, middle
 
 def first_special(tokenizer: PreTrainedTokenizerFast, text: str) -> str | None:
     """The special token that comes first in a text, the longest of those that begin there."""
-    return _first(special_tokens(tokenizer), text)
+    return _first(_specials(tokenizer, len(tokenizer)), text)
 
 
 def last_special(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[str | None, int]:
     """The special token that comes last in a text, None without one, and the place behind it."""
-    last, start, specials = None, 0, special_tokens(tokenizer)
+    last, start, specials = None, 0, _specials(tokenizer, len(tokenizer))
     while (special := _first(specials, text[start:])) is not None:
         last, start = special, text.index(special, start) + len(special)
     return last, start
+
+
+@lru_cache(maxsize=1)
+def _specials(tokenizer: PreTrainedTokenizerFast, num_tokens: int) -> set[str]:  # noqa: ARG001  # a key
+    """The special tokens of an opened tokenizer, kept: to list ten thousand units takes milliseconds."""
+    return special_tokens(tokenizer)
 
 
 def _first(specials: Collection[str], text: str) -> str | None:

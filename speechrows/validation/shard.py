@@ -63,6 +63,8 @@ class ShardChecker:
         self._folder = folder
         self._tokenizer = tokenizer
         self._contexts: dict[tuple[str, str], RowContext] = {}
+        added = tokenizer.added_tokens_decoder
+        self._special_ids = frozenset(i for i, token in added.items() if token.special)
 
     def check(self, shard: ShardOfSplit) -> CheckedShard:
         """Check a shard."""
@@ -85,7 +87,6 @@ class ShardChecker:
         """What rows of a task and split are checked against."""
         if (task, split) not in self._contexts:
             facts, tokenizer = self._folder.index_facts(task, split), self._tokenizer
-            added = tokenizer.added_tokens_decoder
             self._contexts[task, split] = RowContext(
                 task=task_of(task),
                 split=split,
@@ -94,7 +95,7 @@ class ShardChecker:
                 template=compile_template(tokenizer, task_of(task), facts.template_options),
                 audio_id=audio_token_id(tokenizer),
                 pad_id=tokenizers.pad_id(tokenizer),
-                special_ids=frozenset(i for i, token in added.items() if token.special),
+                special_ids=self._special_ids,
             )
         return self._contexts[task, split]
 
