@@ -45,6 +45,7 @@ os.environ.update(
 def pytest_collection_finish() -> None:
     """What is imported by now stays: accelerate collects garbage after each run, a second of searching it."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # hypothesis and tokenizers make many objects that die by themselves
 
 
 @pytest.fixture(autouse=True)
