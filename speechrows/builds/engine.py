@@ -13,6 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from dataclasses import field
 from multiprocessing.connection import wait as wait_for_handle
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from speechrows.builds.shard_writer import ShardWriter
 from speechrows.builds.shard_writer import finished_index
 from speechrows.console import ending_workers
 from speechrows.console import starting_workers
+from speechrows.corpora.clip_buffer import ClipBuffer
 from speechrows.corpora.reader import Shard
 from speechrows.errors import SpeechRowsError
 from speechrows.folder.layout import shard_path
@@ -39,31 +42,76 @@ MakePipeline = Callable[[], Pipeline]
 Progress = Callable[[int], object]
 
 
-def build_shard(pipeline: Pipeline, shard: Shard, out: Path, progress: Progress) -> None:
-    """Build one shard and publish it; it counts as built once its commit file, written last, is there.
+class ShardBuilder:
+    """Builds shards one after another; while a table is made, a thread writes the one before it.
 
-    `progress` is called with the number of the shard's bytes that are done since the last call.
+    The end of its `with` waits until all of them are published.
     """
-    task, tag = pipeline.spec.task.name, f"{os.getpid()}-{secrets.token_hex(4)}"
-    ledger, remaining = Ledger(), shard.num_bytes
-    writer = ShardWriter(state.temporary_folder(out), tag)
-    with ThreadPoolExecutor(1) as pool:  # one table is written while the next is made
-        writing: Future[None] | None = None
-        for destination, table in pipeline.tables(shard, ledger, reuse=True):
-            if writing is not None:
-                writing.result()
-            writing = pool.submit(writer.write, destination, table)
+
+    def __init__(self, pipeline: Pipeline, out: Path, progress: Progress) -> None:
+        """`progress` is called with the number of a shard's bytes that are done since the last call."""
+        self._pipeline, self._out, self._progress = pipeline, out, progress
+        self._thread = ThreadPoolExecutor(1)
+        self._turn, self._next_turn = _Turn(pipeline.buffer()), _Turn(pipeline.buffer())
+
+    def __enter__(self) -> "ShardBuilder":
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        with self._thread:
+            if error is None:
+                self._next_turn.wait()
+                self._turn.wait()
+
+    def _next_buffer(self) -> ClipBuffer:
+        """One of two buffers, in turn, as soon as the tables that lie in it have been written."""
+        self._turn, self._next_turn = self._next_turn, self._turn
+        self._turn.wait()
+        self._turn.buffer.clear()
+        return self._turn.buffer
+
+    def _later(self, deed: Callable[..., None], *args: object) -> Future[None]:
+        """Have the thread do something after what it was given before."""
+        self._turn.deeds.append(self._thread.submit(deed, *args))
+        return self._turn.deeds[-1]
+
+    def build(self, shard: Shard) -> None:
+        """Make a shard's tables. They may be written, and published, while the next shard's are made."""
+        ledger, remaining = Ledger(), shard.num_bytes
+        tag = f"{os.getpid()}-{secrets.token_hex(4)}"
+        writer, writings = ShardWriter(state.temporary_folder(self._out), tag), list[Future[None]]()
+        for destination, table in self._pipeline.tables(shard, ledger, next_buffer=self._next_buffer):
+            writings.append(self._later(writer.write, destination, table))
             done = min(remaining, table.nbytes)  # rows weigh more than their clips, skipped ones nothing
             remaining -= done
-            progress(done)
-        if writing is not None:
+            self._progress(done)
+        self._later(self._publish, shard, ledger, writer, writings)
+        self._progress(remaining)
+
+    def _publish(
+        self, shard: Shard, ledger: Ledger, writer: ShardWriter, writings: Sequence[Future[None]]
+    ) -> None:
+        """Publish a shard whose tables were written; it counts as built once its commit file is there."""
+        for writing in writings:
             writing.result()
-    files = [
-        _publish_file(file, out, task, shard.number, number) for number, file in enumerate(writer.close())
-    ]
-    commit = Commit(files=tuple(files), ledger=ledger.summary(), lines=tuple(ledger.lines(task)))
-    state.write_text(state.commit_file(out, task, shard.number), commit.to_json(), out)
-    progress(remaining)
+        task, out = self._pipeline.spec.task.name, self._out
+        files = [_publish_file(file, out, task, shard.number, n) for n, file in enumerate(writer.close())]
+        commit = Commit(files=tuple(files), ledger=ledger.summary(), lines=tuple(ledger.lines(task)))
+        state.write_text(state.commit_file(out, task, shard.number), commit.to_json(), out)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A buffer, and what is to be done before it is filled again."""
+
+    buffer: ClipBuffer
+    deeds: list[Future[None]] = field(default_factory=list[Future[None]])
+
+    def wait(self) -> None:
+        """Wait until it is done; raises what was raised."""
+        for deed in self.deeds:
+            deed.result()
+        self.deeds.clear()
 
 
 def _publish_file(file: ShardFile, out: Path, task: str, shard: int, number: int) -> BuiltShard:
@@ -105,8 +153,9 @@ def run(
     What is read as one stream is read by one process. A process that dies ends the build.
     """
     if num_proc <= 1 or len(shards) <= 1 or shards[0].units[0].in_stream:
-        for shard in shards:
-            build_shard(pipeline, shard, out, progress)
+        with ShardBuilder(pipeline, out, progress) as builder:
+            for shard in shards:
+                builder.build(shard)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks, held
     done = spawn.Value("q", 0)
@@ -179,4 +228,5 @@ def _work(shard: Shard) -> None:
         with done.get_lock():
             done.value += num_bytes
 
-    build_shard(make_pipeline(), shard, out, progress)
+    with ShardBuilder(make_pipeline(), out, progress) as builder:
+        builder.build(shard)

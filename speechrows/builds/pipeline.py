@@ -1,5 +1,6 @@
 """From a shard's units to tables of rows: the one path, in `speechrows build` and in datasets."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,14 +67,20 @@ class Pipeline:
     segmentation: Segmentation = field(default_factory=Segmentation)
 
     def tables(
-        self, shard: Shard, ledger: Ledger, *, split: str | None = None, reuse: bool = False
+        self,
+        shard: Shard,
+        ledger: Ledger,
+        *,
+        split: str | None = None,
+        next_buffer: Callable[[], ClipBuffer] | None = None,
     ) -> Iterator[tuple[Destination, pa.Table]]:
         """The rows of a shard as tables of about GROUP_BYTES, counting every item in `ledger`.
 
-        `split` keeps to one split. With `reuse`, a table is valid only until the next but one is
-        asked for, so that it can be written meanwhile: its audio lies in one of two buffers, filled in turn.
+        `split` keeps to one split. The clips of a table lie in an empty buffer that `next_buffer` gives: it
+        is valid as long as that is not filled again. Without, each table has one of its own.
         """
-        buffer, other = self._buffer(), self._buffer()
+        next_buffer = next_buffer or self.buffer
+        buffer = next_buffer()
         loaded: list[LoadedDialogue] = []
         num_items = 0
         for dialogue in self._dialogues(shard, ledger):
@@ -83,15 +90,14 @@ class Pipeline:
             num_items += len(loaded[-1].items)
             if buffer.used >= GROUP_BYTES or num_items >= GROUP_ROWS:
                 yield from self._tables(loaded, buffer, ledger)
-                loaded, num_items = [], 0
-                if reuse:
-                    buffer, other = other, buffer
-                    buffer.rewind(0)
-                else:
-                    buffer = self._buffer()
+                loaded, num_items, buffer = [], 0, next_buffer()
         yield from self._tables(loaded, buffer, ledger)
         self._check_unchanged(shard)
         ledger.check()
+
+    def buffer(self) -> ClipBuffer:
+        """A buffer for the clips of a table."""
+        return ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2), channel=self.channel)
 
     def _loaded(self, dialogue: Dialogue, buffer: ClipBuffer) -> LoadedDialogue:
         """A dialogue, segmented and joined with its generated columns, with its clips."""
@@ -99,9 +105,6 @@ class Pipeline:
         whole, merged = self.segmentation.merged(dialogue, buffer.sound_of)
         loaded = self.segmentation.within(load_clips(self._joined(whole), task, buffer), task)
         return replace(loaded, left_out=(*merged, *loaded.left_out)) if merged else loaded
-
-    def _buffer(self) -> ClipBuffer:
-        return ClipBuffer(self.corpus, GROUP_BYTES + (GROUP_BYTES >> 2), channel=self.channel)
 
     def _check_unchanged(self, shard: Shard) -> None:
         """Raise where a file is not the one that was listed: what was read of it is of neither build."""

@@ -39,6 +39,7 @@ class ClipBuffer:
     def __init__(self, corpus: Corpus, num_bytes: int, *, channel: int | None = None) -> None:
         self._corpus = corpus
         self._channel = channel
+        self._least = num_bytes
         self._bytes = np.empty(num_bytes, np.uint8)
         self._recordings = audio.Recordings(corpus.open_file)
         self.used = 0
@@ -51,6 +52,12 @@ class ClipBuffer:
     def rewind(self, used: int) -> None:
         """Forget every clip from `used` on."""
         self.used = used
+
+    def clear(self) -> None:
+        """Forget every clip, and give back what memory a large conversation took."""
+        self.used = 0
+        if len(self._bytes) > self._least:
+            self._bytes = np.empty(self._least, np.uint8)
 
     def load(self, ref: AudioRef) -> Clip:
         """Read a clip to the end of the buffer and check it.

@@ -1,11 +1,12 @@
 """Tables of a corpus that lies in parquet: files opened, rows in batches, cells as they are.
 
-Nothing here knows what a column means. Files are read a buffer at a time, and one batch ahead, by a thread
+Nothing here knows what a column means. Files are read a buffer at a time, and some batches ahead, by a thread
 that ends with its reader: memory stays flat whatever a row group weighs.
 """
 
 import io
 import json
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Iterator
@@ -30,7 +31,9 @@ from speechrows.errors import UsageError
 from speechrows.storage.parquet_file import parquet_of
 from speechrows.types import UnreadableFile
 
-_BATCH_BYTES = 8 << 20  # of a file's rows, at once
+_BATCH_BYTES = 4 << 20  # of a file's rows, at once
+_MOST_ROWS = 4096  # at once, however small
+_AHEAD = 4  # batches that are read before they are asked for
 _LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 20, 32 << 20  # of each column; behind it lies a disk, or a round trip
 _CONNECTIONS = 16  # to a remote store, where only small columns are read
 
@@ -99,12 +102,15 @@ def read_batches(
 
 
 def _ahead(batches: Iterator[Batch]) -> Generator[Batch]:
-    """The same batches: a thread, which ends with this generator, reads the next while one is used."""
+    """The same batches: a thread, which ends with this generator, reads the next ones while one is used."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, batches, None)
-            yield batch
+        coming = deque(pool.submit(next, batches, None) for _ in range(_AHEAD))
+        try:
+            while (batch := coming.popleft().result()) is not None:
+                coming.append(pool.submit(next, batches, None))
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _batches(
@@ -124,10 +130,9 @@ def _batches(
                 start = end
                 if not is_wanted(at, end):
                     continue
-                rows = _BATCH_BYTES * metadata.num_rows // max(1, metadata.total_byte_size)
                 try:
                     for batch in table.iter_batches(
-                        max(1, min(4096, rows)), row_groups=[group], columns=columns, use_threads=False
+                        _batch_rows(metadata, columns), row_groups=[group], columns=columns, use_threads=False
                     ):
                         yield at, batch
                         at += len(batch)
@@ -135,6 +140,14 @@ def _batches(
                     lost.append(f"rows {at} to {end - 1}: {broken(corpus, path, error)}")
     except BrokenFileError as error:
         lost.append(str(error))
+
+
+def _batch_rows(group: pq.RowGroupMetaData, names: Sequence[str]) -> int:
+    """How many rows of a row group are read at once, by what some of its columns weigh."""
+    columns = map(group.column, range(group.num_columns))
+    wanted = [column for column in columns if column.path_in_schema.partition(".")[0] in names]
+    num_bytes = sum(column.total_uncompressed_size for column in wanted)
+    return max(1, min(_MOST_ROWS, _BATCH_BYTES * group.num_rows // max(1, num_bytes)))
 
 
 def read_table(corpus: Corpus, path: str, needed: Sequence[str], like: str) -> pa.Table:
