@@ -20,6 +20,7 @@ from speechrows.text.heads import constant_ids
 from speechrows.text.in_context import StretchEncoder
 from speechrows.text.normalise import normalise
 from speechrows.text.options import DEFAULT_DATE
+from speechrows.text.tokenizers import decoded
 from speechrows.text.tokenizers import pad_id
 from speechrows.text.turn_shape import Refusal
 from speechrows.text.turn_shape import TurnShape
@@ -101,15 +102,11 @@ class ChatTemplate:
 
     def _those_that_come_back(self, rendered: Sequence["RenderedChat | None"]) -> list["RenderedChat | None"]:
         """Rows whose supervised ids decode to the target; its first token may hold a space before it."""
-        decoded = self.tokenizer.batch_decode(
-            [row.ids[row.is_target].tolist() for row in rendered if row],
-            skip_special_tokens=True,
-            clean_up_tokenization_spaces=False,
-        )
+        texts = decoded(self.tokenizer, [row.ids[row.is_target].tolist() for row in rendered if row])
         lead = " " if self.lead.endswith(" ") else ""
         return [
             row if row and text in (row.target, lead + row.target) else None
-            for row, text in zip(rendered, decoded, strict=True)
+            for row, text in zip(rendered, texts, strict=True)
         ]
 
 

@@ -26,6 +26,7 @@ from speechrows.text.options import DEFAULT_DATE
 from speechrows.text.pieces import Piece
 from speechrows.text.pieces import PieceEncoder
 from speechrows.text.pieces import PieceTokens
+from speechrows.text.tokenizers import decoded
 from speechrows.text.tokenizers import pad_id
 from speechrows.text.turn_shape import Refusal
 from speechrows.text.turn_shape import TurnShape
@@ -80,14 +81,10 @@ class PromptedChat:
             self._rendered(row, of_row, tokens)
             for row, of_row, tokens in zip(rows, pieces, self.encode(pieces), strict=True)
         ]
-        decoded = self.tokenizer.batch_decode(
-            [row.ids[row.is_target].tolist() for row in rendered],
-            skip_special_tokens=True,
-            clean_up_tokenization_spaces=False,
-        )
+        texts = decoded(self.tokenizer, [row.ids[row.is_target].tolist() for row in rendered])
         return [
             row if text in (row.target, " " + row.target) else None
-            for row, text in zip(rendered, decoded, strict=True)
+            for row, text in zip(rendered, texts, strict=True)
         ]
 
     def _ending(self, row: Fields) -> Ending:

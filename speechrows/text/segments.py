@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from speechrows.errors import TemplateError
 from speechrows.errors import UsageError
 from speechrows.text.normalise import normalise
+from speechrows.text.tokenizers import decoded
 from speechrows.text.tokenizers import pad_id
 from speechrows.text.tokenizers import text_ids
 from speechrows.types import AUDIO_TOKEN
@@ -119,12 +120,10 @@ class PiecesTemplate:
         cues = {cue: text_ids(self.tokenizer, [cue])[0] for cue in {piece.cue for piece, _ in texts}}
         encoded = text_ids(self.tokenizer, [piece.cue + text for piece, text in texts], split=True)
         own = [_after(cues[piece.cue], ids) for (piece, _), ids in zip(texts, encoded, strict=True)]
-        decoded = self.tokenizer.batch_decode(
-            [ids or [] for ids in own], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        decodings = decoded(self.tokenizer, [ids or [] for ids in own])
         return [
             np.array(ids, np.int32) if ids is not None and back in (text, " " + text) else None
-            for ids, back, (_, text) in zip(own, decoded, texts, strict=True)
+            for ids, back, (_, text) in zip(own, decodings, texts, strict=True)
         ]
 
 
