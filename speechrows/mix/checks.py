@@ -90,9 +90,11 @@ def _check_source(source: Source) -> None:
 def _check_tags(source: Source) -> None:
     if not isinstance(source.tags, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(f"tags: found {_shown(source.tags)}, expected a map of words")
-    for tag in source.tags:
+    for tag, word in source.tags.items():
         if tag in kinds():
             raise UsageError(f"a tag may not be called {tag}: rows have a column of that name")
+        if not isinstance(word, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"tags: {tag}: found {_shown(word)}, expected text, in quotes where need be")
 
 
 def _check_place(place: Source | Defaults) -> None:

@@ -48,6 +48,7 @@ _COMPARED: Mapping[str, Callable[..., Any]] = {
     "=": pc.equal, "==": pc.equal, "!=": pc.not_equal,
     "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
 }  # fmt: skip
+_HIGHEST = 1 << 63  # of numbers that columns are compared with
 OPERATORS = (*_COMPARED, "in", "not in", "startswith")
 
 
@@ -125,8 +126,11 @@ def _condition(triple: Any) -> Condition:
 
 
 def _is_of(kind: Kind, value: Any) -> bool:
-    kinds = (str,) if kind == "text" else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool)
+    if kind == "text":
+        return isinstance(value, str)
+    if isinstance(value, int) and not -_HIGHEST <= value < _HIGHEST:
+        raise UsageError(f"where: found {value!r:.40}, expected a number of 64 bits")
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _no_triple(found: Any) -> UsageError:

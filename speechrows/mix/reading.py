@@ -1,5 +1,6 @@
 """Reading mix.yaml: safely, in bounded memory, with the line of whatever is wrong."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from speechrows.storage.card_head import LOADER
 
 _MOST_BYTES = 1 << 20  # of a file: some ten thousand sources
 _DEEPEST = 24  # lists and maps inside one another
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _ALIASES = {"target_samples": "samples"}  # the word of the founding mix
 
 
@@ -159,6 +162,11 @@ class _Reader:
             return {key: self._plain(value) for key, value in self._pairs(node, "this map").items()}
         if node.tag == "tag:yaml.org,2002:value":  # the plain word `=`
             return node.value
+        is_plain = isinstance(node, yaml.ScalarNode) and not node.style
+        if is_plain and _NUMBER.fullmatch(node.value):  # 1e6, to PyYAML a text
+            return float(node.value)
+        if node.tag in _NUMBERS and ":" in node.value:  # 1:30, to PyYAML 90
+            raise self._problem(_line(node), f"found {node.value!r:.80}, expected a number without a colon")
         try:
             return self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:

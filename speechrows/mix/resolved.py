@@ -1,5 +1,6 @@
 """A mix with what its sources inherit, and as a tree of shares."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -83,6 +84,7 @@ class _Resolver:
             name = source.name or f"number {len(self.sources) + 1}"
             expected = "expected a folder or org/name, its own, its group's or that of defaults"
             raise self.mix.problem(f"source {name} has no path; {expected}", source.line)
+        path = _beside(self.mix.file, path)
         default_where = parse_where(defaults.where)
         self.sources.append(
             OpenSource(
@@ -109,6 +111,12 @@ def resolve(mix: Mix) -> Resolved:
     children = [resolver.branch(source, Source(), (), temperature) for source in mix.sources]
     root = Branch(name="", temperature=temperature, children=tuple(children))
     return Resolved(mix=mix, sources=_named(mix, resolver.sources, root), root=root)
+
+
+def _beside(file: str, path: str) -> str:
+    """A source's path from the folder of the mix file, where there is such a place; else as it is given."""
+    place = os.path.join(os.path.dirname(file), path)
+    return place if file and os.path.exists(place) else path
 
 
 def _named(mix: Mix, sources: Sequence[OpenSource], root: Branch) -> tuple[OpenSource, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import replace
 from fractions import Fraction
@@ -13,6 +14,7 @@ from speechrows.mix.resolved import Resolved
 from speechrows.mix.values import Mix
 from speechrows.mix.values import Unit
 
+MOST_ROWS = (1 << 31) - 1  # of an epoch: plans number them in 32 bits
 TICKS_PER_HOUR = 3600 * 1_000_000  # hours are counted in microseconds
 
 
@@ -65,11 +67,21 @@ def schedule(resolved: Resolved, sizes: Sequence[Size]) -> Schedule:
     """The schedule of a mix whose sources have these sizes.
 
     Raises:
-        UsageError: weights are all 0, or what they share counts none of a source.
+        UsageError: weights are all 0, what they share counts none of a source, or an epoch has too many rows.
     """
     mix = resolved.mix
-    if not is_shared(mix):
-        return _counted(resolved, sizes)
+    planned = _shared(resolved, sizes) if is_shared(mix) else _counted(resolved, sizes)
+    for _, amounts in planned.stages:
+        parts = zip(amounts, sizes, planned.units, strict=True)
+        num_rows = sum(amount * size.samples // max(1, size.of(unit)) for amount, size, unit in parts)
+        if num_rows > MOST_ROWS:
+            message = f"an epoch has {num_rows:,} rows, expected at most {MOST_ROWS:,}; say less of a source"
+            raise mix.problem(message, mix.lines.get("epoch"))
+    return planned
+
+
+def _shared(resolved: Resolved, sizes: Sequence[Size]) -> Schedule:
+    mix = resolved.mix
     unit = mix.by or "samples"
     of_unit = [size.of(unit) for size in sizes]
     for source, size in zip(resolved.sources, of_unit, strict=True):
@@ -81,7 +93,10 @@ def schedule(resolved: Resolved, sizes: Sequence[Size]) -> Schedule:
         weights = stage.weight if stage else {}
         line = stage.line if stage else mix.lines.get("sources")
         root = _weighted(mix, resolved.root, weights, line)
-        shares = dict(_shares(root, of_unit, Fraction(1)))
+        try:
+            shares = dict(_shares(root, of_unit, Fraction(1)))
+        except OverflowError as error:
+            raise mix.problem(f"temperature: {error}", mix.lines.get("temperature")) from error
         in_order = [shares.get(number, Fraction(0)) for number in range(len(sizes))]
         total = _total(mix, in_order, of_unit)
         epochs = stage.epochs if stage and stage.epochs else 0
@@ -151,10 +166,19 @@ def _shares(branch: Branch, sizes: Sequence[int], share: Fraction) -> list[tuple
 
 
 def _tempered(branch: Branch, sizes: Sequence[int], temperature: float) -> Fraction:
-    """A branch's weight, by default its size, to the power of the temperature."""
+    """A branch's weight, by default its size, to the power of the temperature.
+
+    Raises:
+        OverflowError: that is more, or less, than a number holds.
+    """
     size = Fraction(sum(sizes[number] for number in branch.numbers()))
     weight = size if branch.weight is None else _exactly(branch.weight)
-    return weight if temperature == 1 or not weight else _exactly(float(weight) ** temperature)
+    if temperature == 1 or not weight:
+        return weight
+    with suppress(OverflowError):
+        if power := float(weight) ** temperature:
+            return _exactly(power)
+    raise OverflowError(f"found {temperature:g}, which takes the weight {float(weight):g} out of all numbers")
 
 
 def _total(mix: Mix, shares: Sequence[Fraction], sizes: Sequence[int]) -> int:

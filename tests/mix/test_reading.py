@@ -148,6 +148,9 @@ WRONG = {
     "sources: [": "is no YAML",
     "sources: [!!python/object/apply:os.system [ls]]": "expected keys: name",
     "sources: [{path: a, name: a, weight: !!python/name:os.system x}]": "which is no value of YAML",
+    f"{A}, hours: 1:30}}]": "line 1: found '1:30', expected a number without a colon",
+    f"{A}, tags: {{lang: no}}}}]": "tags: lang: found False, expected text, in quotes where need be",
+    f"{A}, where: [[seconds, in, [{10**30}]]]}}]": f"where: found {10**30}, expected a number of 64 bits",
 }
 
 
@@ -163,6 +166,43 @@ def test_weights_of_a_level_that_are_all_0_are_refused_also_in_a_stage() -> None
     mix = parse_mix(f"epoch: first\nsources: [{group}]\nstages: [{{epochs: 1}}, {{weight: {{a: 0, b: 0}}}}]")
     with pytest.raises(UsageError, match="line 3: all weights of g are 0"):
         schedule(resolve(mix), [Size(samples=5, hours=1, tokens=1)] * 2)
+
+
+TWO = "sources: [{path: a, weight: %s}, {path: b, weight: 1}]"
+TOO_MUCH = {
+    f"{A}, samples: {10**12}}}]": "an epoch has 1,000,000,000,000 rows, expected at most 2,147,483,647",
+    f"epoch: all\n{TWO}" % "1e-9": "line 1: an epoch has 5,000,000,005 rows",
+    f"temperature: 1000\nepoch: all\n{TWO}" % 10: "temperature: found 1000, which takes the weight 10 out",
+    f"temperature: 1000\nepoch: all\n{TWO}" % 0.1: "which takes the weight 0.1 out of all numbers",
+}
+
+
+@pytest.mark.parametrize("text", TOO_MUCH)
+def test_amounts_and_temperatures_beyond_what_numbers_hold_are_refused(text: str) -> None:
+    resolved = resolve(parse_mix(text))
+    with pytest.raises(UsageError, match=re.escape(TOO_MUCH[text])):
+        schedule(resolved, [Size(samples=5, hours=1, tokens=1)] * len(resolved.sources))
+
+
+def test_numbers_with_an_exponent_are_numbers_and_quoted_ones_text() -> None:
+    mix = parse_mix(
+        "epoch: {samples: 1e6}\nsources: [{path: '1e3', weight: 2.5E-3}, {path: b, weight: .1e+1}]"
+    )
+    assert mix.epoch == {"samples": 1_000_000}
+    assert [(source.path, source.weight) for source in mix.sources] == [("1e3", 0.0025), ("b", 1.0)]
+
+
+def test_a_path_begins_beside_the_file_where_it_is_there_and_else_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("conf/rows/a", "rows/a", "rows/b"):
+        (tmp_path / place).mkdir(parents=True)
+    paths = ["rows/a", "../rows/b", "rows/b", "org/name", str(tmp_path / "rows/a"), "hf://datasets/org/name"]
+    text = "sources: [" + ", ".join(f"{{path: '{path}', config: ttt}}" for path in paths) + "]"
+    monkeypatch.chdir(tmp_path)
+    resolved = [source.path for source in resolve(parse_mix(text, "conf/mix.yaml")).sources]
+    assert resolved == ["conf/rows/a", "conf/../rows/b", *paths[2:]]
+    assert [source.path for source in resolve(parse_mix(text)).sources] == paths
 
 
 def test_a_bomb_ends_in_an_error_in_little_memory() -> None:
