@@ -21,6 +21,7 @@ from speechrows.loader.plan.values import CloseOn
 from speechrows.loader.plan.values import Mode
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan.values import TooLong
+from speechrows.loader.read.codecs import several
 from speechrows.loader.read.remote import WINDOW_BYTES
 from speechrows.loader.rendered import rate_of
 from speechrows.mix.values import Mix
@@ -115,8 +116,8 @@ def load(  # noqa: PLR0913
     index, tokenizer = rows.index, rows.tokenizer
     if rows.mix is not None and rows.mix.codecs is not None and mode != "bucket":
         raise UsageError(
-            f"{index.address}: its sources have codes of several codecs, and a batch has one; found mode "
-            f"{mode}, expected bucket, which keeps them apart. Or load those sources apart"
+            f"{index.address}: {several(rows.mix.owners())}, and a batch has one; found mode {mode}, "
+            "expected bucket, which keeps them apart. Or load those sources apart"
         )
     if window_bytes is None and not index.is_local.all():
         window_bytes = WINDOW_BYTES

@@ -34,9 +34,11 @@ from speechrows.loader.position import differences
 from speechrows.loader.position import saved_options
 from speechrows.loader.ragged import Ragged
 from speechrows.loader.read.codecs import codecs_of
+from speechrows.loader.read.codecs import several
 from speechrows.loader.read.stream import Stream
 
 B = TypeVar("B", default=Batch)
+_MOST_EMPTY = 1000  # epochs of a mix that follow one another without a row
 
 
 class Loader(Generic[B]):
@@ -149,7 +151,9 @@ class Loader(Generic[B]):
         Raises:
             UsageError: there is no row, or none that fits.
         """
-        while len(self):
+        num_empty = 0  # epochs without a row: an epoch of a mix may be shorter than a conversation
+        while len(self) or (self.mix is not None and not self.plan.num_dropped and num_empty < _MOST_EMPTY):
+            num_empty = 0 if len(self) else num_empty + 1
             yield from self
         raise UsageError(
             f"{self.index.address}: {self.index.config or 'the mix'} has no row that fits; found "
@@ -160,9 +164,21 @@ class Loader(Generic[B]):
         """The codec of the rows' targets, found in the first row group of each task; None without targets.
 
         Units are no targets: where a task needs them, they are spelt in its text.
+
+        Raises:
+            UsageError: there are several: a model speaks one.
         """
-        parts = (self.index,) if self.mix is None else self.mix.index.parts
-        return next((name for part in parts for name in codecs_of(part) if name), None)
+        if self.mix is not None:
+            owners = self.mix.owners()
+        else:
+            codecs = codecs_of(self.index)
+            owners = {name: shard.task for name, shard in zip(codecs, self.index.shards, strict=True) if name}
+        if len(owners) > 1:
+            raise UsageError(
+                f"{self.index.address}: {several(owners)}; expected one, as a model has one audio head. "
+                "Train on those rows apart"
+            )
+        return next(iter(owners), None)
 
     def share(self, number: int, count: int) -> Iterator[B]:
         """Every `count`th batch of this rank from the `number`th on, to the epoch's end; moves no state."""

@@ -12,6 +12,7 @@ from speechrows.folder.joined import JoinedIndex
 from speechrows.loader.plan.epoch import plan_epoch
 from speechrows.loader.plan.order import Int64
 from speechrows.loader.plan.order import expanded
+from speechrows.loader.plan.order import stable_argsort
 from speechrows.loader.plan.passes import taken
 from speechrows.loader.plan.values import Plan
 from speechrows.loader.plan.values import PlanOptions
@@ -35,6 +36,7 @@ class MixSource:
     rows: Int32
     num_left_out: int  # rows that `where` does not hold for
     size: Size
+    codecs: tuple[str, ...]  # of its rows' targets
     state: Mapping[str, Any]  # path, revision, config, split and a digest of the rows
 
 
@@ -69,6 +71,14 @@ class MixRows:
     def names(self) -> tuple[str, ...]:
         """The names of the sources, by number."""
         return tuple(source.name for source in self.sources)
+
+    def owners(self) -> dict[str, str]:
+        """The first source of each codec, by codec."""
+        owners: dict[str, str] = {}
+        for source in self.sources:
+            for codec in source.codecs:
+                owners.setdefault(codec, source.name)
+        return owners
 
     def state(self) -> dict[str, Any]:
         """What the epochs depend on, as plain values: each source with its digest, and how much is taken."""
@@ -123,7 +133,8 @@ class MixRows:
             return index.row_id(int(numbers[place]))
 
         plan = plan_epoch(self._plan_rows(chosen, options), options, epoch=epoch, name=name)
-        return replace(plan, rows=numbers[plan.rows], sources=chosen.sources(plan.rows))
+        repeats = None if (before := _came_before(numbers)) is None else before[plan.rows]
+        return replace(plan, rows=numbers[plan.rows], sources=chosen.sources(plan.rows), repeats=repeats)
 
     def _plan_rows(self, chosen: EpochRows, options: PlanOptions) -> PlanRows:
         """The rows of an epoch as a plan takes them, each as a row of its own as often as it comes."""
@@ -164,6 +175,19 @@ def size_of(index: JoinedIndex, rows: Int32) -> Size:
         hours=int(units_of(index, rows, "hours").sum()),
         tokens=int(units_of(index, rows, "tokens").sum()),
     )
+
+
+def _came_before(rows: Int32) -> Int32 | None:
+    """How often each row came before in an epoch; None where each comes once."""
+    if not np.any(np.bincount(rows) > 1):
+        return None
+    order = stable_argsort(rows)
+    in_order = rows[order]
+    firsts = np.flatnonzero(np.diff(in_order, prepend=np.int32(-1)))
+    places = np.arange(len(rows), dtype=np.int32)
+    before = np.empty(len(rows), np.int32)
+    before[order] = places - np.repeat(places[firsts], np.diff(firsts, append=len(rows)))
+    return before
 
 
 def _groups(index: JoinedIndex) -> Int32:

@@ -1,7 +1,9 @@
 """A mix, opened: its folders and tokenizer, the rows of each source, and how much of them an epoch has."""
 
+import os
 from collections.abc import Callable
 from collections.abc import Sequence
+from collections.abc import Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from speechrows.mix.resolved import resolve
 from speechrows.mix.shares import schedule
 from speechrows.mix.values import Mix
 from speechrows.mix.values import Source
+from speechrows.storage.filesystem import is_place_here
 from speechrows.storage.filesystem import path_text
 from speechrows.text.tokenizers import fingerprint
 from speechrows.types import Int32
@@ -87,8 +90,9 @@ class OpenedMix:
             UsageError: a source has no such config or split, no row that its `where` holds for, or rows that
                 can not be rendered anew; or codecs differ.
         """
-        first = next(iter(self._folders.values()))
-        tokenizer = first.chosen_tokenizer(tokenizer)
+        first = self._resolved.sources[0]
+        choose = self._folders[first.path].chosen_tokenizer
+        tokenizer = self._of(first, choose, None) if tokenizer is None else choose(tokenizer)
         key = fingerprint(tokenizer), str(audio_tokens_per_second)
         if key not in self._rendered:
             self._rendered.clear()  # an index may be large
@@ -114,8 +118,11 @@ class OpenedMix:
             joining.add(index)
             reads.append(read)
         joined = joining.joined(self.name)
+        codecs = [codec for part in joined.parts for codec in codecs_of(part)]
         sources = tuple(
-            self._source(joined, source, np.concatenate(of_source), [places[key] for key in _keys(source)])
+            self._source(
+                joined, source, np.concatenate(of_source), [places[key] for key in _keys(source)], codecs
+            )
             for source, of_source in zip(self._resolved.sources, rows, strict=True)
         )
         mix = MixRows(
@@ -123,7 +130,7 @@ class OpenedMix:
             sources=sources,
             schedule=schedule(self._resolved, [source.size for source in sources]),
             seed=self.mix.seed,
-            codecs=_codecs(joined),
+            codecs=_numbered(codecs, {codec for source in sources for codec in source.codecs}),
         )
         return Rendered(index=joined, tokenizer=tokenizer, read=partial(_read, tuple(reads)), mix=mix)
 
@@ -132,7 +139,10 @@ class OpenedMix:
         try:
             return read(*arguments, **options)
         except UsageError as error:
-            raise self.mix.problem(f"source {source.name}: {error}", source.given.line) from error
+            hint = ""
+            if self.mix.file and is_place_here(source.path) and not os.path.exists(source.path):
+                hint = f", nor beside {self.mix.file}"
+            raise self.mix.problem(f"source {source.name}: {error}{hint}", source.given.line) from error
 
     def _kept(self, key: _Key, index: Index) -> list[tuple[int, Int64]]:
         """The number of each source that has rows of an index, and which."""
@@ -154,7 +164,12 @@ class OpenedMix:
         ]
 
     def _source(
-        self, joined: JoinedIndex, source: OpenSource, rows: Int32, parts: Sequence[int]
+        self,
+        joined: JoinedIndex,
+        source: OpenSource,
+        rows: Int32,
+        parts: Sequence[int],
+        codecs: Sequence[str | None],
     ) -> MixSource:
         indexes = [joined.parts[part] for part in parts]
         _check_once(self.mix, source, indexes)
@@ -168,6 +183,7 @@ class OpenedMix:
             rows=rows,
             num_left_out=num_rows - len(rows),
             size=size_of(joined, rows),
+            codecs=tuple(dict.fromkeys(filter(None, (codecs[i] for i in np.unique(joined.shard[rows]))))),
             state={
                 "path": source.path,
                 "revision": indexes[0].folder.revision,
@@ -193,13 +209,12 @@ def _check_once(mix: Mix, source: OpenSource, indexes: Sequence[Index]) -> None:
                 raise mix.problem(f"{message}; keep one", source.given.line)
 
 
-def _codecs(joined: JoinedIndex) -> Int32 | None:
-    """The number of each shard's codec, 0 for none; None where there is one codec at most."""
-    names = [codec for part in joined.parts for codec in codecs_of(part)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(name for name in names if name), 1)}
-    if len(numbers) < 2:
+def _numbered(codecs: Sequence[str | None], of_sources: Set[str]) -> Int32 | None:
+    """The number of each shard's codec, 0 for none; None where sources have one codec at most."""
+    if len(of_sources) < 2:
         return None
-    return np.array([numbers.get(name or "", 0) for name in names], np.int32)
+    numbers = {name: number for number, name in enumerate(sorted(of_sources), 1)}
+    return np.array([numbers.get(name or "", 0) for name in codecs], np.int32)
 
 
 def _read(reads: Sequence[ReadRowGroup], index: IndexedRows, shard: int, row_group: int) -> RowTokens:

@@ -30,6 +30,7 @@ from speechrows.folder.rows_folder import RowsFolder
 from speechrows.folder.scores import scores
 from speechrows.loader import opened_mix
 from speechrows.loader.batch import Batch
+from speechrows.loader.collate.augment import Augment
 from speechrows.loader.loader import Loader
 from speechrows.loader.opened_mix import OpenedMix
 from speechrows.mix import Mix
@@ -368,8 +369,57 @@ def test_bucket_keeps_one_codec_a_batch_and_the_other_modes_refuse_two(
     monkeypatch.setattr(opened_mix, "codecs_of", lambda part: [f"codec of {part.config}"] * len(part.shards))
     apart = opened(Mix(sources=sources), "bucket", budget_seconds=3)
     assert all(len({*batch.tasks}) == 1 for batch in apart)
-    with pytest.raises(UsageError, match=r"codes of several codecs.* found mode pack, expected bucket"):
+    both = "codec of s2s_mimi in rows, codec of ttt in b"
+    with pytest.raises(
+        UsageError, match=f"codes of several codecs: {both}.* found mode pack, expected bucket"
+    ):
         opened(Mix(sources=sources), "pack")
+    with pytest.raises(
+        UsageError, match=f"codes of several codecs: {both}; expected one, as a model has one"
+    ):
+        apart.codec()
+
+
+def test_a_row_that_comes_again_is_augmented_otherwise_and_what_comes_once_as_without_a_mix(
+    folders: dict[str, str],
+) -> None:
+    augment = Augment(gain_db=(-20.0, 0.0))
+
+    def loudness(mix: Any, *config: str) -> dict[str, list[float]]:
+        """How loud each row came, in order of loudness."""
+        levels: dict[str, list[float]] = {}
+        for batch in opened(mix, "bucket", augment=augment) if not config else speechrows.load(
+            mix, *config, budget_seconds=6, sampling_rate=24_000, augment=augment
+        ):  # fmt: skip
+            for row, clip in zip(batch.clip_row.tolist(), batch.clips(), strict=True):
+                levels.setdefault(batch.row_ids[row], []).append(round(float(clip.square().sum()), 6))
+        return {row_id: sorted(values) for row_id, values in levels.items()}
+
+    once = Source(path=folders["b"], config="transcription")
+    thrice = Source(path=folders["b"], config="transcription", passes=3)
+    alone, several = loudness(folders["b"], "transcription"), loudness(Mix(sources=[thrice]))
+    assert loudness(Mix(sources=[once])) == alone
+    assert {len({*values}) for values in several.values()} == {3}
+    assert all(alone[row_id][0] in values for row_id, values in several.items())
+
+
+def test_an_epoch_shorter_than_a_conversation_is_passed_over_and_not_the_end(folders: dict[str, str]) -> None:
+    loader = opened(Mix(sources=[Source(path=folders["b"], config="ttt", samples=3)]), "lanes")
+    assert not len(loader)  # of its conversations of 4 turns none is through
+    batches = [*islice(loader.endless(), 3)]
+    assert {row_id is not None for batch in batches for row_id in batch.row_ids} == {True}
+
+
+def test_a_folder_that_is_not_there_is_named_with_its_source_and_both_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").write_text("sources:\n  - {path: rows/none, config: ttt}")
+    with pytest.raises(
+        UsageError, match=r"my.yaml: line 2: source none: rows/none: no such folder in .*, nor beside"
+    ):
+        speechrows.load("my.yaml", budget_seconds=6)
 
 
 def test_configs_of_a_source_that_have_the_same_rows_are_refused(folders: dict[str, str]) -> None:

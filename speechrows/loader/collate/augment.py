@@ -1,7 +1,7 @@
 """Augmentation of the audio of training rows: drawn anew in every epoch, computed on the device.
 
-What is drawn for a row follows from the seed, its row_id and the epoch: it is the same in any batch, on
-any rank, in any order.
+What is drawn for a row follows from the seed, its row_id, the epoch and how often the row came before in
+it: it is the same in any batch, on any rank, in any order.
 """
 
 import hashlib
@@ -90,11 +90,14 @@ class Augment:
         """Whether features are masked."""
         return self.time_masks + self.frequency_masks > 0
 
-    def draw(self, row_ids: Sequence[str], seed: int, epoch: int) -> Float64:
-        """Draw numbers in [0, 1) for each row: [N, 4 + 2 masks]."""
+    def draw(
+        self, row_ids: Sequence[str], seed: int, epoch: int, repeats: Sequence[int] | None = None
+    ) -> Float64:
+        """Draw numbers in [0, 1) for each row: [N, 4 + 2 masks]; `repeats` are MicroBatch's."""
         count = len(_DRAWN) + 2 * (self.time_masks + self.frequency_masks)
         digests = [
-            hashlib.shake_256(f"{seed} {epoch} {row_id}".encode()).digest(8 * count) for row_id in row_ids
+            hashlib.shake_256(f"{seed} {epoch}{f'.{n}' if n else ''} {row_id}".encode()).digest(8 * count)
+            for row_id, n in zip(row_ids, repeats or [0] * len(row_ids), strict=True)
         ]
         bits = np.frombuffer(b"".join(digests), "<u8").reshape(len(digests), count)
         return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -90,8 +90,7 @@ class Collator:
         Raises:
             ShortfallError: a clip is longer than its placeholders.
         """
-        row_ids = [ragged.row_ids[row] for row in ragged.clip_rows.tolist()]
-        drawn = None if self.augment is None else self.augment.draw(row_ids, self.seed, epoch)
+        drawn = self._drawn(ragged, epoch)
         speeds = None if self.augment is None or drawn is None else self.augment.speeds(drawn)
         clips = clip_lengths(ragged, speeds, self.sampling_rate, self.audio_tokens_per_second)
         samples, copied = self._copied(torch.from_numpy(ragged.samples))
@@ -124,6 +123,15 @@ class Collator:
             step=ragged.micro_batch.step,
             number=ragged.micro_batch.number,
         )
+
+    def _drawn(self, ragged: Ragged, epoch: int) -> Float64 | None:
+        """The numbers that decide each clip's augmentation, [N]."""
+        if self.augment is None:
+            return None
+        row_ids = [ragged.row_ids[row] for row in ragged.clip_rows.tolist()]
+        repeats = ragged.micro_batch.repeats
+        of_clips = None if repeats is None else repeats[ragged.clip_rows].tolist()
+        return self.augment.draw(row_ids, self.seed, epoch, of_clips)
 
     def _fields(self, ragged: Ragged, clips: ClipLengths, folding: Folding) -> dict[str, Int64]:
         """The fields of a batch that are arrays of whole numbers."""

@@ -1,8 +1,8 @@
 """Endless shuffled passes through a source, and the stretch of them that an epoch takes.
 
 A pass has every item once, in an order of its own. Epochs follow one another in the stream of passes, each
-from where the one before it stopped; so where one begins is arithmetic, and no item is taken two times more
-than another.
+from where the one before it stopped; so where one begins is arithmetic, and from the beginning on no item is
+taken two times more than another. A stretch alone may have one once more than its passes, rounded up.
 """
 
 from collections.abc import Iterator

@@ -171,6 +171,7 @@ class MicroBatch:
     position: Int32
     resets: npt.NDArray[np.bool_] | None = None
     sources: npt.NDArray[np.int16] | None = None  # of a mix: the number of each row's source
+    repeats: Int32 | None = None  # where rows come several times an epoch: how often each came before
 
     @property
     def first_lane(self) -> int:
@@ -210,6 +211,7 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
     first_step: int = 0
     resets: npt.NDArray[np.bool_] | None = None  # of sessions alone
     sources: npt.NDArray[np.int16] | None = None  # of a mix alone
+    repeats: Int32 | None = None  # of a mix that has rows several times
 
     @cached_property
     def digest(self) -> str:
@@ -294,4 +296,5 @@ class Plan(Sequence[tuple[MicroBatch, ...]]):
             start=self.starts[here], position=self.positions[here],
             resets=None if self.resets is None else self.resets[here],
             sources=None if self.sources is None else self.sources[here],
+            repeats=None if self.repeats is None else self.repeats[here],
         )  # fmt: skip

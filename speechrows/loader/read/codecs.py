@@ -1,5 +1,7 @@
 """Which codec the targets of rows are of, as the first row group of each task says."""
 
+from collections.abc import Mapping
+
 from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.rowgroup import read_columns
 from speechrows.rows.tasks import TASKS
@@ -19,3 +21,9 @@ def codecs_of(index: IndexedRows) -> list[str | None]:
             names = read_columns(index, firsts[task], 0, ("codec",))["codec"].to_pylist()
             codecs[task] = next((name for name in names if name), None)
     return [codecs.get(shard.task) for shard in index.shards]
+
+
+def several(owners: Mapping[str, str]) -> str:
+    """That there are several codecs, in words: each, and a source or task whose rows have it."""
+    pairs = [f"{codec} in {owner}" for codec, owner in owners.items()]
+    return f"found codes of several codecs: {', '.join(pairs)}"
