@@ -109,7 +109,7 @@ class Trainer:
     """A model, its optimiser and the current stage; what a checkpoint holds."""
 
     def __init__(self, config: TrainConfig) -> None:
-        stages.check_mode(config)
+        stages.check_flags(config)
         self.folder = RunFolder(config.output_dir)
         self.folder.claim(resume=config.resume, overwrite=config.overwrite)
         self.config, self.loader = config, None

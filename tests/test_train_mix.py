@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from toys.building import build_rows
+from toys.building import made_up
 from toys.building import read_rows
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
@@ -120,3 +121,27 @@ def test_a_curriculum_of_a_mix_is_refused(tmp_path: Path, capsys: pytest.Capture
     flags = ["--curriculum", "--mode", "pack", "--output-dir", str(tmp_path)]
     assert train.main(["--data", "my.yaml", *flags]) == 2
     assert "--curriculum: found a mix, whose sources say their configs" in capsys.readouterr().err
+
+
+def test_a_config_or_split_beside_a_mix_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag, value in (("--config", "ttt"), ("--split", "validation")):
+        assert train.main(["--data", "my.yaml", flag, value]) == 2
+        error = capsys.readouterr().err
+        assert f"{flag}: found {value} beside my.yaml, a mix, whose sources say theirs; leave it out" in error
+
+
+def test_sources_of_two_codecs_are_refused_with_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_rows(XTTS, tmp_path / "rows", "transcription")
+    codes = made_up(tmp_path / "rows", "mimi", tmp_path / "codes")
+    build_rows(XTTS, tmp_path / "rows", "s2s_mimi", generated=(codes,))
+    build_rows(SAMPLE_OF["instructs2s_ttt"], tmp_path / "answers", "response", builder="instructs2s_ttt")
+    text = "sources: [{path: rows, config: s2s_mimi}, {path: answers, config: response}]"
+    (tmp_path / "mix.yaml").write_text(text)
+    for mode in (["bucket"], ["pack", "--context", "2048"]):
+        flags = ["--data", str(tmp_path / "mix.yaml"), "--mode", *mode, "--output-dir", str(tmp_path / "run")]
+        assert train.main(flags) == 2
+        error = capsys.readouterr().err
+        assert "codes of several codecs: mimi in rows, cosyvoice2 in answers" in error
+        assert error.count("\n") == 1

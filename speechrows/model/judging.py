@@ -17,12 +17,14 @@ from speechrows.model.evaluation import Evaluation
 from speechrows.model.evaluation import open_sets
 from speechrows.model.ranks import total
 
+CONFIG = "ttt"  # where none is given
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
     """Sets to evaluate on, and what follows from them. Each field is a flag."""
 
-    config: str = flag("ttt", "the config to train on, and by default to evaluate on")
+    config: str = flag("", "the config to train on, and by default to evaluate on; else ttt")
     eval: tuple[str, ...] = flag((), "NAME=PATH[:CONFIG[:SPLIT]], a set to evaluate on; repeatable")
     eval_every: int = flag(0, "steps; 0: at the end alone", least=0)
     eval_decode: int = flag(0, "rows of each set to decode greedily, for WER, CER or exact matches", least=0)
@@ -43,7 +45,7 @@ class Judging:
         """
         return Evaluation(
             model=accelerator.unwrap_model(model),
-            sets=open_sets(self.eval, self.config, open_rows),
+            sets=open_sets(self.eval, self.config or CONFIG, open_rows),
             decode=self.eval_decode,
             training=open_rows(*training) if self.decode else None,
             decode_training=self.decode,

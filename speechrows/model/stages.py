@@ -9,6 +9,7 @@ from transformers import get_scheduler
 
 from speechrows.errors import UsageError
 from speechrows.loader.loader import Loader
+from speechrows.model.judging import CONFIG
 from speechrows.model.opened_rows import is_named
 
 
@@ -25,10 +26,11 @@ class Stage:
 
 def stages_of(curriculum: Sequence[Stage], config: Any) -> list[Stage]:
     """All of a curriculum, or the one of a config; what a TrainConfig gives stands in place of theirs."""
-    stages = [stage for stage in curriculum if config.curriculum or stage.config == config.config]
+    chosen = config.config or CONFIG
+    stages = [stage for stage in curriculum if config.curriculum or stage.config == chosen]
     given = {name: value for name in ("context", "learning_rate") if (value := getattr(config, name))}
     given |= {name: n for name in ("steps", "warmup_steps") if (n := getattr(config, name)) is not None}
-    name = "mix" if is_named(config.data) else config.config  # its sources say their configs
+    name = "mix" if is_named(config.data) else chosen  # its sources say their configs
     return [replace(stage, **given) for stage in stages or [Stage(config=name)]]
 
 
@@ -56,12 +58,19 @@ def schedule_of(name: str, optimizer: Any, stage: Stage, step: int) -> Any:
     return schedule
 
 
-def check_mode(config: Any) -> None:
-    """Check that the mode of a TrainConfig is one that its other flags need.
+def check_flags(config: Any) -> None:
+    """Check that flags of a TrainConfig do not contradict one another.
 
     Raises:
-        UsageError: it takes rows alone, or its sequences do not go on from step to step.
+        UsageError: a mix says its configs and splits itself; or the mode takes rows alone, or its sequences
+            do not go on from step to step.
     """
+    for name, default in (("config", ""), ("split", "train")):
+        if is_named(config.data) and (value := getattr(config, name)) != default:
+            raise UsageError(
+                f"--{name}: found {value} beside {config.data[0]}, a mix, whose sources say theirs; leave it "
+                f"out, and give a set of --eval its own: NAME=PATH:CONFIG:SPLIT"
+            )
     if config.mode == "bucket" and (config.curriculum or config.places):
         raise UsageError("--mode bucket: takes rows alone; --curriculum, --ttt-layers need lanes or pack")
     if config.curriculum and is_named(config.data):
