@@ -62,15 +62,19 @@ class Arrangement:
     rate_hz: int
     num_samples: int
 
-    def begins_s(self, number: int) -> float:
-        """When a turn begins; of one that was moved by a sample, that sample: it overlaps nothing."""
-        place = self.places[number]
-        is_there = int(to_samples(place.start_s, self.rate_hz)) == place.first
-        return place.start_s if is_there else place.first / self.rate_hz
+    def times(self) -> list[tuple[float, float]]:
+        """When each begins and ends, in seconds.
 
-    def stops_s(self, number: int) -> float:
-        """When it ends, to 8 digits as lhotse has it: its frames are those of NeMo."""
-        return round(self.begins_s(number) + self.lengths[number] / self.rate_hz, 8)
+        One that was moved by a sample begins at that sample: it overlaps nothing. Ends have 8 digits, as
+        lhotse has them: their frames are those of NeMo.
+        """
+        times = list[tuple[float, float]]()
+        for place, length in zip(self.places, self.lengths, strict=True):
+            start_s = place.start_s
+            if int(to_samples(start_s, self.rate_hz)) != place.first:
+                start_s = place.first / self.rate_hz
+            times.append((start_s, round(start_s + length / self.rate_hz, 8)))
+        return times
 
 
 def arranged(turns: Sequence[SpokenTurn], sides: Sequence[Hashable], gap_s: float) -> Arrangement:

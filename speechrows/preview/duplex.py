@@ -41,8 +41,8 @@ def duplex(
         return None
     ids = text_ids(tokenizer, [plain(turn.text) for turn in turns], split=True)
     texts = [
-        TimedText(text=turns[number].text, ids=ids[number], start_s=at.begins_s(i), stop_s=at.stops_s(i))
-        for i, number in enumerate(at.order)
+        TimedText(text=turns[number].text, ids=ids[number], start_s=start_s, stop_s=stop_s)
+        for number, (start_s, stop_s) in zip(at.order, at.times(), strict=True)
     ]
     lanes, num_cut = list[dict[str, Any]](), 0
     for role in ("user", "assistant"):

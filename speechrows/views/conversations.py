@@ -1,5 +1,6 @@
 """Micro-batches of rows as conversations in time: what a view makes its batches of."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
+from typing import Any
 from typing import Generic
 from typing import Literal
 from typing import TypeVar
@@ -113,10 +115,11 @@ class ConversationCollator(Generic[B]):
             ragged.release()
 
     def _conversations(self, ragged: Ragged) -> Iterator[TimedConversation]:
-        turns = _turns(ragged)
+        records = json.loads(f"[{','.join(ragged.notes)}]")
+        turns = _turns(ragged, records)
         edges = np.flatnonzero(np.diff(ragged.micro_batch.sequence, prepend=-1, append=-1))
-        for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            name = json.loads(ragged.notes[begin])["conversation_id"]
+        for begin, end in itertools.pairwise(edges.tolist()):
+            name = records[begin]["conversation_id"]
             yield self._timed(name, [turn for row in turns[begin:end] for turn in row])
 
     def _timed(self, name: str, turns: Sequence["_Heard"]) -> TimedConversation:
@@ -135,13 +138,13 @@ class ConversationCollator(Generic[B]):
                 side=sides[number],
                 first=at.places[i].first,
                 num_samples=at.lengths[i],
-                start_s=at.begins_s(i),
-                stop_s=at.stops_s(i),
+                start_s=start_s,
+                stop_s=stop_s,
                 samples=turns[number].samples,
                 codec=turns[number].codec,
                 codes=turns[number].codes,
             )
-            for i, number in enumerate(at.order)
+            for i, (number, (start_s, stop_s)) in enumerate(zip(at.order, at.times(), strict=True))
         ]
         return TimedConversation(id=name, turns=timed, rate_hz=at.rate_hz, num_samples=at.num_samples)
 
@@ -175,8 +178,8 @@ class _Heard:
     codes: Int16 | None
 
 
-def _turns(ragged: Ragged) -> list[list[_Heard]]:
-    """The turns of each row."""
+def _turns(ragged: Ragged, records: Sequence[dict[str, Any]]) -> list[list[_Heard]]:
+    """The turns of each row, whose columns `records` are."""
     clips = _pieces(ragged.samples, ragged.num_samples)
     clip_of = dict(zip(ragged.clip_rows.tolist(), clips, strict=True))
     codes_of = dict[int, Int16]()
@@ -196,11 +199,12 @@ def _turns(ragged: Ragged) -> list[list[_Heard]]:
                 codec=ragged.codec if row in codes_of else None,
                 codes=codes_of.get(row),
             )
-            for turn in turns_of({**_NOTHING, **json.loads(note), "row": row}, is_turn=True)
+            for turn in turns_of({**_NOTHING, **record, "row": row}, is_turn=True)
         ]
-        for row, note in enumerate(ragged.notes)
+        for row, record in enumerate(records)
     ]
 
 
 def _pieces(values: Int16, sizes: Sequence[int] | np.ndarray) -> list[Int16]:
-    return np.split(values, np.cumsum(sizes)[:-1]) if len(sizes) else []
+    stops = np.cumsum(sizes).tolist()  # np.split takes several times as long
+    return [values[first:stop] for first, stop in zip([0, *stops], stops, strict=False)]

@@ -5,8 +5,10 @@ The function is longer than 40 lines: every option is described in this one plac
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
@@ -22,7 +24,6 @@ from speechrows.conversations.duplex_tokens import CUT_TEXTS
 from speechrows.conversations.duplex_tokens import Overflow
 from speechrows.conversations.duplex_tokens import SpecialIds
 from speechrows.conversations.duplex_tokens import TimedText
-from speechrows.conversations.duplex_tokens import plain
 from speechrows.conversations.duplex_tokens import token_channel
 from speechrows.conversations.frames import FrameGrid
 from speechrows.conversations.sides import INPUT
@@ -30,16 +31,17 @@ from speechrows.conversations.sides import OUTPUT
 from speechrows.conversations.sides import Sides
 from speechrows.conversations.special import special_ids
 from speechrows.errors import UsageError
-from speechrows.loader.collate.speech import empty
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.values import TooLong
-from speechrows.text.tokenizers import text_ids
+from speechrows.views.channels import Room
 from speechrows.views.channels import fill
 from speechrows.views.conversations import ConversationCollator
 from speechrows.views.conversations import TimedConversation
 from speechrows.views.loader import ConversationLoader
 from speechrows.views.loader import conversation_loader
 from speechrows.views.loader import open_conversations
+from speechrows.views.plain_texts import PlainText
+from speechrows.views.plain_texts import PlainTexts
 
 
 class DuplexBatch(TypedDict):
@@ -135,7 +137,7 @@ def load_duplex(  # noqa: PLR0913
         raise UsageError(f"frame_length: found {frame_length}, less than a sample at {slowest} Hz")
     sides, changes = Sides.of(input_roles, output_roles), Counter[str]()
     maker = _Maker(
-        tokenizer=tokenizer,
+        texts=PlainTexts(tokenizer),
         special=special_ids(tokenizer, frame_length),
         rates=(source_sample_rate, target_sample_rate),
         frame_length_s=frame_length,
@@ -180,16 +182,18 @@ def _check(overflow: str, frame_length: float, gap: float, rates: set[int]) -> N
 class _Maker:
     """Makes the batch of some conversations: `maker(device, conversations)`."""
 
-    tokenizer: PreTrainedTokenizerFast
+    texts: PlainTexts
     special: SpecialIds
     rates: tuple[int, int]  # of source and target
     frame_length_s: float
     overflow: Overflow
     changes: Counter[str]
+    room: Room = field(default_factory=Room)
 
     def __call__(self, device: torch.device, talks: Sequence[TimedConversation]) -> DuplexBatch:
+        texts = self.texts.of(timed.turn.text for talk in talks for timed in talk.turns)
         source, target = (self._audio(device, talks, side) for side in (INPUT, OUTPUT))
-        source_tokens, target_tokens, token_lens = self._tokens(talks)
+        source_tokens, target_tokens, token_lens = self._tokens(talks, texts)
         return DuplexBatch(
             source_audio=source[0],
             source_audio_lens=source[1],
@@ -200,7 +204,7 @@ class _Maker:
             source_tokens=source_tokens.to(device),
             source_token_lens=token_lens.to(device, copy=True),
             target_texts=[
-                " ".join(plain(timed.turn.text) for timed in talk.turns if timed.side == OUTPUT)
+                " ".join(texts[timed.turn.text][0] for timed in talk.turns if timed.side == OUTPUT)
                 for talk in talks
             ],
             conversation_ids=[talk.id for talk in talks],
@@ -212,33 +216,33 @@ class _Maker:
         """A side's channels, float32 [B, T], and their lengths, int32 [B]."""
         rate = self.rates[side]
         lengths = [int(to_samples(talk.seconds, rate)) for talk in talks]
-        audio = empty(len(talks), max(lengths, default=0), device)
+        audio = self.room.take(len(talks), max(lengths, default=0), device)
         for channel, length, talk in zip(audio, lengths, talks, strict=True):
             own = [timed for timed in talk.turns if timed.side == side]
             fill(channel[:length], own, talk.rate_hz, rate)
             channel[length:].zero_()
         return audio, torch.tensor(lengths, dtype=torch.int32, device=device)
 
-    def _tokens(self, talks: Sequence[TimedConversation]) -> tuple[Tensor, Tensor, Tensor]:
+    def _tokens(
+        self, talks: Sequence[TimedConversation], texts: Mapping[str, PlainText]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens of source and target, int64 [B, F], and the frames of each conversation, [B]."""
-        texts = [plain(timed.turn.text) for talk in talks for timed in talk.turns]
-        ids = iter(text_ids(self.tokenizer, texts, split=True) if texts else ())
         lens = list[int]()
         lines = tuple[list[np.ndarray], list[np.ndarray]]([[], []])
         for talk in talks:
             grid = FrameGrid(frame_length_s=self.frame_length_s, rate_hz=talk.rate_hz)
-            sided_texts = [
-                (
-                    timed.side,
-                    TimedText(
-                        text=timed.turn.text, ids=next(ids), start_s=timed.start_s, stop_s=timed.stop_s
-                    ),
-                )
-                for timed in talk.turns
-            ]
             lens.append(grid.frame_at(talk.seconds))
             for side in (INPUT, OUTPUT):
-                own = [text for its_side, text in sided_texts if its_side == side]
+                own = [
+                    TimedText(
+                        text=timed.turn.text,
+                        ids=texts[timed.turn.text][1],
+                        start_s=timed.start_s,
+                        stop_s=timed.stop_s,
+                    )
+                    for timed in talk.turns
+                    if timed.side == side
+                ]
                 tokens, num_cut = token_channel(own, lens[-1], grid, self.special, self.overflow, talk.id)
                 lines[side].append(tokens)
                 self.changes[CUT_TEXTS] += num_cut

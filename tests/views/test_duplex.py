@@ -315,3 +315,12 @@ def test_rows_on_the_hub_give_the_same_batches(
 ) -> None:
     publish(Path(timed), "org/duplex")
     assert contents(opened("org/duplex")) == contents(opened(timed, window_bytes=512 << 20))
+
+
+def test_memory_of_batches_that_are_gone_is_used_again_and_of_those_kept_never(talks: str) -> None:
+    loader = opened(talks, batch_size=2, shuffle=False)
+    kept = [*loader]
+    audio = [batch["target_audio"].clone() for batch in kept]
+    places = {batch["source_audio"].data_ptr() for batch in loader}
+    assert len(places) < len(loader) == 5
+    assert all(map(torch.equal, (batch["target_audio"] for batch in kept), audio))

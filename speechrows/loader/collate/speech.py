@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from speechrows.loader.ragged import Ragged
 
 _USUAL = 100  # percent
 _TOGETHER = 32  # clips of a group, at most: what is computed on the way stays small
+Float32 = npt.NDArray[np.float32]
 SCALE = 2.0**-15  # of int16, to [-1, 1)
 
 
@@ -163,9 +165,14 @@ def empty(num_clips: int, width: int, device: torch.device) -> Tensor:
     """Room for clips, float32 [num_clips, width], that has to be written."""
     if device.type != "cpu":
         return torch.empty(num_clips, width, device=device)
+    return torch.from_numpy(pageable_floats(num_clips * width).reshape(num_clips, width))
+
+
+def pageable_floats(num_samples: int) -> Float32:
+    """Room for samples, float32 [num_samples], on the host."""
     # numpy's large arrays lie in huge pages on Linux, torch's in pages of 4 KB: to map those takes longer
     # than to fill them.
-    return torch.from_numpy(np.empty((num_clips, width), np.float32))
+    return np.empty(num_samples, np.float32)
 
 
 def _ended(waves: Tensor, lengths: Tensor) -> Tensor:

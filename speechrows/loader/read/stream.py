@@ -1,7 +1,6 @@
 """Micro-batches of a plan, read ahead by threads, in order: tokens, codes and samples of their rows."""
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Generator
@@ -17,6 +16,7 @@ import numpy as np
 from speechrows.errors import UsageError
 from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.folder.placeholders import Placeholders
+from speechrows.loader.buffers import Buffers
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.ragged import Ragged
 from speechrows.loader.read.clips import ClipSamples
@@ -59,7 +59,7 @@ class Stream:
         self._open_clips = open_clips
         self._num_threads = num_threads
         self._prefetch = prefetch
-        self._buffers = _Buffers(allocate)
+        self._buffers = Buffers(allocate)
         self._placeholders = Placeholders.of(index)
         self._with_clips = with_clips
         self._tasks = np.array([shard.task for shard in index.shards], object)
@@ -137,33 +137,3 @@ def _close(readings: Iterable[Generator[Ragged]], process: int) -> None:
     if process == os.getpid():  # a fork has not its parent's threads
         for reading in list(readings):
             reading.close()
-
-
-class _Buffers:
-    """A pool of sample buffers."""
-
-    def __init__(self, allocate: Allocate) -> None:
-        self._allocate = allocate
-        self._free: list[Int16] = []
-        self._lock = threading.Lock()
-
-    def take(self, num_samples: int) -> Int16:
-        """A buffer of `num_samples` or more; where all are too small, a new one replaces the smallest."""
-        with self._lock:
-            self._free.sort(key=len)
-            for place, buffer in enumerate(self._free):
-                if len(buffer) >= num_samples:
-                    return self._free.pop(place)
-            del self._free[:1]
-        return self._allocate(num_samples + num_samples // 8)
-
-    def lend(self, buffer: Int16) -> Callable[[], None]:
-        """Return a function that gives the buffer back; calling it again does nothing."""
-        lent = [buffer]
-
-        def release() -> None:
-            with self._lock:
-                if lent:
-                    self._free.append(lent.pop())
-
-        return release
