@@ -48,7 +48,6 @@ from speechrows.model.model_folder import describe
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
 from speechrows.model.opened_rows import OpenedRows
-from speechrows.model.presets import PRESETS
 from speechrows.model.ranks import open_accelerator
 from speechrows.model.ranks import start_tracker
 from speechrows.model.ranks import total
@@ -118,7 +117,7 @@ class Trainer:
         self.augment, self.best = Augment.parse(config.augment), config.open_best()
         self.accelerator = open_accelerator(config.output_dir, config.mixed_precision, config.log_with)
         set_seed(config.seed)
-        self.preset, self.mel, self.opened = PRESETS[config.preset], None, OpenedRows()
+        self.preset, self.mel, self.opened = config.parts, None, OpenedRows()
         self.total = partial(total, self.accelerator)  # of values, over ranks
         self.tokenizer = open_tokenizer(name) if (name := self.preset.tokenizer) else None  # else the rows'
         rows = self.rows(config.data, self.stages[0].config, config.split)
@@ -211,7 +210,7 @@ class Trainer:
         start_tracker(self.accelerator, self.folder.path, config)
         rows, stage, now = self.loader.index, self.stages[self.stage_number], self.saved or "the start"
         self.tell(
-            f"training {progress.sizes(self.model)} ({config.preset}) on {len(rows):,} rows of "
+            f"training {progress.sizes(self.model)} ({config.name}) on {len(rows):,} rows of "
             f"{rows.address} ({stage.config}, {config.split}): {self.left} steps from {now}, to {self.folder}"
         )
         self.progress = progress.Progress(self.done)

@@ -139,8 +139,7 @@ def test_torch_is_imported_in_its_files_alone_and_nowhere_when_rows_are_built() 
     found = {
         str(path.relative_to(ROOT / "speechrows"))
         for path in MODULES
-        if path.parent.name != "model"
-        and any(name.split(".")[0].startswith("torch") for name in imports(path))
+        if room(path) != "model" and any(name.split(".")[0].startswith("torch") for name in imports(path))
     }
     assert found <= TORCH
     code = f"import sys, speechrows.cli, {', '.join(CORPORA)}; sys.exit('torch' in sys.modules)"

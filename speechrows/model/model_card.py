@@ -10,7 +10,6 @@ from huggingface_hub.utils import validate_repo_id
 
 from speechrows.model.config import OmniConfig
 from speechrows.model.model_folder import FLAGS
-from speechrows.model.presets import PRESETS
 from speechrows.model.run_folder import RunFolder
 from speechrows.storage.card_head import write_head
 
@@ -23,16 +22,16 @@ def model_card(config: OmniConfig, checkpoint: Path | None) -> str:
     reports = [] if checkpoint is None else [*RunFolder(checkpoint.parent).reports()]
     data = flags.get("data", "")
     paths: list[str] = [data] if isinstance(data, str) else [*data]
-    named = PRESETS[config.shape.preset]
+    named = config.shape.parts
     head: dict[str, Any] = {"library_name": "speechrows", "tags": ["speech", "speechrows"]}
     if repositories := [path for path in paths if _is_repository(path)]:
         head["datasets"] = repositories
-    if base := [name for name in (named.lm, named.encoder) if isinstance(name, str)]:
+    if base := [name for name in (named.lm, named.encoder) if isinstance(name, str) and _is_repository(name)]:
         head["base_model"] = base
     lines = ["---", write_head(head), "---", "", "# A model that hears", ""]
     layers = f", {len(config.shape.places)} TTT layers" if config.shape.places else ""
     voice = f", an audio head for {config.codec}" if config.codec else ""
-    lines += [f"Preset `{config.shape.preset}`{layers}{voice}; trained by speechrows' `train.py`.", ""]
+    lines += [f"Preset `{config.shape.name}`{layers}{voice}; trained by speechrows' `train.py`.", ""]
     if config.rows is not None:
         name = ", ".join(_name(path) for path in paths if path) or "rows"
         of = f", config `{config.rows.config}`" if config.rows.config else ""  # a mix has none

@@ -25,7 +25,6 @@ from speechrows.model.audio_head import AudioHead
 from speechrows.model.audio_head import AudioLoss
 from speechrows.model.config import OmniConfig
 from speechrows.model.model_card import model_card
-from speechrows.model.presets import PRESETS
 from speechrows.model.presets import Preset
 from speechrows.model.presets import speech_lm
 from speechrows.model.shape import ModelShape
@@ -144,7 +143,7 @@ def omni(
     Raises:
         UsageError: a model can not be opened, or has no block that a layer is to stand before.
     """
-    preset = preset or PRESETS[shape.preset]
+    preset = preset or shape.parts
     model = speech_lm(preset, tokenizer, attention=shape.attention)
     head: Any = model.lm.get_output_embeddings()
     width, heads = int(head.in_features), int(model.lm.config.num_attention_heads)

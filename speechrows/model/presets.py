@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 from transformers import AutoFeatureExtractor
 from transformers import AutoModel
 from transformers import AutoModelForCausalLM
@@ -15,7 +16,10 @@ from transformers import PreTrainedTokenizerFast
 from transformers import WhisperConfig
 
 from speechrows.errors import UsageError
-from speechrows.model.encoder import speech_encoder
+from speechrows.model.encoders.base import SpeechEncoder
+from speechrows.model.encoders.kinds import encoder_config
+from speechrows.model.encoders.kinds import is_of_raw_speech
+from speechrows.model.encoders.kinds import speech_encoder
 from speechrows.model.speech_lm import SpeechLM
 from speechrows.storage.models import is_from_cache
 from speechrows.text.audio_token import audio_token_id
@@ -61,6 +65,16 @@ PRESETS = {
         head_size=128,
         depth_size=64,
     ),
+    "small-omni": Preset(
+        encoder="openai/whisper-large-v3-turbo",
+        lm="Qwen/Qwen3-0.6B",
+        audio_tokens_per_second=Fraction("12.5"),
+    ),
+    "tiny-audio": Preset(  # the project of that name: 5 frames of 20 ms are a token
+        encoder="openai/whisper-large-v3-turbo",
+        lm="HuggingFaceTB/SmolLM3-3B",
+        audio_tokens_per_second=Fraction(10),
+    ),
     "llama-omni-small": Preset(
         encoder="openai/whisper-small",
         lm="meta-llama/Llama-3.2-1B-Instruct",
@@ -72,6 +86,9 @@ PRESETS = {
         audio_tokens_per_second=Fraction(10),
     ),
 }  # fmt: skip
+
+
+_TO_ENCODER = {r"^(model\.)?(audio_tower|encoder)\.": ""}  # the names of its weights in a whole model
 
 
 def speech_lm(
@@ -90,12 +107,11 @@ def speech_lm(
     Raises:
         UsageError: a model can not be opened; see also SpeechLM, speech_encoder.
     """
-    normalize = preset.normalize
     if isinstance(preset.encoder, str):
-        speech = _pretrained(AutoModel, preset.encoder, dtype=dtype)
-        normalize = bool(getattr(_pretrained(AutoFeatureExtractor, preset.encoder), "do_normalize", False))
+        encoder = _pretrained_encoder(preset.encoder, dtype)
     else:
-        speech = AutoModel.from_config(deepcopy(preset.encoder), dtype=dtype)
+        speech: Any = AutoModel.from_config(deepcopy(preset.encoder), dtype=dtype)
+        encoder = speech_encoder(speech, normalize=preset.normalize)
     if isinstance(preset.lm, str):
         lm = _pretrained(AutoModelForCausalLM, preset.lm, dtype=dtype, attn_implementation=attention)
     else:
@@ -103,11 +119,32 @@ def speech_lm(
     # The audio token is never embedded, so its first value does not matter.
     lm.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     return SpeechLM(
-        speech_encoder(speech, normalize=normalize),
+        encoder,
         lm,
         audio_tokens_per_second=preset.audio_tokens_per_second,
         audio_token_id=audio_token_id(tokenizer),
     ).to(dtype)
+
+
+def _pretrained_encoder(name: str, dtype: torch.dtype) -> SpeechEncoder:
+    """The encoder of a repository or folder; of a model that hears and writes, its encoder alone is read."""
+    whole = _pretrained(AutoConfig, name)
+    try:
+        config = encoder_config(whole)
+    except UsageError as error:
+        raise UsageError(f"encoder {name}: {error}") from error
+    if config is whole:
+        model = _pretrained(AutoModel, name, dtype=dtype)
+    else:
+        options = {"config": config, "key_mapping": _TO_ENCODER, "output_loading_info": True}
+        model, report = _pretrained(AutoModel, name, dtype=dtype, **options)
+        if missing := sorted(report["missing_keys"]):
+            raise UsageError(
+                f"encoder {name}: found no weights for {len(missing)} tensors of its {config.model_type}, as "
+                f"{missing[0]}; expected a model as transformers saves it"
+            )
+    extractor = _pretrained(AutoFeatureExtractor, name) if is_of_raw_speech(config) else None
+    return speech_encoder(model, normalize=bool(getattr(extractor, "do_normalize", False)))
 
 
 def _pretrained(kind: Any, name: str, **options: Any) -> Any:
@@ -118,5 +155,5 @@ def _pretrained(kind: Any, name: str, **options: Any) -> Any:
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(
             f"model {name}: can not be opened; expected a Hub repository or a folder with weights, and for a "
-            f"gated one `hf auth login`. What was found: {error}"
+            f"gated one `hf auth login`. What was found: {' '.join(str(error).split())}"
         ) from error

@@ -1,11 +1,15 @@
 """What a trainer's model is made of, as flags of its command line: presets.py has the rest."""
 
+import os
 from dataclasses import dataclass
 from dataclasses import fields
+from dataclasses import replace
+from fractions import Fraction
 
 from speechrows.errors import UsageError
 from speechrows.flags import flag
 from speechrows.model.presets import PRESETS
+from speechrows.model.presets import Preset
 from speechrows.model.segments import Span
 from speechrows.model.segments import parse_span
 from speechrows.model.ttt import TTTLinear
@@ -16,7 +20,12 @@ class ModelShape:
     """The parts of a model, and how they see a conversation. Each field is a flag."""
 
     preset: str = flag("tiny", "the model", choices=[*PRESETS])
-    attention: str = flag("sdpa", "flex_attention for long contexts", choices=["sdpa", "flex_attention"])
+    encoder: str = flag("", "a speech encoder in the place of the preset's: a repository or folder")
+    lm: str = flag("", "a language model in the place of the preset's, with its tokenizer")
+    rate: float = flag(0.0, "audio tokens a second in the place of the preset's; 0: those", least=0)
+    attention: str = flag(
+        "sdpa", "flex_attention for long contexts", choices=["sdpa", "eager", "flex_attention"]
+    )
     attention_span: str = flag(
         "conversation", "how far the language model sees: conversation, turn, or slots"
     )
@@ -28,6 +37,23 @@ class ModelShape:
         0, "mini-batches of them that are computed again, not kept; 0: none, for speed", least=0
     )
     ttt_heads: int = flag(0, "their heads; 0: as many as the language model has", least=0)
+
+    @property
+    def parts(self) -> Preset:
+        """The preset, with the parts that are given in the place of its own."""
+        preset = PRESETS[self.preset]
+        return replace(
+            preset,
+            encoder=self.encoder or preset.encoder,
+            lm=self.lm or preset.lm,
+            audio_tokens_per_second=Fraction(str(self.rate)) if self.rate else preset.audio_tokens_per_second,
+        )
+
+    @property
+    def name(self) -> str:
+        """The preset's name, and those of the parts in the place of its own."""
+        given = {"encoder": self.encoder, "lm": self.lm, "rate": self.rate and f"{self.rate:g}"}
+        return ", ".join([self.preset, *(f"{part} {value}" for part, value in given.items() if value)])
 
     @property
     def span(self) -> Span:
@@ -47,8 +73,12 @@ class ModelShape:
         return [*map(int, numbers), *[None] * self.ttt_layers]
 
     def alone(self) -> "ModelShape":
-        """The shape of a config that has more than it."""
-        return ModelShape(**{entry.name: getattr(self, entry.name) for entry in fields(ModelShape)})
+        """The shape of a config that has more than it; of a folder on this machine, its name alone."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(ModelShape)}
+        for part in ("encoder", "lm"):
+            if os.path.isdir(values[part]):
+                values[part] = os.path.basename(os.path.abspath(values[part]))
+        return ModelShape(**values)
 
     def ttt(self, width: int, heads: int) -> TTTLinear:
         """A TTT layer for hidden states of a width, and a language model of so many heads."""

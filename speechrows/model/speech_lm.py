@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
-from speechrows.model.encoder import SpeechEncoder
+from speechrows.model.encoders.base import SpeechEncoder
 from speechrows.model.generation import Ending
 from speechrows.model.generation import Generated
 from speechrows.model.generation import Memory
@@ -50,7 +50,7 @@ class SpeechLMOutput:
 
 
 class SpeechLM(nn.Module):
-    """A speech encoder of encoder.py and a causal language model of transformers.
+    """A speech encoder of encoders/ and a causal language model of transformers.
 
     `stateful` layers stand between the language model's last norm and its head; `insert` adds others. The
     language model attends inside the attention span; stateful layers read whole conversations.
@@ -71,15 +71,8 @@ class SpeechLM(nn.Module):
         attention_span: Span = "conversation",
     ) -> None:
         super().__init__()
-        stacked = encoder.frames_per_second / audio_tokens_per_second
-        if stacked.denominator != 1:
-            raise UsageError(
-                f"audio tokens per second: found {float(audio_tokens_per_second)}, expected a whole "
-                f"fraction of the encoder's {float(encoder.frames_per_second)} frames a second, such as "
-                "25, 12.5 or 10"
-            )
+        self.frames_per_token = encoder.frames_per_token(audio_tokens_per_second)
         check_language_model(lm)
-        self.frames_per_token = stacked.numerator
         self.audio_token_id = audio_token_id
         width: Any = lm.get_input_embeddings().embedding_dim
         self.encoder = encoder

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,14 @@ class ToyRow:
 
     def noise(self, *shape: int) -> np.ndarray:
         return np.random.default_rng(list(self.name.encode())).standard_normal(shape).astype(np.float32)
+
+
+def row(name: str, seconds: float, **more: Any) -> ToyRow:
+    return ToyRow(name=name, num_samples=round(seconds * 16_000), **more)
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def toy_batch(
