@@ -126,7 +126,9 @@ class Omni(nn.Module):
         config = OmniConfig.read(folder)
         tokenizer = open_tokenizer(str(folder / model_folder.TOKENIZER))
         # flex_attention is compiled anew for every length that a conversation has; sdpa computes the same.
-        model = omni(replace(config.shape, attention="sdpa"), tokenizer, config.codec, config.preset)
+        shape = config.shape
+        shape = replace(shape, attention="sdpa") if shape.attention == "flex_attention" else shape
+        model = omni(shape, tokenizer, config.codec, config.preset)
         model_folder.load_weights(model, folder)
         model.config, model.folder = config, folder
         return model.to(device).eval()

@@ -29,6 +29,7 @@ from speechrows.errors import UsageError
 from speechrows.model.omni import Omni
 from speechrows.model.presets import PRESETS
 from speechrows.model.presets import speech_lm
+from speechrows.model.session import Session
 from speechrows.model.shape import ModelShape
 from speechrows.text.tokenizers import open_tokenizer
 
@@ -92,6 +93,7 @@ def test_a_run_of_an_encoder_and_a_language_model_of_one_s_own_is_a_model_withou
     assert model.speech_lm.encoder.model.config.model_type == ENCODERS[name].model_type
     assert model.config.preset.rate == 6.25
     assert model.speech_lm.encoder.normalize == (name == "hubert")
+    Session(model, max_tokens=2).respond(next(XTTS.rglob("*.wav")))
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -161,6 +161,17 @@ def test_encoders_that_are_trained_give_every_parameter_a_gradient_but_those_nev
     assert [n for n, p in speech.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
+@pytest.mark.parametrize("name", EXTRACTORS)
+@torch.no_grad()
+def test_features_are_computed_as_exactly_in_mixed_precision(name: str) -> None:
+    speech, batch, heard = encoder(name), toy_batch([row("a", 0.5)]), list[torch.Tensor]()
+    speech.model.register_forward_pre_hook(lambda _, arguments: heard.append(arguments[0]))
+    for is_mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            speech(batch, speech.frames_per_token(RATE))
+    assert torch.equal(*heard)
+
+
 @torch.no_grad()
 def test_batch_norms_keep_their_statistics_while_an_encoder_is_trained() -> None:
     speech = encoder("parakeet")

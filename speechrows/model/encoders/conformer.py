@@ -11,6 +11,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch import autocast
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -47,7 +48,8 @@ class W2vBertFrames(SpeechEncoder):
         return [mask] if isinstance(mask, nn.Parameter) else []
 
     def _encode(self, chunks: Padded) -> Tensor:
-        features, columns = kaldi_features(chunks.audio, chunks.num_samples, self._num_mels)
+        with autocast(chunks.audio.device.type, enabled=False):  # energies are no numbers for bfloat16
+            features, columns = kaldi_features(chunks.audio, chunks.num_samples, self._num_mels)
         pairs = features.reshape(len(features), -1, 2 * self._num_mels).to(self.dtype)
         is_heard = _first(columns // 2, pairs)
         return self.model(pairs, attention_mask=is_heard.long()).last_hidden_state * is_heard.unsqueeze(2)
@@ -81,7 +83,8 @@ class ParakeetFrames(SpeechEncoder):
         return self
 
     def _encode(self, chunks: Padded) -> Tensor:
-        features, columns = nemo_features(chunks.audio, chunks.num_samples, self._num_mels)
+        with autocast(chunks.audio.device.type, enabled=False):
+            features, columns = nemo_features(chunks.audio, chunks.num_samples, self._num_mels)
         frames = self.model(features.to(self.dtype), attention_mask=_first(columns, features))
         return frames.last_hidden_state * frames.attention_mask.unsqueeze(2)
 
