@@ -41,6 +41,7 @@ from speechrows.model.by_source import BySource
 from speechrows.model.config import RowsFacts
 from speechrows.model.divergence import diverged
 from speechrows.model.divergence import suspects
+from speechrows.model.divided import whole
 from speechrows.model.judging import Judging
 from speechrows.model.lanes import Lanes
 from speechrows.model.model_folder import begin_from
@@ -48,11 +49,15 @@ from speechrows.model.model_folder import describe
 from speechrows.model.omni import loss_counts
 from speechrows.model.omni import omni
 from speechrows.model.opened_rows import OpenedRows
+from speechrows.model.ranks import num_micro_batches
 from speechrows.model.ranks import open_accelerator
 from speechrows.model.ranks import start_tracker
 from speechrows.model.ranks import total
 from speechrows.model.run_folder import RunFolder
 from speechrows.model.shape import ModelShape
+from speechrows.model.sharding import gathered
+from speechrows.model.sharding import prepared
+from speechrows.model.tuning import Tuning
 from speechrows.text.tokenizers import open_tokenizer
 
 CURRICULUM = (
@@ -64,31 +69,28 @@ CURRICULUM = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ModelShape, Judging):
+class TrainConfig(ModelShape, Judging, Tuning):
     """Everything that a run depends on. Each field is a flag: `learning_rate` is `--learning-rate`."""
 
     data: tuple[str, ...] = flag((), "a built folder, org/name, or a mix.yaml; repeatable", required=True)
     output_dir: Path = flag(Path("runs"), "where checkpoints and logs go")
     split: str = flag("train", "its split")
     curriculum: bool = flag(False, "train on stage_1 to stage_4; modes pack and lanes")
-    freeze_encoder: bool = flag(False, "leave the speech encoder as it is")
     mode: str = flag("bucket", "how rows become batches", choices=["bucket", "pack", "lanes"])
     budget_seconds: float = flag(60.0, "of a micro-batch in mode bucket")
     context: int = flag(0, "slots of a sequence in modes pack and lanes; 0: the stage's, else 8192", least=0)
     session: int = flag(0, "tokens of a session in mode lanes; 0: a curriculum's context, else none", least=0)
     augment: tuple[str, ...] = flag((), "NAME=VALUES, what training rows are changed by; repeatable")
     batch_size: int = flag(1, "sequences of a micro-batch in modes pack and lanes")
-    micro_batches: int = flag(1, "micro-batches of an optimiser step, over all ranks")
+    micro_batches: int = flag(0, "of an optimiser step, over all ranks; 0: as many as ranks", least=0)
     unroll: int = flag(1, "steps of a lane in one optimiser step, the gradient through their states", least=1)
     too_long: str = flag("error", "what to do with rows over the budget", choices=["error", "drop"])
     steps: int | None = flag(None, "optimiser steps of a stage; else its own, or 300", kind=int, least=0)
     learning_rate: float = flag(0.0, "its peak; 0: the stage's, else 1e-4", least=0)
     warmup_steps: int | None = flag(None, "of rising learning rate; else as steps, or 20", kind=int, least=0)
     schedule: str = flag("cosine", "after that", choices=["cosine", "linear", "constant_with_warmup"])
-    weight_decay: float = flag(0.01, "of AdamW")
     max_grad_norm: float = flag(1.0, "gradients are clipped to it")
     codec_weight: float = flag(1.0, "of the codec loss beside the text loss")
-    mixed_precision: str = flag("no", "bf16 halves what is held", choices=["no", "bf16"])
     seed: int = flag(0, "of weights, order and augmentation")
     log_every: int = flag(10, "steps", least=1)
     save_every: int = flag(0, "steps; 0: at the end alone", least=0)
@@ -111,11 +113,14 @@ class Trainer:
         stages.check_flags(config)
         self.folder = RunFolder(config.output_dir)
         self.folder.claim(resume=config.resume, overwrite=config.overwrite)
-        self.config, self.loader = config, None
+        self.loader = None
         self.stage_number, self.done = 0, 0  # done: optimiser steps of the whole run
         self.stages = stages.stages_of(CURRICULUM, config)
         self.augment, self.best = Augment.parse(config.augment), config.open_best()
-        self.accelerator = open_accelerator(config.output_dir, config.mixed_precision, config.log_with)
+        self.accelerator = open_accelerator(config.output_dir, config.precision, config.log_with)
+        resumed = self.folder.latest() if config.resume else None
+        micro_batches = num_micro_batches(config.micro_batches, self.accelerator, resumed)
+        self.config = config = replace(config, micro_batches=micro_batches)
         set_seed(config.seed)
         self.preset, self.mel, self.opened = config.parts, None, OpenedRows()
         self.total = partial(total, self.accelerator)  # of values, over ranks
@@ -124,10 +129,11 @@ class Trainer:
         model = omni(config, rows.tokenizer, rows.codec())
         if config.init_from and not config.resume:
             self.tell(begin_from(model, Path(config.init_from)))
-        model.speech_lm.encoder.requires_grad_(not config.freeze_encoder)
+        config.prepare(model)
+        if resumed:
+            checkpoint.load_weights(resumed, model)
         self.mel, self.layers = model.speech_lm.encoder.mel, model.speech_lm.stateful
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay)
-        self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
+        self.model, self.optimizer = prepared(self.accelerator, model, config)
         self.saved: Path | None = None  # the checkpoint of the run's position, where there is one
         self.progress = progress.Progress(0)
         self.begin(0)
@@ -143,7 +149,7 @@ class Trainer:
         self.batches, self.by_source = self.loader.endless(), BySource(self.loader.sources)
         self.evaluation = config.evaluation(self.accelerator, self.model, self.rows, training)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] = stage.learning_rate
+            group["lr"] = group["initial_lr"] = stage.learning_rate * group["scale"]
         self.schedule = stages.schedule_of(config.schedule, self.optimizer, stage, step)
         self.lanes = Lanes(self.layers, config.micro_batches * config.batch_size)
 
@@ -242,7 +248,7 @@ class Trainer:
                 self.accelerator.backward((losses * weights).sum() * ranks)  # DDP takes the mean over ranks
             self.lanes.detach()
             sums += losses.detach()
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        norm = whole(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
         means = self.total(torch.stack(sums).sum(0)) / counts
         if not torch.stack([*means, norm]).isfinite().all():
             what = f"found a loss of {float(means.sum())} and a gradient of norm {float(norm)}"
@@ -255,7 +261,8 @@ class Trainer:
 
     def losses_of(self, batch: Batch) -> Tensor:
         """The summed losses of a batch, float32 [3]; its lanes have read it."""
-        output = self.model(batch, self.lanes.states(batch))
+        with self.accelerator.autocast():
+            output = self.model(batch, self.lanes.states(batch))
         self.lanes.keep(batch, output.text.states)
         self.by_source.add(batch, output.text)
         return output.losses()
@@ -272,14 +279,15 @@ class Trainer:
         """The values to log: losses of the last step, speed since the last report."""
         text, semantic, depth = losses.tolist()
         audio_s = self.total(torch.tensor(self.progress.audio_s)).item()
-        logs = {"text_loss": text, "grad_norm": float(norm), "learning_rate": self.schedule.get_last_lr()[0]}
+        group = self.optimizer.param_groups[0]
+        logs = {"text_loss": text, "grad_norm": float(norm), "learning_rate": group["lr"] / group["scale"]}
         if self.accelerator.unwrap_model(self.model).audio_head is not None:
             logs |= {"codec_loss": semantic + depth, "codebook_0_loss": semantic, "depth_loss": depth}
         return logs | self.progress.speed(self.done, audio_s) | self.by_source.report(self.total)
 
     def judge(self) -> dict[str, float]:
         """Evaluate, log, and keep the checkpoint where it is the best."""
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), gathered(self.model):
             report = self.evaluation.report(self.lanes)
         self.log(report)
         if self.best.add(self.done, report):
@@ -302,7 +310,7 @@ class Trainer:
         if self.saved:
             return
         partial, model = self.folder.partial(self.done), self.accelerator.unwrap_model(self.model)
-        if not all(weight.isfinite().all() for weight in model.parameters()):
+        if not all(whole(weight.isfinite().all()) for weight in model.parameters()):
             self.stop(f"step {self.done}: found weights that are infinite or NaN")
         position = {"stage": self.stage_number, "step": self.step, "done": self.done}
         position |= {"loader": self.loader.state_dict()}
@@ -310,7 +318,8 @@ class Trainer:
         checkpoint.save(partial, saved, model, self.optimizer, rank=self.accelerator.process_index)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            model.config = replace(model.config, rows=RowsFacts.of(self.loader))
+            facts = {"rows": RowsFacts.of(self.loader), "lora_scale": self.config.lora_scale}
+            model.config = replace(model.config, **facts)
             describe(partial, model.config, model.tokenizer, asdict(self.config))
             self.folder.publish(partial, self.config.keep)
         self.accelerator.wait_for_everyone()

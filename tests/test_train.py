@@ -107,9 +107,9 @@ def test_the_curriculum_has_the_founding_stages_in_order(rows: Path, tmp_path: P
     sessions = list[int | None]()
     for number in range(len(trainer.stages)):
         trainer.begin(number)
-        (group,) = trainer.optimizer.param_groups
+        (rate,) = {group["initial_lr"] for group in trainer.optimizer.param_groups}
         sessions.append(trainer.loader.options.session_tokens)
-        stages.append((trainer.loader.index.config, trainer.loader.options.context, group["initial_lr"]))
+        stages.append((trainer.loader.index.config, trainer.loader.options.context, rate))
     assert stages == [
         ("stage_1", 8192, 1e-4),
         ("stage_2", 16384, 5e-5),
@@ -337,7 +337,6 @@ def test_calls_that_are_wrong_say_what_to_do(rows: Path, tmp_path: Path, capsys:
         ("--ttt-layers", "1"): "--mode bucket: takes rows alone",
         ("--curriculum",): "--mode bucket: takes rows alone",
         ("--mode", "pack", "--session", "64"): "--session: found --mode pack, expected lanes",
-        ("--micro-batches", "0"): "micro_batches: found 0",
         ("--eval", f"x={rows}"): "no split 'validation'",
         ("--eval", f"x={rows}:ttt:train", "--eval", f"x={rows}:ttt:train"): "found 'x' twice",
         ("--augment", "speed=110"): "augment: found 'speed', expected one of speed_percent, gain_db",

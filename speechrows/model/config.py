@@ -58,13 +58,17 @@ class RowsFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class OmniConfig:
-    """What a model is made of: `preset` has configs in the place of names, so that nothing is downloaded."""
+    """What a model is made of: `preset` has configs in the place of names, so that nothing is downloaded.
+
+    `lora_scale` is what adapters beside its weights are multiplied by; 0 where there are none.
+    """
 
     shape: ModelShape
     preset: Preset
     codec: str | None
     mel: int | None = None
     rows: RowsFacts | None = None
+    lora_scale: float = 0.0
 
     def write(self, folder: Path) -> None:
         """Write config.json into a folder."""
@@ -83,6 +87,7 @@ class OmniConfig:
             "depth_size": preset.depth_size,
             "codec": self.codec,
             "mel": self.mel,
+            "lora_scale": self.lora_scale,
             "rows": rows
             and {
                 "config": rows.config,
@@ -121,6 +126,7 @@ class OmniConfig:
                 preset=preset,
                 codec=values["codec"],
                 mel=values["mel"],
+                lora_scale=float(values.get("lora_scale", 0.0)),
                 rows=_rows(values["rows"]),
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

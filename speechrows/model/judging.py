@@ -8,6 +8,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from speechrows.errors import UsageError
 from speechrows.flags import flag
@@ -43,13 +44,15 @@ class Judging:
 
         `open_rows` takes path, config and split, as `training` is, the rows that are trained on.
         """
+        num_ranks = accelerator.num_processes
         return Evaluation(
             model=accelerator.unwrap_model(model),
             sets=open_sets(self.eval, self.config or CONFIG, open_rows),
             decode=self.eval_decode,
             training=open_rows(*training) if self.decode else None,
             decode_training=self.decode,
-            share=(accelerator.process_index, accelerator.num_processes),
+            # Ranks that share weights decode the same rows: else one would wait for weights that others need.
+            share=(0, 1) if isinstance(model, FSDPModule) else (accelerator.process_index, num_ranks),
             total=partial(total, accelerator),
             tell=accelerator.print,
         )

@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from safetensors.torch import load_model
+from torch import Tensor
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
@@ -19,6 +19,7 @@ from speechrows.errors import first_line
 from speechrows.model import checkpoint
 from speechrows.model.config import CONFIG
 from speechrows.model.config import OmniConfig
+from speechrows.model.lora import merged
 from speechrows.model.run_folder import RunFolder
 from speechrows.storage.disk import sync
 from speechrows.storage.filesystem import is_place_here
@@ -84,14 +85,25 @@ def describe(
         sync(path)
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Give a model the weights of a folder.
+def read_flags(folder: Path) -> dict[str, Any]:
+    """The flags of the run that saved a checkpoint, as far as they can be read."""
+    try:
+        flags: dict[str, Any] = json.loads((folder / FLAGS).read_text("utf-8"))
+        return {**flags}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def load_weights(model: nn.Module, folder: Path, config: OmniConfig) -> None:
+    """Give a model the weights of a folder; adapters among them are merged with the layers that they change.
 
     Raises:
         UsageError: they are damaged, or another model's.
     """
     try:
-        load_model(model, str(folder / WEIGHTS))
+        missing, unexpected = _load(model, _read(folder, config))
+        if missing or unexpected:
+            raise RuntimeError(f"{len(missing)} tensors missing, {len(unexpected)} of another model")
     except (OSError, RuntimeError, SafetensorError) as error:
         raise UsageError(
             f"{folder / WEIGHTS}: found {first_line(error)}; expected the weights of the model of {CONFIG}"
@@ -106,7 +118,7 @@ def begin_from(model: nn.Module, place: Path) -> str:
     """
     folder = find(place)
     try:
-        saved = load_file(folder / WEIGHTS)
+        saved = _read(folder, OmniConfig.read(folder))
     except (OSError, SafetensorError) as error:
         raise UsageError(f"--init-from {folder / WEIGHTS}: can not be read ({first_line(error)})") from error
     own = model.state_dict()
@@ -115,15 +127,27 @@ def begin_from(model: nn.Module, place: Path) -> str:
         raise UsageError(
             f"--init-from {folder}: none of its {len(saved)} tensors fits; expected this --preset"
         )
-    model.load_state_dict(fitting, strict=False)
-    given = {own[name].data_ptr() for name in fitting}  # tied weights are saved once
-    begun = _parts(name for name in own if own[name].data_ptr() not in given)
+    missing, _ = _load(model, fitting)
+    begun = _parts(missing)
     left = _parts(name for name in saved if name not in fitting)
     return (
         f"--init-from {folder}: {len(fitting)} of {len(saved)} tensors fit"
         + (f"; begun anew: {begun}" if begun else "")
         + (f"; not used: {left}" if left else "")
     )
+
+
+def _read(folder: Path, config: OmniConfig) -> dict[str, Tensor]:
+    weights = load_file(folder / WEIGHTS)
+    return merged(weights, config.lora_scale) if config.lora_scale else weights
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Give a model weights; the names of its own that are not among them, and of those that it has not."""
+    own = model.state_dict()
+    _, unexpected = model.load_state_dict(weights, strict=False)
+    given = {own[name].data_ptr() for name in weights if name in own}  # tied weights are saved once
+    return [name for name, tensor in own.items() if tensor.data_ptr() not in given], unexpected
 
 
 def _parts(names: Iterable[str]) -> str:

@@ -12,7 +12,6 @@ from huggingface_hub import create_repo
 from huggingface_hub import upload_folder
 from safetensors.torch import save_model
 from torch import Tensor
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.codec import CODECS
@@ -24,6 +23,7 @@ from speechrows.model import model_folder
 from speechrows.model.audio_head import AudioHead
 from speechrows.model.audio_head import AudioLoss
 from speechrows.model.config import OmniConfig
+from speechrows.model.frozen import FrozenInEval
 from speechrows.model.model_card import model_card
 from speechrows.model.presets import Preset
 from speechrows.model.presets import speech_lm
@@ -60,7 +60,7 @@ def loss_counts(batch: Batch) -> Tensor:
     )
 
 
-class Omni(nn.Module):
+class Omni(FrozenInEval):
     """A SpeechLM and its AudioHead in one forward pass, so that one wrapper (DDP) has all parameters."""
 
     def __init__(
@@ -115,8 +115,12 @@ class Omni(nn.Module):
         return str(address)
 
     @staticmethod
-    def load(place: Path | str, device: torch.device | str = "cpu") -> "Omni":
+    def load(
+        place: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "Omni":
         """Open a model that was saved, here or on the Hub, or the latest whole checkpoint of a run.
+
+        Its weights are held in `dtype`; of a run with adapters they are those of the whole model, merged.
 
         Raises:
             UsageError: there is none, or it is damaged or of another version.
@@ -128,9 +132,9 @@ class Omni(nn.Module):
         # flex_attention is compiled anew for every length that a conversation has; sdpa computes the same.
         shape = config.shape
         shape = replace(shape, attention="sdpa") if shape.attention == "flex_attention" else shape
-        model = omni(shape, tokenizer, config.codec, config.preset)
-        model_folder.load_weights(model, folder)
-        model.config, model.folder = config, folder
+        model = omni(shape, tokenizer, config.codec, config.preset, dtype)
+        model_folder.load_weights(model, folder, config)
+        model.config, model.folder = replace(config, lora_scale=0.0), folder  # adapters are merged
         return model.to(device).eval()
 
 
@@ -139,6 +143,7 @@ def omni(
     tokenizer: PreTrainedTokenizerFast,
     codec: str | None = None,
     preset: Preset | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Omni:
     """The model of a shape, with a head for `codec`; `preset`, in the place of the shape's own.
 
@@ -146,7 +151,7 @@ def omni(
         UsageError: a model can not be opened, or has no block that a layer is to stand before.
     """
     preset = preset or shape.parts
-    model = speech_lm(preset, tokenizer, attention=shape.attention)
+    model = speech_lm(preset, tokenizer, dtype=dtype, attention=shape.attention)
     head: Any = model.lm.get_output_embeddings()
     width, heads = int(head.in_features), int(model.lm.config.num_attention_heads)
     model.attention_span = shape.span
@@ -159,4 +164,4 @@ def omni(
     if codec is not None:
         sizes = {"size": preset.head_size, "depth_size": preset.depth_size}
         audio_head = AudioHead(CODECS[codec], lm_size=width, **sizes)
-    return Omni(model, audio_head, config, tokenizer)
+    return Omni(model, audio_head, config, tokenizer).to(dtype)

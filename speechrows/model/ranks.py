@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from speechrows.errors import UsageError
+from speechrows.model.model_folder import read_flags
 
 
 def total(accelerator: Accelerator, values: Tensor) -> Tensor:
@@ -43,6 +44,24 @@ def open_accelerator(folder: Path, mixed_precision: str, log_with: str) -> Accel
     accelerator = Accelerator(mixed_precision=mixed_precision, log_with=log_with or None, project_dir=folder)
     if log_with and not accelerator.log_with:
         raise UsageError(f"--log-with: {log_with} is not there: pip install {log_with}")
-    if accelerator.distributed_type.name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        raise UsageError("accelerate: found a sharded model; expected data parallel, each rank's model whole")
+    if (kind := accelerator.distributed_type.name) in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise UsageError(
+            f"accelerate: is set to {kind}; expected plain data parallel: --shard divides a model among ranks"
+        )
     return accelerator
+
+
+def num_micro_batches(given: int, accelerator: Accelerator, resumed: Path | None) -> int:
+    """The micro-batches of a step: those that are given, else the resumed run's, else as many as ranks.
+
+    Ranks that would have none are told of.
+    """
+    ranks = accelerator.num_processes
+    before = read_flags(resumed).get("micro_batches") if resumed and not given else None
+    number = given or before or ranks
+    if idle := -number % ranks:
+        accelerator.print(
+            f"{idle} of {ranks} ranks have nothing to do for a part of each step: {number} micro-batches are "
+            f"divided among them; a multiple of {ranks} keeps all busy (--micro-batches)"
+        )
+    return number

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from transformers import PreTrainedModel
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
 from speechrows.model.encoders.base import SpeechEncoder
+from speechrows.model.frozen import FrozenInEval
 from speechrows.model.generation import Ending
 from speechrows.model.generation import Generated
 from speechrows.model.generation import Memory
@@ -49,7 +51,7 @@ class SpeechLMOutput:
     states: tuple[Any, ...]  # one for each stateful layer
 
 
-class SpeechLM(nn.Module):
+class SpeechLM(FrozenInEval):
     """A speech encoder of encoders/ and a causal language model of transformers.
 
     `stateful` layers stand between the language model's last norm and its head; `insert` adds others. The
@@ -115,17 +117,19 @@ class SpeechLM(nn.Module):
         return arguments, {**named, "hidden_states": self._reading(number, named["hidden_states"])}
 
     def forward(self, batch: Batch, states: Sequence[Any] = ()) -> SpeechLMOutput:
-        """The loss and its logits; without a sequence the loss is zero, but depends on every parameter.
+        """The loss and its logits. Whatever the batch holds, the loss depends on every parameter.
 
         Args:
-            batch: if it has no clip, the encoder's parameters take part with weight zero.
+            batch: without a sequence, a pad is read in its place, and without a clip, silence: all ranks run
+                all modules, and wait for each other's gradients.
             states: the states of the batch's lanes, one for each stateful layer; () for new ones.
 
         Raises:
             UsageError: a row has more or fewer placeholders than audio tokens.
         """
-        if not len(batch.input_ids):
-            return self._nothing(batch)
+        is_idle = not len(batch.input_ids)
+        if is_idle:
+            batch = _one_pad(batch)
         reading = Reading([*self.stateful], batch.attention_mask, batch.reset, states)
         inside = stretches(batch, self.attention_span)
         embeds, real = self.embed(batch), batch.attention_mask
@@ -134,15 +138,14 @@ class SpeechLM(nn.Module):
         targets = batch.labels[:, 1:][supervised]
         logits = self.logits(hidden[:, :-1][supervised])
         losses = functional.cross_entropy(logits.float(), targets, reduction="none")
-        loss = losses.sum()
         return SpeechLMOutput(
-            loss_sum=loss if len(batch.num_audio_tokens) else loss + weightless(self.encoder, self.projector),
+            loss_sum=losses.sum(),
             num_supervised=supervised.sum(),
             logits=logits,
             targets=targets,
             token_losses=losses.detach(),
             hidden_states=hidden,
-            states=tuple(reading.states),
+            states=() if is_idle else tuple(reading.states),
         )
 
     def generate(
@@ -185,8 +188,6 @@ class SpeechLM(nn.Module):
         embeds = self.lm.get_input_embeddings()(batch.input_ids)
         is_audio = batch.input_ids == self.audio_token_id
         _check_placeholders(batch, is_audio)
-        if not len(batch.num_audio_tokens):
-            return embeds
         frames = self.encoder(batch, self.frames_per_token)
         audio = self.projector(frames.reshape(-1, self.frames_per_token * frames.shape[1]))
         return embeds.masked_scatter(is_audio.unsqueeze(-1), audio.to(embeds.dtype))
@@ -214,24 +215,25 @@ class SpeechLM(nn.Module):
         head: Any = self.lm.get_output_embeddings()
         return head(hidden)
 
-    def _nothing(self, batch: Batch) -> SpeechLMOutput:
-        head: Any = self.lm.get_output_embeddings()
-        hidden = head.weight.new_zeros(*batch.input_ids.shape, head.weight.shape[1])
-        return SpeechLMOutput(
-            loss_sum=weightless(self),
-            num_supervised=batch.labels.new_zeros(()),
-            logits=head.weight.new_zeros(0, len(head.weight)),
-            targets=batch.labels.new_zeros(0),
-            token_losses=head.weight.new_zeros(0).float(),
-            hidden_states=hidden,
-            states=(),
-        )
-
 
 def weightless(*modules: nn.Module) -> Tensor:
     """Zero, float32 [], with a zero gradient for every parameter, since DDP waits for all of them."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     return sum((p.flatten()[0].float() * 0.0 for p in parameters), torch.zeros(()))
+
+
+def _one_pad(batch: Batch) -> Batch:
+    """A batch of a pad, in the place of none: it has no label."""
+    slot = batch.input_ids.new_zeros(1, 1)
+    return replace(
+        batch,
+        input_ids=slot,
+        labels=slot + IGNORE_INDEX,
+        attention_mask=slot.bool(),
+        segment_ids=slot.int() - 1,
+        position_ids=slot,
+        reset=slot.bool(),
+    )
 
 
 def _check_placeholders(batch: Batch, is_audio: Tensor) -> None:

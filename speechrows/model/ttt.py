@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from speechrows.errors import UsageError
+from speechrows.model.divided import whole
 from speechrows.model.ttt_layout import Layout
 from speechrows.model.ttt_layout import lay_out
 
@@ -114,7 +115,7 @@ class TTTLinear(nn.Module):
         self.rate = nn.Linear(hidden_size, num_heads)
         self.first_weight = nn.Parameter(torch.empty(num_heads, width, width))
         self.first_bias = nn.Parameter(torch.zeros(num_heads, width))
-        # An offset, so that weight decay draws the coefficients to 1/i and not to zero.
+        # An offset from 1/i: at first, what is learnt of i tokens is their mean.
         self.position_offset = nn.Parameter(torch.zeros(mini_batch))
         self.inner_norm_weight = nn.Parameter(torch.ones(num_heads, width))
         self.inner_norm_bias = nn.Parameter(torch.zeros(num_heads, width))
@@ -129,13 +130,14 @@ class TTTLinear(nn.Module):
 
     def new_state(self, num_lanes: int) -> TTTState:
         """The state of lanes that have read nothing."""
-        dtype = torch.promote_types(self.first_weight.dtype, torch.float32)
+        first_weight, first_bias = whole(self.first_weight), whole(self.first_bias)
+        dtype = torch.promote_types(first_weight.dtype, torch.float32)
         size = (num_lanes, self.mini_batch, self.query.in_features)
         return TTTState(
-            weight=self.first_weight.to(dtype).repeat(num_lanes, 1, 1, 1),
-            bias=self.first_bias.to(dtype).repeat(num_lanes, 1, 1),
-            carried=self.first_weight.new_zeros(size, dtype=dtype),
-            num_carried=torch.zeros(num_lanes, dtype=torch.int64, device=self.first_weight.device),
+            weight=first_weight.to(dtype).repeat(num_lanes, 1, 1, 1),
+            bias=first_bias.to(dtype).repeat(num_lanes, 1, 1),
+            carried=first_weight.new_zeros(size, dtype=dtype),
+            num_carried=torch.zeros(num_lanes, dtype=torch.int64, device=first_weight.device),
         ).detach()
 
     def forward(

@@ -68,6 +68,7 @@ def test_whenever_a_save_is_killed_the_latest_checkpoint_is_whole_and_the_next_s
         folder.claim(resume=True, overwrite=False)
         assert not any(map(checkpoint.damage, folder.checkpoints()))
         model, optimizer = trained(0)
+        checkpoint.load_weights(folder.latest(), model)
         step = checkpoint.load(folder.latest(), model, optimizer, rank=0).position["done"]
         assert all((weight == step).all() for weight in model.parameters())
         folder.begin(step)

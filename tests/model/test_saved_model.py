@@ -25,6 +25,7 @@ from transformers import Wav2Vec2Config
 import train
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.model import checkpoint
 from speechrows.model import presets
 from speechrows.model.omni import Omni
 from speechrows.text.tokenizers import fingerprint
@@ -57,7 +58,9 @@ def test_the_latest_whole_checkpoint_of_a_run_is_opened_and_computes_what_the_ru
 ) -> None:
     flags = ["--data", str(rows), "--output-dir", str(tmp_path / "again"), *LANES]
     trainer = train.Trainer(train.TrainConfig.parse(flags))
-    trainer.resume(sorted(trained.glob("checkpoint-*"))[-1])
+    latest = sorted(trained.glob("checkpoint-*"))[-1]
+    checkpoint.load_weights(latest, trainer.model)
+    trainer.resume(latest)
     model = Omni.load(trained)
     assert same(model, trainer.model)
     assert model.speech_lm.attention_span == "turn"

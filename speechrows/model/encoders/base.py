@@ -6,6 +6,7 @@ The frames of a clip are the same alone and among longer ones.
 from abc import ABC
 from abc import abstractmethod
 from collections import defaultdict
+from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -51,6 +52,8 @@ class SpeechEncoder(nn.Module, ABC):
     steps_per_frame: int  # samples, or columns of features
     frames_per_second: Fraction
     max_frames: int | None  # of a chunk
+    # How often all ranks run the model for a batch, by how often this one needs to.
+    agree: Callable[[int], int] = staticmethod(lambda calls: calls)
     normalize: bool = False  # each clip to mean 0 and variance 1; of encoders that an extractor tells it of
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
@@ -59,6 +62,11 @@ class SpeechEncoder(nn.Module, ABC):
         for parameter in self._never_trained():
             parameter.requires_grad_(False)
         return self
+
+    def blocks(self) -> nn.ModuleList:
+        """The blocks that most of its parameters are in."""
+        lists = [module for module in self.modules() if isinstance(module, nn.ModuleList)]
+        return max(lists, key=lambda blocks: sum(parameter.numel() for parameter in blocks.parameters()))
 
     @abstractmethod
     def _never_trained(self) -> Sequence[nn.Parameter]:
@@ -86,13 +94,17 @@ class SpeechEncoder(nn.Module, ABC):
     def forward(self, batch: Batch, frames_per_token: int) -> Tensor:
         """The frames of all clips, one clip after another: [frames, D].
 
+        The model runs once at least, and as often as on other ranks: so all parameters have a gradient, and
+        ranks that share them find each other.
+
         Raises:
             UsageError: the batch holds no such audio, or is made for another number of tokens a second.
         """
         num_frames = [tokens * frames_per_token for tokens in batch.num_audio_tokens.tolist()]
-        self._check_kind(batch)
         clips = batch.clips()
-        self._check_length(clips, num_frames, batch)
+        if clips:
+            self._check_kind(batch)
+            self._check_length(clips, num_frames, batch)
         chunks = [
             _Chunk(clip=clip, start=start, length=min(total - start, self.max_frames or total))
             for clip, total in enumerate(num_frames)
@@ -101,7 +113,8 @@ class SpeechEncoder(nn.Module, ABC):
         groups: defaultdict[int, list[int]] = defaultdict(list)
         for i, chunk in enumerate(chunks):
             groups[self._length_class(chunk.length)].append(i)
-        encoded: list[Tensor] = [clips[0]] * len(chunks)
+        encoded: list[Tensor] = [*clips[:1]] * len(chunks)
+        calls = self.agree(max(1, len(groups)))
         for indices in groups.values():
             group = [chunks[i] for i in indices]
             frames = self._encode(
@@ -113,7 +126,16 @@ class SpeechEncoder(nn.Module, ABC):
             )
             for i, chunk, padded in zip(indices, group, frames, strict=True):
                 encoded[i] = padded[: chunk.length]
+        for _ in range(len(groups), calls):
+            encoded.append(self._encode(self._silence(frames_per_token, batch))[0, :0])
         return torch.cat(encoded)
+
+    def _silence(self, frames: int, batch: Batch) -> Padded:
+        """So many frames of it."""
+        steps, device = frames * self.steps_per_frame, batch.input_ids.device
+        audio = torch.zeros((1, self.mel, steps) if self.mel else (1, steps), device=device)
+        num_samples = batch.speech_lengths.new_full((1,), int(frames * SAMPLING_RATE / self.frames_per_second))
+        return Padded(audio=audio, lengths=[frames], num_samples=num_samples)
 
     @abstractmethod
     def _encode(self, chunks: Padded) -> Tensor:

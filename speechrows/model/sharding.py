@@ -1,0 +1,71 @@
+"""A model that is divided among ranks: torch's FSDP2.
+
+Ranks gather the weights of a block together just before it runs, and divide its gradients after it. So all
+have to run the same blocks equally often: SpeechLM and SpeechEncoder.agree see to that. accelerate has
+FSDP2 for accelerators alone; this is the same on CPUs, where tests run.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import distributed
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.fsdp import fully_shard
+from torch.export import register_dataclass
+from torch.utils._pytree import SUPPORTED_NODES
+
+from speechrows.model.audio_head import AudioLoss
+from speechrows.model.omni import Omni
+from speechrows.model.omni import OmniOutput
+from speechrows.model.speech_lm import SpeechLMOutput
+from speechrows.model.stateful import blocks_of
+from speechrows.model.tuning import Tuning
+
+
+def prepared(accelerator: Accelerator, model: Omni, tuning: Tuning) -> tuple[nn.Module, Any]:
+    """A model to train, on its device, replicated on each rank or divided among them, and its optimiser."""
+    if not tuning.shard or accelerator.num_processes == 1:
+        optimizer = tuning.optimizer(model)
+        return accelerator.prepare(model.train(), optimizer)
+    shard(model, accelerator)
+    return model.train(), accelerator.prepare(tuning.optimizer(model))
+
+
+def shard(model: Omni, accelerator: Accelerator) -> None:
+    """Divide a model among the ranks: block by block, and all that is in no block together."""
+    for kind in (OmniOutput, SpeechLMOutput, AudioLoss):  # FSDP2 hooks the tensors in a model's output
+        if kind not in SUPPORTED_NODES:
+            register_dataclass(kind)
+    half = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
+    options: dict[str, Any] = {
+        "mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)),
+        "mp_policy": MixedPrecisionPolicy(half, torch.float32, cast_forward_inputs=False),
+    }
+    for block in (*blocks_of(model.speech_lm.lm), *model.speech_lm.encoder.blocks()):
+        fully_shard(block, **options)
+    fully_shard(model, **options)
+    model.speech_lm.encoder.agree = lambda calls: _most(calls, accelerator.device)
+
+
+def _most(number: int, device: torch.device) -> int:
+    """The largest of a number of each rank."""
+    numbers = torch.tensor(number, device=device)
+    distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
+    return int(numbers)
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Generator[None]:
+    """Have what is in no block whole on every rank, so that parts of a model can be run by themselves."""
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    model.unshard()
+    yield
+    model.reshard()

@@ -1,0 +1,137 @@
+"""What of a model is trained, how its weights are held, and how fast its parts learn."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from speechrows.errors import UsageError
+from speechrows.flags import flag
+from speechrows.model.lora import add_adapters
+from speechrows.model.omni import Omni
+from speechrows.model.recompute import recompute
+from speechrows.model.stateful import blocks_of
+
+_PARTS = {"encoder": "speech_lm.encoder.", "lm": "speech_lm.lm."}  # by the beginning of a parameter's name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What of a model is trained, and at what cost of memory. Each field is a flag."""
+
+    train: tuple[str, ...] = flag((), "regex of parameters' names: train these alone; repeatable")
+    freeze: tuple[str, ...] = flag((), "regex of parameters' names: leave these as they are; repeatable")
+    freeze_encoder: bool = flag(False, "leave the speech encoder as it is")
+    lora_rank: int = flag(0, "train adapters of the language model in its place (peft); 0: none", least=0)
+    lora_alpha: float = flag(0.0, "adapters count alpha / rank times; 0: twice", least=0)
+    lora_target: tuple[str, ...] = flag(
+        (), "linear layers with adapters, such as q_proj; repeatable; else all"
+    )
+    encoder_lr_scale: float = flag(1.0, "of the learning rate, for the speech encoder", least=0)
+    lm_lr_scale: float = flag(1.0, "of it, for the language model and its adapters", least=0)
+    new_lr_scale: float = flag(1.0, "of it, for the projector, TTT layers and the audio head", least=0)
+    weight_decay: float = flag(0.01, "of AdamW; norms and biases have none")
+    dtype: str = flag(
+        "float32",
+        "of weights that are not trained; bfloat16: --mixed-precision bf16, too",
+        choices=["float32", "bfloat16"],
+    )
+    mixed_precision: str = flag("no", "bf16 computes in it, and halves what is kept", choices=["no", "bf16"])
+    gradient_checkpointing: bool = flag(False, "keep less for the backward pass, and compute it again")
+    shard: bool = flag(False, "divide weights, gradients and moments among the ranks (FSDP2)")
+
+    @property
+    def precision(self) -> str:
+        """What accelerate computes in: no, or bf16, as weights in bfloat16 need, too."""
+        return "bf16" if self.dtype == "bfloat16" else self.mixed_precision
+
+    @property
+    def lora_scale(self) -> float:
+        """What adapters are multiplied by; 0 where there are none."""
+        return (self.lora_alpha / self.lora_rank or 2.0) if self.lora_rank else 0.0
+
+    def prepare(self, model: Omni) -> None:
+        """Give a model its adapters, choose what is trained of it, and how it is held.
+
+        Raises:
+            UsageError: a pattern matches no parameter, or none is left to train; see also add_adapters.
+        """
+        if self.lora_rank:
+            alpha = self.lora_alpha or 2 * self.lora_rank
+            add_adapters(model.speech_lm.lm, rank=self.lora_rank, alpha=alpha, targets=self.lora_target)
+        self._choose(model)
+        if self.dtype == "bfloat16":
+            hold(model, torch.bfloat16)
+        if self.gradient_checkpointing:
+            for block in (*blocks_of(model.speech_lm.lm), *model.speech_lm.encoder.blocks()):
+                recompute(block)
+
+    def _choose(self, model: nn.Module) -> None:
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        chosen = _matching(names, self.train, "--train") if self.train else {*names}
+        chosen -= _matching(names, self.freeze, "--freeze") if self.freeze else set()
+        chosen -= {name for name in names if self.freeze_encoder and name.startswith(_PARTS["encoder"])}
+        if not chosen:
+            raise UsageError("--train, --freeze: found no parameter that is left to train; expected some")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in chosen)
+
+    def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
+        """AdamW of what is trained, in groups: each has its `scale` of the learning rate, decay or none.
+
+        Raises:
+            UsageError: a scale is 0.
+        """
+        scales = {"encoder": self.encoder_lr_scale, "lm": self.lm_lr_scale, "new": self.new_lr_scale}
+        groups = dict[tuple[str, bool], list[nn.Parameter]]()
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                part = next((part for part, begin in _PARTS.items() if name.startswith(begin)), "new")
+                groups.setdefault((part, _decays(name, parameter)), []).append(parameter)
+        for part in {part for part, _ in groups}:
+            if not scales[part]:
+                raise UsageError(
+                    f"--{part}-lr-scale: found 0, expected more; --freeze leaves parts as they are"
+                )
+        options: list[dict[str, Any]] = [
+            {"params": parameters, "scale": scales[part], "weight_decay": self.weight_decay * decays}
+            for (part, decays), parameters in groups.items()
+        ]
+        return torch.optim.AdamW(options, lr=1.0)
+
+
+def hold(model: nn.Module, dtype: torch.dtype) -> None:
+    """Hold the matrices that are not trained in a type.
+
+    What is trained stays as it is: its steps are smaller than bfloat16 can tell. So do norms and biases,
+    which are small, and some kernels want with their input.
+    """
+    for parameter in model.parameters():
+        if not parameter.requires_grad and parameter.dim() > 1:
+            parameter.data = parameter.data.to(dtype)
+
+
+def _matching(names: Sequence[str], patterns: Sequence[str], flag: str) -> set[str]:
+    matching = set[str]()
+    for pattern in patterns:
+        try:
+            found = {name for name in names if re.search(pattern, name)}
+        except re.error as error:
+            raise UsageError(f"{flag} {pattern}: found no regular expression ({error})") from error
+        if not found:
+            parts = {".".join(name.split(".")[: 1 + name.startswith("speech_lm")]): None for name in names}
+            raise UsageError(
+                f"{flag} {pattern}: matches no parameter that may be trained; expected a regular expression "
+                f"that is found in some of their names, such as {', '.join(parts)}"
+            )
+        matching |= found
+    return matching
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay is for a parameter: norms and biases, of heads too, have none."""
+    last = name.rpartition(".")[2]
+    return parameter.dim() > 1 and "bias" not in last and "norm" not in last
