@@ -134,7 +134,8 @@ class SpeechEncoder(nn.Module, ABC):
         """So many frames of it."""
         steps, device = frames * self.steps_per_frame, batch.input_ids.device
         audio = torch.zeros((1, self.mel, steps) if self.mel else (1, steps), device=device)
-        num_samples = batch.speech_lengths.new_full((1,), int(frames * SAMPLING_RATE / self.frames_per_second))
+        samples = int(frames * SAMPLING_RATE / self.frames_per_second)
+        num_samples = batch.speech_lengths.new_full((1,), samples)
         return Padded(audio=audio, lengths=[frames], num_samples=num_samples)
 
     @abstractmethod
