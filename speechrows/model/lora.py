@@ -53,6 +53,6 @@ def merged(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
         layer, _, kind = name.rpartition(_BASE)
         if layer and kind == "weight":
             added = weights[layer + _B].float() @ weights[layer + _A].float()
-            weight = (weight.float() + scale * added).to(weight.dtype)  # noqa: PLW2901
+            weight = weight.float() + scale * added  # noqa: PLW2901
         plain[f"{layer}.{kind}" if layer else name] = weight
     return plain

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from speechrows.errors import UsageError
@@ -41,6 +42,7 @@ def open_accelerator(folder: Path, mixed_precision: str, log_with: str) -> Accel
     Raises:
         UsageError: the tracker is not installed, or accelerate is set to shard the model.
     """
+    AcceleratorState._reset_state()  # a process may train again, in another precision
     accelerator = Accelerator(mixed_precision=mixed_precision, log_with=log_with or None, project_dir=folder)
     if log_with and not accelerator.log_with:
         raise UsageError(f"--log-with: {log_with} is not there: pip install {log_with}")
