@@ -71,7 +71,7 @@ def accuracy(run: Any, *, is_reset: bool) -> dict[int, float]:
             reset[sequence, start] |= is_reset
         output = model(replace(batch, reset=reset), lanes.states(batch)).text
         lanes.keep(batch, output.states)
-        right = (output.logits.argmax(-1) == output.targets).tolist()
+        right = (model.speech_lm.logits(output.before).argmax(-1) == output.targets).tolist()
         at = 0
         for row_id, turn, (sequence, start, stop) in zip(
             batch.row_ids, batch.turn_numbers, batch.row_spans.tolist(), strict=True

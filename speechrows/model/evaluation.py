@@ -13,7 +13,6 @@ from itertools import takewhile
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from speechrows.errors import UsageError
 from speechrows.errors import printable
@@ -154,9 +153,8 @@ def losses(
     for batch in batches:
         output = model.speech_lm(batch, lanes.states(batch))
         lanes.keep(batch, output.states)
-        of_tokens = functional.cross_entropy(output.logits.float(), output.targets, reduction="none")
         of_tasks = _tasks(batch)
-        sums[0].index_add_(0, of_tasks, of_tokens.double().cpu())
+        sums[0].index_add_(0, of_tasks, output.token_losses.double().cpu())
         sums[1].index_add_(0, of_tasks, torch.ones_like(of_tasks, dtype=torch.float64))
         if codes is not None:
             codes.add(output.hidden_states, batch)

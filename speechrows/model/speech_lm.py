@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 from transformers import PreTrainedModel
 
@@ -37,6 +38,8 @@ from speechrows.model.stateful import Reading
 from speechrows.model.stateful import blocks_of
 from speechrows.types import IGNORE_INDEX
 
+_SLOTS = 1024  # whose logits are held at once
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SpeechLMOutput:
@@ -44,7 +47,7 @@ class SpeechLMOutput:
 
     loss_sum: Tensor  # float32 [], cross entropy over the supervised tokens
     num_supervised: Tensor  # int64 []
-    logits: Tensor  # [num_supervised, vocabulary], row-major, of the slots before the supervised ones
+    before: Tensor  # [num_supervised, D], hidden states of the slots before the supervised ones, row-major
     targets: Tensor  # int64 [num_supervised], the supervised tokens
     token_losses: Tensor  # float32 [num_supervised], their cross entropies, without a gradient
     hidden_states: Tensor  # [B, T, D], the input of the head
@@ -136,12 +139,12 @@ class SpeechLM(FrozenInEval):
         hidden = self.read(reading, embeds, inside, real, batch.position_ids)
         supervised = batch.labels[:, 1:] != IGNORE_INDEX  # no segment's first slot is
         targets = batch.labels[:, 1:][supervised]
-        logits = self.logits(hidden[:, :-1][supervised])
-        losses = functional.cross_entropy(logits.float(), targets, reduction="none")
+        before = hidden[:, :-1][supervised]
+        losses = self._losses(before, targets)
         return SpeechLMOutput(
             loss_sum=losses.sum(),
             num_supervised=supervised.sum(),
-            logits=logits,
+            before=before,
             targets=targets,
             token_losses=losses.detach(),
             hidden_states=hidden,
@@ -209,6 +212,20 @@ class SpeechLM(FrozenInEval):
         for number in self._above:
             hidden = reading(number, hidden)
         return hidden
+
+    def _losses(self, before: Tensor, targets: Tensor) -> Tensor:
+        """The cross entropies of supervised tokens, float32 [num_supervised].
+
+        Of many slots logits are made part by part, and again in the backward pass: a vocabulary of 128 000
+        takes half a megabyte a slot.
+        """
+        parts = [*zip(before.split(_SLOTS), targets.split(_SLOTS), strict=True)]
+        if len(parts) == 1 or not torch.is_grad_enabled():
+            return torch.cat([self._losses_of_part(*part) for part in parts])
+        return torch.cat([checkpoint(self._losses_of_part, *part, use_reentrant=False) for part in parts])
+
+    def _losses_of_part(self, before: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(self.logits(before).float(), targets, reduction="none")
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The logits [N, vocabulary] of hidden states [N, D]."""

@@ -40,6 +40,7 @@ from speechrows.codec import num_audio_tokens
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
 from speechrows.loader.load import load
+from speechrows.model import speech_lm as module_of_speech_lm
 from speechrows.model.generation import Generated
 from speechrows.model.presets import PRESETS
 from speechrows.model.presets import Preset
@@ -151,8 +152,12 @@ def test_a_rate_that_does_not_divide_the_encoders_is_refused() -> None:
 A, B, C = row("a", 0.3), row("b", 0.52, before=(8, 9, 10)), ToyRow(name="c", target=(11, 12, 2))
 
 
+def logits(net: SpeechLM, batch: Batch, *states: Any) -> torch.Tensor:
+    return net.logits(net(batch, *states).before)
+
+
 def one_by_one(net: SpeechLM, rows: list[ToyRow]) -> torch.Tensor:
-    return torch.cat([net(toy_batch([entry], mel=MEL, pads=0)).logits for entry in rows])
+    return torch.cat([logits(net, toy_batch([entry], mel=MEL, pads=0)) for entry in rows])
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -162,8 +167,8 @@ def test_a_packed_row_has_the_logits_of_the_row_alone(name: str, attention: str)
     net = model(lm=name)
     net.lm = language_model(name, attention)
     expected = one_by_one(net, [A, B, C])
-    close(net(toy_batch([A, B, C], mel=MEL)).logits, expected)
-    close(net(toy_batch([A, B], [C], mel=MEL, pads=5, lead=3)).logits, expected)
+    close(logits(net, toy_batch([A, B, C], mel=MEL)), expected)
+    close(logits(net, toy_batch([A, B], [C], mel=MEL, pads=5, lead=3)), expected)
 
 
 @torch.no_grad()
@@ -180,7 +185,7 @@ def test_pads_inside_a_segment_change_nothing() -> None:
         row_spans=batch.row_spans + torch.tensor([[0, 0, 0], [0, 3, 3]]),
         **{name: widened(getattr(batch, name), pad) for name, pad in PADS.items()},
     )
-    close(net(apart).logits, net(batch).logits)
+    close(logits(net, apart), logits(net, batch))
 
 
 PADS = {"input_ids": 0, "labels": -100, "attention_mask": 0, "segment_ids": 0, "position_ids": 3, "reset": 0}
@@ -189,13 +194,13 @@ PADS = {"input_ids": 0, "labels": -100, "attention_mask": 0, "segment_ids": 0, "
 @torch.no_grad()
 def test_positions_that_go_on_from_an_earlier_step_give_the_same_logits() -> None:
     net, batch = model(), toy_batch([A, B], mel=MEL)
-    close(net(replace(batch, position_ids=batch.position_ids + 256)).logits, net(batch).logits)
+    close(logits(net, replace(batch, position_ids=batch.position_ids + 256)), logits(net, batch))
 
 
 @torch.no_grad()
 def test_rows_of_a_conversation_see_what_stands_before_them() -> None:
     net = model()
-    together = net(toy_batch([A, replace(B, joined=True)], mel=MEL)).logits
+    together = logits(net, toy_batch([A, replace(B, joined=True)], mel=MEL))
     assert (together - one_by_one(net, [A, B])).abs().max() > 0.1
 
 
@@ -284,8 +289,8 @@ def test_stateful_layers_start_from_the_states_given_and_give_theirs() -> None:
     first = net(toy_batch([A], mel=MEL))
     batch = toy_batch([B], mel=MEL)
     going_on = replace(batch, reset=torch.zeros_like(batch.reset))
-    close(net(batch, first.states).logits, net(batch).logits)  # reset
-    assert (net(going_on, first.states).logits - net(batch).logits).abs().max() > 0.01
+    close(logits(net, batch, first.states), logits(net, batch))  # reset
+    assert (logits(net, going_on, first.states) - logits(net, batch)).abs().max() > 0.01
     assert len(first.states) == 1
 
 
@@ -366,9 +371,9 @@ def test_generation_feeds_stateful_layers_as_one_forward_pass_does(span: Span, i
     ).tokens
     for rows, tokens in zip(([A], [B], [B, replace(C, joined=True)]), texts, strict=True):
         whole = toy_batch([*rows[:-1], replace(rows[-1], target=tuple(tokens))], mel=MEL)
-        logits = net(whole).logits[-6:]
-        logits[:, AUDIO] = -torch.inf  # which is never said
-        assert logits.argmax(-1).tolist() == tokens
+        scores = logits(net, whole)[-6:]
+        scores[:, AUDIO] = -torch.inf  # which is never said
+        assert scores.argmax(-1).tolist() == tokens
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["above", "above and inside"])
@@ -472,3 +477,17 @@ def test_presets_name_rates_that_their_encoders_frames_divide_into() -> None:
     assert {name: Fraction(50) / preset.audio_tokens_per_second for name, preset in PRESETS.items()} == {
         "tiny": 4, "small-omni": 4, "tiny-audio": 5, "llama-omni-small": 5, "llama-omni": 5,
     }  # fmt: skip
+
+
+def test_losses_of_many_slots_are_made_part_by_part_with_the_same_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = toy_batch([A, B], [C], mel=MEL)
+    found = []
+    for slots in (1024, 2):
+        monkeypatch.setattr(module_of_speech_lm, "_SLOTS", slots)
+        net = model()
+        net(batch).loss_sum.backward()
+        found.append([parameter.grad for parameter in net.parameters() if parameter.grad is not None])
+    for whole, parts in zip(*found, strict=True):
+        close(whole, parts)
