@@ -26,6 +26,7 @@ def add_screen_flags(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="hear clips, for their word error rate: a model of faster-whisper, a folder or Hub repository",
     )
+    add("--overwrite", action="store_true", help="make all anew, and keep no score that is there")
     add("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
     add("--worst", type=int, default=20, metavar="N", help="rows to print, the worst first (default: 20)")
 
@@ -48,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         asr=asr,
         num_proc=options.num_proc,
         num_worst=options.worst,
+        overwrite=options.overwrite,
     )
     print(printable(report))
     return 0

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import fields
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -37,11 +38,20 @@ class Measures:
     is_undecodable: bool = False
 
     def columns(self) -> dict[str, str | float | None]:
-        """Badness, what is worst, and all measures, by column."""
-        worst, badness = worst_of(self)
-        measures = {each.name: getattr(self, each.name) for each in fields(self)}
-        del measures["is_undecodable"]
-        return {"badness": badness, "worst": worst, **measures}
+        """Badness, what is worst, and all measures, by column; each as exact as it is stored."""
+        stored = {each.name: _as_stored(getattr(self, each.name)) for each in fields(self)}
+        worst, badness = worst_of(Measures(**stored))
+        del stored["is_undecodable"]
+        return {"badness": badness, "worst": worst, **stored}
+
+
+# Those that follow from the clip and its words alone, whatever languages and recogniser are asked for.
+OF_SOUND = ("silence", "clipping", "snr_db", "level_db", "speaking_rate", "chars_per_second")
+
+
+def _as_stored(value: Any) -> Any:
+    """A measure as a column has it, so that badness is the same of one that was read."""
+    return float(np.float32(value)) if isinstance(value, float) else value
 
 
 # By measure: where it begins to be bad, and where it can not be worse. A measure may be bad at both ends.
@@ -93,13 +103,18 @@ def sound_of(data: bytes | memoryview) -> Levels:
     return meter.levels()
 
 
-def measures_of(data: bytes | memoryview | None, text: str, expected_scripts: frozenset[str]) -> Measures:
-    """Measure a clip, if any, and what it says; with no `expected_scripts`, the text's main one is."""
+def measures_of_text(text: str, expected_scripts: frozenset[str]) -> Measures:
+    """Measure what is said; with no `expected_scripts`, the text's main one is."""
     letters = scripts(text)
     script = max(letters, key=lambda name: (letters[name], name), default="")
     expected = expected_scripts or {script}
     others = sum(number for name, number in letters.items() if name not in expected)
-    of_text = Measures(script=script, other_script=others / max(letters.total(), 1))
+    return Measures(script=script, other_script=others / max(letters.total(), 1))
+
+
+def measures_of(data: bytes | memoryview | None, text: str, expected_scripts: frozenset[str]) -> Measures:
+    """Measure a clip, if any, and what it says; `expected_scripts` as in measures_of_text."""
+    of_text = measures_of_text(text, expected_scripts)
     if data is None:
         return of_text
     try:

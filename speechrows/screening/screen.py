@@ -1,14 +1,18 @@
 """`speechrows screen`: scores every row of a folder, shard by shard, and keeps what is there.
 
 Scores lie in the folder, a file a task and split (layout.screen_path), or in one file of one's own. Parts of
-an unfinished run wait beside them. Shards whose scores are there, made the same way, are not heard again.
+an unfinished run wait beside them. What is there is not made anew: neither shards whose scores were made the
+same way, nor, where languages or the recogniser are others, what does not depend on these.
 """
 
 import contextlib
 import shutil
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,9 @@ from speechrows.folder.scores import from_metadata
 from speechrows.folder.scores import to_metadata
 from speechrows.folder.workers import in_order
 from speechrows.screening.report import ScreenReport
+from speechrows.screening.shard import VERSION
 from speechrows.screening.shard import Choices
+from speechrows.screening.shard import Earlier
 from speechrows.screening.shard import Screener
 from speechrows.storage.card_head import parse_head
 from speechrows.storage.disk import sync
@@ -51,16 +57,18 @@ def screen(
     asr: str | None = None,
     num_proc: int = 1,
     num_worst: int = 20,
+    overwrite: bool = False,
     tell: Tell = str,
 ) -> ScreenReport:
     """Score every row of a built folder, or of a Hub dataset, whose scores need an `out` of their own.
 
     `languages` are codes, by default the card's; `asr` is a folder with a model of faster-whisper. With more
     than one process, a script has to guard its own start by `if __name__ == "__main__"`. The scores depend
-    neither on the number of processes nor on how often it was stopped.
+    neither on the number of processes nor on how often it was stopped. Word error rates that are there are
+    kept without an `asr`, too; `overwrite` keeps nothing.
 
     Raises:
-        UsageError: nothing that speechrows built is there, or it is not on this machine, without an `out`.
+        UsageError: nothing built is there, or not on this machine, without an `out`; or see _keeping.
         ShortfallError: a shard is damaged.
     """
     if num_proc < 1:
@@ -74,13 +82,13 @@ def screen(
     with contextlib.ExitStack() as stack:
         if folder.is_local:
             stack.enter_context(held(Path(folder.root), tell))
-        targets = _targets(folder, out)
-        parts = out.with_name(f".{out.name}.parts") if out else Path(folder.root) / STATE / "screen"
-        screener = Screener(folder, choices, parts)
-        num_rows, num_kept = _screen(screener, targets, num_proc)
-        return ScreenReport.of(
-            folder.address, [target.path for target in targets], num_rows, num_kept, num_worst
-        )
+        targets, parts = _targets(folder, out)
+        files = [] if overwrite else [*(target.path for target in targets), *sorted(parts.glob("*.parquet"))]
+        earlier = _earlier(files)
+        choices = _keeping(folder.address, choices, earlier, targets)
+        num_rows, num_kept = _screen(Screener(folder, choices, parts, earlier), targets, num_proc)
+        paths = [target.path for target in targets]
+        return ScreenReport.of(folder.address, paths, num_rows, num_kept, num_worst)
 
 
 def languages_of(folder: RowsFolder) -> tuple[str, ...]:
@@ -93,26 +101,51 @@ def languages_of(folder: RowsFolder) -> tuple[str, ...]:
     return tuple(code for code in codes if isinstance(code, str))
 
 
-def _targets(folder: RowsFolder, out: Path | None) -> list[_Target]:
+def _targets(folder: RowsFolder, out: Path | None) -> tuple[list[_Target], Path]:
+    """The files of scores, and where their parts wait."""
     shards = {split: folder.index_facts(*split).shards for split in folder.splits()}
     if out is not None:
-        return [_Target(path=out, shards=tuple(shard for each in shards.values() for shard in each))]
+        target = _Target(path=out, shards=tuple(shard for each in shards.values() for shard in each))
+        return [target], out.with_name(f".{out.name}.parts")
     root = Path(folder.root)
-    return [_Target(path=root / screen_path(*split), shards=each) for split, each in shards.items()]
+    targets = [_Target(path=root / screen_path(*split), shards=each) for split, each in shards.items()]
+    return targets, root / STATE / "screen"
+
+
+def _keeping(
+    address: str,
+    choices: Choices,
+    earlier: Mapping[ShardEntry, Sequence[Earlier]],
+    targets: Sequence[_Target],
+) -> Choices:
+    """The choices, with the recogniser whose word error rates are there where none is asked for.
+
+    Raises:
+        UsageError: rows would lose theirs, or have none beside others that have.
+    """
+    shards = [shard for target in targets for shard in target.shards]
+    recognisers = [s.recipe["asr"] for shard in shards for s in earlier.get(shard, ()) if s.recipe["asr"]]
+    if choices.asr is not None or not recognisers:
+        return choices
+    kept = replace(choices, kept=recognisers[0])
+    rest = [s for s in shards if not any(scores.hears_as(kept.recipe) for scores in earlier.get(s, ()))]
+    if rest:
+        others = f"{sum(shard.rows for shard in rest):,} rows without, or heard in another language"
+        raise UsageError(
+            f"{address}: found word error rates by {kept.kept}, and {others}; expected --asr MODEL, or "
+            "--overwrite, which drops all scores"
+        )
+    return kept
 
 
 def _screen(screener: Screener, targets: Sequence[_Target], num_proc: int) -> tuple[int, int]:
     """Bring all targets up to date; the number of rows, and of those whose scores were there."""
+    shards = [shard for target in targets for shard in target.shards]
     recipe = screener.choices.recipe
-    earlier = {target.path: _earlier(target.path, recipe) for target in targets}
+    made = _made(screener, shards)
     screener.parts.mkdir(parents=True, exist_ok=True)
-    rest = [
-        shard
-        for target in targets
-        for shard in target.shards
-        if shard not in earlier[target.path] and not screener.part_of(shard).exists()
-    ]
-    num_rows = sum(shard.rows for target in targets for shard in target.shards)
+    rest = [shard for shard in shards if shard not in made]
+    num_rows = sum(shard.rows for shard in shards)
     num_kept = num_rows - sum(shard.rows for shard in rest)
     died = (
         f"{screener.folder.address}: a process that screened it died, killed or out of memory; run it again "
@@ -122,10 +155,25 @@ def _screen(screener: Screener, targets: Sequence[_Target], num_proc: int) -> tu
         for number in in_order(_Opened(screener), rest, num_proc, died):
             bar.update(number)
     for target in targets:
-        if [*earlier[target.path]] != [*target.shards]:
-            _write(screener, target, earlier[target.path], recipe)
+        parts = [Earlier(path=screener.part_of(shard), group=0, recipe=recipe) for shard in target.shards]
+        scores = [made.get(shard, part) for shard, part in zip(target.shards, parts, strict=True)]
+        if scores != _scores_in(screener, target) or not target.path.exists():
+            _write(target, scores, recipe, screener.parts)
     shutil.rmtree(screener.parts)
     return num_rows, num_kept
+
+
+def _scores_in(screener: Screener, target: _Target) -> list[Earlier]:
+    """The scores that a target's file has, in its order."""
+    earlier = [scores for each in screener.earlier.values() for scores in each if scores.path == target.path]
+    return sorted(earlier, key=lambda scores: scores.group)
+
+
+def _made(screener: Screener, shards: Sequence[ShardEntry]) -> dict[ShardEntry, Earlier]:
+    """The scores that are as they are asked for."""
+    recipe = screener.choices.recipe
+    exact = {shard: [s for s in screener.earlier.get(shard, ()) if s.recipe == recipe] for shard in shards}
+    return {shard: scores[0] for shard, scores in exact.items() if scores}
 
 
 @dataclass(frozen=True)
@@ -138,34 +186,30 @@ class _Opened:
         return self.screener.screen
 
 
-def _earlier(path: Path, recipe: dict[str, Any]) -> dict[ShardEntry, int]:
-    """The shards whose scores a file has, made the same way, by row group; none of a broken file."""
-    try:
-        with pq.ParquetFile(path) as parquet:
-            shards, theirs = from_metadata(parquet.schema_arrow)
-            sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
-    except (OSError, ValueError, pa.ArrowException):
-        return {}
-    if theirs != recipe or sizes != [shard.rows for shard in shards]:
-        return {}
-    return {shard: group for group, shard in enumerate(shards)}
+def _earlier(paths: Iterable[Path]) -> dict[ShardEntry, list[Earlier]]:
+    """The scores of each shard that some files have; none of a broken file, or of another version."""
+    earlier: dict[ShardEntry, list[Earlier]] = {}
+    for path in paths:
+        try:
+            with pq.ParquetFile(path) as parquet:
+                shards, recipe = from_metadata(parquet.schema_arrow)
+                sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        except (OSError, ValueError, pa.ArrowException):
+            continue
+        if recipe.get("version") == VERSION and sizes == [shard.rows for shard in shards]:
+            for group, shard in enumerate(shards):
+                earlier.setdefault(shard, []).append(Earlier(path=path, group=group, recipe=recipe))
+    return earlier
 
 
-def _write(
-    screener: Screener, target: _Target, earlier: dict[ShardEntry, int], recipe: dict[str, Any]
-) -> None:
+def _write(target: _Target, scores: Sequence[Earlier], recipe: Mapping[str, Any], parts: Path) -> None:
     """Write a file of scores anew from what is there and from parts: whole, or not at all."""
     target.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = screener.parts / target.path.name
+    temporary = parts / target.path.name
     schema = SCHEMA.with_metadata(to_metadata(target.shards, recipe))
-    with contextlib.ExitStack() as stack:
-        before = stack.enter_context(pq.ParquetFile(target.path)) if earlier else None
-        writer = stack.enter_context(pq.ParquetWriter(temporary, schema, compression="zstd"))
-        for shard in target.shards:
-            if before is not None and shard in earlier:
-                table = before.read_row_group(earlier[shard], use_threads=False)
-            else:
-                table = pq.read_table(screener.part_of(shard), use_threads=False)
+    with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for each in scores:
+            table = each.read()
             writer.write_table(table.cast(schema), row_group_size=max(len(table), 1))
     sync(temporary)
     temporary.replace(target.path)

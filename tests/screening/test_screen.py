@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -222,7 +225,91 @@ def test_only_what_changed_is_heard_again_and_a_stopped_run_goes_on(
     assert heard == [*kept, shards[1]]
     assert pq.read_table(path) == stored
     screen(str(rows), languages=["ru"])
-    assert len(heard) == len(kept) + 1 + len(shards), "made another way: all of them"
+    assert len(heard) == len(kept) + 1 + len(shards), "for other languages: all of them, their texts alone"
+
+
+class OneWordTooMany:
+    """A recogniser that hears each clip's words, and one too many; it counts what it heard."""
+
+    clips = 0
+
+    def __init__(self, folder: str, language: str | None) -> None:
+        self.extra = f"{Path(folder).name} {language}"
+
+    def hear(self, data: bytes | memoryview, text: str) -> tuple[float, str]:
+        assert len(data)
+        OneWordTooMany.clips += 1
+        return 1 / len(text.split()), f"{text} {self.extra}"
+
+
+def test_other_languages_or_another_recogniser_keep_what_does_not_depend_on_them(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("base", "large"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.bin").write_bytes(name.encode())
+    module = SimpleNamespace(Hearing=OneWordTooMany)  # the real one needs faster-whisper, and a model
+    monkeypatch.setitem(sys.modules, "speechrows.screening.hearing", module)  # type: ignore[arg-type]
+    base, large = (str(tmp_path / name) for name in ("base", "large"))
+
+    def screened_with(
+        languages: Sequence[str], asr: str | None, *, overwrite: bool = False
+    ) -> tuple[bytes, int]:
+        OneWordTooMany.clips = 0
+        screen(str(rows), languages=languages, asr=asr, overwrite=overwrite)
+        return (rows / SCORES).read_bytes(), OneWordTooMany.clips
+
+    def must_not_decode(*_: Any) -> Any:
+        raise AssertionError("a clip was measured again")
+
+    fresh = {
+        key: screened_with(*key, overwrite=True)[0]
+        for key in ((("en",), None), (("en",), base), (("ru",), base), (("en", "ru"), large))
+    }
+    screened_with(("en",), None, overwrite=True)
+    monkeypatch.setattr(shard_module, "measures_of", must_not_decode)
+    assert screened_with(("en",), base) == (fresh[("en",), base], len(SPOILED))
+    assert screened_with(("en",), base) == (fresh[("en",), base], 0)
+    assert screened_with(("en",), None) == (fresh[("en",), base], 0), "without --asr, too"
+    assert screened_with(("ru",), base) == (fresh[("ru",), base], len(SPOILED)), "heard in another language"
+    assert screened_with(("en", "ru"), large) == (fresh[("en", "ru"), large], len(SPOILED))
+
+    assert main(["screen", str(rows), "--language", "en"]) == 2, "heard in any language"
+    error = capsys.readouterr().err
+    assert f"found word error rates by large, 5 bytes, and {len(SPOILED)} rows without, or heard in" in error
+    assert "expected --asr MODEL, or --overwrite, which drops all scores" in error
+    assert (rows / SCORES).read_bytes() == fresh[("en", "ru"), large]
+
+
+def test_a_stopped_run_goes_on_with_other_languages_from_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows"
+    build_rows(XTTS, rows, shard_bytes=1)
+    screen(str(rows), languages=["ru"])
+    expected = (rows / screen_path("ttt", "train")).read_bytes()
+    (rows / screen_path("ttt", "train")).unlink()
+    measured, measure = list[int](), shard_module.measures_of
+
+    def stop_after(most: int) -> Callable[..., Any]:
+        def measure_some(*arguments: Any) -> Any:
+            if len(measured) == most:
+                raise KeyboardInterrupt
+            measured.append(1)
+            return measure(*arguments)
+
+        return measure_some
+
+    monkeypatch.setattr(shard_module, "measures_of", stop_after(10))
+    with pytest.raises(KeyboardInterrupt):
+        screen(str(rows), languages=["en"])
+    in_parts = sum(pq.read_metadata(part).num_rows for part in (rows / ".build" / "screen").glob("*.parquet"))
+    assert in_parts
+    measured.clear()
+    monkeypatch.setattr(shard_module, "measures_of", stop_after(17))
+    screen(str(rows), languages=["ru"])
+    assert len(measured) == 17 - in_parts
+    assert (rows / screen_path("ttt", "train")).read_bytes() == expected
 
 
 def test_processes_change_no_byte_and_a_file_of_ones_own_has_all_tasks(tmp_path: Path) -> None:
