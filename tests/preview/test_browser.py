@@ -37,10 +37,12 @@ from toys.samples import XTTS
 from speechrows.builder.builder import load_builder
 from speechrows.errors import UsageError
 from speechrows.flags import BUILDERS
+from speechrows.folder.scores import describe
 from speechrows.hub.publish.publisher import Publisher
 from speechrows.hub.publish.publisher import Target
 from speechrows.preview import find as searching
 from speechrows.preview.app import launch
+from speechrows.screening.screen import screen
 from speechrows.types import IGNORE_INDEX
 
 CHROMIUM = shutil.which("chromium")
@@ -298,6 +300,34 @@ def test_codes_lie_under_the_waveform_and_splits_and_tasks_are_chosen(browser, t
         page.wait_for_function("() => document.querySelector('.open-row audio').currentTime > 0.9")
         page.locator(".tok.supervised").nth(5).hover()
         shoot(page, "preview-tokens.png", ".open-row")
+
+
+def test_what_screening_found_is_listed_the_worst_first_is_heard_there_and_opens_its_row(browser, tmp_path):
+    wave, rate_hz = soundfile.read(next(iter(sorted(XTTS.rglob("education_1_4/segments/*.wav")))))
+    (tmp_path / "clips").mkdir()
+    clips = {"fine": wave, "soft": wave / 300, "cut_off": (8 * wave).clip(-0.4, 0.4)}
+    text = "I keep mixing up mitosis and meiosis, and I do not know why."
+    for name, samples in clips.items():
+        soundfile.write(tmp_path / "clips" / f"{name}.wav", samples, rate_hz)
+        (tmp_path / "clips" / f"{name}.txt").write_text(text)
+    build_rows(tmp_path / "clips", tmp_path / "rows", "transcription", builder="audio_table")
+    with opened(browser, tmp_path / "rows") as page:
+        page.get_by_role("tab", name="Distributions").click()
+        expect(page.get_by_role("tab", name="Distributions")).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_text("The worst first")).to_have_count(0)
+    worst = screen(str(tmp_path / "rows")).worst
+    with opened(browser, tmp_path / "rows") as page:
+        page.get_by_role("tab", name="Distributions").click()
+        lines = page.locator(".lines.worst li")
+        expect(lines).to_have_count(len(worst))
+        for line, row in zip(lines.all(), worst, strict=True):
+            expect(line).to_contain_text(f"{row['badness']:.2f}")
+            expect(line).to_contain_text(describe(row))
+            expect(line).to_contain_text(row["row_id"])
+        plays(page, ".lines.worst audio")
+        lines.nth(1).get_by_role("button").click()
+        expect(page.get_by_role("tab", name="Listen")).to_have_attribute("aria-selected", "true")
+        expect(page.locator("#sr-row-id")).to_have_text(worst[1]["row_id"])
 
 
 CONFIG_OF = {
