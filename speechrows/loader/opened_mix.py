@@ -140,7 +140,8 @@ class OpenedMix:
             return read(*arguments, **options)
         except UsageError as error:
             hint = ""
-            if self.mix.file and is_place_here(source.path) and not os.path.exists(source.path):
+            is_here = is_place_here(source.path) or "/" not in source.path
+            if self.mix.file and is_here and not os.path.exists(source.path):
                 hint = f", nor beside {self.mix.file}"
             raise self.mix.problem(f"source {source.name}: {error}{hint}", source.given.line) from error
 

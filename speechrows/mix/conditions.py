@@ -76,7 +76,9 @@ class Condition:
         elif self.operator == "startswith":
             holds = pc.starts_with(values, self.value)
         else:
-            holds = _COMPARED[self.operator](values, self.value)
+            is_float = pa.types.is_floating(values.type)  # of scores of 32 bits 0.9 is the nearest to it
+            value = pa.scalar(float(self.value), values.type) if is_float else self.value
+            holds = _COMPARED[self.operator](values, value)
         return holds.fill_null(False).to_numpy(zero_copy_only=False)
 
 

@@ -5,6 +5,7 @@ import re
 import tracemalloc
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from speechrows.errors import UsageError
@@ -14,6 +15,7 @@ from speechrows.mix import Source
 from speechrows.mix import Stage
 from speechrows.mix import parse_mix
 from speechrows.mix import read_mix
+from speechrows.mix.conditions import parse_where
 from speechrows.mix.resolved import resolve
 from speechrows.mix.shares import TICKS_PER_HOUR
 from speechrows.mix.shares import Size
@@ -226,3 +228,13 @@ def test_sources_without_a_name_are_called_after_their_folder_and_each_otherwise
     paths = ["rows/a", "org/b@v1", "c/b", "c/b"]
     resolved = resolve(Mix(sources=[Source(path=path, config="ttt") for path in paths]))
     assert [source.name for source in resolved.sources] == ["a", "b/ttt", "b/ttt-2", "b/ttt-3"]
+
+
+@pytest.mark.parametrize("name", ["=", "==", "<=", ">=", "in"])
+def test_a_score_of_32_bits_is_compared_as_it_is_written(name: str) -> None:
+    ((condition,),) = parse_where([["badness", name, [0.9] if name == "in" else 0.9]])
+    assert condition.holds(pa.array([0.9], pa.float32())).tolist() == [True]
+    ((other,),) = parse_where(
+        [["badness", "not in" if name == "in" else "!=", [0.9] if name == "in" else 0.9]]
+    )
+    assert other.holds(pa.array([0.9], pa.float32())).tolist() == [False]
