@@ -18,7 +18,9 @@ class OwnDataConfig(SpeechConfig):
     """What a person says of data of their own."""
 
     source: str | None = flag(None, "a data set of the Hub, org/name")
-    audio_root: str | None = flag(None, "the folder that names of clips are below, if not their file's")
+    audio_root: str | None = flag(
+        None, "the folder where clips lie that the data name, if not beside the file that names them"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -58,7 +58,8 @@ def token_channel(
 
     A turn is bos at the frame where it begins, its ids, one a frame, and eos at the frame where it ends; pad
     elsewhere. One that ends with the conversation has no eos, nor one at whose end the next begins: bos
-    stands there. `name` is the conversation's, for errors.
+    stands there. One that is too short for a frame is eos alone, as NeMo cuts it. `name` is the
+    conversation's, for errors.
 
     Returns:
         int64 [num_frames].

@@ -57,11 +57,18 @@ class Tally:
         return total
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: below a minute as such, below an hour in minutes."""
+    if seconds < 60:
+        return f"{seconds:.1f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:,.2f} hours"
+
+
 def to_lines(name: str, splits: dict[str, Tally]) -> list[str]:
     """The counts of an export's splits for a terminal, a line a split, and a line for each reason."""
     lines = [
         f"{name}: {split}: {tally.conversations:,} conversations, {tally.turns:,} turns, "
-        f"{tally.seconds / 3600:,.2f} hours"
+        f"{duration(tally.seconds)}"
         for split, tally in splits.items()
     ]
     changes = Tally.total(splits.values()).changes

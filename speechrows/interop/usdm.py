@@ -19,11 +19,16 @@ _ROWS_AT_ONCE = 256
 
 def export(folder: str, out: Path, _: NoOptions) -> list[str]:
     """Write a folder's usdm rows, as `export_usdm` does; a line for each file."""
-    return [f"{out / name}: {num_lines:,} lines" for name, num_lines in export_usdm(folder, out).items()]
+    before = {path.name for path in out.glob("*.txt")}
+    num_lines = export_usdm(folder, out)
+    lines = [f"{out / name}: {number:,} lines" for name, number in num_lines.items()]
+    return [f"{out}: there already, as this command writes it", *lines] if {*num_lines} <= before else lines
 
 
 def export_usdm(folder: str, out: Path) -> dict[str, int]:
     """Write `<split>.txt` for each split of a folder's usdm rows; return the lines of each file.
+
+    Files that are there already, line for line, are left as they are.
 
     Raises:
         UsageError: the folder has no usdm rows, or a file of that name is there already (the
@@ -37,13 +42,29 @@ def export_usdm(folder: str, out: Path) -> dict[str, int]:
             f"{folder}: has rows of {tasks}; expected {TASK}. Build them: "
             "speechrows build dailytalk_usdm usdm --data-dir DailyTalk --with units --out DIR"
         )
-    existing = [str(out / f"{split}.txt") for split in splits if (out / f"{split}.txt").exists()]
-    if existing:
+    paths = {split: out / f"{split}.txt" for split in splits}
+    existing = [split for split, path in paths.items() if path.exists()]
+    num_lines = {split: _num_written(rows, split, paths[split]) for split in existing}
+    others = [str(paths[split]) for split, number in num_lines.items() if number is None]
+    if others:
         raise UsageError(
-            f"{', '.join(existing)}: there already; expected a folder for new files. Give another --out"
+            f"{', '.join(others)}: there already, of something else; expected a folder for new files. Give "
+            "another --out"
         )
     out.mkdir(parents=True, exist_ok=True)
-    return {f"{split}.txt": _write(rows, split, out / f"{split}.txt") for split in splits}
+    return {path.name: num_lines.get(split) or _write(rows, split, path) for split, path in paths.items()}
+
+
+def _num_written(rows: RowsFolder, split: str, path: Path) -> int | None:
+    """The lines of a file of a split's; None where it is not as it would be written."""
+    num_lines = 0
+    with path.open("rb") as file:
+        for line in _lines(rows, split):
+            expected = (("\n" if num_lines else "") + line).encode("ascii")
+            if file.read(len(expected)) != expected:
+                return None
+            num_lines += 1
+        return None if file.read(1) else num_lines
 
 
 def _write(rows: RowsFolder, split: str, path: Path) -> int:

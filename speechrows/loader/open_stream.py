@@ -62,10 +62,14 @@ def checked_device(name: torch.device | str) -> torch.device:
     """
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise UsageError(f"device: found {name!r}, expected cpu, cuda, cuda:1…") from error
     if device.type == "cuda" and (device.index or 0) >= (num_devices := torch.cuda.device_count()):
         raise UsageError(
             f"device: found {name!r}, expected cpu or one of the {num_devices} CUDA devices that are here"
         )
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device: found {name!r}, which is not here; expected cpu, cuda, cuda:1…") from error
     return device

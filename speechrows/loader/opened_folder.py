@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from speechrows.errors import UsageError
 from speechrows.folder.index import Allocate
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
@@ -73,10 +74,20 @@ class OpenedFolder:
         return Rendered(index=index, tokenizer=tokenizer, read=read)
 
     def chosen_tokenizer(self, tokenizer: str | PreTrainedTokenizerFast | None) -> PreTrainedTokenizerFast:
-        """The tokenizer that is given, opened where it is a name; by default that of the rows."""
+        """The tokenizer that is given, opened where it is a name; by default that of the rows.
+
+        Raises:
+            UsageError: it is none, or can not be opened.
+        """
         if tokenizer is None:
             return self.tokenizer
-        return open_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+        if isinstance(tokenizer, str | Path):
+            return open_tokenizer(str(tokenizer))
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(
+                f"tokenizer: found {tokenizer!r:.80}, expected a name, a folder, or a fast one, open"
+            )
+        return tokenizer
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:

@@ -51,7 +51,8 @@ def open_conversations(
     if others:
         raise UsageError(
             f"{index.folder.address}: rows of {', '.join(others)} are no turns with a clip each; expected a "
-            f"config of {', '.join(TURN_TASKS)}. Build that, as `speechrows build BUILDER ttt`"
+            f"config of {', '.join(TURN_TASKS)}. Build that, as `speechrows build BUILDER ttt`; "
+            "these, with the speech of their answers, `speechrows export lhotse` writes"
         )
     return folder, index
 

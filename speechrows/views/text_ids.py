@@ -77,6 +77,11 @@ def text_tokenizer(tokenizer: TextTokenizer | str | Path) -> TextTokenizer:
         UsageError: it is not there, or sentencepiece is not installed.
     """
     if not isinstance(tokenizer, str | Path):
+        if not hasattr(tokenizer, "encode"):
+            raise UsageError(
+                f"tokenizer: found {tokenizer!r:.80}, expected a name, a folder, a sentencepiece model, or "
+                "either, open"
+            )
         return tokenizer
     if not str(tokenizer).endswith(".model"):
         return open_tokenizer(str(tokenizer))

@@ -86,7 +86,8 @@ def test_an_input_cfg_over_rows_names_their_shards_which_nemo_reads_as_they_are(
     build_talks(tmp_path, "ttt", shard_bytes=1)
     lines = export(str(tmp_path / "rows"), tmp_path / "out", NemoOptions(form="rows"))
     rows = read_rows(tmp_path / "rows")
-    assert lines[0].endswith(f"train: {len(rows)} conversations, {len(rows)} turns, 0.01 hours")
+    seconds = sum(row["num_samples"] / row["sampling_rate"] for row in rows)
+    assert lines[0].endswith(f"train: {len(rows)} conversations, {len(rows)} turns, {seconds:.1f} seconds")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["train.yaml"]
     talks = read_in(tmp_path / "rows", entry_of(tmp_path / "out"))
     assert len({talk.id for talk in talks}) == len(rows)

@@ -175,6 +175,8 @@ def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["export", "usdm", built, "--out", str(tmp_path / "out")]) == 0
     assert f"{tmp_path / 'out/train.txt'}: 3 lines" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["test.txt", "train.txt"]
+    assert main(["export", "usdm", built, "--out", str(tmp_path / "out")]) == 0
+    assert "there already, as this command writes it" in capsys.readouterr().out
 
 
 def test_files_that_are_there_are_not_written_over(tmp_path: Path) -> None:

@@ -229,6 +229,9 @@ def test_a_conversation_of_more_than_four_hours_is_refused_by_name(tmp_path: Pat
 def test_wrong_calls_say_what_is_expected(timed: str, talks: str, tmp_path: Path) -> None:
     for options, words in (
         ({"tokenizer": None}, "no bos token"),
+        ({"tokenizer": 5}, "tokenizer: found 5, expected a name"),
+        ({"device": None}, "device: found None, expected cpu"),
+        ({"device": "xpu"}, "device: found 'xpu', which is not here"),
         ({"output_roles": ("agnt",)}, "neither in input_roles"),
         ({"overflow": "drop"}, "overflow: found 'drop', expected error or cut"),
         ({"frame_length": 0}, "frame_length: found 0"),

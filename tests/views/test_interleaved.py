@@ -338,6 +338,8 @@ def test_codes_that_are_missing_are_refused_with_the_command_that_makes_them(
         [*opened(base, "timed", codes=tmp_path / "some")]
     with SidecarWriter.open(tmp_path / "answers", {"kind": "sift_s"}) as writer:
         writer.add("x", "y")
+    with pytest.raises(UsageError, match=r"^codes=nope: no such folder .*; expected a folder that"):
+        opened(base, "timed", codes="nope")
     with pytest.raises(UsageError, match="answers: holds sift_s; expected codes or units"):
         opened(base, "timed", codes=tmp_path / "answers")
 

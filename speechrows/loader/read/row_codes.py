@@ -39,7 +39,11 @@ class RowCodes:
         Raises:
             UsageError: they hold none.
         """
-        columns = GeneratedColumns.open(places, codec)
+        try:
+            columns = GeneratedColumns.open(places, codec)
+        except UsageError as error:  # whose advice is a build's
+            advice = str(error).replace("--with-codec ", "codec=").replace("--with ", "codes=")
+            raise UsageError(advice) from error
         kind = next((kind for kind in KINDS if kind in columns.kinds), None)
         if kind is None:
             raise UsageError(
