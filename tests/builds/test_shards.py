@@ -1,11 +1,13 @@
 """Shard files: row groups of whole conversations, audio as it is, an index that finds every clip."""
 
 import shutil
+import time
 from itertools import groupby
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +16,7 @@ from toys.building import build_rows
 from toys.building import read_rows
 from toys.corpus import write_corpus
 
+from speechrows.builds import pipeline
 from speechrows.builds.pipeline import Destination
 from speechrows.builds.shard_writer import MAX_GROUP_BYTES
 from speechrows.builds.shard_writer import MIN_GROUP_BYTES
@@ -102,6 +105,22 @@ def test_audio_is_stored_as_it_is_and_pages_are_indexed(large: tuple[Path, Path]
 def test_the_index_finds_every_clip_of_large_shards(large: tuple[Path, Path]) -> None:
     for out in large:
         _check_index(out, "ttt")
+
+
+def test_a_slow_disk_gets_every_clip_as_a_fast_one_does(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_rows(corpus, tmp_path / "fast", shard_bytes=SMALL_SHARDS)
+    write = ShardWriter.write
+
+    def write_late(self: ShardWriter, destination: Destination, table: pa.Table) -> None:
+        time.sleep(0.03)
+        write(self, destination, table)
+
+    monkeypatch.setattr(ShardWriter, "write", write_late)
+    monkeypatch.setattr(pipeline, "GROUP_BYTES", 200_000)  # some dialogues a table
+    build_rows(corpus, tmp_path / "slow", shard_bytes=SMALL_SHARDS)
+    assert read_rows(tmp_path / "slow") == read_rows(tmp_path / "fast")
 
 
 @pytest.mark.parametrize("task", ["ttt", "transcription", "response"])
