@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from typing import NoReturn
 
 import torch
@@ -113,14 +114,16 @@ class Trainer:
         stages.check_flags(config)
         self.folder = RunFolder(config.output_dir)
         self.folder.claim(resume=config.resume, overwrite=config.overwrite)
-        self.loader = None
         self.stage_number, self.done = 0, 0  # done: optimiser steps of the whole run
         self.stages = stages.stages_of(CURRICULUM, config)
+        self.loader: Any = None
         self.augment, self.best = Augment.parse(config.augment), config.open_best()
-        self.accelerator = open_accelerator(config.output_dir, config.precision, config.log_with)
+        self.accelerator = open_accelerator(config.output_dir, config.log_with)
         resumed = self.folder.latest() if config.resume else None
         micro_batches = num_micro_batches(config.micro_batches, self.accelerator, resumed)
         self.config = config = replace(config, micro_batches=micro_batches)
+        half, device = config.precision == "bf16", self.accelerator.device.type
+        self.autocast = partial(torch.autocast, device, torch.bfloat16, enabled=half)
         set_seed(config.seed)
         self.preset, self.mel, self.opened = config.parts, None, OpenedRows()
         self.total = partial(total, self.accelerator)  # of values, over ranks
@@ -132,7 +135,7 @@ class Trainer:
         config.prepare(model)
         if resumed:
             checkpoint.load_weights(resumed, model)
-        self.mel, self.layers = model.speech_lm.encoder.mel, model.speech_lm.stateful
+        self.mel, self.layers = model.speech_lm.encoder.mel, [*model.speech_lm.stateful]
         self.model, self.optimizer = prepared(self.accelerator, model, config)
         self.saved: Path | None = None  # the checkpoint of the run's position, where there is one
         self.progress = progress.Progress(0)
@@ -155,9 +158,13 @@ class Trainer:
 
     def rows(self, path: Sequence[str], config: str, split: str, augment: Augment | None = None) -> Loader:
         """This rank's share of rows, as the run's model takes them; each folder is opened once a run."""
-        run, accelerator = self.config, self.accelerator
+        run: Any = self.config
+        accelerator = self.accelerator
         folder, config, split = self.opened.open(path, config, split)
-        size = {"context": self.stages[self.stage_number].context, "batch_size": run.batch_size}
+        size: dict[str, Any] = {
+            "context": self.stages[self.stage_number].context,
+            "batch_size": run.batch_size,
+        }
         if run.mode == "lanes" and (session := run.session or size["context"] * run.curriculum):
             size["session_tokens"] = session
         size = {"budget_seconds": run.budget_seconds} if run.mode == "bucket" else size
@@ -248,7 +255,8 @@ class Trainer:
                 self.accelerator.backward((losses * weights).sum() * ranks)  # DDP takes the mean over ranks
             self.lanes.detach()
             sums += losses.detach()
-        norm = whole(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
+        clipped: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        norm = whole(clipped)
         means = self.total(torch.stack(sums).sum(0)) / counts
         if not torch.stack([*means, norm]).isfinite().all():
             what = f"found a loss of {float(means.sum())} and a gradient of norm {float(norm)}"
@@ -261,7 +269,7 @@ class Trainer:
 
     def losses_of(self, batch: Batch) -> Tensor:
         """The summed losses of a batch, float32 [3]; its lanes have read it."""
-        with self.accelerator.autocast():
+        with self.autocast():
             output = self.model(batch, self.lanes.states(batch))
         self.lanes.keep(batch, output.text.states)
         self.by_source.add(batch, output.text)
@@ -287,7 +295,7 @@ class Trainer:
 
     def judge(self) -> dict[str, float]:
         """Evaluate, log, and keep the checkpoint where it is the best."""
-        with self.accelerator.autocast(), gathered(self.model):
+        with self.autocast(), gathered(self.model):
             report = self.evaluation.report(self.lanes)
         self.log(report)
         if self.best.add(self.done, report):

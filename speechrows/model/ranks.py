@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from speechrows.errors import UsageError
@@ -36,14 +35,15 @@ def start_tracker(accelerator: Accelerator, folder: Path, config: Any) -> None:
         ) from error
 
 
-def open_accelerator(folder: Path, mixed_precision: str, log_with: str) -> Accelerator:
+def open_accelerator(folder: Path, log_with: str) -> Accelerator:
     """Accelerate's view of this process; trackers write below `folder`.
+
+    Its precision is the same for all of a process' runs; so a run's is torch's autocast.
 
     Raises:
         UsageError: the tracker is not installed, or accelerate is set to shard the model.
     """
-    AcceleratorState._reset_state()  # a process may train again, in another precision
-    accelerator = Accelerator(mixed_precision=mixed_precision, log_with=log_with or None, project_dir=folder)
+    accelerator = Accelerator(mixed_precision="no", log_with=log_with or None, project_dir=folder)
     if log_with and not accelerator.log_with:
         raise UsageError(f"--log-with: {log_with} is not there: pip install {log_with}")
     if (kind := accelerator.distributed_type.name) in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):

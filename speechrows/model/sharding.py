@@ -33,19 +33,21 @@ def prepared(accelerator: Accelerator, model: Omni, tuning: Tuning) -> tuple[nn.
     if not tuning.shard or accelerator.num_processes == 1:
         optimizer = tuning.optimizer(model)
         return accelerator.prepare(model.train(), optimizer)
-    shard(model, accelerator)
+    shard(model, accelerator, torch.bfloat16 if tuning.precision == "bf16" else None)
     return model.train(), accelerator.prepare(tuning.optimizer(model))
 
 
-def shard(model: Omni, accelerator: Accelerator) -> None:
-    """Divide a model among the ranks: block by block, and all that is in no block together."""
+def shard(model: Omni, accelerator: Accelerator, dtype: torch.dtype | None = None) -> None:
+    """Divide a model among the ranks: block by block, and all that is in no block together.
+
+    Weights are gathered in `dtype`, by default their own.
+    """
     for kind in (OmniOutput, SpeechLMOutput, AudioLoss):  # FSDP2 hooks the tensors in a model's output
         if kind not in SUPPORTED_NODES:
             register_dataclass(kind)
-    half = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
     options: dict[str, Any] = {
         "mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)),
-        "mp_policy": MixedPrecisionPolicy(half, torch.float32, cast_forward_inputs=False),
+        "mp_policy": MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
     }
     for block in (*blocks_of(model.speech_lm.lm), *model.speech_lm.encoder.blocks()):
         fully_shard(block, **options)

@@ -26,7 +26,7 @@ class Tuning:
     freeze: tuple[str, ...] = flag((), "regex of parameters' names: leave these as they are; repeatable")
     freeze_encoder: bool = flag(False, "leave the speech encoder as it is")
     lora_rank: int = flag(0, "train adapters of the language model in its place (peft); 0: none", least=0)
-    lora_alpha: float = flag(0.0, "adapters count alpha / rank times; 0: twice", least=0)
+    lora_alpha: int = flag(0, "adapters count alpha / rank times; 0: twice", least=0)
     lora_target: tuple[str, ...] = flag(
         (), "linear layers with adapters, such as q_proj; repeatable; else all"
     )
