@@ -103,15 +103,12 @@ def _gathered(model: Omni, size: int) -> int:
 def _cast(model: Omni) -> int:
     """Autocast's copies of the matrices that a gradient passes: it keeps them to the end of a pass."""
     encoder = model.speech_lm.encoder
-    passed_by = [*model.children(), *model.speech_lm.children()]
-    skipped = {*encoder.modules()} if not _is_trained(encoder) else set[nn.Module]()
-    layers = [
-        layer
-        for part in passed_by
-        for layer in part.modules()
-        if isinstance(layer, nn.Linear | nn.Conv1d) and layer not in skipped
+    skipped = set[nn.Module]() if _is_trained(encoder) else {*encoder.modules()}
+    kinds = (nn.Linear, nn.Conv1d)
+    layers: list[Any] = [
+        layer for layer in model.modules() if isinstance(layer, kinds) and layer not in skipped
     ]
-    weights = {id(layer.weight): layer.weight for layer in layers}.values()
+    weights: Iterable[nn.Parameter] = {id(layer.weight): layer.weight for layer in layers}.values()
     return sum(2 * weight.numel() for weight in weights if weight.element_size() == _FLOAT)
 
 

@@ -213,8 +213,8 @@ def test_what_is_kept_for_the_backward_pass_is_what_autograd_keeps(measured: Mea
     assert 1 <= (measured.arithmetic.kept + measured.copies) / measured.kept < 1.12
 
 
-def test_a_step_never_holds_more_than_the_peak_and_not_much_less(measured: Measured) -> None:
-    assert 1 <= measured.arithmetic.peak / measured.peak < 1.35
+def test_a_step_holds_no_more_than_the_peak_and_over_three_quarters_of_it(measured: Measured) -> None:
+    assert 1 <= measured.arithmetic.peak / measured.peak < 4 / 3
 
 
 @pytest.fixture
@@ -247,12 +247,14 @@ def test_of_a_model_that_is_divided_a_rank_holds_its_share_and_what_is_in_no_blo
     assert arithmetic.copies > root
 
 
-def test_the_guide_s_table_is_the_benchmark_s() -> None:
-    for line in table.lines("small-omni", table.load_of(4096, 1)):
+def test_the_guide_s_table_is_what_the_benchmark_prints() -> None:
+    for line in table.lines("llama-omni-small", table.load_of(4096, 1)):
         assert line in GUIDE
 
 
-CARDS = re.findall(r"^# (\d) x (\d+) GB: ([\d.]+) GiB at most\n((?:.+\\\n)*.+)$", GUIDE, re.MULTILINE)
+CARDS = re.findall(
+    r"^On (\d) x (\d+) GB, ([\d.]+) GiB at most:.*\n\n```sh real\n([^`]+)```$", GUIDE, re.MULTILINE
+)
 
 
 @pytest.mark.parametrize(("ranks", "size", "needed", "command"), CARDS, ids=lambda value: value[:3])
@@ -262,5 +264,5 @@ def test_the_guide_s_commands_fit_their_cards(ranks: str, size: str, needed: str
     load = table.load_of(config.context, config.batch_size)
     peak = table.needed(config.preset, config, load, int(ranks)).peak / 2**30
     assert f"{peak:.1f}" == needed
-    assert peak < 0.93 * int(size)
+    assert peak < 11 / 12 * int(size)
     assert len(CARDS) == 3
