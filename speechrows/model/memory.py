@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from speechrows.model.omni import Omni
+from speechrows.model.speech_lm import SLOTS_AT_ONCE
 from speechrows.model.stateful import blocks_of
 from speechrows.model.tuning import Tuning
 
@@ -130,9 +131,13 @@ def _activations(model: Omni, tuning: Tuning, load: Load, size: int) -> tuple[in
     turns = 2 * slots * _head_width(config) * stream  # of rotary positions
     kept = len(blocks_of(lm)) * kept_each + in_encoder + turns + load.sequences * load.slots**2
     kept += slots * _norm(lm.base_model.norm, width, 1, stream) + load.audio_tokens * _projector(model, size)
-    logarithms = load.supervised * vocabulary * _FLOAT  # of the probabilities
-    kept += logarithms + load.supervised * size * width * head.weight.requires_grad
-    loss = 2 * logarithms + slots * width * _FLOAT  # two gradients of the logits, and what the head reads
+    part = min(load.supervised, SLOTS_AT_ONCE)  # more are made part by part, from what the head reads
+    logarithms = part * vocabulary * _FLOAT  # of the probabilities
+    in_parts = load.supervised > part
+    kept += load.supervised * width * (_FLOAT if in_parts else size * head.weight.requires_grad)
+    kept += 0 if in_parts else logarithms
+    loss = (2 + in_parts) * logarithms  # two gradients of the logits, and what is computed again
+    loss += slots * width * _FLOAT  # what the head reads
     working = again + slots * _working(config.intermediate_size, width, size)
     return kept, max(loss, working, passing_encoder)
 

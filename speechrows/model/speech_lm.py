@@ -38,7 +38,7 @@ from speechrows.model.stateful import Reading
 from speechrows.model.stateful import blocks_of
 from speechrows.types import IGNORE_INDEX
 
-_SLOTS = 1024  # whose logits are held at once
+SLOTS_AT_ONCE = 1024  # whose logits are held; more are made part by part
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -219,7 +219,7 @@ class SpeechLM(FrozenInEval):
         Of many slots logits are made part by part, and again in the backward pass: a vocabulary of 128 000
         takes half a megabyte a slot.
         """
-        parts = [*zip(before.split(_SLOTS), targets.split(_SLOTS), strict=True)]
+        parts = [*zip(before.split(SLOTS_AT_ONCE), targets.split(SLOTS_AT_ONCE), strict=True)]
         if len(parts) == 1 or not torch.is_grad_enabled():
             return torch.cat([self._losses_of_part(*part) for part in parts])
         return torch.cat([checkpoint(self._losses_of_part, *part, use_reentrant=False) for part in parts])

@@ -34,6 +34,8 @@ from transformers import PreTrainedConfig
 from transformers import Qwen3Config
 from transformers import SmolLM3Config
 
+from speechrows.model import memory as memory_module
+from speechrows.model import speech_lm as speech_lm_module
 from speechrows.model.memory import Load
 from speechrows.model.memory import Memory
 from speechrows.model.memory import memory
@@ -159,8 +161,11 @@ class Measured:
 
 @pytest.fixture(scope="module", params=WAYS)
 def measured(request: pytest.FixtureRequest) -> Measured:
+    return measure(*WAYS[request.param])
+
+
+def measure(lm: PreTrainedConfig, tuning: Tuning) -> Measured:
     """Two steps of a way to train: the second has moments from its start."""
-    lm, tuning = WAYS[request.param]
     model = prepared(lm, tuning)
     optimizer = tuning.optimizer(model)
     for group in optimizer.param_groups:
@@ -215,6 +220,17 @@ def test_what_is_kept_for_the_backward_pass_is_what_autograd_keeps(measured: Mea
 
 def test_a_step_holds_no_more_than_the_peak_and_over_three_quarters_of_it(measured: Measured) -> None:
     assert 1 <= measured.arithmetic.peak / measured.peak < 4 / 3
+
+
+@pytest.mark.parametrize("tuning", [Tuning(mixed_precision="bf16"), Tuning(**LORA)], ids=["all", "LoRA"])
+def test_logits_that_are_made_part_by_part_are_counted_so(
+    tuning: Tuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (memory_module, speech_lm_module):
+        monkeypatch.setattr(module, "SLOTS_AT_ONCE", LOAD.supervised // 4)
+    held = measure(LLAMA, tuning)
+    assert 1 <= (held.arithmetic.kept + held.copies) / held.kept < 1.12
+    assert 1 <= held.arithmetic.peak / held.peak < 4 / 3
 
 
 @pytest.fixture

@@ -485,7 +485,7 @@ def test_losses_of_many_slots_are_made_part_by_part_with_the_same_gradients(
     batch = toy_batch([A, B], [C], mel=MEL)
     found = []
     for slots in (1024, 2):
-        monkeypatch.setattr(module_of_speech_lm, "_SLOTS", slots)
+        monkeypatch.setattr(module_of_speech_lm, "SLOTS_AT_ONCE", slots)
         net = model()
         net(batch).loss_sum.backward()
         found.append([parameter.grad for parameter in net.parameters() if parameter.grad is not None])
