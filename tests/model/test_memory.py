@@ -245,10 +245,8 @@ def eight_ranks() -> Iterator[None]:
 def test_of_a_model_that_is_divided_a_rank_holds_its_share_and_what_is_in_no_block(tuning: Tuning) -> None:
     model = prepared(LLAMA, tuning)
     arithmetic = memory(model, tuning, LOAD, ranks=8)
-    ranks: Any = SimpleNamespace(
-        device=torch.device("cpu"), num_processes=8, mixed_precision=tuning.precision
-    )
-    shard(model, ranks)
+    ranks: Any = SimpleNamespace(device=torch.device("cpu"), num_processes=8)
+    shard(model, ranks, torch.bfloat16 if tuning.precision == "bf16" else None)
     optimizer = tuning.optimizer(model)
     weights = sum(local(parameter).nbytes for parameter in model.parameters())
     loss = loss_of(model, tuning)
