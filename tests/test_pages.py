@@ -46,7 +46,7 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if arguments[0] == "preview":  # a page that is open until Ctrl-C
         pytest.importorskip("gradio")
         monkeypatch.setattr(webbrowser, "open", lambda address: True)
-        monkeypatch.setattr("speechrows.preview.command.Event.wait", lambda event: True)
+        monkeypatch.setattr("speechrows.preview.command.Event.wait", lambda event, timeout=None: True)
     if arguments[0] == "train":  # as a program, which ends with its exit code
         monkeypatch.setattr(sys, "argv", ["speechrows"])
         with pytest.raises(SystemExit, match="0"):
