@@ -27,7 +27,7 @@ def run(flags: list[str]) -> int:
     Raises:
         UsageError: what it needs is not installed.
     """
-    _check_installed("train", ("accelerate", "jiwer", "torch"), "train")
+    _check_installed("train", ("accelerate", "jiwer", "peft", "torch"), "train")
     # Read when torch is imported: else its threads, waiting for each other, keep busy cores from working.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.argv[1:] = flags

@@ -57,8 +57,13 @@ class Tuning:
         """Give a model its adapters, choose what is trained of it, and how it is held.
 
         Raises:
-            UsageError: a pattern matches no parameter, or none is left to train; see also add_adapters.
+            UsageError: a pattern matches no parameter, or none is left to train, or flags of adapters are given
+                without their rank; see also add_adapters.
         """
+        if not self.lora_rank and (self.lora_alpha or self.lora_target):
+            raise UsageError(
+                "--lora-alpha, --lora-target: found no --lora-rank, expected that of the adapters"
+            )
         if self.lora_rank:
             alpha = self.lora_alpha or 2 * self.lora_rank
             add_adapters(model.speech_lm.lm, rank=self.lora_rank, alpha=alpha, targets=self.lora_target)

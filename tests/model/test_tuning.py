@@ -96,6 +96,7 @@ def test_a_speech_decoder_that_is_trained_alone_sends_no_gradient_into_the_langu
         (Tuning(train=("projektor",)), "matches no parameter that may be trained; expected .* speech_lm.lm"),
         (Tuning(freeze=("",)), "no parameter that is left to train"),
         (Tuning(freeze=("(",)), r"--freeze \(: found no regular expression"),
+        (Tuning(lora_target=("q_proj",)), "found no --lora-rank"),
         (Tuning(lora_rank=2, lora_target=("c_attn",)), "--lora-target c_attn: .*down_proj.*q_proj"),
     ],
 )
