@@ -57,8 +57,8 @@ class Tuning:
         """Give a model its adapters, choose what is trained of it, and how it is held.
 
         Raises:
-            UsageError: a pattern matches no parameter, or none is left to train, or flags of adapters are given
-                without their rank; see also add_adapters.
+            UsageError: a pattern matches no parameter, or none is left to train, or adapters are told of
+                without a rank; see also add_adapters.
         """
         if not self.lora_rank and (self.lora_alpha or self.lora_target):
             raise UsageError(
