@@ -22,7 +22,7 @@ def add_adapters(lm: PreTrainedModel, *, rank: int, alpha: int, targets: Sequenc
         targets: how names of the layers end, such as q_proj; none for all linear layers but the head.
 
     Raises:
-        UsageError: a target is the name of no linear layer.
+        UsageError: a target is the name of no linear layer, or there is none, as in GPT-2.
     """
     from peft import LoraConfig  # noqa: PLC0415  # a second, and what reads weights with adapters needs none
     from peft import inject_adapter_in_model  # noqa: PLC0415
@@ -31,6 +31,11 @@ def add_adapters(lm: PreTrainedModel, *, rank: int, alpha: int, targets: Sequenc
     linear = [
         name for name, layer in lm.named_modules() if isinstance(layer, nn.Linear) and layer is not head
     ]
+    if not linear:
+        raise UsageError(
+            f"--lora-rank: found no linear layer (torch.nn.Linear) in {type(lm).__name__}, expected some: "
+            "train it without adapters, all of it or what --train names"
+        )
     for target in targets:
         if not any(f".{name}".endswith(f".{target}") for name in linear):
             kinds = sorted({name.rpartition(".")[2] for name in linear})

@@ -33,7 +33,7 @@ class Tuning:
     encoder_lr_scale: float = flag(1.0, "of the learning rate, for the speech encoder", least=0)
     lm_lr_scale: float = flag(1.0, "of it, for the language model and its adapters", least=0)
     new_lr_scale: float = flag(1.0, "of it, for the projector, TTT layers and the audio head", least=0)
-    weight_decay: float = flag(0.01, "of AdamW; norms and biases have none")
+    weight_decay: float = flag(0.01, "of AdamW; norms and biases have none", least=0)
     dtype: str = flag(
         "float32",
         "of weights that are not trained; bfloat16: --mixed-precision bf16, too",
@@ -57,12 +57,13 @@ class Tuning:
         """Give a model its adapters, choose what is trained of it, and how it is held.
 
         Raises:
-            UsageError: a pattern matches no parameter, or none is left to train, or adapters are told of
-                without a rank; see also add_adapters.
+            UsageError: a pattern matches no parameter, or none is left to train; adapters are described, and
+                have no rank; see also add_adapters.
         """
         if not self.lora_rank and (self.lora_alpha or self.lora_target):
             raise UsageError(
-                "--lora-alpha, --lora-target: found no --lora-rank, expected that of the adapters"
+                "--lora-alpha, --lora-target: found no --lora-rank; expected one, such as 16: without it "
+                "there are no adapters, and all of the language model is trained"
             )
         if self.lora_rank:
             alpha = self.lora_alpha or 2 * self.lora_rank

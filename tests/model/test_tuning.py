@@ -14,6 +14,8 @@ from toys.training import MODES
 from toys.training import curve
 from toys.training import run
 from transformers import AutoModel
+from transformers import AutoModelForCausalLM
+from transformers import GPT2Config
 
 import speechrows
 from speechrows.errors import UsageError
@@ -21,6 +23,7 @@ from speechrows.loader.batch import Batch
 from speechrows.model import presets
 from speechrows.model.checkpoint import load_weights
 from speechrows.model.encoders.kinds import speech_encoder
+from speechrows.model.lora import add_adapters
 from speechrows.model.omni import Omni
 from speechrows.model.omni import omni
 from speechrows.model.session import Session
@@ -98,11 +101,19 @@ def test_a_speech_decoder_that_is_trained_alone_sends_no_gradient_into_the_langu
         (Tuning(freeze=("(",)), r"--freeze \(: found no regular expression"),
         (Tuning(lora_target=("q_proj",)), "found no --lora-rank"),
         (Tuning(lora_rank=2, lora_target=("c_attn",)), "--lora-target c_attn: .*down_proj.*q_proj"),
+        (Tuning(lora_target=("q_proj",)), "--lora-target: found no --lora-rank"),
+        (Tuning(lora_alpha=8), "--lora-alpha, .*found no --lora-rank"),
     ],
 )
 def test_patterns_and_targets_that_can_not_be_meant_are_refused_in_a_line(tuning: Tuning, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         tiny(tuning)
+
+
+def test_a_language_model_without_linear_layers_is_refused_adapters_in_a_line() -> None:
+    lm = AutoModelForCausalLM.from_config(GPT2Config(n_embd=8, n_head=1, n_layer=1, vocab_size=9))
+    with pytest.raises(UsageError, match=r"--lora-rank: found no linear layer .* in GPT2LMHeadModel"):
+        add_adapters(lm, rank=2, alpha=4, targets=())
 
 
 def test_parts_learn_at_their_own_rates_and_norms_and_biases_do_not_decay() -> None:
