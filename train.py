@@ -134,6 +134,7 @@ class Trainer:
             self.tell(begin_from(model, Path(config.init_from)))
         config.prepare(model)
         if resumed:
+            config.check_adapters(resumed)
             checkpoint.load_weights(resumed, model)
         self.mel, self.layers = model.speech_lm.encoder.mel, [*model.speech_lm.stateful]
         self.model, self.optimizer = prepared(self.accelerator, model, config)

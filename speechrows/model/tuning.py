@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from speechrows.errors import UsageError
 from speechrows.flags import flag
 from speechrows.model.lora import add_adapters
+from speechrows.model.model_folder import read_flags
 from speechrows.model.omni import Omni
 from speechrows.model.recompute import recompute
 from speechrows.model.stateful import blocks_of
@@ -52,6 +54,26 @@ class Tuning:
     def lora_scale(self) -> float:
         """What adapters are multiplied by; 0 where there are none."""
         return (self.lora_alpha / self.lora_rank or 2.0) if self.lora_rank else 0.0
+
+    @property
+    def adapters(self) -> str:
+        """The flags that say how large adapters are, and how much they count."""
+        alpha = f" --lora-alpha {self.lora_scale * self.lora_rank:g}" if self.lora_rank else ""
+        return f"--lora-rank {self.lora_rank}{alpha}"
+
+    def check_adapters(self, folder: Path) -> None:
+        """Check that adapters are as large as those of a checkpoint that is gone on from, and count as much.
+
+        Raises:
+            UsageError: they are not, as the flags of its run tell.
+        """
+        flags = read_flags(folder)
+        before = Tuning(lora_rank=flags.get("lora_rank", 0), lora_alpha=flags.get("lora_alpha", 0)).adapters
+        if flags and self.adapters != before:
+            raise UsageError(
+                f"{folder}: can not be gone on from with {self.adapters}: expected {before}, as its run had; "
+                "--init-from begins another run with its weights"
+            )
 
     def prepare(self, model: Omni) -> None:
         """Give a model its adapters, choose what is trained of it, and how it is held.

@@ -24,6 +24,7 @@ from speechrows.model import presets
 from speechrows.model.checkpoint import load_weights
 from speechrows.model.encoders.kinds import speech_encoder
 from speechrows.model.lora import add_adapters
+from speechrows.model.model_folder import FLAGS
 from speechrows.model.omni import Omni
 from speechrows.model.omni import omni
 from speechrows.model.session import Session
@@ -207,6 +208,16 @@ def test_a_run_with_adapters_goes_on_bit_for_bit_and_is_merged_into_a_model_with
     with torch.no_grad():
         expected = adapted.eval()(batch).losses()
         assert again(batch).losses().tolist() == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+def test_a_run_is_gone_on_from_with_its_own_adapters_alone(tmp_path: Path) -> None:
+    (tmp_path / FLAGS).write_text('{"lora_rank": 4, "lora_alpha": 0}')
+    Tuning(lora_rank=4, lora_alpha=8).check_adapters(tmp_path)
+    for other in (Tuning(), Tuning(lora_rank=8), Tuning(lora_rank=4, lora_alpha=32)):
+        with pytest.raises(UsageError, match="expected --lora-rank 4 --lora-alpha 8, as its run had"):
+            other.check_adapters(tmp_path)
+    (tmp_path / FLAGS).write_text('{"seed": 0}')  # of a version that had no adapters
+    Tuning().check_adapters(tmp_path)
 
 
 def test_an_encoder_of_a_preset_has_blocks_of_its_own(batch: Batch) -> None:
