@@ -131,8 +131,8 @@ class SpeechLM(FrozenInEval):
             UsageError: a row has more or fewer placeholders than audio tokens.
         """
         is_idle = not len(batch.input_ids)
-        if is_idle:
-            batch = _one_pad(batch)
+        if is_idle:  # of no lane: a pad's state is a new one
+            batch, states = _one_pad(batch), ()
         reading = Reading([*self.stateful], batch.attention_mask, batch.reset, states)
         inside = stretches(batch, self.attention_span)
         embeds, real = self.embed(batch), batch.attention_mask

@@ -23,6 +23,7 @@ from speechrows.loader.batch import Batch
 from speechrows.model import presets
 from speechrows.model.checkpoint import load_weights
 from speechrows.model.encoders.kinds import speech_encoder
+from speechrows.model.lanes import Lanes
 from speechrows.model.lora import add_adapters
 from speechrows.model.model_folder import FLAGS
 from speechrows.model.omni import Omni
@@ -178,6 +179,7 @@ def test_a_batch_without_a_clip_or_a_row_gives_every_parameter_a_gradient(batch:
         features=None, codec_targets=None, num_audio_tokens=none[:, 0], clip_row=none[:, 0], row_ids=(),
         row_spans=torch.zeros(0, 3, dtype=torch.int64), lanes=none[:, 0], number=None,
     )  # fmt: skip
+    model.speech_lm(idle, Lanes([*model.speech_lm.stateful], 1).states(idle))  # of none of the lanes
     found = gradients(model, idle)
     assert [*found] == trained(model)
     assert not any(gradient.any() for gradient in found.values())
