@@ -51,7 +51,7 @@ CASES = {
     "lanes with TTT": ["--micro-batches", "2", *MODES["lanes with TTT"]],
     "bucket, and a rank that waits": ["--micro-batches", "3", *MODES["bucket"]],
     "pack with LoRA": ["--micro-batches", "2", *PACK, *LORA, "--dtype", "bfloat16"],
-    "pack with TTT": ["--micro-batches", "2", *PACK, "--ttt-at", "0", "--ttt-layers", "1"],
+    "pack, and a rank that waits": ["--micro-batches", "3", *PACK, "--ttt-at", "0", "--ttt-layers", "1"],
     "a speech decoder alone": ["--micro-batches", "2", *SPEECH, "--train", "^audio_head"],
     "speech": ["--micro-batches", "2", *SPEECH],
 }

@@ -57,18 +57,22 @@ class Tuning:
 
     @property
     def adapters(self) -> str:
-        """The flags that say how large adapters are, and how much they count."""
-        alpha = f" --lora-alpha {self.lora_scale * self.lora_rank:g}" if self.lora_rank else ""
-        return f"--lora-rank {self.lora_rank}{alpha}"
+        """The flags that say how large adapters are, how much they count, and what has them."""
+        if not self.lora_rank:
+            return "--lora-rank 0"
+        targets = [f"--lora-target {target}" for target in sorted({*self.lora_target})]
+        alpha = f"--lora-alpha {self.lora_scale * self.lora_rank:g}"
+        return " ".join((f"--lora-rank {self.lora_rank}", alpha, *targets))
 
     def check_adapters(self, folder: Path) -> None:
-        """Check that adapters are as large as those of a checkpoint that is gone on from, and count as much.
+        """Check that adapters are those that a checkpoint has, which is gone on from.
 
         Raises:
             UsageError: they are not, as the flags of its run tell.
         """
         flags = read_flags(folder)
-        before = Tuning(lora_rank=flags.get("lora_rank", 0), lora_alpha=flags.get("lora_alpha", 0)).adapters
+        given = {name: flags[name] for name in ("lora_rank", "lora_alpha", "lora_target") if name in flags}
+        before = Tuning(**given).adapters
         if flags and self.adapters != before:
             raise UsageError(
                 f"{folder}: can not be gone on from with {self.adapters}: expected {before}, as its run had; "

@@ -215,7 +215,8 @@ def test_a_run_with_adapters_goes_on_bit_for_bit_and_is_merged_into_a_model_with
 def test_a_run_is_gone_on_from_with_its_own_adapters_alone(tmp_path: Path) -> None:
     (tmp_path / FLAGS).write_text('{"lora_rank": 4, "lora_alpha": 0}')
     Tuning(lora_rank=4, lora_alpha=8).check_adapters(tmp_path)
-    for other in (Tuning(), Tuning(lora_rank=8), Tuning(lora_rank=4, lora_alpha=32)):
+    some = Tuning(lora_rank=4, lora_target=("q_proj",))
+    for other in (Tuning(), Tuning(lora_rank=8), Tuning(lora_rank=4, lora_alpha=32), some):
         with pytest.raises(UsageError, match="expected --lora-rank 4 --lora-alpha 8, as its run had"):
             other.check_adapters(tmp_path)
     (tmp_path / FLAGS).write_text('{"seed": 0}')  # of a version that had no adapters
