@@ -224,4 +224,5 @@ def test_a_run_is_gone_on_from_with_its_own_adapters_alone(tmp_path: Path) -> No
 
 
 def test_an_encoder_of_a_preset_has_blocks_of_its_own(batch: Batch) -> None:
-    assert len(tiny().speech_lm.encoder.blocks()) == presets.PRESETS["tiny"].encoder.encoder_layers
+    config: Any = presets.PRESETS["tiny"].encoder
+    assert len(tiny().speech_lm.encoder.blocks()) == config.encoder_layers
