@@ -101,7 +101,7 @@ format: install
 	$(BIN)/ruff format .
 
 # ROUNDS=1 is enough to see that all of it runs here; what is told of speed has each benchmark's own.
-BENCHMARKS := build sources mimi sound plan mix collate loader views exports
+BENCHMARKS := build sources mimi sound plan mix collate loader views exports steps
 bench: install
 	for name in $(BENCHMARKS); do \
 	  echo "== benchmarks/$$name.py"; \

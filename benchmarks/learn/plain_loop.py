@@ -62,7 +62,10 @@ def losses_of_loop(rows: Path, steps: int, direction: int = 1) -> list[float]:
     by_id = {row["row_id"]: row for row in pa.concat_tables(tables).to_pylist()}
     set_seed(0)
     model = omni(ModelShape(preset="tiny"), loader.tokenizer).speech_lm.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
+    small = {id(p) for name, p in model.named_parameters() if p.dim() < 2 or name.endswith("bias")}
+    matrices = [p for p in model.parameters() if id(p) not in small]
+    rest = {"params": [p for p in model.parameters() if id(p) in small], "weight_decay": 0.0}
+    optimizer = torch.optim.AdamW([{"params": matrices}, rest], lr=RATE, weight_decay=0.01)
     schedule = get_scheduler("cosine", optimizer, WARMUP, steps)
     losses: list[float] = []
     for row_ids in order:
