@@ -120,8 +120,10 @@ class MixRows:
         stretch = taken(sizes, begin, end, seed=self.seed, source=number)
         return [rows[expanded(firsts[items], counts[items])] for items in stretch]
 
-    def plan(self, options: PlanOptions, epoch: int) -> Plan:
+    def plan(self, options: PlanOptions, epoch: int, *, counted: bool = False) -> Plan:
         """Plan an epoch of the mix: its `rows` are those of the joined index, as often as they come.
+
+        Where it is `counted`, it says of each how often it came before, as augmentation needs to know.
 
         Raises:
             UsageError: see plan_epoch.
@@ -133,7 +135,8 @@ class MixRows:
             return index.row_id(int(numbers[place]))
 
         plan = plan_epoch(self._plan_rows(chosen, options), options, epoch=epoch, name=name)
-        repeats = None if (before := _came_before(numbers)) is None else before[plan.rows]
+        before = _came_before(numbers) if counted else None
+        repeats = None if before is None else before[plan.rows]
         return replace(plan, rows=numbers[plan.rows], sources=chosen.sources(plan.rows), repeats=repeats)
 
     def _plan_rows(self, chosen: EpochRows, options: PlanOptions) -> PlanRows:
