@@ -122,8 +122,8 @@ class Trainer:
         resumed = self.folder.latest() if config.resume else None
         micro_batches = num_micro_batches(config.micro_batches, self.accelerator, resumed)
         self.config = config = replace(config, micro_batches=micro_batches)
-        half, device = config.precision == "bf16", self.accelerator.device.type
-        self.autocast = partial(torch.autocast, device, torch.bfloat16, enabled=half)
+        device = self.accelerator.device.type
+        self.autocast = partial(torch.autocast, device, torch.bfloat16, enabled=config.is_half)
         set_seed(config.seed)
         self.preset, self.mel, self.opened = config.parts, None, OpenedRows()
         self.total = partial(total, self.accelerator)  # of values, over ranks
@@ -159,18 +159,16 @@ class Trainer:
 
     def rows(self, path: Sequence[str], config: str, split: str, augment: Augment | None = None) -> Loader:
         """This rank's share of rows, as the run's model takes them; each folder is opened once a run."""
-        run: Any = self.config
-        accelerator = self.accelerator
+        run, accelerator = self.config, self.accelerator
         folder, config, split = self.opened.open(path, config, split)
-        size: dict[str, Any] = {
-            "context": self.stages[self.stage_number].context,
-            "batch_size": run.batch_size,
-        }
-        if run.mode == "lanes" and (session := run.session or size["context"] * run.curriculum):
+        context = self.stages[self.stage_number].context
+        size: dict[str, Any] = {"context": context, "batch_size": run.batch_size}
+        if run.mode == "lanes" and (session := run.session or context * run.curriculum):
             size["session_tokens"] = session
         size = {"budget_seconds": run.budget_seconds} if run.mode == "bucket" else size
+        size |= {"mode": run.mode, "too_long": run.too_long}
         return speechrows.load(
-            folder, config, split, mode=run.mode, too_long=run.too_long, seed=run.seed, mel=self.mel,
+            folder, config, split, seed=run.seed, mel=self.mel,
             augment=augment, micro_batches=run.micro_batches, device=accelerator.device,
             rank=accelerator.process_index, world_size=accelerator.num_processes,
             tokenizer=self.tokenizer, audio_tokens_per_second=self.preset.rate, **size,

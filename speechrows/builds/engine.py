@@ -52,7 +52,7 @@ class ShardBuilder:
         """`progress` is called with the number of a shard's bytes that are done since the last call."""
         self._pipeline, self._out, self._progress = pipeline, out, progress
         self._thread = ThreadPoolExecutor(1)
-        self._turn, self._next_turn = _Turn(pipeline.buffer()), _Turn(pipeline.buffer())
+        self._filled, self._other = _Lent(pipeline.buffer()), _Lent(pipeline.buffer())
 
     def __enter__(self) -> "ShardBuilder":
         return self
@@ -60,20 +60,20 @@ class ShardBuilder:
     def __exit__(self, error: object, *_: object) -> None:
         with self._thread:
             if error is None:
-                self._next_turn.wait()
-                self._turn.wait()
+                self._other.wait()
+                self._filled.wait()
 
     def _next_buffer(self) -> ClipBuffer:
-        """One of two buffers, in turn, as soon as the tables that lie in it have been written."""
-        self._turn, self._next_turn = self._next_turn, self._turn
-        self._turn.wait()
-        self._turn.buffer.clear()
-        return self._turn.buffer
+        """The buffer that is not being filled, as soon as the tables that lie in it have been written."""
+        self._filled, self._other = self._other, self._filled
+        self._filled.wait()
+        self._filled.buffer.clear()
+        return self._filled.buffer
 
-    def _later(self, deed: Callable[..., None], *args: object) -> Future[None]:
-        """Have the thread do something after what it was given before."""
-        self._turn.deeds.append(self._thread.submit(deed, *args))
-        return self._turn.deeds[-1]
+    def _later(self, write: Callable[..., None], *args: object) -> Future[None]:
+        """Have the thread write something of the buffer that is filled, after what it was given before."""
+        self._filled.writings.append(self._thread.submit(write, *args))
+        return self._filled.writings[-1]
 
     def build(self, shard: Shard) -> None:
         """Make a shard's tables. They may be written, and published, while the next shard's are made."""
@@ -101,17 +101,17 @@ class ShardBuilder:
 
 
 @dataclass(frozen=True)
-class _Turn:
-    """A buffer, and what is to be done before it is filled again."""
+class _Lent:
+    """A buffer of clips, and what is to be written of it before it is filled again."""
 
     buffer: ClipBuffer
-    deeds: list[Future[None]] = field(default_factory=list[Future[None]])
+    writings: list[Future[None]] = field(default_factory=list[Future[None]])
 
     def wait(self) -> None:
-        """Wait until it is done; raises what was raised."""
-        for deed in self.deeds:
-            deed.result()
-        self.deeds.clear()
+        """Wait until it is written; raises what was raised."""
+        for writing in self.writings:
+            writing.result()
+        self.writings.clear()
 
 
 def _publish_file(file: ShardFile, out: Path, task: str, shard: int, number: int) -> BuiltShard:

@@ -18,9 +18,8 @@ class Buffers(Generic[A]):
     def __init__(self, allocate: Callable[[int], A]) -> None:
         self._allocate = allocate
         self._free: list[A] = []
-        self._returned: list[
-            A
-        ] = []  # apart: what is given back while memory is collected finds no lock taken
+        # Apart, and without the lock: what is given back while memory is collected may find it taken.
+        self._returned: list[A] = []
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ The function is longer than 40 lines: every option of loading is described in th
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -161,7 +162,7 @@ def load(  # noqa: PLR0913
         open_stream,
         collator,
         tokenizer,
-        mix=rows.mix,
+        mix=rows.mix and replace(rows.mix, counts_repeats=augment is not None),
         rank=rank,
         world_size=world_size,
         any_micro_batches=micro_batches is None,

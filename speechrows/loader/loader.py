@@ -86,8 +86,7 @@ class Loader(Generic[B]):
 
     def _make_plan(self, options: PlanOptions, epoch: int) -> Plan:
         if self.mix is not None:
-            is_augmented = getattr(self._collator, "augment", None) is not None
-            return self.mix.plan(options, epoch, counted=is_augmented)
+            return self.mix.plan(options, epoch)
         windowed, sourced = options.window_bytes is not None, options.session_tokens is not None
         rows = plan_rows(self.index, windowed=windowed, sourced=sourced)
         return plan_epoch(rows, options, epoch=epoch, name=self.index.row_id)

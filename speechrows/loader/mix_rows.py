@@ -66,6 +66,7 @@ class MixRows:
     schedule: Schedule
     seed: int
     codecs: Int32 | None  # of each shard, a number; None where all may share a batch
+    counts_repeats: bool = False  # whether a plan tells how often each row came before: augmentation asks
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,10 +121,8 @@ class MixRows:
         stretch = taken(sizes, begin, end, seed=self.seed, source=number)
         return [rows[expanded(firsts[items], counts[items])] for items in stretch]
 
-    def plan(self, options: PlanOptions, epoch: int, *, counted: bool = False) -> Plan:
+    def plan(self, options: PlanOptions, epoch: int) -> Plan:
         """Plan an epoch of the mix: its `rows` are those of the joined index, as often as they come.
-
-        Where it is `counted`, it says of each how often it came before, as augmentation needs to know.
 
         Raises:
             UsageError: see plan_epoch.
@@ -135,7 +134,7 @@ class MixRows:
             return index.row_id(int(numbers[place]))
 
         plan = plan_epoch(self._plan_rows(chosen, options), options, epoch=epoch, name=name)
-        before = _came_before(numbers) if counted else None
+        before = _came_before(numbers) if self.counts_repeats else None
         repeats = None if before is None else before[plan.rows]
         return replace(plan, rows=numbers[plan.rows], sources=chosen.sources(plan.rows), repeats=repeats)
 

@@ -78,8 +78,9 @@ class OpenedMix:
     def check_alone(self, config: str, split: str) -> None:
         """Raise UsageError where a config or split is given beside the mix."""
         if config or split != "train":
-            found = f"found config {config!r} and split {split!r}"
-            raise self.mix.problem(f"{found} beside a mix; its sources say theirs")
+            raise self.mix.problem(
+                f"found config {config!r} and split {split!r} beside a mix; its sources say theirs"
+            )
 
     def rendered(
         self, tokenizer: str | PreTrainedTokenizerFast | None = None, audio_tokens_per_second: object = None

@@ -90,7 +90,9 @@ def _differences_of_mixes(theirs: Any, ours: Any) -> list[str]:
 
 def _without_places(sources: Any) -> dict[str, Any]:
     """The sources of a mix in a state, but for where they are: the same rows may have been moved."""
-    if not isinstance(sources, Mapping) or not all(isinstance(one, Mapping) for one in sources.values()):
+    if not isinstance(sources, Mapping) or not all(
+        isinstance(source, Mapping) for source in sources.values()
+    ):
         raise _refusal(f"found sources {_shown(sources)}")
     return {
         name: {key: value for key, value in source.items() if key not in ("path", "revision")}

@@ -169,8 +169,8 @@ def _check_stages(mix: Mix) -> None:
         if stage.epochs is None and not is_last:
             raise mix.problem(f"{place}: has no epochs; only the last stage stays", stage.line)
         if stage.epochs is not None and not (_is_whole(stage.epochs) and stage.epochs > 0):
-            found = _shown(stage.epochs)
-            raise mix.problem(f"{place}: epochs: found {found}, expected a whole number from 1", stage.line)
+            epochs = _shown(stage.epochs)
+            raise mix.problem(f"{place}: epochs: found {epochs}, expected a whole number from 1", stage.line)
         if not isinstance(stage.weight, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise mix.problem(f"{place}: weight: found {_shown(stage.weight)}, expected NAME: w", stage.line)
         if stage.weight and not is_shared(mix):

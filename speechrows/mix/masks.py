@@ -120,8 +120,10 @@ def _in_shards(index: Index, column: str) -> "Iterator[pa.Array[Any]]":
                 yield batch[column]
                 count += len(batch)
         if count != shard.rows:
-            found = f"found {count} rows, its index promises {shard.rows}"
-            raise ShortfallError(f"{index.address}: {shard.path}: {found}; build or download it again")
+            raise ShortfallError(
+                f"{index.address}: {shard.path}: found {count} rows, its index promises {shard.rows}; build "
+                "or download it again"
+            )
 
 
 def _kept(index: Index, condition: Condition) -> Bools:

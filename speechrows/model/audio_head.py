@@ -27,7 +27,6 @@ from speechrows.loader.batch import Batch
 from speechrows.model.generation import left_padded
 from speechrows.model.sampling import drawn
 from speechrows.model.segments import hidden_states
-from speechrows.model.speech_lm import weightless
 from speechrows.types import IGNORE_INDEX
 
 _MAX_FRAMES = 2**15  # that the depformer reads at once: CUDA attention is limited to 2**16 - 1
@@ -100,7 +99,7 @@ class AudioHead(nn.Module):
             UsageError: the batch's codes are another codec's.
         """
         if batch.codec_targets is None or not len(batch.codec_targets):
-            zero = weightless(self)
+            zero = self._weightless()
             return AudioLoss(semantic_sum=zero, num_semantic=0, depth_sum=zero, num_depth=0)
         semantic_sum = depth_sum = hidden.new_zeros((), dtype=torch.float32)
         for scores in self.scores(hidden, batch):
@@ -114,6 +113,11 @@ class AudioHead(nn.Module):
             depth_sum=depth_sum,
             num_depth=frames * (self.spec.num_codebooks - 1),
         )
+
+    def _weightless(self) -> Tensor:
+        """Zero, float32 [], with a zero gradient for every parameter, since ranks wait for all of them."""
+        trained = (parameter for parameter in self.parameters() if parameter.requires_grad)
+        return sum((parameter.flatten()[0].float() * 0.0 for parameter in trained), torch.zeros(()))
 
     def scores(self, hidden: Tensor, batch: Batch) -> Iterator[CodeScores]:
         """What is predicted for the frames of a batch's codes, clip after clip; see forward."""

@@ -62,27 +62,23 @@ def memory(model: Omni, tuning: Tuning, load: Load, *, ranks: int = 1) -> Memory
     """
     shares = ranks if tuning.shard else 1
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    size = 2 if tuning.precision == "bf16" else _FLOAT
+    size = 2 if tuning.is_half else _FLOAT
     kept, passing = _activations(model, tuning, load, size)
-    own = sum(_share(parameter, shares) for parameter in trained) * _FLOAT
+    gradients = sum(_share(parameter, shares) for parameter in trained) * _FLOAT
     return Memory(
         weights=sum(_share(parameter, shares) * parameter.element_size() for parameter in model.parameters()),
-        gradients=own,
-        moments=2 * own,
+        gradients=gradients,
+        moments=2 * gradients,
         copies=_gathered(model, size) if shares > 1 else _cast(model) if size < _FLOAT else 0,
         kept=kept,
         passing=passing,
-        stepping=own,
+        stepping=gradients,
     )
 
 
 def _share(parameter: nn.Parameter, ranks: int) -> int:
     """The numbers of a parameter that rank 0 has: FSDP2 divides its first dimension."""
     return -(-parameter.shape[0] // ranks) * (parameter.numel() // parameter.shape[0])
-
-
-def _blocks(model: Omni) -> list[nn.Module]:
-    return [*blocks_of(model.speech_lm.lm), *model.speech_lm.encoder.blocks()]
 
 
 def _gathered(model: Omni, size: int) -> int:
@@ -95,7 +91,7 @@ def _gathered(model: Omni, size: int) -> int:
     def whole(parameters: Iterable[nn.Parameter], copies: int) -> int:
         return sum(p.numel() * (copies * size + p.requires_grad * (size + _FLOAT)) for p in parameters)
 
-    blocks = _blocks(model)
+    blocks = model.speech_lm.blocks()
     inside = {id(parameter) for block in blocks for parameter in block.parameters()}
     root = [parameter for parameter in model.parameters() if id(parameter) not in inside]
     return whole(root, 1) + max(whole(block.parameters(), 2) for block in blocks)
@@ -214,9 +210,8 @@ def _encoder(model: Omni, load: Load, size: int, checkpointing: bool) -> tuple[i
     stream = max(size, encoder.model.embed_positions.weight.element_size())
     convolutions = size * (2 * config.num_mel_bins + 5 * width)  # two columns of features are a position
     norm = _FLOAT * (width + 2)  # its input, mean and deviation
-    inputs = width * (
-        4 * size if size < _FLOAT else 2 * _FLOAT
-    )  # of queries, keys and values; of the first layer
+    # Of queries, keys and values, and of the first layer: autocast makes a copy for each.
+    inputs = width * (4 * size if size < _FLOAT else 2 * _FLOAT)
     attention = 5 * width * size + config.encoder_attention_heads * _FLOAT
     block = 2 * norm + inputs + attention + 2 * inner * size
     each, again = (width * stream, block) if checkpointing else (block, 0)

@@ -24,17 +24,20 @@ from speechrows.model.audio_head import AudioLoss
 from speechrows.model.omni import Omni
 from speechrows.model.omni import OmniOutput
 from speechrows.model.speech_lm import SpeechLMOutput
-from speechrows.model.stateful import blocks_of
 from speechrows.model.tuning import Tuning
 
 
 def prepared(accelerator: Accelerator, model: Omni, tuning: Tuning) -> tuple[nn.Module, Any]:
     """A model to train, on its device, replicated on each rank or divided among them, and its optimiser."""
-    if not tuning.shard or accelerator.num_processes == 1:
-        optimizer = tuning.optimizer(model)
-        return accelerator.prepare(model.train(), optimizer)
-    shard(model, accelerator, torch.bfloat16 if tuning.precision == "bf16" else None)
-    return model.train(), accelerator.prepare(tuning.optimizer(model))
+    if tuning.shard and accelerator.num_processes > 1:
+        shard(model, accelerator, torch.bfloat16 if tuning.is_half else None)
+        return model.train(), accelerator.prepare(tuning.optimizer(model))
+    if tuning.shard:
+        accelerator.print(
+            "--shard: found one rank, which has all of the model; expected several: accelerate launch "
+            "--num_processes N train.py …"
+        )
+    return accelerator.prepare(model.train(), tuning.optimizer(model))
 
 
 def shard(model: Omni, accelerator: Accelerator, dtype: torch.dtype | None = None) -> None:
@@ -49,7 +52,7 @@ def shard(model: Omni, accelerator: Accelerator, dtype: torch.dtype | None = Non
         "mesh": init_device_mesh(accelerator.device.type, (accelerator.num_processes,)),
         "mp_policy": MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
     }
-    for block in (*blocks_of(model.speech_lm.lm), *model.speech_lm.encoder.blocks()):
+    for block in model.speech_lm.blocks():
         fully_shard(block, **options)
     fully_shard(model, **options)
     model.speech_lm.encoder.agree = lambda calls: _most(calls, accelerator.device)

@@ -110,6 +110,10 @@ class SpeechLM(FrozenInEval):
         hook = partial(self._before_block, number)
         blocks[before_block].register_forward_pre_hook(hook, with_kwargs=True)
 
+    def blocks(self) -> list[nn.Module]:
+        """The blocks of the language model and of the encoder: what is computed again, or divided, one by one."""
+        return [*blocks_of(self.lm), *self.encoder.blocks()]
+
     def _before_block(
         self, number: int, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -231,12 +235,6 @@ class SpeechLM(FrozenInEval):
         """The logits [N, vocabulary] of hidden states [N, D]."""
         head: Any = self.lm.get_output_embeddings()
         return head(hidden)
-
-
-def weightless(*modules: nn.Module) -> Tensor:
-    """Zero, float32 [], with a zero gradient for every parameter, since DDP waits for all of them."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    return sum((p.flatten()[0].float() * 0.0 for p in parameters), torch.zeros(()))
 
 
 def _one_pad(batch: Batch) -> Batch:

@@ -15,7 +15,6 @@ from speechrows.model.lora import add_adapters
 from speechrows.model.model_folder import read_flags
 from speechrows.model.omni import Omni
 from speechrows.model.recompute import recompute
-from speechrows.model.stateful import blocks_of
 
 _PARTS = {"encoder": "speech_lm.encoder.", "lm": "speech_lm.lm."}  # by the beginning of a parameter's name
 
@@ -46,14 +45,19 @@ class Tuning:
     shard: bool = flag(False, "divide weights, gradients and moments among the ranks (FSDP2)")
 
     @property
-    def precision(self) -> str:
-        """What accelerate computes in: no, or bf16, as weights in bfloat16 need, too."""
-        return "bf16" if self.dtype == "bfloat16" else self.mixed_precision
+    def is_half(self) -> bool:
+        """Whether a step is computed in bfloat16, as weights that are held in it need."""
+        return self.mixed_precision == "bf16" or self.dtype == "bfloat16"
+
+    @property
+    def alpha(self) -> int:
+        """LoRA's alpha."""
+        return self.lora_alpha or 2 * self.lora_rank
 
     @property
     def lora_scale(self) -> float:
         """What adapters are multiplied by; 0 where there are none."""
-        return (self.lora_alpha / self.lora_rank or 2.0) if self.lora_rank else 0.0
+        return self.alpha / self.lora_rank if self.lora_rank else 0.0
 
     @property
     def adapters(self) -> str:
@@ -61,8 +65,7 @@ class Tuning:
         if not self.lora_rank:
             return "--lora-rank 0"
         targets = [f"--lora-target {target}" for target in sorted({*self.lora_target})]
-        alpha = f"--lora-alpha {self.lora_scale * self.lora_rank:g}"
-        return " ".join((f"--lora-rank {self.lora_rank}", alpha, *targets))
+        return " ".join((f"--lora-rank {self.lora_rank} --lora-alpha {self.alpha}", *targets))
 
     def check_adapters(self, folder: Path) -> None:
         """Check that adapters are those that a checkpoint has, which is gone on from.
@@ -92,13 +95,12 @@ class Tuning:
                 "there are no adapters, and all of the language model is trained"
             )
         if self.lora_rank:
-            alpha = self.lora_alpha or 2 * self.lora_rank
-            add_adapters(model.speech_lm.lm, rank=self.lora_rank, alpha=alpha, targets=self.lora_target)
+            add_adapters(model.speech_lm.lm, rank=self.lora_rank, alpha=self.alpha, targets=self.lora_target)
         self._choose(model)
         if self.dtype == "bfloat16":
             hold(model, torch.bfloat16)
         if self.gradient_checkpointing:
-            for block in (*blocks_of(model.speech_lm.lm), *model.speech_lm.encoder.blocks()):
+            for block in model.speech_lm.blocks():
                 recompute(block)
 
     def _choose(self, model: nn.Module) -> None:
@@ -150,16 +152,18 @@ def _matching(names: Sequence[str], patterns: Sequence[str], flag: str) -> set[s
     matching = set[str]()
     for pattern in patterns:
         try:
-            found = {name for name in names if re.search(pattern, name)}
+            of_pattern = {name for name in names if re.search(pattern, name)}
         except re.error as error:
-            raise UsageError(f"{flag} {pattern}: found no regular expression ({error})") from error
-        if not found:
+            raise UsageError(
+                f"{flag} {pattern}: found no regular expression ({error}), expected one of parameters' names"
+            ) from error
+        if not of_pattern:
             parts = {".".join(name.split(".")[: 1 + name.startswith("speech_lm")]): None for name in names}
             raise UsageError(
                 f"{flag} {pattern}: matches no parameter that may be trained; expected a regular expression "
                 f"that is found in some of their names, such as {', '.join(parts)}"
             )
-        matching |= found
+        matching |= of_pattern
     return matching
 
 

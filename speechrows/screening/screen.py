@@ -142,21 +142,21 @@ def _screen(screener: Screener, targets: Sequence[_Target], num_proc: int) -> tu
     """Bring all targets up to date; the number of rows, and of those whose scores were there."""
     shards = [shard for target in targets for shard in target.shards]
     recipe = screener.choices.recipe
-    made = _made(screener, shards)
+    usable = _usable(screener, shards)
     screener.parts.mkdir(parents=True, exist_ok=True)
-    rest = [shard for shard in shards if shard not in made]
+    rest = [shard for shard in shards if shard not in usable]
     num_rows = sum(shard.rows for shard in shards)
     num_kept = num_rows - sum(shard.rows for shard in rest)
     died = (
         f"{screener.folder.address}: a process that screened it died, killed or out of memory; run it again "
+        "with fewer processes: shards that were screened are kept"
     )
-    died += "with fewer processes: shards that were screened are kept"
     with tqdm(total=num_rows, initial=num_kept, desc="screen", unit="row", disable=None) as bar:
         for number in in_order(_Opened(screener), rest, num_proc, died):
             bar.update(number)
     for target in targets:
         parts = [Earlier(path=screener.part_of(shard), group=0, recipe=recipe) for shard in target.shards]
-        scores = [made.get(shard, part) for shard, part in zip(target.shards, parts, strict=True)]
+        scores = [usable.get(shard, part) for shard, part in zip(target.shards, parts, strict=True)]
         if scores != _scores_in(screener, target) or not target.path.exists():
             _write(target, scores, recipe, screener.parts)
     shutil.rmtree(screener.parts)
@@ -169,7 +169,7 @@ def _scores_in(screener: Screener, target: _Target) -> list[Earlier]:
     return sorted(earlier, key=lambda scores: scores.group)
 
 
-def _made(screener: Screener, shards: Sequence[ShardEntry]) -> dict[ShardEntry, Earlier]:
+def _usable(screener: Screener, shards: Sequence[ShardEntry]) -> dict[ShardEntry, Earlier]:
     """The scores that are as they are asked for."""
     recipe = screener.choices.recipe
     exact = {shard: [s for s in screener.earlier.get(shard, ()) if s.recipe == recipe] for shard in shards}

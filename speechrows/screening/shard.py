@@ -78,8 +78,9 @@ class Earlier:
 
     def hears_as(self, recipe: Mapping[str, Any]) -> bool:
         """Whether clips were heard as a recipe says: by its recogniser, in its language."""
-        language, wanted = (heard_as(made["languages"]) for made in (self.recipe, recipe))
-        return self.recipe["asr"] == recipe["asr"] and (recipe["asr"] is None or language == wanted)
+        if self.recipe["asr"] is None or self.recipe["asr"] != recipe["asr"]:
+            return self.recipe["asr"] == recipe["asr"]
+        return heard_as(self.recipe["languages"]) == heard_as(recipe["languages"])
 
 
 @dataclass(frozen=True)

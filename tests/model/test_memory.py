@@ -42,7 +42,6 @@ from speechrows.model.memory import memory
 from speechrows.model.omni import Omni
 from speechrows.model.sharding import shard
 from speechrows.model.speech_lm import SpeechLM
-from speechrows.model.stateful import blocks_of
 from speechrows.model.tuning import Tuning
 from train import TrainConfig
 
@@ -84,7 +83,7 @@ def prepared(lm: PreTrainedConfig, tuning: Tuning) -> Omni:
 
 
 def loss_of(model: Omni, tuning: Tuning) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16, enabled=tuning.precision == "bf16"):
+    with torch.autocast("cpu", torch.bfloat16, enabled=tuning.is_half):
         return model(BATCH).losses().sum()
 
 
@@ -190,7 +189,7 @@ def measure(lm: PreTrainedConfig, tuning: Tuning) -> Measured:
 
 def num_copied(model: Omni) -> int:
     """Bytes of autocast's copies of what is in blocks."""
-    blocks = (*blocks_of(model.speech_lm.lm), *model.speech_lm.encoder.blocks())
+    blocks = model.speech_lm.blocks()
     layers = [layer for block in blocks for layer in block.modules() if isinstance(layer, nn.Linear)]
     return sum(2 * layer.weight.numel() for layer in layers if layer.weight.dtype is torch.float32)
 
@@ -246,13 +245,13 @@ def test_of_a_model_that_is_divided_a_rank_holds_its_share_and_what_is_in_no_blo
     model = prepared(LLAMA, tuning)
     arithmetic = memory(model, tuning, LOAD, ranks=8)
     ranks: Any = SimpleNamespace(device=torch.device("cpu"), num_processes=8)
-    shard(model, ranks, torch.bfloat16 if tuning.precision == "bf16" else None)
+    shard(model, ranks, torch.bfloat16 if tuning.is_half else None)
     optimizer = tuning.optimizer(model)
     weights = sum(local(parameter).nbytes for parameter in model.parameters())
     loss = loss_of(model, tuning)
     whole = [parameter for parameter in model.parameters() if not isinstance(parameter, DTensor)]
     assert {id(parameter) for parameter in whole} >= {*map(id, model.speech_lm.projector.parameters())}
-    root = sum(parameter.numel() for parameter in whole) * (2 if tuning.precision == "bf16" else 4)
+    root = sum(parameter.numel() for parameter in whole) * (2 if tuning.is_half else 4)
     assert root == sum(parameter.nbytes for parameter in whole)
     loss.backward()
     optimizer.step()

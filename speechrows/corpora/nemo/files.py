@@ -69,9 +69,9 @@ def list_manifests(
 ) -> Listing[ManifestRun]:
     """The manifests of a folder: of utterances, and with `has_chats` of conversations."""
     entries = [entry for entry in entries if not entry.refused]
-    found = [with_kind(names.corpus, file) for file in find_files(entries, patterns)]
+    files = [with_kind(names.corpus, file) for file in find_files(entries, patterns)]
     look = _look if has_chats else _look_at_utterance
-    kept = [file for file in found if is_of_kind(names.corpus, file, look)]
+    kept = [file for file in files if is_of_kind(names.corpus, file, look)]
     tars = {
         (folder_of(entry.path), int(match[1])): entry.path
         for entry in entries
@@ -93,7 +93,7 @@ def list_manifests(
             units += _by_shard(names.corpus, unit, tars, sizes)
         else:
             units.append(_unit(unit, ManifestRun(run=run), sizes))
-    others = len(found) - len(kept)
+    others = len(files) - len(kept)
     notes = f" ({others} other file{'s' * (others > 1)} of JSON: not read)" if others else ""
     where = kept[0].path if len(kept) == 1 else f"{len(kept)} manifests"
     archives = f" with {len({unit.payload.archive for unit in units} - {None})} archives" if whole else ""
