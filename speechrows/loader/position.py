@@ -90,9 +90,8 @@ def _differences_of_mixes(theirs: Any, ours: Any) -> list[str]:
 
 def _without_places(sources: Any) -> dict[str, Any]:
     """The sources of a mix in a state, but for where they are: the same rows may have been moved."""
-    if not isinstance(sources, Mapping) or not all(
-        isinstance(source, Mapping) for source in sources.values()
-    ):
+    are_mappings = isinstance(sources, Mapping) and all(isinstance(s, Mapping) for s in sources.values())
+    if not are_mappings:
         raise _refusal(f"found sources {_shown(sources)}")
     return {
         name: {key: value for key, value in source.items() if key not in ("path", "revision")}

@@ -21,10 +21,11 @@ import speechrows
 from speechrows.errors import UsageError
 from speechrows.loader.batch import Batch
 from speechrows.model import presets
-from speechrows.model.checkpoint import load_weights
+from speechrows.model.config import OmniConfig
 from speechrows.model.encoders.kinds import speech_encoder
 from speechrows.model.lanes import Lanes
 from speechrows.model.lora import add_adapters
+from speechrows.model.lora import merged
 from speechrows.model.model_folder import FLAGS
 from speechrows.model.omni import Omni
 from speechrows.model.omni import omni
@@ -200,16 +201,22 @@ def test_a_run_with_adapters_goes_on_bit_for_bit_and_is_merged_into_a_model_with
     model.save(tmp_path / "model")
     again = Omni.load(tmp_path / "model")
     assert not any("lora" in name for name in again.state_dict())
-    loader = speechrows.load(rows, "ttt", budget_seconds=6, mel=80)
     answers = [Session(each, max_tokens=4).respond(CLIP).token_ids for each in (model, again)]
     assert answers[0] == answers[1]
-    adapted = omni(model.config.shape, model.tokenizer)
-    Tuning(lora_rank=4).prepare(adapted)
-    load_weights(last, adapted)
-    batch = next(iter(loader))
+    assert (OmniConfig.read(last).lora_scale, again.config.lora_scale) == (2.0, 0.0)
+
+
+def test_adapters_are_merged_as_much_as_they_count(batch: Batch) -> None:
+    tuning = Tuning(lora_rank=4, lora_alpha=6)
+    adapted, plain = tiny(tuning).eval(), tiny().eval()
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
     with torch.no_grad():
-        expected = adapted.eval()(batch).losses()
-        assert again(batch).losses().tolist() == pytest.approx(expected.tolist(), rel=1e-4)
+        expected, before = adapted(batch).losses(), plain(batch).losses()
+        plain.load_state_dict(merged(adapted.state_dict(), tuning.lora_scale))
+        torch.testing.assert_close(plain(batch).losses(), expected, rtol=1e-5, atol=0.0)
+    assert (before - expected).abs().max() > 1
 
 
 def test_a_run_is_gone_on_from_with_its_own_adapters_alone(tmp_path: Path) -> None:
