@@ -111,7 +111,7 @@ class SpeechLM(FrozenInEval):
         blocks[before_block].register_forward_pre_hook(hook, with_kwargs=True)
 
     def blocks(self) -> list[nn.Module]:
-        """The language model's and the encoder's: each is computed again, or divided among ranks, by itself."""
+        """The language model's and the encoder's: each is computed again, or divided among ranks, alone."""
         return [*blocks_of(self.lm), *self.encoder.blocks()]
 
     def _before_block(
