@@ -221,13 +221,15 @@ def _guarded(
     """
     shown_in = "turn" if "turn" in outputs else outputs[-1]
 
-    def run(visit: _Visit, *inputs: Any) -> dict[Any, Any]:
+    def run(visit: _Visit, *inputs: Any) -> Any:
         visit.choices += chooses
         choice = visit.choices
         try:
             values = action(*inputs)
         except (SpeechRowsError, OSError) as error:  # a store that does not answer, too
             values = {shown_in: html.trouble(error)}
-        return {components[name]: value for name, value in values.items() if visit.choices == choice}
+        if visit.choices != choice or not values:
+            return gr.skip()  # Gradio takes no empty dict
+        return {components[name]: value for name, value in values.items()}
 
     return run

@@ -246,6 +246,7 @@ PHONE = {"viewport": {"width": 390, "height": 667}, "has_touch": True, "is_mobil
 def test_the_address_of_a_row_opens_it_again_also_on_a_phone_where_all_of_it_fits(browser, talks):
     page, rows = talks
     pick(page, "config", "stage_1")
+    expect(page.locator("#sr-row-id")).to_have_attribute("data-config", "stage_1")
     find(page, rows[9]["row_id"])
     expect(page.locator("#sr-row-id")).to_have_text(rows[9]["row_id"])
     expect(page).to_have_url(re.compile(r"\?config=stage_1&split=train&row=deepdialogue_ttt/train/.*/ttt$"))
