@@ -95,6 +95,12 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"found {text!r}: {error}") from error
 
 
+def path_or_address(text: str) -> str:
+    """Parse a path, or the address of a folder in a store, which has `://`."""
+    text = text.removeprefix("file://")
+    return text if "://" in text else str(path(text))
+
+
 def _word(default: Any) -> str:
     """A default for a person: what is empty is none, what is false is no."""
     if isinstance(default, bool):

@@ -13,6 +13,7 @@ from speechrows.builder.config import SpeechConfig
 from speechrows.builder.config import flags_of
 from speechrows.builder.find import check_config
 from speechrows.builder.nearby import corpora_below
+from speechrows.builds.place import Place
 from speechrows.builds.run import BuildJob
 from speechrows.builds.run import build
 from speechrows.builds.state import commits
@@ -54,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--num-proc: found {options.num_proc}, expected at least 1")
     if not 0 <= options.max_skipped <= 1:
         raise UsageError(f"--max-skipped: found {options.max_skipped}, expected a share from 0 to 1")
-    out, corpus = (Path(os.path.realpath(place or ".")) for place in (options.out, options.data_dir))
+    place = Place.at(options.out, options.scratch)
+    out, corpus = (Path(os.path.realpath(folder or ".")) for folder in (options.out, options.data_dir))
     if options.data_dir and out.is_relative_to(corpus):
         raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
     chosen = {field.name: getattr(options, field.name) for field in _choices(options.builder)}
@@ -70,14 +72,20 @@ def run(options: argparse.Namespace) -> int:
         print(printable(f"audio token: {_describe_audio_token(speech.config)}"))
     if options.data_dir is None and speech.config.source is not None:
         print(printable(f"no --data-dir: the corpus is {speech.config.source}. A folder: --data-dir DIR"))
-    _build_each(speech, options, options.data_dir or speech.config.source or "the Hub")
+    _build_each(speech, options, place, options.data_dir or speech.config.source or "the Hub")
     config = options.config
-    if f"config_name: {config}\n" not in (options.out / CARD).read_text("utf-8"):
+    if f"config_name: {config}\n" not in (place.here / CARD).read_text("utf-8"):
         config = builder.tasks(config)[0].name
         why = "one task alone has rows" if builder.UNIONS else "every conversation is longer than its limit"
         print(printable(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}"))
-    print(printable(f'open it with: load_dataset("{options.out}", "{config}")'))
+    print(printable(f"open it with: {_opening(place, config)}"))
     return 0
+
+
+def _opening(place: Place, config: str) -> str:
+    """The call that opens what was built: datasets reads folders and the Hub, other stores we do."""
+    address = str(place).removeprefix("hf://datasets/")
+    return f'{"speechrows.load" if "://" in address else "load_dataset"}("{address}", "{config}")'
 
 
 def _describe_audio_token(config: SpeechConfig) -> str:
@@ -88,7 +96,7 @@ def _describe_audio_token(config: SpeechConfig) -> str:
     return token
 
 
-def _build_each(speech: SpeechBuilder, options: argparse.Namespace, source: str) -> None:
+def _build_each(speech: SpeechBuilder, options: argparse.Namespace, place: Place, source: str) -> None:
     """Build each of a config's tasks; where one falls short, the others are built all the same."""
     shortfalls: list[ShortfallError] = []
     for job in speech.jobs():
@@ -96,16 +104,16 @@ def _build_each(speech: SpeechBuilder, options: argparse.Namespace, source: str)
         try:
             summary = build(
                 job,
-                options.out,
+                place,
                 num_proc=options.num_proc,
                 max_skipped=options.max_skipped,
                 overwrite=options.overwrite,
                 tell=tell_at_once,
             )
         except ShortfallError as error:
-            shortfalls.append(_of_others(speech, job, options.out) or error)
+            shortfalls.append(_of_others(speech, job, place.here) or error)
             continue
-        print(printable(f"{options.out}: {job.builder}, {job.task.name} rows\n{summary.describe()}"))
+        print(printable(f"{place}: {job.builder}, {job.task.name} rows\n{summary.describe()}"))
     if shortfalls:
         raise ShortfallError("\n".join(map(str, shortfalls)))
 

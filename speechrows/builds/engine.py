@@ -25,6 +25,7 @@ from speechrows.builds import state
 from speechrows.builds.commit import Commit
 from speechrows.builds.locks import share_lock
 from speechrows.builds.pipeline import Pipeline
+from speechrows.builds.place import Place
 from speechrows.builds.shard_writer import ShardFile
 from speechrows.builds.shard_writer import ShardWriter
 from speechrows.builds.shard_writer import finished_index
@@ -48,9 +49,9 @@ class ShardBuilder:
     The end of its `with` waits until all of them are published.
     """
 
-    def __init__(self, pipeline: Pipeline, out: Path, progress: Progress) -> None:
+    def __init__(self, pipeline: Pipeline, place: Place, progress: Progress) -> None:
         """`progress` is called with the number of a shard's bytes that are done since the last call."""
-        self._pipeline, self._out, self._progress = pipeline, out, progress
+        self._pipeline, self._place, self._progress = pipeline, place, progress
         self._thread = ThreadPoolExecutor(1)
         self._filled, self._other = _Lent(pipeline.buffer()), _Lent(pipeline.buffer())
 
@@ -79,7 +80,7 @@ class ShardBuilder:
         """Make a shard's tables. They may be written, and published, while the next shard's are made."""
         ledger, remaining = Ledger(), shard.num_bytes
         tag = f"{os.getpid()}-{secrets.token_hex(4)}"
-        writer, writings = ShardWriter(state.temporary_folder(self._out), tag), list[Future[None]]()
+        writer, writings = ShardWriter(state.temporary_folder(self._place.here), tag), list[Future[None]]()
         for destination, table in self._pipeline.tables(shard, ledger, next_buffer=self._next_buffer):
             writings.append(self._later(writer.write, destination, table))
             done = min(remaining, table.nbytes)  # rows weigh more than their clips, skipped ones nothing
@@ -94,10 +95,11 @@ class ShardBuilder:
         """Publish a shard whose tables were written; it counts as built once its commit file is there."""
         for writing in writings:
             writing.result()
-        task, out = self._pipeline.spec.task.name, self._out
+        task, out = self._pipeline.spec.task.name, self._place.here
         files = [_publish_file(file, out, task, shard.number, n) for n, file in enumerate(writer.close())]
         commit = Commit(files=tuple(files), ledger=ledger.summary(), lines=tuple(ledger.lines(task)))
         state.write_text(state.commit_file(out, task, shard.number), commit.to_json(), out)
+        self._place.deliver(task, shard.number, commit)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def run(
     shards: Sequence[Shard],
     pipeline: Pipeline,
     make_pipeline: MakePipeline,
-    out: Path,
+    place: Place,
     num_proc: int,
     progress: Progress,
 ) -> None:
@@ -153,15 +155,13 @@ def run(
     What is read as one stream is read by one process. A process that dies ends the build.
     """
     if num_proc <= 1 or len(shards) <= 1 or shards[0].units[0].in_stream:
-        with ShardBuilder(pipeline, out, progress) as builder:
+        with ShardBuilder(pipeline, place, progress) as builder:
             for shard in shards:
                 builder.build(shard)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks, held
     done = spawn.Value("q", 0)
-    pool = ProcessPoolExecutor(
-        min(num_proc, len(shards)), spawn, _start_worker, (make_pipeline, str(out), done)
-    )
+    pool = ProcessPoolExecutor(min(num_proc, len(shards)), spawn, _start_worker, (make_pipeline, place, done))
     futures: set[Future[None]] = set()
     with pool:
         try:
@@ -171,7 +171,7 @@ def run(
                 _wait_for(futures, done, progress)
         except BrokenProcessPool as error:
             raise SpeechRowsError(
-                f"{out}: a worker process died (killed, out of memory, or started by a script without "
+                f"{place}: a worker process died (killed, out of memory, or started by a script without "
                 '`if __name__ == "__main__":`). Run the same command again: finished shards are kept'
             ) from error
         except Exception:
@@ -191,16 +191,16 @@ def _wait_for(waiting: set[Future[None]], done: Any, progress: Progress) -> None
         seen = now
 
 
-_worker: tuple[MakePipeline, Path, Any] | None = None  # in a worker process, set once at its start
+_worker: tuple[MakePipeline, Place, Any] | None = None  # in a worker process, set once at its start
 
 
-def _start_worker(make_pipeline: MakePipeline, out: str, done: Any) -> None:
+def _start_worker(make_pipeline: MakePipeline, place: Place, done: Any) -> None:
     global _worker
     _exit_with_parent()
-    share_lock(Path(out))
+    share_lock(place.here)
     if not _parent().is_alive():  # else the next build may have started before this worker held the lock
         os._exit(1)
-    _worker = functools.cache(make_pipeline), Path(out), done
+    _worker = functools.cache(make_pipeline), place, done
 
 
 def _exit_with_parent() -> None:
@@ -222,11 +222,11 @@ def _parent() -> Any:
 
 def _work(shard: Shard) -> None:
     assert _worker is not None
-    make_pipeline, out, done = _worker
+    make_pipeline, place, done = _worker
 
     def progress(num_bytes: int) -> None:
         with done.get_lock():
             done.value += num_bytes
 
-    with ShardBuilder(make_pipeline(), out, progress) as builder:
+    with ShardBuilder(make_pipeline(), place, progress) as builder:
         builder.build(shard)

@@ -20,6 +20,7 @@ from speechrows.builds import engine
 from speechrows.builds import state
 from speechrows.builds.commit import Commit
 from speechrows.builds.pipeline import Pipeline
+from speechrows.builds.place import Place
 from speechrows.card import card
 from speechrows.card.prose import About
 from speechrows.corpora.reader import Shard
@@ -66,14 +67,14 @@ class BuildJob:
 
 def build(
     job: BuildJob,
-    out: Path,
+    out: Path | Place,
     *,
     num_proc: int = 1,
     max_skipped: float = MAX_SKIPPED,
     overwrite: bool = False,
     tell: Callable[[str], object] = str,  # nobody is told
 ) -> LedgerSummary:
-    """Build a task's rows into a folder; an unfinished build resumes.
+    """Build a task's rows into a folder, here or in a store; an unfinished build resumes.
 
     `tell` gets a line where there is something to say of what will be built: what is there already,
     processes for which there is no shard, and another build that has to be waited for.
@@ -87,22 +88,33 @@ def build(
         ShortfallError: faults above `max_skipped` of the items; finished shards are kept.
     """
     task = job.task.name
-    out = out.absolute()  # pyarrow would take "a::b" for the address of a store
+    place = Place.at(str(out)) if isinstance(out, Path) else out
+    out = place.here
     with state.locked(out, tell):
+        place.begin()
         claim = state.Claim(builder=job.builder, tokenizer=job.tokenizer_digest, task=task, recipe=job.recipe)
-        state.claim(out, claim, overwrite=overwrite)
+        place.claim(claim, overwrite=overwrite)
         _keep_tokenizer(job, out)
-        missing = [s for s in job.shards if not state.finished(out, task, s.number)]
+        place.write_claim()
+        missing = place.missing(task, job.shards)
         _tell_before(job, len(missing), num_proc, tell)
+        num_proc = min(num_proc, place.most_processes(job.task, missing) or num_proc)
         with _progress_bar(job, missing) as bar:
-            engine.run(missing, job.pipeline, job.make_pipeline, out, num_proc, bar.update)
-        commits = {name: state.commits(out, name) for name in sorted(state.recipes(out))}
-        ledger = _merge_ledgers(commits[task])
-        _write_skipped(out, commits)
-        ledger.check(max_skipped)
-        _merge_indexes(job, out, commits[task], ledger)
-        _remove_strays(out, task, commits[task])
-        _write_card(job, out, commits)
+            engine.run(missing, job.pipeline, job.make_pipeline, place, num_proc, bar.update)
+        return _merge(job, place, max_skipped)
+
+
+def _merge(job: BuildJob, place: Place, max_skipped: float) -> LedgerSummary:
+    """Make what is no shard's of all that are finished: faults, indexes, card."""
+    task, out = job.task.name, place.here
+    commits = {name: state.commits(out, name) for name in sorted(state.recipes(out))}
+    ledger = _merge_ledgers(commits[task])
+    _write_skipped(out, commits)
+    ledger.check(max_skipped)
+    _merge_indexes(job, out, commits[task], ledger)
+    _remove_strays(out, task, commits[task])
+    _write_card(job, place, commits)
+    place.finish(task, commits[task])
     return ledger
 
 
@@ -148,8 +160,9 @@ def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:
     )
 
 
-def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[Commit]]) -> None:
+def _write_card(job: BuildJob, place: Place, commits: Mapping[str, Sequence[Commit]]) -> None:
     """The card of every task in the folder that is finished; the last file to be written."""
+    out = place.here
     recipes = state.recipes(out)
     tasks = {
         name: card.BuiltTask(
@@ -158,7 +171,9 @@ def _write_card(job: BuildJob, out: Path, commits: Mapping[str, Sequence[Commit]
         for name in commits
         if _is_indexed(out, name, commits[name])
     }
-    text, pictures = card.describe(out, job.builder, job.command, job.about, tasks, job.unions, job.tokenizer)
+    text, pictures = card.describe(
+        out, job.builder, job.command, job.about, tasks, job.unions, job.tokenizer, place.open_shard
+    )
     for path, data in pictures.items():
         (state.temporary_folder(out) / path).parent.mkdir(parents=True, exist_ok=True)
         (state.temporary_folder(out) / path).write_bytes(data)

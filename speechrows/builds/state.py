@@ -102,17 +102,27 @@ def _commit(path: Path) -> Commit | None:
         return None
 
 
-def finished(out: Path, task: str, shard: int) -> bool:
-    """Whether a shard has its commit, and every file that the commit names, as it was built."""
+def finished(out: Path, task: str, shard: int, sizes: Mapping[str, int] | None = None) -> bool:
+    """Whether a shard has its commit, and every file that the commit names, as it was built.
+
+    With `sizes`, those of the files of a store, the rows are there.
+    """
     commit = _commit(commit_file(out, task, shard))
-    return commit is not None and all(_is_whole(out, task, file) for file in commit.files)
+    return commit is not None and all(_is_whole(out, task, file, sizes) for file in commit.files)
 
 
-def _is_whole(out: Path, task: str, file: BuiltShard) -> bool:
-    """Whether a shard's file, and its part of the index, are those that were built, by size and footer."""
+def _is_whole(out: Path, task: str, file: BuiltShard, sizes: Mapping[str, int] | None) -> bool:
+    """Whether a shard's file, and its part of the index, are those that were built.
+
+    They are told by size, and here by the footer: a store keeps what it was given.
+    """
     try:
-        with (out / file.path).open("rb") as opened:
-            is_same = opened.seek(0, os.SEEK_END) == file.size and footer_digest(opened) == file.footer_sha256
+        if sizes is None:
+            with (out / file.path).open("rb") as opened:
+                size, digest = opened.seek(0, os.SEEK_END), footer_digest(opened)
+            is_same = size == file.size and digest == file.footer_sha256
+        else:
+            is_same = sizes.get(file.path) == file.size
         return is_same and len(pq.read_table(task_folder(out, task) / file.index)) == file.rows
     except (OSError, ValueError, pa.ArrowException):
         return False
@@ -238,17 +248,20 @@ def recipes(out: Path) -> Mapping[str, Mapping[str, Any]]:
     return {} if content is None else content.recipes
 
 
-def claim(out: Path, new: Claim, *, overwrite: bool) -> None:
+def claim(out: Path, new: Claim, *, overwrite: bool, name: str) -> bool:
     """Record in the folder what is built there, or refuse a folder that holds something else.
+
+    Returns whether rows of the task by another recipe were dropped for it. Errors call the folder `name`.
 
     Raises:
         UsageError: the folder holds another builder, another tokenizer, the same task under
             another recipe (without `overwrite`).
     """
     content = _content(out) or _Content(builder=new.builder, tokenizer=new.tokenizer, recipes={})
-    _refuse_another(out, content, new, overwrite=overwrite)
+    _refuse_another(out, content, new, overwrite=overwrite, name=name)
     is_another = content.tokenizer != new.tokenizer or content.recipes.get(new.task) != new.recipe
-    if overwrite and is_another and new.task in content.recipes:  # the same build goes on where it was
+    is_dropped = overwrite and is_another and new.task in content.recipes
+    if is_dropped:  # else the same build goes on where it was
         (out / CARD).unlink(missing_ok=True)
         for room in (STATE, "data", "index", "screen"):
             shutil.rmtree(out / room / new.task, ignore_errors=True)
@@ -257,15 +270,16 @@ def claim(out: Path, new: Claim, *, overwrite: bool) -> None:
     recipes = {**content.recipes, new.task: new.recipe}
     text = {"builder": content.builder, "tokenizer": new.tokenizer, "tasks": recipes}
     write_text(recipe_file(out), json.dumps(text, indent=1, sort_keys=True), out)
+    return is_dropped
 
 
-def _refuse_another(out: Path, content: _Content, new: Claim, *, overwrite: bool) -> None:
+def _refuse_another(out: Path, content: _Content, new: Claim, *, overwrite: bool, name: str) -> None:
     if content.builder != new.builder:
-        raise UsageError(f"{out}: holds {content.builder}, not {new.builder}; give another folder")
-    others = [name for name in content.recipes if name != new.task]
+        raise UsageError(f"{name}: holds {content.builder}, not {new.builder}; give another folder")
+    others = [task for task in content.recipes if task != new.task]
     if content.tokenizer != new.tokenizer and content.recipes and (others or not overwrite):
         raise UsageError(
-            f"{out}: its {', '.join(content.recipes)} rows were made with tokenizer "
+            f"{name}: its {', '.join(content.recipes)} rows were made with tokenizer "
             f"{content.tokenizer[:12]}, this one is {new.tokenizer[:12]}; a folder holds one. Give another "
             "folder" + ("" if others else ", or --overwrite")
         )
@@ -278,5 +292,5 @@ def _refuse_another(out: Path, content: _Content, new: Claim, *, overwrite: bool
         )
         which = "another build" if (out / CARD).exists() else "another build, which did not finish"
         raise UsageError(
-            f"{out}: holds {new.task} rows of {which} ({differences}). Give another folder, or --overwrite"
+            f"{name}: holds {new.task} rows of {which} ({differences}). Give another folder, or --overwrite"
         )

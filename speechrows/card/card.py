@@ -18,6 +18,7 @@ from speechrows.card import figures
 from speechrows.card import pictures
 from speechrows.card import prose
 from speechrows.card.example import example
+from speechrows.card.figures import OpenShard
 from speechrows.card.prose import About
 from speechrows.folder.layout import PICTURES
 from speechrows.folder.manifest import BuiltShard
@@ -66,8 +67,9 @@ def describe(
     tasks: Mapping[str, BuiltTask],
     unions: Mapping[str, Sequence[str]],  # configs that show several tasks
     tokenizer: PreTrainedTokenizerFast,
+    open_shard: OpenShard,
 ) -> tuple[str, dict[str, bytes]]:
-    """Return the card of a folder with these tasks, and its pictures by path."""
+    """Return the card of a folder with these tasks, and its pictures by path; indexes are read in `out`."""
     ordered = {name: tasks[name] for name in TASKS if name in tasks}
     measured = {name: _measure(out, name, built) for name, built in ordered.items()}
     configs = {
@@ -83,7 +85,7 @@ def describe(
     drawn = {
         f"{PICTURES}/{name}/{picture}": data
         for name, built in ordered.items()
-        for picture, data in _draw(out, built, measured[name]).items()
+        for picture, data in _draw(open_shard, built, measured[name]).items()
     }
     stories = {
         name: prose.Story(
@@ -93,7 +95,7 @@ def describe(
         )
         for name, built in ordered.items()
     }
-    row = example(out / next(iter(ordered.values())).first, tokenizer)
+    row = example(open_shard(next(iter(ordered.values())).first), tokenizer)
     body = prose.write(builder, command, about, _lines(configs), stories, row, tokenizer)
     return f"---\n{_front_matter(builder, about, configs)}\n---\n\n{body}", drawn
 
@@ -103,8 +105,10 @@ def _measure(out: Path, task: str, built: BuiltTask) -> dict[str, figures.Measur
     return {name: figures.measure(out, task, name) for name in names}
 
 
-def _draw(out: Path, built: BuiltTask, measured: Mapping[str, figures.Measured]) -> dict[str, bytes]:
-    emotions = figures.emotions(out, [file.path for file in built.files])
+def _draw(
+    open_shard: OpenShard, built: BuiltTask, measured: Mapping[str, figures.Measured]
+) -> dict[str, bytes]:
+    emotions = figures.emotions(open_shard, [file.path for file in built.files])
     return pictures.draw(figures.join(list(measured.values())), emotions)
 
 

@@ -1,6 +1,6 @@
 """The example row of the card: the first of a shard, with its label mask, read without its audio."""
 
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -12,10 +12,10 @@ from speechrows.rows import schema
 _LONGEST = 3000  # characters: rows of units have thousands of tokens
 
 
-def example(shard: Path, tokenizer: PreTrainedTokenizerFast) -> str:
-    """Return the first row of a shard as text; ⟦ ⟧ is around what takes loss."""
+def example(shard: AbstractContextManager[pq.ParquetFile], tokenizer: PreTrainedTokenizerFast) -> str:
+    """Return the first row of a shard, which is opened, as text; ⟦ ⟧ is around what takes loss."""
     columns = [f"{name}.path" if name in schema.AUDIO_COLUMNS else name for name in schema.FEATURES]
-    with pq.ParquetFile(shard) as file:
+    with shard as file:
         batches = file.iter_batches(1, row_groups=[0], columns=columns, use_threads=False)
         values: dict[str, Any] = next(iter(batches)).to_pylist()[0]
     row = dict[str, Any]()

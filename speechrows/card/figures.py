@@ -1,15 +1,16 @@
 """What a task's rows measure: read from its index and one small column, never from audio."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -18,6 +19,9 @@ from speechrows.rows.curriculum import STAGE_LIMITS
 
 _COLUMNS = ["conversation_id", "conversation_tokens", "num_tokens", "num_samples", "sampling_rate"]
 _ROWS_AT_ONCE = 1 << 16
+_AT_ONCE = 16  # shards: in a store, each is a few requests
+
+OpenShard = Callable[[str], AbstractContextManager[pq.ParquetFile]]  # of a built folder, by its path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,12 +78,15 @@ def join(parts: Sequence[Measured]) -> Measured:
     )
 
 
-def emotions(out: Path, shards: Iterable[str]) -> Counter[str]:
+def emotions(open_shard: OpenShard, shards: Sequence[str]) -> Counter[str]:
     """Rows by emotion, of shards of a built folder; those without one are not counted."""
+
+    def column(path: str) -> Any:
+        with open_shard(path) as shard:
+            return shard.read(["emotion"], use_threads=False)["emotion"].drop_null().value_counts()
+
     rows = Counter[str]()
-    for path in shards:
-        with pq.ParquetFile(out / path) as shard:
-            column: pa.ChunkedArray[Any] = shard.read(["emotion"], use_threads=False)["emotion"]
-        counts: Any = column.drop_null().value_counts()
-        rows.update({count["values"]: count["counts"] for count in counts.to_pylist()})
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for counts in pool.map(column, shards):
+            rows.update({count["values"]: count["counts"] for count in counts.to_pylist()})
     return rows

@@ -15,6 +15,13 @@ _ABANDONED_S = 3600  # a temporary file of this age was left by a process that w
 T = TypeVar("T")
 
 
+def cache_folder() -> Path:
+    """The folder of the cache; it may not be there yet."""
+    from datasets import config  # noqa: PLC0415  # half a second: a loader that caches nothing does without
+
+    return Path(config.HF_DATASETS_CACHE) / "speechrows"
+
+
 def cached(name: str, read: Callable[[Path], T], write: Callable[[Path], None]) -> T:
     """Return `read(cached file)`; write the file first if it is missing or unreadable.
 
@@ -24,9 +31,7 @@ def cached(name: str, read: Callable[[Path], T], write: Callable[[Path], None]) 
     Raises:
         UsageError: `write` can not read what it needs, or the cache can not be written.
     """
-    from datasets import config  # noqa: PLC0415  # half a second: a loader that caches nothing does without
-
-    folder = Path(config.HF_DATASETS_CACHE) / "speechrows"
+    folder = cache_folder()
     with contextlib.suppress(OSError, ValueError, EOFError):  # missing, or spoilt by a power cut
         return read(folder / name)
     temporary = folder / f"{name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"

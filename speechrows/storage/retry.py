@@ -7,24 +7,34 @@ from typing import TypeVar
 from speechrows.errors import SpeechRowsError
 
 PAUSES = (0.5, 2.0)  # seconds between attempts
+PATIENT = (0.5, 2.0, 8.0, 30.0)  # of who writes: a store at its limit asks for patience
 
 T = TypeVar("T")
 
 
-def retry(read: Callable[[], T], wait: Callable[[float], object] = time.sleep) -> T:
-    """Return `read()`, retried after each of PAUSES if it fails; a missing file is not retried.
+def retry(
+    call: Callable[[], T],
+    wait: Callable[[float], object] = time.sleep,
+    *,
+    patient: bool = False,
+    again: tuple[type[SpeechRowsError], ...] = (),
+) -> T:
+    """Return `call()`, retried after each of PAUSES, or PATIENT, if it fails.
 
-    `wait` is called with the seconds of a pause; if it returns true, the result is no longer needed.
+    What is missing or forbidden is an answer, and so is an error of ours, but where `again` names it. `wait`
+    is called with the seconds of a pause; if it returns true, the result is no longer needed.
 
     Raises:
         Exception: the error of the last attempt; each store has errors of its own.
     """
-    for pause in PAUSES:
+    for pause in PATIENT if patient else PAUSES:
         try:
-            return read()
-        except (FileNotFoundError, SpeechRowsError):  # an answer
+            return call()
+        except again:
+            wait(pause)
+        except (FileNotFoundError, PermissionError, SpeechRowsError):
             raise
         except Exception:
             if wait(pause):
                 raise
-    return read()
+    return call()

@@ -239,7 +239,7 @@ def test_a_build_that_dies_between_overwriting_and_its_tokenizer_goes_on_with_th
     another = state.Claim(
         builder=recipe["builder"], tokenizer="another", task="ttt", recipe={"tokenizer": "another"}
     )
-    state.claim(out, another, overwrite=True)
+    state.claim(out, another, overwrite=True, name="rows")
     assert not (out / "tokenizer").exists()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # it is run as a script too
 
+from speechrows.builds.place import Place
 from speechrows.errors import SpeechRowsError
 from toys.building import build_rows
 
@@ -35,7 +36,7 @@ class ForkedBuild:
     Its methods are those of Popen. What it weighs is not its own: `start` is for that.
     """
 
-    def __init__(self, data_dir: Path, out: Path, **options: Any) -> None:
+    def __init__(self, data_dir: Path, out: Path | str, **options: Any) -> None:
         self._errors = tempfile.NamedTemporaryFile("r")  # noqa: SIM115  # closed with this object
         arguments = (self._errors.name, str(data_dir), str(out), json.dumps(options))
         self._process = _server.Process(target=_build_in_group, args=arguments)
@@ -81,7 +82,7 @@ def _main(data_dir: str, out: str, options: str) -> int:
     if limit := keywords.pop("largest_file", None):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        build_rows(data_dir, Path(out), **keywords)
+        build_rows(data_dir, Place.at(out), **keywords)
     except SpeechRowsError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.stderr.flush()

@@ -11,6 +11,7 @@ from datasets import Audio
 
 from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
+from speechrows.builds.place import Place
 from speechrows.builds.run import build
 from speechrows.builds.sharding import SHARD_BYTES
 from speechrows.codec import CODECS
@@ -28,7 +29,7 @@ from speechrows.types import UnreadableFile
 
 def build_rows(
     data_dir: Path | str,
-    out: Path,
+    out: Path | Place,
     config: str = "ttt",
     *,
     num_proc: int = 1,

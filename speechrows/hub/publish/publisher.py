@@ -34,10 +34,6 @@ from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import is_built
-from speechrows.hub.publish.calls import MovedError
-from speechrows.hub.publish.calls import NoAnswerError
-from speechrows.hub.publish.calls import call_hub
-from speechrows.hub.publish.calls import call_once
 from speechrows.hub.publish.changes import Changes
 from speechrows.hub.publish.contents import published_files
 from speechrows.hub.publish.local_files import LocalFiles
@@ -47,6 +43,10 @@ from speechrows.hub.publish.owner import check_owner
 from speechrows.hub.publish.owner import first_index
 from speechrows.storage.hub import check_reachable
 from speechrows.storage.hub import unreachable
+from speechrows.storage.hub_calls import MovedError
+from speechrows.storage.hub_calls import NoAnswerError
+from speechrows.storage.hub_calls import call_hub
+from speechrows.storage.hub_calls import call_once
 from speechrows.storage.parquet_file import AHEAD
 
 _BATCH_BYTES = 8 << 30  # uploaded before the Hub is asked for more addresses to upload to

@@ -1,0 +1,202 @@
+"""A folder in a store is built shard by shard, through little disk here, into the bytes of one here."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import load_dataset
+from huggingface_hub import HfApi
+from toys.build_process import ForkedBuild
+from toys.building import build_rows
+from toys.building import plain
+from toys.building import published_files
+from toys.building import read_rows
+from toys.corpus import write_corpus
+from toys.mini_hub import MiniHub
+from toys.s3 import BUCKET
+from toys.s3 import S3Server
+
+import speechrows
+from speechrows.builds.place import Place
+from speechrows.cli import main
+from speechrows.errors import StoreError
+from speechrows.errors import UsageError
+
+SHARDS = 6
+OPTIONS: dict[str, Any] = {"shard_bytes": 1, "validation_fraction": 0.3}
+ADDRESS = f"s3://{BUCKET}/rows"
+HUB_DATASET = "org/straight_away"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("place") / "corpus", dialogues=SHARDS, seconds=1)
+
+
+@pytest.fixture(scope="module")
+def expected(corpus: Path) -> Path:
+    build_rows(corpus, corpus.parent / "expected", **OPTIONS)
+    return corpus.parent / "expected"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3Server:
+    """An empty store, and a machine that has built nothing yet."""
+    server.use(monkeypatch)
+    server.empty()
+    _move_to(tmp_path / "cache", monkeypatch)
+    monkeypatch.setattr("speechrows.storage.retry.PATIENT", (0.0,) * 4)
+    return server
+
+
+def _move_to(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left here by earlier builds is that of `cache`, as on another machine."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(cache))
+
+
+def _published(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {path: data for path, data in files.items() if not path.startswith(".build/")}
+
+
+def _shards_here(cache: Path) -> list[Path]:
+    return list(cache.rglob("data/**/*.parquet"))
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_a_folder_in_a_store_has_the_bytes_of_one_here_and_leaves_no_row_here(
+    s3: S3Server, corpus: Path, expected: Path, tmp_path: Path, num_proc: int
+) -> None:
+    if num_proc == 1:
+        build_rows(corpus, Place.at(ADDRESS), **OPTIONS)
+    else:
+        build_rows(corpus, Place.at(ADDRESS, scratch=1), num_proc=2, **OPTIONS)
+    assert _published(s3.files("rows")) == published_files(expected)
+    assert not _shards_here(tmp_path)
+    assert speechrows.validate(ADDRESS).ok
+
+
+def test_a_build_that_was_killed_goes_on_from_the_store_on_another_machine(
+    s3: S3Server, corpus: Path, expected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = ForkedBuild(corpus, ADDRESS, **OPTIONS)
+    while process.poll() is None and len(_commits(s3)) < 2:
+        pass
+    process.kill(group=True)
+    process.wait()
+    commits = _commits(s3)
+    assert 2 <= len(commits) < SHARDS
+    assert "README.md" not in s3.files("rows")
+    _move_to(tmp_path / "another", monkeypatch)
+    s3.requests.clear()
+    build_rows(corpus, Place.at(ADDRESS), **OPTIONS)
+    written = {path for method, path in s3.requests if method == "PUT"}
+    assert not [commit for commit in commits if any(path.endswith(commit) for path in written)]
+    assert _published(s3.files("rows")) == published_files(expected)
+
+
+def _commits(s3: S3Server) -> list[str]:
+    return [path for path in s3.files("rows") if path.startswith(".build/ttt/") and path.endswith(".json")]
+
+
+def test_a_shard_that_the_store_lost_or_cut_is_built_again(
+    s3: S3Server, corpus: Path, expected: Path
+) -> None:
+    build_rows(corpus, Place.at(ADDRESS), **OPTIONS)
+    lost, cut, *_ = [path for path in s3.files("rows") if path.startswith("data/")]
+    remote = Place.at(ADDRESS).remote
+    assert remote is not None
+    remote.fs.rm(f"{remote.root}/{lost}")
+    remote.fs.pipe(f"{remote.root}/{cut}", b"PAR1")
+    remote.fs.pipe(f"{remote.root}/data/ttt/train/band_1/ttt-train-1-00077.parquet", b"of no commit")
+    build_rows(corpus, Place.at(ADDRESS), **OPTIONS)
+    assert _published(s3.files("rows")) == published_files(expected)
+
+
+def test_a_store_at_its_limit_is_waited_for_and_one_that_never_answers_ends_the_build_in_a_line(
+    s3: S3Server, corpus: Path, expected: Path
+) -> None:
+    s3.busy = 3
+    build_rows(corpus, Place.at(ADDRESS), **OPTIONS)
+    assert _published(s3.files("rows")) == published_files(expected)
+    s3.busy = 10_000
+    with pytest.raises(StoreError, match=r"the store did not answer .*Run the same command again"):
+        build_rows(corpus, Place.at(f"{ADDRESS}/other"), **OPTIONS)
+
+
+def test_what_a_store_holds_is_built_over_only_when_it_is_asked_for(
+    s3: S3Server, corpus: Path, expected: Path
+) -> None:
+    build_rows(corpus, Place.at(ADDRESS), **OPTIONS, swap_roles=True)
+    with pytest.raises(UsageError, match=rf"{ADDRESS}: holds ttt rows of another build \(swap_roles"):
+        build_rows(corpus, Place.at(ADDRESS), **OPTIONS)
+    build_rows(corpus, Place.at(ADDRESS), overwrite=True, **OPTIONS)
+    assert _published(s3.files("rows")) == published_files(expected)
+    remote = Place.at(ADDRESS).remote
+    assert remote is not None
+    remote.fs.pipe(f"{BUCKET}/photos/cat.png", b"a cat")
+    with pytest.raises(UsageError, match=r"photos: holds cat.png, which no build wrote"):
+        build_rows(corpus, Place.at(f"s3://{BUCKET}/photos"), **OPTIONS)
+
+
+def test_another_task_is_added_to_what_a_store_holds(
+    s3: S3Server, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for config in ("ttt", "response"):
+        build_rows(corpus, tmp_path / "expected", config, **OPTIONS)
+        build_rows(corpus, Place.at(ADDRESS), config, **OPTIONS)
+        _move_to(tmp_path / config, monkeypatch)
+    assert _published(s3.files("rows")) == published_files(tmp_path / "expected")
+
+
+def test_a_scratch_that_holds_no_shard_is_refused_and_a_small_one_takes_fewer_processes(
+    s3: S3Server, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["build", "deepdialogue_ttt", "ttt", "--data-dir", str(corpus), "--out", ADDRESS]
+    assert main([*command, "--scratch", "0.000001"]) == 2
+    assert "--scratch: found 1e-06 GB, expected at least" in capsys.readouterr().err
+    assert main([*command, "--scratch", "1"]) == 0
+    assert f'open it with: speechrows.load("{ADDRESS}", "ttt")' in capsys.readouterr().out
+    assert main([*command[:-1], "rows-here", "--scratch", "1"]) == 2
+    assert "a folder here; expected --out s3://" in capsys.readouterr().err
+
+
+def test_rows_are_built_straight_into_a_dataset_of_the_hub(
+    hub: MiniHub,
+    corpus: Path,
+    expected: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _move_to(tmp_path / "cache", monkeypatch)
+    address = f"hf://datasets/{HUB_DATASET}"
+    with pytest.raises(UsageError, match=r"no such dataset on the Hub.*Make it: `hf repos create"):
+        build_rows(corpus, Place.at(address), **OPTIONS)
+    api = HfApi()
+    api.create_repo(HUB_DATASET, repo_type="dataset")
+    build_rows(corpus, Place.at(address), **OPTIONS)
+    assert not _shards_here(tmp_path)
+    folder = tmp_path / "copy"
+    api.snapshot_download(HUB_DATASET, repo_type="dataset", local_dir=folder)
+    copied = published_files(folder)
+    assert {path: copied[path] for path in published_files(expected)} == published_files(expected)
+    splits = load_dataset(HUB_DATASET, "stage_1", cache_dir=str(tmp_path / "datasets"))
+    assert [row for split in ("train", "validation") for row in plain(splits[split])] == read_rows(expected)
+    api.delete_repo(HUB_DATASET, repo_type="dataset")
+
+
+def test_what_is_told_of_a_store_holds_nothing_of_this_machine(s3: S3Server, corpus: Path) -> None:
+    build_rows(corpus, Place.at(ADDRESS), **OPTIONS)
+    state = [data for path, data in s3.files("rows").items() if path.startswith(".build/")]
+    assert json.loads(s3.files("rows")[".build/recipe.json"])["builder"] == "deepdialogue_ttt"
+    for word in (os.uname().nodename, str(corpus.parent), str(os.getpid())):
+        assert not [data for data in state if word.encode() in data]
