@@ -86,6 +86,7 @@ class TrainConfig(ModelShape, Judging, Tuning):
     micro_batches: int = flag(0, "of an optimiser step, over all ranks; 0: as many as ranks", least=0)
     unroll: int = flag(1, "steps of a lane in one optimiser step, the gradient through their states", least=1)
     too_long: str = flag("error", "what to do with rows over the budget", choices=["error", "drop"])
+    cache: float = flag(0.0, "GB of a store's shards that are kept on this machine's disk; 0: none", least=0)
     steps: int | None = flag(None, "optimiser steps of a stage; else its own, or 300", kind=int, least=0)
     learning_rate: float = flag(0.0, "its peak; 0: the stage's, else 1e-4", least=0)
     warmup_steps: int | None = flag(None, "of rising learning rate; else as steps, or 20", kind=int, least=0)
@@ -171,7 +172,8 @@ class Trainer:
             folder, config, split, seed=run.seed, mel=self.mel,
             augment=augment, micro_batches=run.micro_batches, device=accelerator.device,
             rank=accelerator.process_index, world_size=accelerator.num_processes,
-            tokenizer=self.tokenizer, audio_tokens_per_second=self.preset.rate, **size,
+            tokenizer=self.tokenizer, audio_tokens_per_second=self.preset.rate,
+            cache_bytes=int(run.cache * 10**9) or None, **size,
         )  # fmt: skip
 
     def train(self) -> None:

@@ -56,6 +56,7 @@ def load(  # noqa: PLR0913
     num_threads: int = 2,
     prefetch: int = 4,
     window_bytes: int | None = None,
+    cache_bytes: int | None = None,
     session_tokens: int | None = None,
     verify_checksums: bool = False,
 ) -> Loader:
@@ -93,6 +94,8 @@ def load(  # noqa: PLR0913
         prefetch: micro-batches read ahead.
         window_bytes: shuffle inside windows of so many bytes of audio, so that what is read lies together;
             default: the whole epoch, or 512 MiB where the rows are on the Hub.
+        cache_bytes: of shards in a store, so many bytes of audio are kept on this machine's disk
+            (HF_DATASETS_CACHE), which all its processes share: what was not used for longest goes.
         session_tokens: mode `lanes`: conversations of one source (a corpus with its folder or publisher's
             split) follow one another in sessions of at most so many tokens, pads counted, and the state
             is reset where a session begins; default: where each conversation does.
@@ -152,6 +155,7 @@ def load(  # noqa: PLR0913
         read=rows.read,
         audio_id=audio_token_id(tokenizer),
         window_bytes=window_bytes,
+        cache_bytes=cache_bytes,
         num_threads=num_threads,
         prefetch=prefetch,
         verify_checksums=verify_checksums,

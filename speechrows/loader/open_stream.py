@@ -15,6 +15,8 @@ from speechrows.loader.read.rowgroup import ReadRowGroup
 from speechrows.loader.read.rowgroup import verified
 from speechrows.loader.read.stream import Stream
 from speechrows.loader.read.stream import pageable
+from speechrows.storage.block_cache import BlockCache
+from speechrows.storage.cache import cache_folder
 from speechrows.types import Int16
 
 
@@ -25,29 +27,35 @@ def stream_opener(
     read: ReadRowGroup,
     audio_id: int | None = None,
     window_bytes: int | None = None,
+    cache_bytes: int | None = None,
     verify_checksums: bool = False,
     **options: Any,
 ) -> Callable[[], Stream]:
     """What opens a stream of an index' rows in the process that calls it; it can be pickled.
 
-    `options` are those of `Stream`. Without `audio_id`, placeholders are not counted.
+    `options` are those of `Stream`. Without `audio_id`, placeholders are not counted. With `cache_bytes`, of
+    remote shards so many are kept on this machine's disk.
+
+    Raises:
+        UsageError: the cache can not be made.
     """
+    cache = None
+    if cache_bytes is not None and not index.is_local.all():
+        cache = BlockCache.open(cache_folder() / "shards", cache_bytes)
     return partial(
         _open,
         index,
         read=verified(read) if verify_checksums else read,
         audio_id=audio_id,
-        window_bytes=window_bytes or WINDOW_BYTES,
+        open_clips=partial(open_clips, window_bytes=window_bytes or WINDOW_BYTES, cache=cache),
         allocate=_pinned if device.type == "cuda" else pageable,
         **options,
     )
 
 
-def _open(
-    index: IndexedRows, *, read: ReadRowGroup, audio_id: int | None, window_bytes: int, **options: Any
-) -> Stream:
+def _open(index: IndexedRows, *, read: ReadRowGroup, audio_id: int | None, **options: Any) -> Stream:
     store = RowStore(index, read_row_group=read, audio_id=audio_id)
-    return Stream(index, open_clips=partial(open_clips, window_bytes=window_bytes), store=store, **options)
+    return Stream(index, store=store, **options)
 
 
 def _pinned(num_samples: int) -> Int16:

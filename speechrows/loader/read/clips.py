@@ -17,6 +17,7 @@ from speechrows.loader.read.local import LocalClips
 from speechrows.loader.read.remote import WINDOW_BYTES
 from speechrows.loader.read.remote import ClipBytes
 from speechrows.loader.read.remote import RemoteClips
+from speechrows.storage.block_cache import BlockCache
 from speechrows.types import Int16
 from speechrows.types import Int32
 
@@ -37,12 +38,17 @@ class ClipSamples(Protocol):
         ...
 
 
-def open_clips(index: IndexedRows, *, window_bytes: int = WINDOW_BYTES) -> ClipSamples:
-    """The clips of an index; of remote ones, at most two windows of `window_bytes` are in memory."""
+def open_clips(
+    index: IndexedRows, *, window_bytes: int = WINDOW_BYTES, cache: BlockCache | None = None
+) -> ClipSamples:
+    """The clips of an index; of remote ones, at most two windows of `window_bytes` are in memory.
+
+    With a `cache`, remote ones are read through it.
+    """
     is_local = index.is_local
     if is_local.all():
         return LocalClips(index)
-    remote = ByteClips(index, RemoteClips(index, window_bytes=window_bytes))
+    remote = ByteClips(index, RemoteClips(index, window_bytes=window_bytes, cache=cache))
     return MixedClips(index, LocalClips(index), remote, is_local) if is_local.any() else remote
 
 

@@ -23,6 +23,7 @@ from speechrows.errors import StoreError
 from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
+from speechrows.storage.block_cache import BlockCache
 from speechrows.storage.filesystem import LOG_IN
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.retry import retry
@@ -61,9 +62,12 @@ class RemoteClips:
     A failed request is retried; a shard that is not the one of the index is refused.
     """
 
-    def __init__(self, index: IndexedRows, *, window_bytes: int = WINDOW_BYTES) -> None:
+    def __init__(
+        self, index: IndexedRows, *, window_bytes: int = WINDOW_BYTES, cache: BlockCache | None = None
+    ) -> None:
         self._index = index
         self._window_bytes = window_bytes
+        self._cache = cache
         self._pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="speechrows-remote")
         self._closing = threading.Event()
         self._checks: dict[int, Future[None]] = {}  # by shard
@@ -174,13 +178,24 @@ class RemoteClips:
     def _read(self, shard: int, rows: list[int]) -> BytesByRow:
         """Read the clips of a request; each is bytes of its own, so that one that was taken is freed."""
         self._checks[shard].result()  # submitted before this: never behind it in the queue
-        index, path = self._index, self._index.shards[shard].path
+        index = self._index
         starts = (index.audio_offset[rows] - PREFIX).tolist()
         stops = (index.audio_offset[rows] + index.audio_length[rows]).tolist()
-        begin, end = starts[0], stops[-1]
-        data = self._retry(shard, lambda: index.folder_of(shard).read_range(path, begin, end))
+        begin = starts[0]
+        data = self._read_range(shard, begin, stops[-1])
         spans = zip(rows, starts, stops, strict=True)
         return {row: data[start - begin : stop - begin] for row, start, stop in spans}
+
+    def _read_range(self, shard: int, start: int, stop: int) -> bytes:
+        """Bytes of a shard, from the cache where it has them."""
+        folder, entry = self._index.folder_of(shard), self._index.shards[shard]
+
+        def fetch(start: int, stop: int) -> bytes:
+            return self._retry(shard, lambda: folder.read_range(entry.path, start, stop))
+
+        if self._cache is None:
+            return fetch(start, stop)
+        return self._cache.read(entry.footer_sha256, entry.size, start, stop, fetch)
 
     def _retry(self, shard: int, read: Callable[[], T]) -> T:
         try:

@@ -422,3 +422,24 @@ def test_any_store_of_fsspec_will_do(folder):
 def test_a_local_folder_has_no_revision(folder):
     opened = RowsFolder.open(str(folder))
     assert (opened.is_local, opened.revision) == (True, None)
+
+
+def test_what_a_cache_holds_is_not_asked_for_again_by_other_loaders_and_other_orders(
+    folder: Path,
+    published: str,
+    served: list[tuple[str, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    options = {"budget_seconds": 60.0, "window_bytes": 16 * MB}
+    for seed in (0, 1):
+        remote = load(published, "ttt", seed=seed, cache_bytes=400 * MB, **options)
+        for batch, same in zip(remote, load(str(folder), "ttt", seed=seed, **options), strict=True):
+            assert batch.row_ids == same.row_ids
+            assert batch.speech.equal(same.speech)
+        large = [size for _, size in served if size > MB]
+        assert bool(large) == (seed == 0)
+        served.clear()
+    kept = [path.stat().st_size for path in (tmp_path / "speechrows" / "shards").glob("*-*")]
+    assert 0 < sum(kept) < 400 * MB
