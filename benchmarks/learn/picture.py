@@ -13,22 +13,24 @@ from PIL import ImageFont
 _WIDTH, _HEIGHT, _SCALE = 720, 400, 3  # pixels; drawn larger, so that lines are smooth
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 20, 92, 58  # margins
 _INK, _SHADE = "#555555", "#dddddd"
-_COLOURS = ("#3b6fd4", "#d9622b", "#3a9a5b", "#8a5cc2")
+_COLOURS = ("#3b6fd4", "#d9622b", "#3a9a5b", "#8a5cc2", "#b8860b", "#555555")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chart:
     """Lines by their names, each a value for each place, and the words around them.
 
-    Places stand at equal distances; `least` and `most` are the ends of the axis of values.
+    Places stand at equal distances; `least` and `most` are the ends of the axis of values. With `by_tens`,
+    values are powers of ten, and the axis says which numbers these are. None is a place without a point.
     """
 
     title: str
     across: str
     places: Sequence[int]
-    lines: Mapping[str, Sequence[float]]
+    lines: Mapping[str, Sequence[float | None]]
     most: float
     least: float = 0.0
+    by_tens: bool = False
 
     def save(self, file: Path) -> None:
         """Draw it into a PNG file."""
@@ -37,7 +39,7 @@ class Chart:
         self._frame(brush)
         for number, values in enumerate(self.lines.values()):
             colour, above = _COLOURS[number], len(self.lines) - number - 1
-            points = [self._point(i, value) for i, value in enumerate(values)]
+            points = [self._point(i, value) for i, value in enumerate(values) if value is not None]
             for start, stop in pairwise(points):
                 brush.line([start, stop], colour, (3 + 3 * above) * _SCALE)  # those below show on both sides
             for x, y in points:
@@ -62,7 +64,8 @@ class Chart:
             value = self.least + (self.most - self.least) * tick / 4
             _, y = self._point(0, value)
             brush.line([(left, y), (right, y)], _SHADE, _SCALE)
-            brush.text((left - 10 * _SCALE, y), f"{value:g}", _INK, font, anchor="rm")
+            number = f"{10**value:.2g}" if self.by_tens else f"{value:g}"
+            brush.text((left - 10 * _SCALE, y), number, _INK, font, anchor="rm")
         for i, place in enumerate(self.places):
             x, y = self._point(i, self.least)
             brush.text((x, y + 10 * _SCALE), f"{place:,}", _INK, font, anchor="ma")
