@@ -11,7 +11,6 @@ from typing import Any
 from speechrows.errors import printable
 from speechrows.flags import BUILDERS
 from speechrows.flags import path
-from speechrows.flags import path_or_address
 
 _MORE_FLAGS = "Configs and more flags are a builder's own: see `speechrows build BUILDER --help`."
 
@@ -33,33 +32,9 @@ class Command:
 
 
 def _build_flags(parser: argparse.ArgumentParser) -> None:
-    from speechrows.rows.ledger import MAX_SKIPPED
+    from speechrows.builds.flags import add_build_flags
 
-    parser.add_argument("builder", metavar="BUILDER", help=f"{', '.join(BUILDERS)}, or a .py file")
-    parser.add_argument("config", metavar="CONFIG", help="which rows of the builder, such as stage_2")
-    parser.add_argument("--data-dir", metavar="DIR|hf://…", help="the corpus; default: its Hub repository")
-    parser.add_argument(
-        "--out",
-        type=path_or_address,
-        required=True,
-        metavar="DIR|s3://…",
-        help="the folder to build: here, or in a store (s3://, gs://, hf://datasets/org/name)",
-    )
-    parser.add_argument(
-        "--scratch",
-        type=float,
-        metavar="GB",
-        help="of a folder in a store, most of it that may lie here at once (default: a shard a process)",
-    )
-    parser.add_argument("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument(
-        "--max-skipped",
-        type=float,
-        default=MAX_SKIPPED,
-        metavar="F",
-        help="largest share of faulty items, from 0 to 1 (default: %(default)s)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the task's rows in DIR")
+    add_build_flags(parser)
 
 
 def _build(options: argparse.Namespace) -> int:

@@ -54,6 +54,11 @@ def tell_at_once(line: str) -> None:
     print(printable(line), flush=True)
 
 
+def tell_on_stderr(line: str) -> None:
+    """Print a line beside what a command prints, as where a program reads that."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
 def run(command: Callable[[], int], stopped: str) -> int:
     """Run a command and return its exit code; however it ends, a person reads a line of it.
 

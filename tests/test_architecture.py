@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("types", "errors"),
     ("console",),
-    ("storage", "audio", "codec", "flags"),
+    ("storage", "audio", "codec", "flags", "workers"),
     ("corpora", "text"),
     ("rows",),
     ("sidecar", "folder", "conversations"),

@@ -307,7 +307,7 @@ def test_a_folder_that_can_not_be_written_is_named(out: str, tmp_path: Path, sai
         (f"build instructs2s_ttt ttt --data-dir {XTTS} --out x", "no file of it is of InstructS2S", 1),
         ("stats BUILT/README.md", "README.md: is a file; expected a folder", 2),
         ("stats BUILT --context 64", "context: found 64, no row of ", 2),
-        ("validate BUILT --num-proc 0", "num_proc: found 0, expected at least 1", 2),
+        ("validate BUILT --num-proc 0", "num-proc: found 0, expected at least 1", 2),
         ("preview BUILT --port 99999", "--port: found 99999, expected 1 to 65535", 2),
         ("preview BUILT --model nowhere", "nowhere: no such folder in ", 2),
         ("respond nowhere a.wav", "a.wav: can not be read (no such file); expected a file of speech", 2),

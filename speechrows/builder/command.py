@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from dataclasses import Field
 from dataclasses import fields
 from pathlib import Path
@@ -16,8 +17,10 @@ from speechrows.builder.nearby import corpora_below
 from speechrows.builds.place import Place
 from speechrows.builds.run import BuildJob
 from speechrows.builds.run import build
+from speechrows.builds.run import build_some
 from speechrows.builds.state import commits
 from speechrows.console import tell_at_once
+from speechrows.console import tell_on_stderr
 from speechrows.corpora.entries import Entry
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.reader import list_units
@@ -29,6 +32,8 @@ from speechrows.folder.layout import CARD
 from speechrows.rows.ledger import UNREADABLE
 from speechrows.text.audio_token import audio_token
 from speechrows.types import AUDIO_TOKEN
+from speechrows.workers.engines import engine_of
+from speechrows.workers.work import Engine
 
 
 def add_builder_flags(parser: argparse.ArgumentParser, builder: str) -> None:
@@ -49,13 +54,17 @@ def run(options: argparse.Namespace) -> int:
         UsageError: no such builder or config, or options that contradict each other.
         ShortfallError: the corpus has too many faults.
     """
+    with engine_of(options, tell_on_stderr) as engine:
+        return _run(options, engine)
+
+
+def _run(options: argparse.Namespace, engine: Engine) -> int:
     builder = load_builder(options.builder)
     check_config(builder, options.config)
-    if options.num_proc < 1:
-        raise UsageError(f"--num-proc: found {options.num_proc}, expected at least 1")
+    numbers = _numbers(options)
     if not 0 <= options.max_skipped <= 1:
         raise UsageError(f"--max-skipped: found {options.max_skipped}, expected a share from 0 to 1")
-    place = Place.at(options.out, options.scratch)
+    place = Place.at(options.out, options.scratch, part=options.shards or "")
     out, corpus = (Path(os.path.realpath(folder or ".")) for folder in (options.out, options.data_dir))
     if options.data_dir and out.is_relative_to(corpus):
         raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
@@ -72,7 +81,11 @@ def run(options: argparse.Namespace) -> int:
         print(printable(f"audio token: {_describe_audio_token(speech.config)}"))
     if options.data_dir is None and speech.config.source is not None:
         print(printable(f"no --data-dir: the corpus is {speech.config.source}. A folder: --data-dir DIR"))
-    _build_each(speech, options, place, options.data_dir or speech.config.source or "the Hub")
+    source = options.data_dir or speech.config.source or "the Hub"
+    if numbers is not None:
+        _build_some(speech, options, place, source, numbers, engine)
+        return 0
+    _build_each(speech, options, place, source, engine)
     config = options.config
     if f"config_name: {config}\n" not in (place.here / CARD).read_text("utf-8"):
         config = builder.tasks(config)[0].name
@@ -96,7 +109,41 @@ def _describe_audio_token(config: SpeechConfig) -> str:
     return token
 
 
-def _build_each(speech: SpeechBuilder, options: argparse.Namespace, place: Place, source: str) -> None:
+def _numbers(options: argparse.Namespace) -> range | None:
+    """The shards that --shards names; None without it."""
+    if options.shards is None:
+        return None
+    ends = re.fullmatch(r"(\d+)-(\d+)", options.shards)
+    if ends is None or int(ends[1]) > int(ends[2]):
+        raise UsageError(f"--shards: found {options.shards!r}, expected numbers such as 0-9")
+    if options.overwrite:
+        raise UsageError(
+            "--shards: found --overwrite, by which runs would delete each other's; give one of them"
+        )
+    return range(int(ends[1]), int(ends[2]) + 1)
+
+
+def _build_some(
+    speech: SpeechBuilder,
+    options: argparse.Namespace,
+    place: Place,
+    source: str,
+    numbers: range,
+    engine: Engine,
+) -> None:
+    """Build the shards of some numbers, of each of a config's tasks that has any."""
+    jobs = speech.jobs()
+    for job in [job for job in jobs if len(job.shards) > numbers.start] or jobs[:1]:
+        print(printable(f"{source}: {job.contents}"))
+        summary = build_some(job, place, numbers, engine, tell_at_once)
+        some = f"{job.task.name}, shards {options.shards} of 0-{len(job.shards) - 1}"
+        print(printable(f"{place}: {job.builder}, {some}\n{summary.describe()}"))
+    print("once all shards are built, the same command without --shards finishes the folder")
+
+
+def _build_each(
+    speech: SpeechBuilder, options: argparse.Namespace, place: Place, source: str, engine: Engine
+) -> None:
     """Build each of a config's tasks; where one falls short, the others are built all the same."""
     shortfalls: list[ShortfallError] = []
     for job in speech.jobs():
@@ -105,7 +152,7 @@ def _build_each(speech: SpeechBuilder, options: argparse.Namespace, place: Place
             summary = build(
                 job,
                 place,
-                num_proc=options.num_proc,
+                engine=engine,
                 max_skipped=options.max_skipped,
                 overwrite=options.overwrite,
                 tell=tell_at_once,

@@ -1,46 +1,36 @@
-"""Run a build's shards: in this process, or in several that share nothing but the folder."""
+"""Build shards: in this process, or in others that share nothing but the folder."""
 
-import functools
-import multiprocessing
 import os
 import secrets
-import threading
 from collections.abc import Callable
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED
 from concurrent.futures import Future
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from dataclasses import field
-from multiprocessing.connection import wait as wait_for_handle
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from speechrows.builds import state
 from speechrows.builds.commit import Commit
-from speechrows.builds.locks import share_lock
 from speechrows.builds.pipeline import Pipeline
 from speechrows.builds.place import Place
 from speechrows.builds.shard_writer import ShardFile
 from speechrows.builds.shard_writer import ShardWriter
 from speechrows.builds.shard_writer import finished_index
-from speechrows.console import ending_workers
-from speechrows.console import starting_workers
 from speechrows.corpora.clip_buffer import ClipBuffer
 from speechrows.corpora.reader import Shard
-from speechrows.errors import SpeechRowsError
 from speechrows.folder.layout import shard_path
 from speechrows.folder.manifest import BuiltShard
 from speechrows.rows.ledger import Ledger
 from speechrows.storage.parquet_file import footer_digest
+from speechrows.workers.work import Engine
+from speechrows.workers.work import Progress
+from speechrows.workers.work import Work
 
 MakePipeline = Callable[[], Pipeline]
-Progress = Callable[[int], object]
 
 
 class ShardBuilder:
@@ -142,91 +132,43 @@ def _digest(path: Path) -> str:
         return footer_digest(file)
 
 
-def run(
+def build_shards(
     shards: Sequence[Shard],
     pipeline: Pipeline,
     make_pipeline: MakePipeline,
     place: Place,
-    num_proc: int,
+    engine: Engine,
     progress: Progress,
 ) -> None:
-    """Build shards in this process with `pipeline`, or in `num_proc` others that make their own.
+    """Build shards in this process with `pipeline`, or in others that make their own.
 
-    What is read as one stream is read by one process. A process that dies ends the build.
+    What is read as one stream is read by one process: this one.
+
+    Raises:
+        SpeechRowsError: a process died.
     """
-    if num_proc <= 1 or len(shards) <= 1 or shards[0].units[0].in_stream:
+    if engine.is_here(len(shards)) or shards[0].units[0].in_stream:
         with ShardBuilder(pipeline, place, progress) as builder:
             for shard in shards:
                 builder.build(shard)
         return
-    spawn = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks, held
-    done = spawn.Value("q", 0)
-    pool = ProcessPoolExecutor(min(num_proc, len(shards)), spawn, _start_worker, (make_pipeline, place, done))
-    futures: set[Future[None]] = set()
-    with pool:
-        try:
-            with ending_workers():
-                with starting_workers():
-                    futures = {pool.submit(_work, shard) for shard in shards}
-                _wait_for(futures, done, progress)
-        except BrokenProcessPool as error:
-            raise SpeechRowsError(
-                f"{place}: a worker process died (killed, out of memory, or started by a script without "
-                '`if __name__ == "__main__":`). Run the same command again: finished shards are kept'
-            ) from error
-        except Exception:
-            for future in futures:
-                future.cancel()
-            raise
+    root = pipeline.corpus.root
+    work = Work[Shard, None](
+        open=partial(_open_builder, make_pipeline, place),
+        died=f"{place}: a worker process died (killed, out of memory, or started by a script without "
+        '`if __name__ == "__main__":`). Run the same command again: finished shards are kept',
+        name=lambda shard: f"{place}: shard {shard.number} ({shard.units[0].file})",
+        places=(*place.seen_by_workers, *([root] if os.path.isdir(root) else [])),
+    )
+    for _ in engine.run(work, shards, ordered=False, progress=progress):
+        pass
 
 
-def _wait_for(waiting: set[Future[None]], done: Any, progress: Progress) -> None:
-    seen = 0
-    while waiting:
-        finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-        for future in finished:
-            future.result()
-        now = int(done.get_obj().value)  # without its lock: a killed worker may hold that
-        progress(now - seen)
-        seen = now
+def _open_builder(make_pipeline: MakePipeline, place: Place, progress: Progress) -> Callable[[Shard], None]:
+    pipeline = make_pipeline()
 
+    def build(shard: Shard) -> None:
+        with place.of_worker() as own, ShardBuilder(pipeline, own, progress) as builder:
+            builder.build(shard)
 
-_worker: tuple[MakePipeline, Place, Any] | None = None  # in a worker process, set once at its start
-
-
-def _start_worker(make_pipeline: MakePipeline, place: Place, done: Any) -> None:
-    global _worker
-    _exit_with_parent()
-    share_lock(place.here)
-    if not _parent().is_alive():  # else the next build may have started before this worker held the lock
-        os._exit(1)
-    _worker = functools.cache(make_pipeline), place, done
-
-
-def _exit_with_parent() -> None:
-    """End this process as soon as the parent does: no orphan writes into the folder."""
-    sentinel = _parent().sentinel
-
-    def watch() -> None:
-        wait_for_handle([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _parent() -> Any:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    return parent
-
-
-def _work(shard: Shard) -> None:
-    assert _worker is not None
-    make_pipeline, place, done = _worker
-
-    def progress(num_bytes: int) -> None:
-        with done.get_lock():
-            done.value += num_bytes
-
-    with ShardBuilder(make_pipeline(), place, progress) as builder:
-        builder.build(shard)
+    return build

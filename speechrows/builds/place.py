@@ -5,16 +5,23 @@ is killed at any moment goes on from what the store has, on this machine or anot
 """
 
 import hashlib
+import os
+import platform
+import secrets
 import shutil
+from collections.abc import Generator
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from speechrows.builds import state
 from speechrows.builds.commit import Commit
+from speechrows.builds.locks import worker_lock
 from speechrows.corpora.reader import Shard
 from speechrows.errors import UsageError
 from speechrows.folder.layout import CARD
@@ -41,15 +48,17 @@ class Place:
     scratch_bytes: float | None = None  # of shards that may lie here at once, before they are in the store
 
     @staticmethod
-    def at(address: str, scratch: float | None = None) -> "Place":
+    def at(address: str, scratch: float | None = None, part: str = "") -> "Place":
         """The folder at a path or an address; of one in a store, at most `scratch` GB lie here at once.
+
+        `part` tells runs apart that build parts of one in a store.
 
         Raises:
             UsageError: nothing can be written at such an address, or a scratch of a folder here.
             StoreError: the Hub can not be reached.
         """
         if "://" in address:
-            name = hashlib.sha256(address.rstrip("/").encode()).hexdigest()[:16]
+            name = hashlib.sha256(f"{address.rstrip('/')} {part}".encode()).hexdigest()[:16]
             here = cache_folder() / "builds" / name
             return Place(
                 here=here, remote=RemoteFolder.open(address), scratch_bytes=scratch and scratch * _GB
@@ -94,6 +103,36 @@ class Place:
             rooms = tuple(f"{room}/{claim.task}/" for room in (STATE, "data", "index", "screen"))
             paths = [path for path in self.remote.sizes() if path.startswith(rooms) or path == CARD]
             self.remote.remove(paths, f"Drop the rows of another {claim.task}")
+
+    @property
+    def seen_by_workers(self) -> tuple[str, ...]:
+        """The folder that workers have to see, wherever they are; none of one in a store."""
+        return (str(self.here),) if self.remote is None else ()
+
+    @contextmanager
+    def of_worker(self) -> Generator["Place"]:
+        """The place as a worker has it while it builds a shard: for a store, in a folder of its own."""
+        if self.remote is None:
+            with worker_lock(self.here):
+                yield self
+            return
+        folder = state.temporary_folder(self.here)
+        for path in folder.glob(f"{platform.node()}-*"):
+            if not Path("/proc", path.name.split("-")[-2]).exists():  # it was killed
+                shutil.rmtree(path, ignore_errors=True)
+        own = folder / f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+        state.temporary_folder(own).mkdir(parents=True)
+        try:
+            yield replace(self, here=own)
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+    def collect(self, task: str) -> None:
+        """Bring the commits, and lines of the index, that workers brought to the store."""
+        if self.remote is not None:
+            state_folder = f"{STATE}/{task}/"
+            paths = [path for path in self.remote.sizes() if path.startswith(state_folder)]
+            self.remote.read([path for path in paths if not (self.here / path).exists()], self.here)
 
     def write_claim(self) -> None:
         """Tell the store what is built there, before the first shard is."""

@@ -16,14 +16,17 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from speechrows.builds import engine
 from speechrows.builds import state
 from speechrows.builds.commit import Commit
+from speechrows.builds.engine import MakePipeline
+from speechrows.builds.engine import build_shards
+from speechrows.builds.locks import one_after_another
 from speechrows.builds.pipeline import Pipeline
 from speechrows.builds.place import Place
 from speechrows.card import card
 from speechrows.card.prose import About
 from speechrows.corpora.reader import Shard
+from speechrows.errors import UsageError
 from speechrows.errors import printable
 from speechrows.folder.layout import CARD
 from speechrows.folder.layout import PICTURES
@@ -37,6 +40,8 @@ from speechrows.rows.ledger import LedgerSummary
 from speechrows.text import tokenizers
 from speechrows.text.options import TemplateOptions
 from speechrows.types import Task
+from speechrows.workers.local import LocalEngine
+from speechrows.workers.work import Engine
 
 _INDEX_GROUP_ROWS = 1 << 17
 
@@ -61,7 +66,7 @@ class BuildJob:
     contents: str  # what was found in the corpus, in words
     shards: Sequence[Shard]
     pipeline: Pipeline
-    make_pipeline: engine.MakePipeline  # in another process
+    make_pipeline: MakePipeline  # in another process
     unions: Mapping[str, tuple[str, ...]]  # configs that show several tasks, by name
 
 
@@ -70,6 +75,7 @@ def build(
     out: Path | Place,
     *,
     num_proc: int = 1,
+    engine: Engine | None = None,
     max_skipped: float = MAX_SKIPPED,
     overwrite: bool = False,
     tell: Callable[[str], object] = str,  # nobody is told
@@ -79,28 +85,19 @@ def build(
     `tell` gets a line where there is something to say of what will be built: what is there already,
     processes for which there is no shard, and another build that has to be waited for.
 
-    Returns the ledger's counts. The published files depend on the job alone: not on the day,
-    the machine, `num_proc`, or how often the build was stopped.
+    Shards are built in `num_proc` processes, or where an `engine` has it done. Returns the ledger's counts.
+    The published files depend on the job alone: not on the day, the machine, the number of processes, or how
+    often the build was stopped.
 
     Raises:
         UsageError: the folder holds something else, or another build holds it.
         FullDiskError: there was no room; finished shards are kept.
         ShortfallError: faults above `max_skipped` of the items; finished shards are kept.
     """
-    task = job.task.name
     place = Place.at(str(out)) if isinstance(out, Path) else out
-    out = place.here
-    with state.locked(out, tell):
-        place.begin()
-        claim = state.Claim(builder=job.builder, tokenizer=job.tokenizer_digest, task=task, recipe=job.recipe)
-        place.claim(claim, overwrite=overwrite)
-        _keep_tokenizer(job, out)
-        place.write_claim()
-        missing = place.missing(task, job.shards)
-        _tell_before(job, len(missing), num_proc, tell)
-        num_proc = min(num_proc, place.most_processes(job.task, missing) or num_proc)
-        with _progress_bar(job, missing) as bar:
-            engine.run(missing, job.pipeline, job.make_pipeline, place, num_proc, bar.update)
+    with state.locked(place.here, tell):
+        _claim(job, place, overwrite=overwrite)
+        _build_missing(job, job.shards, place, engine or LocalEngine(num_proc=num_proc), tell)
         return _merge(job, place, max_skipped)
 
 
@@ -118,17 +115,68 @@ def _merge(job: BuildJob, place: Place, max_skipped: float) -> LedgerSummary:
     return ledger
 
 
-def _tell_before(job: BuildJob, num_missing: int, num_proc: int, tell: Callable[[str], object]) -> None:
+def build_some(
+    job: BuildJob, place: Place, numbers: range, engine: Engine, tell: Callable[[str], object] = str
+) -> LedgerSummary:
+    """Build a task's shards of some numbers, while other runs may build others into the same folder.
+
+    Returns the counts of these shards. What is made of all of them, indexes and card, `build` makes
+    afterwards, which finds them there.
+
+    Raises:
+        UsageError: the folder holds something else, or a build of all shards holds it; or there is no such
+            shard.
+    """
+    shards = [shard for shard in job.shards if shard.number in numbers]
+    if not shards:
+        raise UsageError(
+            f"--shards {numbers.start}-{numbers.stop - 1}: found {len(job.shards)} shards of "
+            f"{job.task.name}, expected some of 0-{len(job.shards) - 1}"
+        )
+    with state.locked(place.here, tell, is_shared=True):
+        with one_after_another(place.here):
+            _claim(job, place, overwrite=False)
+        _build_missing(job, shards, place, engine, tell)
+        files = [state.commit_file(place.here, job.task.name, shard.number) for shard in shards]
+        return _merge_ledgers([Commit.read(file) for file in files])
+
+
+def _claim(job: BuildJob, place: Place, *, overwrite: bool) -> None:
+    place.begin()
+    claim = state.Claim(
+        builder=job.builder, tokenizer=job.tokenizer_digest, task=job.task.name, recipe=job.recipe
+    )
+    place.claim(claim, overwrite=overwrite)
+    _keep_tokenizer(job, place.here)
+    place.write_claim()
+
+
+def _build_missing(
+    job: BuildJob, shards: Sequence[Shard], place: Place, engine: Engine, tell: Callable[[str], object]
+) -> None:
+    missing = place.missing(job.task.name, shards)
+    _tell_before(job, len(shards), len(missing), engine, tell)
+    with _progress_bar(job, shards, missing) as bar:
+        engine = engine.with_at_most(place.most_processes(job.task, missing))
+        build_shards(missing, job.pipeline, job.make_pipeline, place, engine, bar.update)
+    place.collect(job.task.name)
+
+
+def _tell_before(
+    job: BuildJob, num_shards: int, num_missing: int, engine: Engine, tell: Callable[[str], object]
+) -> None:
     """Tell what a person has to know before so many shards are built."""
-    num_shards = len(job.shards)
     if not num_missing:
         tell(printable(f"{job.task.name} is built already, of the same files and flags: nothing to do"))
         return
     if num_missing < num_shards:
         tell(printable(f"goes on: {num_shards - num_missing} of {num_shards} shards are built already"))
     is_stream = job.shards[0].units[0].in_stream
+    if is_stream and engine.cluster_gpus is not None:
+        tell("--engine ray: the corpus is one stream, which one process reads: this one")
     useful = 1 if is_stream else num_missing
-    if num_proc > useful:
+    num_proc = engine.num_proc
+    if num_proc is not None and num_proc > useful:
         why = (
             "one reads the corpus, which is one stream"
             if is_stream
@@ -147,9 +195,9 @@ def _keep_tokenizer(job: BuildJob, out: Path) -> None:
         state.replace_folder(new, kept)
 
 
-def _progress_bar(job: BuildJob, missing: Sequence[Shard]) -> Any:
+def _progress_bar(job: BuildJob, shards: Sequence[Shard], missing: Sequence[Shard]) -> Any:
     """A progress bar of the corpus' bytes; it begins at what an earlier run built."""
-    total = sum(shard.num_bytes for shard in job.shards)
+    total = sum(shard.num_bytes for shard in shards)
     return tqdm(
         total=total,
         initial=total - sum(shard.num_bytes for shard in missing),

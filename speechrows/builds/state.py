@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from speechrows.builds.commit import Commit
 from speechrows.builds.locks import Tell
+from speechrows.builds.locks import build_lock
 from speechrows.builds.locks import lock
 from speechrows.corpora.turns import is_unicode
 from speechrows.errors import FullDiskError
@@ -129,15 +130,12 @@ def _is_whole(out: Path, task: str, file: BuiltShard, sizes: Mapping[str, int] |
 
 
 @contextmanager
-def locked(out: Path, tell: Tell = str) -> Generator[None]:
+def locked(out: Path, tell: Tell = str, *, is_shared: bool = False) -> Generator[None]:
     """Lock the folder for this build, which may use `temporary_folder` meanwhile.
 
-    `tell` gets a line where another build has to be waited for.
-
-    There are two locks: the build's, and one that its workers share. A build takes the second
-    for a moment too: while an orphan of a killed build lives, the next one waits or is refused
-    rather than mixed in. (One lock for both would be let go when it is changed from the build's
-    alone to shared: flock does not do that in one step.)
+    `tell` gets a line where another build has to be waited for. With `is_shared` the build's lock is shared
+    among runs that build shards of their own; what they leave in `temporary_folder`, the next one removes
+    that is alone.
 
     Raises:
         UsageError: another build holds it, or something else lies there.
@@ -146,16 +144,15 @@ def locked(out: Path, tell: Tell = str) -> Generator[None]:
     try:
         _refuse_strangers(out)
         _make(out / STATE)
-        with lock(out, "lock", tell=tell):
-            with lock(out, "workers", tell=tell):
-                pass
+        with build_lock(out, tell, is_shared=is_shared):
             try:
-                if temporary_folder(out).exists():  # what a killed build left
+                if not is_shared and temporary_folder(out).exists():  # what a killed build left
                     shutil.rmtree(temporary_folder(out))
-                temporary_folder(out).mkdir()
+                temporary_folder(out).mkdir(exist_ok=is_shared)
                 yield
             finally:
-                shutil.rmtree(temporary_folder(out), ignore_errors=True)
+                if not is_shared:
+                    shutil.rmtree(temporary_folder(out), ignore_errors=True)
     except OSError as error:
         if error.errno in NO_PLACE:
             raise UsageError(

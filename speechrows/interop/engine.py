@@ -4,30 +4,19 @@ The parts follow from the folder's index alone, so what is written depends neith
 nor on how often an export was stopped and started again.
 """
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import asdict
 from dataclasses import dataclass
-from multiprocessing.connection import wait as wait_for_handle
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from speechrows.console import ending_workers
-from speechrows.console import starting_workers
 from speechrows.conversations.records import Record
 from speechrows.errors import FullDiskError
 from speechrows.errors import ShortfallError
-from speechrows.errors import SpeechRowsError
 from speechrows.errors import printable
 from speechrows.folder.index import Index
 from speechrows.folder.rows_folder import RowsFolder
@@ -41,6 +30,9 @@ from speechrows.interop.summary import Tally
 from speechrows.interop.summary import to_lines
 from speechrows.rows.schema import FEATURES
 from speechrows.storage.disk import NO_ROOM
+from speechrows.workers.local import LocalEngine
+from speechrows.workers.work import Progress
+from speechrows.workers.work import Work
 
 _VERSION = 1  # of what is written: an export that another version began does not go on
 
@@ -70,6 +62,10 @@ class _Job:
     out_folder: OutFolder
     columns: Sequence[str]
     write: Callable[[Part, Iterator[Record], Path], Tally]
+
+    def open(self, _: Progress) -> Callable[[Part], int]:
+        """What writes a part, in any process."""
+        return self.run
 
     def run(self, part: Part) -> int:
         """Write a part; return its rows."""
@@ -154,47 +150,13 @@ def _write(job: _Job, parts: Sequence[Part], num_proc: int) -> None:
     num_written = num_rows - sum(part.num_rows for part in rest)
     name = str(job.out_folder.out)
     with tqdm(total=num_rows, initial=num_written, desc=printable(name), unit="row", disable=None) as bar:
-        for written in _written(job, rest, min(num_proc, len(rest))):
+        for written in LocalEngine(num_proc=num_proc).run(_work(job), rest, ordered=False):
             bar.update(written)
 
 
-def _written(job: _Job, parts: Sequence[Part], num_proc: int) -> Iterator[int]:
-    if num_proc <= 1:
-        yield from map(job.run, parts)
-        return
-    # Spawned, not forked: threads of stores do not survive a fork.
-    pool = ProcessPoolExecutor(num_proc, multiprocessing.get_context("spawn"), _begin, (job,))
-    try:
-        with ending_workers():
-            with starting_workers():
-                futures = [pool.submit(_run, part) for part in parts]
-            for future in as_completed(futures):
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise SpeechRowsError(
-            f"{job.out_folder.out}: a process that wrote it died, killed or out of memory. Run the same "
-            "command again, with fewer processes: parts that were written are kept"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_jobs: list[_Job] = []  # of a worker: one
-
-
-def _begin(job: _Job) -> None:
-    _jobs.append(job)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    """End this process as soon as its parent does: no orphan writes into the folder."""
-    with suppress(OSError):
-        wait_for_handle([sentinel])
-    os._exit(1)
-
-
-def _run(part: Part) -> int:
-    return _jobs[0].run(part)
+def _work(job: _Job) -> Work[Part, int]:
+    return Work(
+        open=job.open,
+        died=f"{job.out_folder.out}: a process that wrote it died, killed or out of memory. Run the same "
+        "command again, with fewer processes: parts that were written are kept",
+    )

@@ -3,9 +3,12 @@
 import argparse
 import os
 
+from speechrows.console import tell_on_stderr
 from speechrows.errors import UsageError
 from speechrows.errors import printable
 from speechrows.flags import path
+from speechrows.workers.engines import add_engine_flags
+from speechrows.workers.engines import engine_of
 
 
 def add_screen_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +30,7 @@ def add_screen_flags(parser: argparse.ArgumentParser) -> None:
         help="hear clips, for their word error rate: a model of faster-whisper, a folder or Hub repository",
     )
     add("--overwrite", action="store_true", help="make all anew, and keep no score that is there")
-    add("--num-proc", type=int, default=1, metavar="N", help="processes (default: 1)")
+    add_engine_flags(parser)
     add("--worst", type=int, default=20, metavar="N", help="rows to print, the worst first (default: 20)")
 
 
@@ -42,14 +45,15 @@ def run(options: argparse.Namespace) -> int:
         from speechrows.conversations.hearing import model_folder  # noqa: PLC0415  # an extra
 
         asr = model_folder(options.asr, "--asr")
-    report = screen(
-        options.folder,
-        out=options.out,
-        languages=options.language,
-        asr=asr,
-        num_proc=options.num_proc,
-        num_worst=options.worst,
-        overwrite=options.overwrite,
-    )
+    with engine_of(options, tell_on_stderr) as engine:
+        report = screen(
+            options.folder,
+            out=options.out,
+            languages=options.language,
+            asr=asr,
+            engine=engine,
+            num_worst=options.worst,
+            overwrite=options.overwrite,
+        )
     print(printable(report))
     return 0

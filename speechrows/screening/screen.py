@@ -31,7 +31,6 @@ from speechrows.folder.rows_folder import RowsFolder
 from speechrows.folder.scores import SCHEMA
 from speechrows.folder.scores import from_metadata
 from speechrows.folder.scores import to_metadata
-from speechrows.folder.workers import in_order
 from speechrows.screening.report import ScreenReport
 from speechrows.screening.shard import VERSION
 from speechrows.screening.shard import Choices
@@ -39,6 +38,10 @@ from speechrows.screening.shard import Earlier
 from speechrows.screening.shard import Screener
 from speechrows.storage.card_head import parse_head
 from speechrows.storage.disk import sync
+from speechrows.workers.local import LocalEngine
+from speechrows.workers.work import Engine
+from speechrows.workers.work import Progress
+from speechrows.workers.work import Work
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,24 +58,21 @@ def screen(
     out: Path | None = None,
     languages: Sequence[str] = (),
     asr: str | None = None,
-    num_proc: int = 1,
+    engine: Engine | None = None,
     num_worst: int = 20,
     overwrite: bool = False,
     tell: Tell = str,
 ) -> ScreenReport:
     """Score every row of a built folder, or of a Hub dataset, whose scores need an `out` of their own.
 
-    `languages` are codes, by default the card's; `asr` is a folder with a model of faster-whisper. With more
-    than one process, a script has to guard its own start by `if __name__ == "__main__"`. The scores depend
-    neither on the number of processes nor on how often it was stopped. Word error rates that are there are
-    kept without an `asr`, too; `overwrite` keeps nothing.
+    `languages` are codes, by default the card's; `asr` is a folder with a model of faster-whisper. `engine`
+    has it done, by default in this process. The scores depend neither on that nor on how often it was
+    stopped. Word error rates that are there are kept without an `asr`, too; `overwrite` keeps nothing.
 
     Raises:
         UsageError: nothing built is there, or not on this machine, without an `out`; or see _keeping.
         ShortfallError: a shard is damaged.
     """
-    if num_proc < 1:
-        raise UsageError(f"--num-proc: found {num_proc}, expected at least 1")
     if out is not None and (out.suffix != ".parquet" or out.is_dir()):
         raise UsageError(f"--out {out}: expected the name of a file that ends with .parquet")
     folder = RowsFolder.open(address)
@@ -86,7 +86,8 @@ def screen(
         files = [] if overwrite else [*(target.path for target in targets), *sorted(parts.glob("*.parquet"))]
         earlier = _earlier(files)
         choices = _keeping(folder.address, choices, earlier, targets)
-        num_rows, num_kept = _screen(Screener(folder, choices, parts, earlier), targets, num_proc)
+        screener = Screener(folder, choices, parts, earlier)
+        num_rows, num_kept = _screen(screener, targets, engine or LocalEngine())
         paths = [target.path for target in targets]
         return ScreenReport.of(folder.address, paths, num_rows, num_kept, num_worst)
 
@@ -138,7 +139,7 @@ def _keeping(
     return kept
 
 
-def _screen(screener: Screener, targets: Sequence[_Target], num_proc: int) -> tuple[int, int]:
+def _screen(screener: Screener, targets: Sequence[_Target], engine: Engine) -> tuple[int, int]:
     """Bring all targets up to date; the number of rows, and of those whose scores were there."""
     shards = [shard for target in targets for shard in target.shards]
     recipe = screener.choices.recipe
@@ -147,12 +148,8 @@ def _screen(screener: Screener, targets: Sequence[_Target], num_proc: int) -> tu
     rest = [shard for shard in shards if shard not in usable]
     num_rows = sum(shard.rows for shard in shards)
     num_kept = num_rows - sum(shard.rows for shard in rest)
-    died = (
-        f"{screener.folder.address}: a process that screened it died, killed or out of memory; run it again "
-        "with fewer processes: shards that were screened are kept"
-    )
     with tqdm(total=num_rows, initial=num_kept, desc="screen", unit="row", disable=None) as bar:
-        for number in in_order(_Opened(screener), rest, num_proc, died):
+        for number in engine.run(_work(screener), rest):
             bar.update(number)
     for target in targets:
         parts = [Earlier(path=screener.part_of(shard), group=0, recipe=recipe) for shard in target.shards]
@@ -182,8 +179,19 @@ class _Opened:
 
     screener: Screener
 
-    def __call__(self) -> Callable[[ShardEntry], int]:
+    def __call__(self, _: Progress) -> Callable[[ShardEntry], int]:
         return self.screener.screen
+
+
+def _work(screener: Screener) -> Work[ShardEntry, int]:
+    folder, asr = screener.folder, screener.choices.asr
+    return Work(
+        open=_Opened(screener),
+        died=f"{folder.address}: a process that screened it died, killed or out of memory; run it again with "
+        "fewer processes: shards that were screened are kept",
+        name=lambda shard: f"{folder.address}: {shard.path}",
+        places=[str(screener.parts), *([folder.root] if folder.is_local else []), *([asr] if asr else [])],
+    )
 
 
 def _earlier(paths: Iterable[Path]) -> dict[ShardEntry, list[Earlier]]:

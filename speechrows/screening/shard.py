@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -109,7 +110,7 @@ class Screener:
         with self.folder.naming(shard.path):
             schema = SCHEMA.with_metadata(to_metadata([shard], self.choices.recipe))
             table = pa.Table.from_pylist([*self._scores(shard)], schema=schema)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
         pq.write_table(table, temporary, compression="zstd", row_group_size=max(len(table), 1))
         temporary.replace(path)
         return len(table)

@@ -24,6 +24,8 @@ from speechrows.validation.report import ValidationReport
 from speechrows.validation.shard import CheckedShard
 from speechrows.validation.shard import ShardOfSplit
 from speechrows.validation.workers import checked
+from speechrows.workers.local import LocalEngine
+from speechrows.workers.work import Engine
 
 __all__ = ["ValidationReport", "validate"]
 
@@ -42,12 +44,15 @@ class _Split:
         return sum(shard.entry.rows for shard in self.shards)
 
 
-def validate(address: str | Path, allow: Iterable[str] = (), num_proc: int = 1) -> ValidationReport:
+def validate(
+    address: str | Path, allow: Iterable[str] = (), num_proc: int = 1, engine: Engine | None = None
+) -> ValidationReport:
     """Check a built folder, or a Hub dataset `org/name` by range reads, row by row.
 
     `allow` names checks that are reported but do not fail the report ("silence", "clipping"). Shards are
     shared among `num_proc` processes, which are spawned: a script that asks for more than one has to guard
-    its own start by `if __name__ == "__main__"`. The report does not depend on their number.
+    its own start by `if __name__ == "__main__"`. An `engine` has them checked elsewhere. The report depends
+    on neither.
 
     Raises:
         UsageError: nothing that speechrows built is there.
@@ -65,7 +70,7 @@ def validate(address: str | Path, allow: Iterable[str] = (), num_proc: int = 1) 
             rows[split.task] += split.num_rows
     else:
         shards = [shard for split in splits for shard in split.shards]
-        results = checked(folder, tokenizer, shards, num_proc)
+        results = checked(folder, tokenizer, shards, engine or LocalEngine(num_proc=num_proc))
         for split in splits:
             rows[split.task] += _take(folder, split, results, seen, report)
     _name_repeated(folder, "row_id", seen, report)

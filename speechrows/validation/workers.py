@@ -1,4 +1,4 @@
-"""Shards checked in several processes, their results in the order of the shards."""
+"""Shards checked by workers, their results in the order of the shards."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -8,14 +8,16 @@ from functools import partial
 from transformers import PreTrainedTokenizerFast
 
 from speechrows.folder.rows_folder import RowsFolder
-from speechrows.folder.workers import in_order
 from speechrows.validation.shard import CheckedShard
 from speechrows.validation.shard import ShardChecker
 from speechrows.validation.shard import ShardOfSplit
+from speechrows.workers.work import Engine
+from speechrows.workers.work import Progress
+from speechrows.workers.work import Work
 
 
 def checked(
-    folder: RowsFolder, tokenizer: PreTrainedTokenizerFast, shards: Sequence[ShardOfSplit], num_proc: int
+    folder: RowsFolder, tokenizer: PreTrainedTokenizerFast, shards: Sequence[ShardOfSplit], engine: Engine
 ) -> Iterator[CheckedShard]:
     """Check shards; yields what was found, in their order.
 
@@ -26,10 +28,16 @@ def checked(
         f"{folder.address}: a process that checked it died, killed or out of memory; run it again with "
         "fewer processes"
     )
-    return in_order(partial(_open_checker, folder, tokenizer), shards, num_proc, died)
+    work = Work[ShardOfSplit, CheckedShard](
+        open=partial(_open_checker, folder, tokenizer),
+        died=died,
+        name=lambda shard: f"{folder.address}: {shard.entry.path}",
+        places=(folder.root,) if folder.is_local else (),
+    )
+    return engine.run(work, shards)
 
 
 def _open_checker(
-    folder: RowsFolder, tokenizer: PreTrainedTokenizerFast
+    folder: RowsFolder, tokenizer: PreTrainedTokenizerFast, _: Progress
 ) -> Callable[[ShardOfSplit], CheckedShard]:
     return ShardChecker(folder, tokenizer).check

@@ -40,6 +40,7 @@ from speechrows.screening.measures import LIMITS
 from speechrows.screening.measures import Measures
 from speechrows.screening.measures import worst_of
 from speechrows.screening.screen import screen
+from speechrows.workers.local import LocalEngine
 
 SCORES = screen_path("transcription", "train")
 SAID = "I keep mixing up mitosis and meiosis, and I do not know why."
@@ -317,7 +318,7 @@ def test_processes_change_no_byte_and_a_file_of_ones_own_has_all_tasks(tmp_path:
     build_rows(XTTS, rows, "ttt", shard_bytes=1)
     build_rows(XTTS, rows, "transcription", shard_bytes=1)
     screen(str(rows))
-    screen(str(rows), out=tmp_path / "all.parquet", num_proc=2)
+    screen(str(rows), out=tmp_path / "all.parquet", engine=LocalEngine(num_proc=2))
     together = pq.read_table(tmp_path / "all.parquet")
     apart = [pq.read_table(rows / screen_path(task, "train")) for task in ("transcription", "ttt")]
     assert together == pa.concat_tables(apart)

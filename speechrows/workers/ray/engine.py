@@ -1,0 +1,92 @@
+"""The connection to a Ray cluster, and the engine that it is."""
+
+import logging
+import os
+from collections.abc import Generator
+from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from speechrows.errors import UsageError
+from speechrows.errors import first_line
+from speechrows.workers.ray.places import Actors
+from speechrows.workers.ray.places import Tasks
+from speechrows.workers.ray.places import Tell
+from speechrows.workers.ray.places import number_of
+from speechrows.workers.results import results_of
+from speechrows.workers.work import Progress
+from speechrows.workers.work import Work
+from speechrows.workers.work import unseen
+
+
+@contextmanager
+def connected(address: str | None) -> Generator[None]:
+    """Connect to a cluster, or start one of this machine.
+
+    Without an address it is that of RAY_ADDRESS, else the one that runs here, else a new one.
+
+    Raises:
+        UsageError: there is none at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a new one: it would report to its makers
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = address or os.environ.get("RAY_ADDRESS") or "none, so a cluster of this machine"
+        raise UsageError(
+            f"--ray-address {where}: found {first_line(error):.200}; expected a cluster that runs. Start one "
+            "(ray start --head), or give its address"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RayEngine:
+    """An Engine of a cluster's workers, at most `num_proc` at a time; by default, one a CPU or GPU.
+
+    `tell` gets a line where a job is done once more, and where another copy of it is started.
+    """
+
+    num_proc: int | None = None
+    tell: Tell = str
+
+    @property
+    def cluster_gpus(self) -> int:
+        """The GPUs of the cluster."""
+        return number_of("GPU")
+
+    def with_at_most(self, num_proc: int | None) -> "RayEngine":
+        """See Engine."""
+        numbers = [number for number in (self.num_proc, num_proc) if number is not None]
+        return replace(self, num_proc=min(numbers, default=None))
+
+    def is_here(self, num_jobs: int) -> bool:
+        """See Engine: none is, however few there are."""
+        return num_jobs == 0
+
+    def run(
+        self,
+        work: Work[Any, Any],
+        jobs: Iterable[Any],
+        *,
+        ordered: bool = True,
+        progress: Progress = unseen,
+    ) -> Iterator[Any]:
+        """See Engine."""
+        kind = Actors if work.holds_model else Tasks
+        places = kind(work, self.num_proc, progress, self.tell)
+        try:
+            yield from results_of(places, jobs, ordered=ordered)
+        finally:
+            places.close()

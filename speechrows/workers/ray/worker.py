@@ -1,0 +1,91 @@
+"""What a worker process of a Ray cluster does: it opens a work once, and does jobs of it."""
+
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+from typing import cast
+
+import ray
+
+from speechrows.errors import SpeechRowsError
+from speechrows.errors import UsageError
+from speechrows.errors import describe_error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of a job: its result, or what it raised."""
+
+    result: Any = None
+    error: Exception | None = None
+    progress: int = 0
+    seconds: float = 0.0
+
+
+class Worker:
+    """Does jobs of a work, which it opens for the first."""
+
+    def __init__(self, opening: Sequence[Any]) -> None:
+        self._opening: bytes = ray.get(opening[0])
+        self._do: Callable[[Any], Any] | None = None
+        self._progress = 0
+
+    def do(self, packed: bytes) -> Outcome:
+        """Do a job. What it raises is given back: Ray would wrap it, and do the job once more."""
+        started, self._progress = time.monotonic(), 0
+        try:
+            self._do = self._do or self._open()
+            result = self._do(_unpacked(packed))
+        except Exception as error:
+            return Outcome(error=_portable(error))
+        return Outcome(result=result, progress=self._progress, seconds=time.monotonic() - started)
+
+    def _open(self) -> Callable[[Any], Any]:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes of a node share its cores
+        open_doer, places, folder = _unpacked(self._opening)
+        with suppress(OSError):  # relative paths are of the folder in which the command runs
+            os.chdir(folder)
+        for place in places:
+            if not os.path.exists(place):
+                raise UsageError(
+                    f"{place}: is not seen by {platform.node()}, a node of the cluster; expected a disk that "
+                    "all nodes see. Give a folder on one, or --engine local"
+                )
+        return open_doer(self._add_progress)
+
+    def _add_progress(self, amount: int) -> None:
+        self._progress += amount
+
+
+def _unpacked(packed: bytes) -> Any:
+    return cast(Any, ForkingPickler).loads(packed)  # which typeshed takes for a method
+
+
+def _portable(error: Exception) -> Exception:
+    """An error as it is, with its traceback where it is a bug; in words where it can not be sent."""
+    if not isinstance(error, SpeechRowsError):
+        error.add_note("".join(traceback.format_exception(error)))
+    try:
+        _unpacked(bytes(ForkingPickler.dumps(error)))
+    except Exception:
+        return SpeechRowsError(describe_error(error))
+    return error
+
+
+_workers: dict[str, Worker] = {}  # of this process: one, by the work that it does
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def do_task(work: str, opening: Sequence[Any], packed: bytes) -> Outcome:
+    """Do a job of a work in this process, which keeps what it has opened."""
+    if work not in _workers:
+        _workers.clear()
+        _workers[work] = Worker(opening)
+    return _workers[work].do(packed)

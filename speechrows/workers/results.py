@@ -1,0 +1,64 @@
+"""Jobs handed to workers and results taken from them: a bounded number at a time, in order where asked."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import chain
+from itertools import takewhile
+from typing import Any
+from typing import Protocol
+
+_HELD_BACK = 4  # times as many results as there are places may wait for one before them
+
+
+class Places(Protocol):
+    """Workers, as places for jobs."""
+
+    @property
+    def number(self) -> int:
+        """How many jobs there is place for."""
+        ...
+
+    @property
+    def num_taken(self) -> int:
+        """How many of the places are taken."""
+        ...
+
+    def start(self, number: int, job: Any) -> None:
+        """Have a job done, which is called by its number."""
+        ...
+
+    def finished(self) -> Sequence[tuple[int, Any]]:
+        """Wait until a job has ended; the numbers and results of all that have."""
+        ...
+
+
+def results_of(places: Places, jobs: Iterable[Any], *, ordered: bool) -> Iterator[Any]:
+    """Have jobs done, and yield their results, as `work.Engine.run` promises it."""
+    for run in _runs(jobs):
+        yield from _results(places, run, ordered=ordered)
+
+
+def _runs(jobs: Iterable[Any]) -> Iterator[Iterator[Any]]:
+    """Jobs up to a None, then those behind it."""
+    remaining = iter(jobs)
+    for first in remaining:
+        if first is not None:
+            yield chain([first], takewhile(lambda job: job is not None, remaining))
+
+
+def _results(places: Places, jobs: Iterator[Any], *, ordered: bool) -> Iterator[Any]:
+    numbered, is_more = enumerate(jobs), True
+    ended: dict[int, Any] = {}  # results that are not yielded yet
+    num_yielded = 0
+    while is_more or places.num_taken:
+        while is_more and places.num_taken < places.number and len(ended) < _HELD_BACK * places.number:
+            numbered_job = next(numbered, None)
+            is_more = numbered_job is not None
+            if numbered_job is not None:
+                places.start(*numbered_job)
+        if places.num_taken:
+            ended.update(places.finished())
+        while ended and (num_yielded in ended or not ordered):
+            yield ended.pop(num_yielded if ordered else next(iter(ended)))
+            num_yielded += 1
