@@ -1,6 +1,9 @@
 """A real S3 server on loopback, all in memory, that can be at its limit."""
 
+import time
+from collections.abc import Callable
 from collections.abc import Iterable
+from threading import Event
 from threading import Thread
 from typing import Any
 from typing import Self
@@ -23,10 +26,16 @@ class _Quiet(WSGIRequestHandler):
 
 
 class S3Server:
-    """The server; the next `busy` requests that write get 503 SlowDown. `requests` are those so far."""
+    """The server; the next `busy` requests that write get 503 SlowDown. `requests` are those so far.
+
+    While `holds` is set, it answers no request that writes a path of which that is true, but says in `held`
+    that there is one.
+    """
 
     def __init__(self) -> None:
         self.busy = 0
+        self.holds: Callable[[str], bool] | None = None
+        self.held = Event()
         self.requests: list[tuple[str, str]] = []
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
@@ -43,8 +52,12 @@ class S3Server:
         self._server.server_close()
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
-        if self.busy and environ["REQUEST_METHOD"] in ("PUT", "POST"):
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.requests.append((method, path))
+        while method == "PUT" and (holds := self.holds) is not None and holds(path):
+            self.held.set()
+            time.sleep(0.01)
+        if self.busy and method in ("PUT", "POST"):
             self.busy -= 1
             start_response("503 Slow Down", [("Content-Type", "application/xml")])
             return [_BUSY]
@@ -65,7 +78,8 @@ class S3Server:
 
     def empty(self) -> None:
         """An empty bucket, and no request so far."""
-        self.busy = 0
+        self.busy, self.holds = 0, None
+        self.held.clear()
         client = boto3.client("s3", endpoint_url=self.endpoint)
         client.create_bucket(Bucket=BUCKET)
         for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
