@@ -1,6 +1,9 @@
-"""Rows' tokens and codes, and their records in a file: one a row, read in any order, parsed in bulk."""
+"""Rows' tokens and codes, and their records in a file: one a row, read in any order, parsed together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +35,11 @@ class RowTokens:
     notes: tuple[str, ...] = ()  # [R], what else was asked of rows, in whatever form; or none
 
 
-def to_records(tokens: RowTokens) -> tuple[bytes, Int32]:
-    """Write rows as records, one after another; return them and the size of each in bytes, [R].
+def to_records(tokens: RowTokens) -> list[bytes]:
+    """Write rows as records, one each.
 
-    A record is a head, tokens (inverted where unsupervised), codes, the id, the note; whole int16 words.
-    Labels are those of `input_ids` where they are not -100.
+    A record is a head, tokens (inverted where unsupervised), codes, the id, the note. Labels are those of
+    `input_ids` where they are not -100.
     """
     ids = [row_id.encode() for row_id in tokens.row_ids]
     notes = [note.encode() for note in tokens.notes or [""] * len(ids)]
@@ -47,31 +50,32 @@ def to_records(tokens: RowTokens) -> tuple[bytes, Int32]:
     heads[:, 3] = [len(encoded) for encoded in ids]
     heads[:, 4] = [len(encoded) for encoded in notes]
     coded = np.where(tokens.labels == IGNORE_INDEX, ~tokens.input_ids, tokens.input_ids)
-    texts = [
-        np.frombuffer(b"".join([encoded + bytes(len(encoded) % 2) for encoded in column]), np.int16)
-        for column in (ids, notes)
-    ]
-    fields, sizes = _fields(heads)
-    words = np.empty(len(fields), np.int16)
-    for field, values in enumerate((heads.ravel(), coded, tokens.codes, *texts)):
-        words[fields == field] = values.view(np.int16)
-    return words.tobytes(), sizes
+    fields = (
+        _parts(heads, np.full(len(ids), _HEAD)),
+        _parts(coded, tokens.num_tokens),
+        _parts(tokens.codes, _NUM_CODEBOOKS[heads[:, 2]] * heads[:, 1]),
+        ids,
+        notes,
+    )
+    return [b"".join(record) for record in zip(*fields, strict=True)]
 
 
-def from_records(records: bytes, sizes: Int32) -> RowTokens:
-    """Read the rows of records that follow one another, of `sizes` [R] bytes each.
+def from_records(records: Sequence[bytes]) -> RowTokens:
+    """Read the rows of records.
 
     Raises:
         ShortfallError: their codes are of several codecs.
     """
-    words = np.frombuffer(records, np.int16)
-    ends = np.cumsum(sizes)
-    heads = words[((ends - sizes) // 2)[:, None] + np.arange(2 * _HEAD)].view(np.int32)
-    num_tokens, num_frames, codecs, id_bytes, note_bytes = np.ascontiguousarray(heads.T)
-    fields, _ = _fields(heads)
-    coded = words[fields == 1].view(np.int32)
-    notes = _texts(records, ends, note_bytes) if note_bytes.any() else ()
-    row_ids = _texts(records, ends - note_bytes - note_bytes % 2, id_bytes)
+    heads = np.frombuffer(b"".join([record[: 4 * _HEAD] for record in records]), np.int32)
+    num_tokens, num_frames, codecs, id_bytes, note_bytes = np.ascontiguousarray(heads.reshape(-1, _HEAD).T)
+    sizes = 4 * num_tokens, 2 * _NUM_CODEBOOKS[codecs] * num_frames, id_bytes, note_bytes
+    ends = np.cumsum([np.full_like(num_tokens, 4 * _HEAD), *sizes], axis=0).tolist()
+    coded, codes, ids, notes = (
+        [record[begin:end] for record, begin, end in zip(records, begins, stops, strict=True)]
+        for begins, stops in pairwise(ends)
+    )
+    coded = np.frombuffer(b"".join(coded), np.int32)
+    row_ids = tuple([encoded.decode() for encoded in ids])
     code_rows = np.flatnonzero(codecs).astype(np.int32)
     return RowTokens(
         row_ids=row_ids,
@@ -79,28 +83,17 @@ def from_records(records: bytes, sizes: Int32) -> RowTokens:
         input_ids=np.where(coded < 0, ~coded, coded),
         labels=np.where(coded < 0, np.int32(IGNORE_INDEX), coded),
         codec=_one_codec(codecs[code_rows], code_rows, row_ids),
-        codes=words[fields == 2],
+        codes=np.frombuffer(b"".join(codes), np.int16),
         num_frames=num_frames[code_rows],
         code_rows=code_rows,
-        notes=notes,
+        notes=tuple([encoded.decode() for encoded in notes]) if any(notes) else (),
     )
 
 
-def _texts(records: bytes, ends: npt.NDArray[np.integer], sizes: Int32) -> tuple[str, ...]:
-    """Texts of `sizes` bytes [R], each filled up to whole words that end at `ends`."""
-    stops = ends - sizes % 2
-    places = zip((stops - sizes).tolist(), stops.tolist(), strict=True)
-    return tuple([records[begin:end].decode() for begin, end in places])
-
-
-def _fields(heads: Int32) -> tuple[npt.NDArray[np.int8], Int32]:
-    """The field, 0 to 4, of each int16 word of records with these heads; the size of each record in bytes."""
-    words = np.full((len(heads), 5), 2 * _HEAD)
-    words[:, 1] = 2 * heads[:, 0]
-    words[:, 2] = _NUM_CODEBOOKS[heads[:, 2]] * heads[:, 1]
-    words[:, 3:] = (heads[:, 3:] + 1) // 2
-    fields = np.repeat(np.tile(np.arange(5, dtype=np.int8), len(heads)), words.ravel())
-    return fields, 2 * words.sum(1, dtype=np.int32)
+def _parts(values: npt.NDArray[Any], sizes: npt.NDArray[np.integer]) -> list[bytes]:
+    """The bytes of an array in parts of so many entries, one after another."""
+    data, ends = values.tobytes(), values.itemsize * np.cumsum(sizes)
+    return [data[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
 
 
 def _one_codec(codecs: Int32, code_rows: Int32, row_ids: tuple[str, ...]) -> str | None:

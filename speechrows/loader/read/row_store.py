@@ -8,6 +8,7 @@ row takes 12 bytes: offset and size of its record in that file.
 import os
 import tempfile
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -68,23 +69,39 @@ class RowStore:
             ShortfallError: a shard, or a row in it, is not what the index says.
         """
         missing = rows[self._sizes[rows] == 0]
-        for group in np.unique(np.searchsorted(self._groups, missing, "right") - 1).tolist():
-            with self._filling[group % _LOCKS]:
-                self._fill(*self._groups[group : group + 2].tolist())
-        sizes, file = self._sizes[rows], self._file.fileno()
-        places = zip(sizes.tolist(), self._offsets[rows].tolist(), strict=True)
-        return from_records(b"".join([os.pread(file, size, offset) for size, offset in places]), sizes)
+        self._fill_groups(np.unique(np.searchsorted(self._groups, missing, "right") - 1).tolist())
+        places = zip(self._sizes[rows].tolist(), self._offsets[rows].tolist(), strict=True)
+        file = self._file.fileno()
+        return from_records([os.pread(file, size, offset) for size, offset in places])
 
-    def _fill(self, first: int, end: int) -> None:
-        """Read the rows `first` to `end`, which are a row group, unless another thread did meanwhile."""
+    def _fill_groups(self, groups: Sequence[int]) -> None:
+        """Read row groups, last those that other threads are reading: so each reads another one."""
+        being_read: list[int] = []
+        for group in groups:
+            lock = self._filling[group % _LOCKS]
+            if not lock.acquire(blocking=False):
+                being_read.append(group)
+                continue
+            try:
+                self._fill(group)
+            finally:
+                lock.release()
+        for group in being_read:
+            with self._filling[group % _LOCKS]:
+                self._fill(group)
+
+    def _fill(self, group: int) -> None:
+        """Read the rows of a row group, unless another thread did meanwhile."""
+        first, end = self._groups[group : group + 2].tolist()
         if self._sizes[first]:
             return
         shard = int(self._index.shard[first])
         self._index.check_shard(shard)
         tokens = self._read_row_group(self._index, shard, int(self._index.row_group[first]))
         self._check(tokens, first, end)
-        records, sizes = to_records(tokens)
-        self._offsets[first:end] = self._append(records) + np.cumsum(sizes) - sizes
+        records = to_records(tokens)
+        sizes = np.fromiter(map(len, records), np.int32, len(records))
+        self._offsets[first:end] = self._append(b"".join(records)) + np.cumsum(sizes) - sizes
         self._sizes[first:end] = sizes  # last: a size tells other threads that the row is there
 
     def _append(self, data: bytes) -> int:

@@ -13,14 +13,17 @@ from speechrows.codec import CODECS
 from speechrows.errors import ShortfallError
 from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.records import RowTokens
+from speechrows.rows.tasks import TASKS
 from speechrows.storage.parquet_file import has_checksums
 from speechrows.types import Int16
 from speechrows.types import Int32
 
 AGAIN = "Build or download the folder again"
 ReadRowGroup = Callable[[IndexedRows, int, int], RowTokens]  # of an index, the number of a shard, a row group
+_NO_CODES = None, np.empty(0, np.int16), np.empty(0, np.int32), np.empty(0, np.int32)
 _VERIFIED_ROWS = 64  # at once
-_COLUMNS = ("row_id", "input_ids", "labels", "num_tokens", "codec", "codec_targets")
+_COLUMNS = ("row_id", "input_ids", "labels", "num_tokens")
+_OF_CODES = ("codec", "codec_targets")
 
 
 def read_row_group(index: IndexedRows, shard: int, row_group: int) -> RowTokens:
@@ -29,15 +32,16 @@ def read_row_group(index: IndexedRows, shard: int, row_group: int) -> RowTokens:
     Raises:
         ShortfallError: the row group can not be read, or contradicts itself.
     """
-    table = read_columns(index, shard, row_group, _COLUMNS)
+    has_codes = TASKS[index.shards[shard].task].codec_targets is not None
+    table = read_columns(index, shard, row_group, (*_COLUMNS, *_OF_CODES) if has_codes else _COLUMNS)
     path = index.shards[shard].path
     sizes = _lengths(table["input_ids"])
     if not np.array_equal(sizes, _lengths(table["labels"])):
         raise ShortfallError(f"{path}: row group {row_group} has more ids than labels, or less. {AGAIN}")
     num_tokens = table["num_tokens"].to_numpy()
     begins = np.cumsum(sizes) - sizes
-    is_token = np.arange(sizes.sum()) < np.repeat(begins + num_tokens, sizes)
-    codec, codes, num_frames, code_rows = _codes(table, path)
+    is_token = np.arange(sizes.sum(), dtype=np.int32) < np.repeat(begins + num_tokens, sizes)
+    codec, codes, num_frames, code_rows = _codes(table, path) if has_codes else _NO_CODES
     return RowTokens(
         row_ids=tuple(map(str, table["row_id"].to_pylist())),
         num_tokens=num_tokens,
@@ -107,7 +111,7 @@ def _codes(table: pa.Table, path: str) -> tuple[str | None, Int16, Int32, Int32]
     rows = np.flatnonzero(pc.is_valid(table["codec"]).to_numpy()).astype(np.int32)
     names: list[Any] = pc.drop_null(pc.unique(table["codec"])).to_pylist()
     if not names:
-        return None, np.empty(0, np.int16), rows, rows
+        return _NO_CODES
     if len(names) > 1 or names[0] not in CODECS:
         raise ShortfallError(f"{path}: found codes of {names}; expected one codec of {', '.join(CODECS)}")
     num_codebooks = CODECS[names[0]].num_codebooks

@@ -344,6 +344,20 @@ def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> 
     assert all(sorted(tokens.row_ids) == sorted(of_threads[0].row_ids) for tokens in of_threads)
 
 
+def test_threads_that_need_the_same_row_groups_read_each_another_one(many: Path) -> None:
+    index, both = Index.open(str(many), "ttt"), threading.Barrier(2, timeout=5)
+
+    def together(index: Index, shard: int, row_group: int) -> RowTokens:
+        both.wait()  # breaks unless two row groups are being read at once
+        return read_row_group(index, shard, row_group)
+
+    store = RowStore(index, read_row_group=together)
+    rows = index.group_starts[:2].astype(np.int32)
+    with ThreadPoolExecutor(2) as pool:
+        names = [tokens.row_ids for tokens in pool.map(store.read, [rows, rows])]
+    assert names == [tuple(index.row_ids(rows.tolist()))] * 2
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -563,9 +577,7 @@ def row_tokens(draw) -> RowTokens:
 @MANY
 @given(row_tokens())
 def test_records_give_back_what_rows_say(tokens: RowTokens) -> None:
-    records, sizes = to_records(tokens)
-    assert len(records) == sizes.sum()
-    read_back = from_records(records, sizes)
+    read_back = from_records(to_records(tokens))
     for name in RowTokens.__slots__:
         assert np.array_equal(getattr(read_back, name), getattr(tokens, name)), name
     assert read_back.labels.dtype == read_back.input_ids.dtype == np.int32
@@ -575,17 +587,15 @@ def test_rows_of_two_codecs_in_one_batch_are_refused_by_name() -> None:
     def row(name: str, codec: str) -> bytes:
         codes = np.zeros(CODECS[codec].num_codebooks, np.int16)
         ones, none = np.ones(1, np.int32), np.zeros(1, np.int32)
-        records, _ = to_records(
+        (record,) = to_records(
             RowTokens(
                 row_ids=(name,), num_tokens=ones, input_ids=ones, labels=ones, codec=codec, codes=codes,
                 num_frames=ones, code_rows=none,
             )
         )  # fmt: skip
-        return records
+        return record
 
-    records = [row("first", "mimi"), row("second", "cosyvoice2")]
-    sizes = np.array([len(record) for record in records], np.int32)
     with pytest.raises(
         ShortfallError, match=r"^second: has codes of cosyvoice2, .* first, of mimi; .* one codec"
     ):
-        from_records(b"".join(records), sizes)
+        from_records([row("first", "mimi"), row("second", "cosyvoice2")])
