@@ -127,7 +127,7 @@ TORCH = {
     *(f"loader/{name}.py" for name in ("batch", "load", "open_stream", "torch_dataset")),
     *(
         f"loader/collate/{name}.py"
-        for name in ("collator", "augment", "folding", "mel", "resample", "speech")
+        for name in ("collator", "augment", "folding", "mel", "resample", "room", "speech")
     ),
     *(f"views/{name}.py" for name in ("channels", "duplex", "interleaved", "loader", "sequences", "streams")),
     "preview/decode.py",

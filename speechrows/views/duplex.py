@@ -31,9 +31,9 @@ from speechrows.conversations.sides import OUTPUT
 from speechrows.conversations.sides import Sides
 from speechrows.conversations.special import special_ids
 from speechrows.errors import UsageError
+from speechrows.loader.collate.room import Room
 from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.values import TooLong
-from speechrows.views.channels import Room
 from speechrows.views.channels import fill
 from speechrows.views.conversations import ConversationCollator
 from speechrows.views.conversations import TimedConversation

@@ -8,6 +8,7 @@ CPU.
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ from speechrows.loader.collate.augment import Augment
 from speechrows.loader.collate.augment import Float64
 from speechrows.loader.collate.folding import Folding
 from speechrows.loader.collate.mel import log_mel
+from speechrows.loader.collate.room import Room
 from speechrows.loader.collate.slots import filled
 from speechrows.loader.collate.slots import lay_out
 from speechrows.loader.collate.slots import ranges
@@ -60,6 +62,7 @@ class Collator:
     mel: int | None = None  # bins of log-mel features, 80 or 128; None for speech
     augment: Augment | None = None
     seed: int = 0  # of augmentation
+    room: Room = field(default_factory=Room, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.sampling_rate < 1:
@@ -222,7 +225,9 @@ class Collator:
         sent = self._sent({
             "rooms": clips.rooms, "lengths": clips.lengths, "places": clips.places, "sorted": clips.sorted,
         })  # fmt: skip
-        speech = padded_speech(waves, clips, sent["sorted"], sent["places"], self.sampling_rate, self.device)
+        speech = padded_speech(
+            waves, clips, sent["sorted"], sent["places"], self.sampling_rate, self.room, self.device
+        )
         if self.augment is None or drawn is None:
             return speech if self.mel is None else log_mel(speech, sent["rooms"], self.mel)
         numbers = self._moved(torch.from_numpy(drawn.astype(np.float32)))

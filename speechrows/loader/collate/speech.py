@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from speechrows.errors import ShortfallError
 from speechrows.loader.collate.resample import resampled
 from speechrows.loader.collate.resample import resampled_length
+from speechrows.loader.collate.room import Room
 from speechrows.loader.plan.order import Int64
 from speechrows.loader.ragged import Ragged
 
 _USUAL = 100  # percent
 _TOGETHER = 32  # clips of a group, at most: what is computed on the way stays small
-Float32 = npt.NDArray[np.float32]
 SCALE = 2.0**-15  # of int16, to [-1, 1)
 
 
@@ -116,6 +115,7 @@ def padded_speech(
     lengths: Tensor,
     places: Tensor,
     sampling_rate: int,
+    room: Room,
     device: torch.device | str,
 ) -> Tensor:
     """Convert clips to speech, zeros after each clip.
@@ -126,6 +126,7 @@ def padded_speech(
         lengths: `clips.sorted`, on the device.
         places: `clips.places`, on the device.
         sampling_rate: of the speech, in Hz.
+        room: where the speech is written.
         device: where all are.
 
     Returns:
@@ -133,13 +134,13 @@ def padded_speech(
     """
     device = torch.device(device)
     if not clips.are_changed(sampling_rate):
-        return _padded(waves, clips.width, device)
-    speech = empty(len(waves), clips.width, device)
+        return _padded(waves, clips.width, room, device)
+    speech = room.take(len(waves), clips.width, device)
     end = 0
     for group in clips.groups:
         span = slice(end, end := end + len(group))
         longest = int(clips.num_samples[group].max())
-        padded = _padded([waves[i] for i in group.tolist()], longest, device)
+        padded = _padded([waves[i] for i in group.tolist()], longest, room, device)
         padded = resampled(padded, int(clips.rates[group[0]]), sampling_rate)
         if (speed := int(clips.speeds[group[0]])) != _USUAL:
             padded = resampled(_ended(padded, lengths[0, span]), speed, _USUAL)
@@ -148,31 +149,23 @@ def padded_speech(
     return speech if clips.in_order else speech[places]
 
 
-def _padded(waves: Sequence[Tensor], width: int, device: torch.device) -> Tensor:
+def _padded(waves: Sequence[Tensor], width: int, room: Room, device: torch.device) -> Tensor:
     """Int16 clips as float32 [N, width] in [-1, 1), zeros after each."""
-    speech = empty(len(waves), width, device)
+    speech = room.take(len(waves), width, device)
     sizes = [wave.numel() for wave in waves]
     pieces = speech.view(-1).split([piece for size in sizes for piece in (size, width - size)])
     # A copy a clip; a gather or masked scatter over all samples is five to twenty times slower on a CPU.
     for piece, wave in zip(pieces[::2], waves, strict=True):
-        piece.copy_(wave)
+        write_samples(piece, wave)
     for piece in pieces[1::2]:
         piece.zero_()
-    return speech.mul_(SCALE)
+    return speech
 
 
-def empty(num_clips: int, width: int, device: torch.device) -> Tensor:
-    """Room for clips, float32 [num_clips, width], that has to be written."""
-    if device.type != "cpu":
-        return torch.empty(num_clips, width, device=device)
-    return torch.from_numpy(pageable_floats(num_clips * width).reshape(num_clips, width))
-
-
-def pageable_floats(num_samples: int) -> Float32:
-    """Room for samples, float32 [num_samples], on the host."""
-    # numpy's large arrays lie in huge pages on Linux, torch's in pages of 4 KB: to map those takes longer
-    # than to fill them.
-    return np.empty(num_samples, np.float32)
+def write_samples(place: Tensor, wave: Tensor) -> None:
+    """Write samples [S] of int16's range to a place, float32 [S], as [-1, 1)."""
+    # In two passes, the second in cache: torch multiplies int16 by way of a copy of its own.
+    place.copy_(wave).mul_(SCALE)
 
 
 def _ended(waves: Tensor, lengths: Tensor) -> Tensor:

@@ -311,6 +311,22 @@ def test_a_batch_keeps_nothing_of_the_buffer_that_it_releases():
     assert np.array_equal(batch.speech[2, :4000], rows[2].wave.astype(np.float32) / 32768)
 
 
+def test_memory_of_speech_that_is_gone_is_used_again_and_of_speech_that_is_kept_never():
+    rows = [ToyRow(number=n, num_samples=20_000) for n in range(3)]
+    plan = plan_epoch(ragged_toys.plan_rows(rows), PlanOptions(budget_seconds=1.3))
+    collate, micro_batches = collator(), [micro_batch for step in plan for micro_batch in step]
+
+    def speech(number: int) -> torch.Tensor:
+        made = collate(ragged(rows, micro_batches[number]), 0).speech
+        assert made is not None
+        return made
+
+    kept, place = speech(0), speech(1).data_ptr()
+    before, again = kept.clone(), speech(2)
+    assert again.data_ptr() == place != kept.data_ptr()
+    assert torch.equal(kept, before)
+
+
 def test_a_batch_moves_to_another_device_but_for_what_the_host_goes_by():
     batch = collator()(ragged([ToyRow(number=0, num_samples=4000)]), 0)
     moved = batch.to("meta")
