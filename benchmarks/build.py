@@ -1,7 +1,8 @@
 """Building rows against its peers and the disk, side by side in one run, as ratios.
 
 The rate is marginal, a large corpus minus a small one, so that start-up does not count; the fixed
-cost is what remains. Rounds interleave the contenders, since a shared machine's speed drifts.
+cost is what remains. Rounds interleave the contenders, since a shared machine's speed drifts; where others
+are busy on it, seconds of CPU tell more than the clock.
 
     python benchmarks/build.py [--rounds 5] [--dialogues 360] [--peers] [--work /dev/shm/bench]
 """
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -48,8 +50,16 @@ def install_peers() -> None:
         (PEERS / "installed").touch()
 
 
-def time_one(name: str, folder: str, work: Path) -> tuple[float, float]:
-    """Seconds and peak MB of one contender on one corpus.
+class Took(NamedTuple):
+    """What a contender took."""
+
+    seconds: float
+    cpu: float
+    peak_mb: float
+
+
+def time_one(name: str, folder: str, work: Path) -> Took:
+    """What one contender took of one corpus.
 
     Raises:
         CanNotRunError: it ended with an error.
@@ -60,8 +70,13 @@ def time_one(name: str, folder: str, work: Path) -> tuple[float, float]:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise CanNotRunError(last_line(done.stderr))
-    seconds, peak = done.stdout.split()[-2:]
-    return float(seconds), float(peak)
+    return Took(*map(float, done.stdout.split()[-3:]))
+
+
+def ratios(values: dict[int, float], units: dict[int, float]) -> str:
+    """Median, least and most of what a contender took by the unit of the same round."""
+    of_rounds = [value / units[number] for number, value in values.items()]
+    return f"{statistics.median(of_rounds):.2f} ({min(of_rounds):.2f} to {max(of_rounds):.2f})"
 
 
 def main() -> None:
@@ -95,26 +110,27 @@ def main() -> None:
             names.remove(name)
             refusals.append(f"| {name} | can not run here: {error} |")
     marginal: dict[str, dict[int, float]] = {name: {} for name in names}  # by round
+    marginal_cpu: dict[str, dict[int, float]] = {name: {} for name in names}
     fixed: dict[str, list[float]] = {name: [] for name in names}
     peaks: dict[str, float] = {}
     for number in range(options.rounds):
         for name in names:
             if name in SLOW and number % 2:
                 continue
-            short, _ = time_one(name, small, work)
-            long, peaks[name] = time_one(name, large, work)
-            marginal[name][number] = long - short
-            fixed[name].append(short - (long - short) * small_bytes / (large_bytes - small_bytes))
+            short, long = time_one(name, small, work), time_one(name, large, work)
+            marginal[name][number] = more = long.seconds - short.seconds
+            marginal_cpu[name][number] = long.cpu - short.cpu
+            fixed[name].append(short.seconds - more * small_bytes / (large_bytes - small_bytes))
+            peaks[name] = long.peak_mb
     print(f"{large_bytes / 1e6:.0f} MB minus {small_bytes / 1e6:.0f} MB of WAV, {options.rounds} rounds\n")
-    head = ("", "time, bare column = 1 (median, min to max)", "MB/s", "fixed s", "peak MB")
-    print(f"| {' | '.join(head)} |\n|---|---|---:|---:|---:|")
+    head = ("", "time, bare column = 1 (median, min to max)", "CPU time", "MB/s", "fixed s", "peak MB")
+    print(f"| {' | '.join(head)} |\n|---|---|---|---:|---:|---:|")
     for name in names:
         speed = (large_bytes - small_bytes) / 1e6 / statistics.median(marginal[name].values())
-        ratios = [seconds / marginal["bare_column"][number] for number, seconds in marginal[name].items()]
-        median, low, high = statistics.median(ratios), min(ratios), max(ratios)
         cells = (
             name,
-            f"{median:.2f} ({low:.2f} to {high:.2f})",
+            ratios(marginal[name], marginal["bare_column"]),
+            ratios(marginal_cpu[name], marginal_cpu["bare_column"]),
             f"{speed:.0f}",
             f"{statistics.median(fixed[name]):.2f}",
             f"{peaks[name]:.0f}",

@@ -192,7 +192,7 @@ class SpeechBuilder(datasets.ArrowBasedBuilder):
         bands = bands_of(self.config.name)
         for task, shard in shards:
             ledger = Ledger()
-            for i, (destination, table) in enumerate(pipeline_of(task).tables(shard, ledger, split=split)):
+            for i, (destination, table) in enumerate(pipeline_of(task).tables_ahead(shard, ledger, split)):
                 if destination.band is None or destination.band in bands:
                     yield f"{task}-{shard.number}-{i}", table
             if ledger.skipped or ledger.unreadable:

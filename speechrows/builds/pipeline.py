@@ -1,8 +1,10 @@
 """From a shard's units to tables of rows: the one path, in `speechrows build` and in datasets."""
 
 from collections.abc import Callable
+from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from speechrows.builds.sharding import plan_shards
+from speechrows.corpora.ahead import ahead
 from speechrows.corpora.clip_buffer import ClipBuffer
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.reader import Reader
@@ -73,7 +76,7 @@ class Pipeline:
         *,
         split: str | None = None,
         next_buffer: Callable[[], ClipBuffer] | None = None,
-    ) -> Iterator[tuple[Destination, pa.Table]]:
+    ) -> Generator[tuple[Destination, pa.Table]]:
         """The rows of a shard as tables of about GROUP_BYTES, counting every item in `ledger`.
 
         `split` keeps to one split. The clips of a table lie in an empty buffer that `next_buffer` gives: it
@@ -94,6 +97,13 @@ class Pipeline:
         yield from self._tables(loaded, buffer, ledger)
         self._check_unchanged(shard)
         ledger.check()
+
+    def tables_ahead(
+        self, shard: Shard, ledger: Ledger, split: str
+    ) -> Generator[tuple[Destination, pa.Table]]:
+        """The tables of a split, each in a buffer of its own; while one is used, a thread makes the next."""
+        with closing(self.tables(shard, ledger, split=split)) as tables:
+            yield from ahead(tables, 1)
 
     def buffer(self) -> ClipBuffer:
         """A buffer for the clips of a table."""

@@ -6,10 +6,8 @@ that ends with its reader: memory stays flat whatever a row group weighs.
 
 import io
 import json
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Generator
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from speechrows.corpora.ahead import ahead
 from speechrows.corpora.folder import Corpus
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
@@ -96,21 +95,9 @@ def read_batches(
     """
     lost = list[str]()
     with closing(_batches(corpus, path, choose, is_wanted, lost)) as batches:
-        yield from _ahead(batches)
+        yield from ahead(batches, _AHEAD)
     if lost:
         yield UnreadableFile(file=path, detail="; ".join(lost)[:500])
-
-
-def _ahead(batches: Iterator[Batch]) -> Generator[Batch]:
-    """The same batches: a thread, which ends with this generator, reads the next ones while one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = deque(pool.submit(next, batches, None) for _ in range(_AHEAD))
-        try:
-            while (batch := coming.popleft().result()) is not None:
-                coming.append(pool.submit(next, batches, None))
-                yield batch
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _batches(
