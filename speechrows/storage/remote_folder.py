@@ -1,5 +1,6 @@
 """A folder in a store (s3://, gs://, hf://), which files are written to, each whole or not at all."""
 
+import time
 from collections.abc import Generator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from huggingface_hub import CommitOperationAdd
 from huggingface_hub import CommitOperationDelete
 from huggingface_hub import HfApi
 from huggingface_hub import HfFileSystem
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import are_progress_bars_disabled
 from huggingface_hub.utils import disable_progress_bars
 from huggingface_hub.utils import enable_progress_bars
@@ -30,6 +33,7 @@ from speechrows.storage.hub_calls import MovedError
 from speechrows.storage.hub_calls import call_hub
 from speechrows.storage.parquet_file import AHEAD
 from speechrows.storage.parquet_file import open_parquet
+from speechrows.storage.retry import QUOTA
 from speechrows.storage.retry import retry
 
 _CONNECTIONS = 16  # at once, for many small files
@@ -173,9 +177,19 @@ class _HubRepository(RemoteFolder):
             with _without_bars():  # of each file: the build has one of its own
                 return self._api.create_commit(place.repo_id, operations, **options)
 
+        def commit_within_quota() -> object:
+            for pause in QUOTA:
+                try:
+                    return commit()
+                except HfHubHTTPError as error:
+                    if error.response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+                        raise
+                    time.sleep(pause)
+            return commit()
+
         try:
             retry(
-                lambda: call_hub(self.fs.endpoint, place.repo_id, commit),
+                lambda: call_hub(self.fs.endpoint, place.repo_id, commit_within_quota),
                 patient=True,
                 again=(MovedError, StoreError),
             )

@@ -8,6 +8,7 @@ from speechrows.errors import SpeechRowsError
 
 PAUSES = (0.5, 2.0)  # seconds between attempts
 PATIENT = (0.5, 2.0, 8.0, 30.0)  # of who writes: a store at its limit asks for patience
+QUOTA = 65 * (60.0,)  # of who has used up what the Hub gives an hour: 128 commits to a repository
 
 T = TypeVar("T")
 

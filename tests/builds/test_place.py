@@ -24,6 +24,7 @@ from speechrows.builds.place import Place
 from speechrows.cli import main
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.storage.remote_folder import RemoteFolder
 
 SHARDS = 6
 OPTIONS: dict[str, Any] = {"shard_bytes": 1, "validation_fraction": 0.3}
@@ -83,6 +84,10 @@ def test_a_folder_in_a_store_has_the_bytes_of_one_here_and_leaves_no_row_here(
     assert _published(s3.files("rows")) == published_files(expected)
     assert not _shards_here(tmp_path)
     assert speechrows.validate(ADDRESS).ok
+    batches = zip(
+        *(speechrows.load(rows, "ttt", budget_seconds=9) for rows in (ADDRESS, expected)), strict=True
+    )
+    assert all(there.speech.equal(here.speech) for there, here in batches)
 
 
 def test_a_build_that_was_killed_goes_on_from_the_store_on_another_machine(
@@ -189,6 +194,22 @@ def test_rows_are_built_straight_into_a_dataset_of_the_hub(
     splits = load_dataset(HUB_DATASET, "stage_1", cache_dir=str(tmp_path / "datasets"))
     assert [row for split in ("train", "validation") for row in plain(splits[split])] == read_rows(expected)
     api.delete_repo(HUB_DATASET, repo_type="dataset")
+
+
+def test_a_quota_of_the_hub_that_is_used_up_is_waited_for(
+    hub: MiniHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr("speechrows.storage.remote_folder.time.sleep", pauses.append)
+    HfApi().create_repo(HUB_DATASET, repo_type="dataset")
+    remote = RemoteFolder.open(f"hf://datasets/{HUB_DATASET}/below")
+    (tmp_path / "a.txt").write_text("a")
+    remote.sizes()
+    hub.hub.fail_next = 8 * [(429, "You have exceeded the rate limit for repository commits (128 per hour)")]
+    remote.write(["a.txt"], tmp_path, "Add a")
+    assert remote.sizes() == {"a.txt": 1}
+    assert pauses.count(60.0) == 1  # the client asks six times itself
+    HfApi().delete_repo(HUB_DATASET, repo_type="dataset")
 
 
 def test_what_is_told_of_a_store_holds_nothing_of_this_machine(s3: S3Server, corpus: Path) -> None:
