@@ -22,15 +22,18 @@ def add_adapters(lm: PreTrainedModel, *, rank: int, alpha: int, targets: Sequenc
         targets: how names of the layers end, such as q_proj; none for all linear layers but the head.
 
     Raises:
-        UsageError: a target is the name of no linear layer, or there is none, as in GPT-2.
+        UsageError: a target is the name of no linear layer, or there is none, as in GPT-2; or the rank is
+            that of no layer.
     """
     from peft import LoraConfig  # noqa: PLC0415  # a second, and what reads weights with adapters needs none
     from peft import inject_adapter_in_model  # noqa: PLC0415
 
     head = lm.get_output_embeddings()
-    linear = [
-        name for name, layer in lm.named_modules() if isinstance(layer, nn.Linear) and layer is not head
-    ]
+    linear = {
+        name: min(layer.in_features, layer.out_features)
+        for name, layer in lm.named_modules()
+        if isinstance(layer, nn.Linear) and layer is not head
+    }
     if not linear:
         raise UsageError(
             f"--lora-rank: found no linear layer (torch.nn.Linear) in {type(lm).__name__}, expected some: "
@@ -46,6 +49,12 @@ def add_adapters(lm: PreTrainedModel, *, rank: int, alpha: int, targets: Sequenc
     chosen = [
         name for name in linear if not targets or any(f".{name}".endswith(f".{end}") for end in targets)
     ]
+    most = max(linear[name] for name in chosen)
+    if rank > most:
+        raise UsageError(
+            f"--lora-rank: found {rank}, expected at most {most}, the rank of the largest layer that has an "
+            "adapter: 8 to 128 is usual, and more is no smaller than to train the layers themselves"
+        )
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen), lm)
 
 

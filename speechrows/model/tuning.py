@@ -1,6 +1,7 @@
 """What of a model is trained, how its weights are held, and how fast its parts learn."""
 
 import re
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,14 +105,17 @@ class Tuning:
                 recompute(block)
 
     def _choose(self, model: nn.Module) -> None:
-        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        chosen = _matching(names, self.train, "--train") if self.train else {*names}
+        # By all its names: a head that is tied to the embeddings is one parameter with two.
+        every = [*model.named_parameters(remove_duplicate=False)]
+        names = {name: parameter for name, parameter in every if parameter.requires_grad}
+        chosen = _matching(names, self.train, "--train") if self.train else {*names.values()}
         chosen -= _matching(names, self.freeze, "--freeze") if self.freeze else set()
-        chosen -= {name for name in names if self.freeze_encoder and name.startswith(_PARTS["encoder"])}
+        if self.freeze_encoder:
+            chosen -= {names[name] for name in names if name.startswith(_PARTS["encoder"])}
         if not chosen:
             raise UsageError("--train, --freeze: found no parameter that is left to train; expected some")
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in chosen)
+        for _, parameter in every:
+            parameter.requires_grad_(parameter in chosen)
 
     def optimizer(self, model: nn.Module) -> torch.optim.AdamW:
         """AdamW of what is trained, in groups: each has its `scale` of the learning rate, decay or none.
@@ -148,11 +152,11 @@ def hold(model: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-def _matching(names: Sequence[str], patterns: Sequence[str], flag: str) -> set[str]:
-    matching = set[str]()
+def _matching(names: Mapping[str, nn.Parameter], patterns: Sequence[str], flag: str) -> set[nn.Parameter]:
+    matching = set[nn.Parameter]()
     for pattern in patterns:
         try:
-            of_pattern = {name for name in names if re.search(pattern, name)}
+            of_pattern = {parameter for name, parameter in names.items() if re.search(pattern, name)}
         except re.error as error:
             raise UsageError(
                 f"{flag} {pattern}: found no regular expression ({error}), expected one of parameters' names"

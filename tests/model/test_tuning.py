@@ -106,11 +106,21 @@ def test_a_speech_decoder_that_is_trained_alone_sends_no_gradient_into_the_langu
         (Tuning(lora_rank=2, lora_target=("c_attn",)), "--lora-target c_attn: .*down_proj.*q_proj"),
         (Tuning(lora_target=("q_proj",)), "--lora-target: found no --lora-rank"),
         (Tuning(lora_alpha=8), "--lora-alpha, .*found no --lora-rank"),
+        (Tuning(lora_rank=999), "--lora-rank: found 999, expected at most 128"),
     ],
 )
 def test_patterns_and_targets_that_can_not_be_meant_are_refused_in_a_line(tuning: Tuning, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         tiny(tuning)
+
+
+def test_a_head_that_is_tied_to_the_embeddings_is_chosen_by_either_name() -> None:
+    for name in ("lm_head", "embed_tokens"):
+        model = omni(ModelShape(), open_tokenizer(None), None)
+        model.speech_lm.lm.config.tie_word_embeddings = True
+        model.speech_lm.lm.tie_weights()
+        Tuning(train=(name,)).prepare(model)
+        assert trained(model) == ["speech_lm.lm.model.embed_tokens.weight"]
 
 
 def test_a_language_model_without_linear_layers_is_refused_adapters_in_a_line() -> None:
