@@ -82,6 +82,9 @@ def _main(data_dir: str, out: str, options: str) -> int:
     if limit := keywords.pop("largest_file", None):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
+        if address := keywords.pop("ray_address", None):
+            _build_on_ray(address, data_dir, out, keywords)
+            return 0
         build_rows(data_dir, Place.at(out), **keywords)
     except SpeechRowsError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -93,6 +96,14 @@ def _main(data_dir: str, out: str, options: str) -> int:
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     sys.stdout.write(json.dumps([int(own.split()[1]), workers]))
     return 0
+
+
+def _build_on_ray(address: str, data_dir: str, out: str, keywords: dict[str, Any]) -> None:
+    from speechrows.workers.ray.engine import RayEngine  # noqa: PLC0415  # an extra
+    from speechrows.workers.ray.engine import connected  # noqa: PLC0415
+
+    with connected(address):
+        build_rows(data_dir, Path(out), engine=RayEngine(), **keywords)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from speechrows.rows.schema import ARROW_SCHEMA
 from speechrows.storage.parquet_file import footer_digest
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
+from speechrows.workers.work import Engine
 
 
 def build_rows(
@@ -33,6 +34,7 @@ def build_rows(
     config: str = "ttt",
     *,
     num_proc: int = 1,
+    engine: Engine | None = None,
     max_skipped: float = 1.0,
     overwrite: bool = False,
     shard_bytes: int = SHARD_BYTES,
@@ -43,7 +45,7 @@ def build_rows(
     made = load_builder(builder)(config_name=config, data_dir=str(data_dir), **options)
     made.config.shard_bytes = shard_bytes
     *_, summary = [
-        build(job, out, num_proc=num_proc, max_skipped=max_skipped, overwrite=overwrite)
+        build(job, out, num_proc=num_proc, engine=engine, max_skipped=max_skipped, overwrite=overwrite)
         for job in made.jobs()
     ]
     return summary

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import socket
 from collections.abc import Generator
 from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,6 +24,8 @@ from speechrows.workers.results import results_of
 from speechrows.workers.work import Progress
 from speechrows.workers.work import Work
 from speechrows.workers.work import unseen
+
+_ANSWERS_S = 10.0
 
 
 @contextmanager
@@ -38,8 +42,13 @@ def connected(address: str | None) -> Generator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a new one: it would report to its makers
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        ray.init(
+            address=_that_answers(address),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
         where = address or os.environ.get("RAY_ADDRESS") or "none, so a cluster of this machine"
         raise UsageError(
             f"--ray-address {where}: found {first_line(error):.200}; expected a cluster that runs. Start one "
@@ -49,6 +58,26 @@ def connected(address: str | None) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _that_answers(address: str | None) -> str:
+    """The address of the cluster; raises an OSError where nobody answers: Ray would wait for many minutes."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _knock_at(address)
+        return address
+    try:
+        address = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray/ray_current_cluster").read_text().strip()
+        _knock_at(address)
+    except OSError:  # none was started, or it has ended since
+        return "local"
+    return address
+
+
+def _knock_at(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWERS_S).close()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

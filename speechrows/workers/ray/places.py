@@ -4,7 +4,6 @@ A job is done once more where its worker or its node is lost, and a copy of a sl
 is nothing else to do: the first that ends counts. So a job may be done twice, and at the same time.
 """
 
-import os
 import statistics
 import time
 from abc import ABC
@@ -23,6 +22,7 @@ from ray.exceptions import RayTaskError
 
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import first_line
+from speechrows.workers.ray.worker import Opening
 from speechrows.workers.ray.worker import Outcome
 from speechrows.workers.ray.worker import Worker
 from speechrows.workers.ray.worker import do_task
@@ -63,8 +63,7 @@ class _Cluster(ABC):
 
     def __init__(self, work: Work[Any, Any], progress: Progress, tell: Tell) -> None:
         self._work, self._progress, self._tell = work, progress, tell
-        opening = (work.open, tuple(work.places), os.getcwd())
-        self._opening = ray.put(bytes(ForkingPickler.dumps(opening)))
+        self._opening = ray.put(Opening.of(work))
         self._running: dict[int, _Running] = {}
         self._numbers: dict[Any, int] = {}  # of the jobs that copies are of
         self._ending: list[Any] = []  # copies that are not needed any more
@@ -149,11 +148,12 @@ class _Cluster(ABC):
             return
         if running.error is not None:
             raise running.error
-        why = f"{type(error).__name__}: {first_line(error):.200}"
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        why = f"{type(cause).__name__}: {first_line(cause):.200}"
         if isinstance(error, RayTaskError):
             raise SpeechRowsError(
-                f"{running.name}: a worker can not begin ({why}); expected the same packages on every node. "
-                "Install speechrows there, with the same extras"
+                f"{running.name}: a worker can not begin ({why}); expected the same packages on every node, "
+                "and Ray's token, if it has one. Install speechrows there, with the same extras"
             ) from error
         if running.num_lost == TRIES:
             raise SpeechRowsError(

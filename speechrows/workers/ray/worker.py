@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -17,6 +18,42 @@ import ray
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
 from speechrows.errors import describe_error
+from speechrows.workers.work import Progress
+from speechrows.workers.work import Work
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opening:
+    """What opens a work in a process, and where the driver finds modules and files."""
+
+    modules: Sequence[str]
+    folder: str
+    places: Sequence[str]
+    open: bytes
+
+    @staticmethod
+    def of(work: Work[Any, Any]) -> "Opening":
+        """The opening of a work, in the driver."""
+        packed = bytes(ForkingPickler.dumps(work.open))
+        return Opening(modules=[*sys.path], folder=os.getcwd(), places=[*work.places], open=packed)
+
+    def doer(self, progress: Progress) -> Callable[[Any], Any]:
+        """Open the work in this process.
+
+        Raises:
+            UsageError: a place is not seen here.
+        """
+        sys.path += [place for place in self.modules if place not in sys.path]
+        with suppress(OSError):  # relative paths are of the folder in which the command runs
+            os.chdir(self.folder)
+        for place in self.places:
+            if not os.path.exists(place):
+                raise UsageError(
+                    f"{place}: is not seen by {platform.node()}, a node of the cluster; expected a disk that "
+                    "all nodes see. Give a folder on one, or --engine local"
+                )
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes of a node share its cores
+        return _unpacked(self.open)(progress)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +70,7 @@ class Worker:
     """Does jobs of a work, which it opens for the first."""
 
     def __init__(self, opening: Sequence[Any]) -> None:
-        self._opening: bytes = ray.get(opening[0])
+        self._opening: Opening = ray.get(opening[0])
         self._do: Callable[[Any], Any] | None = None
         self._progress = 0
 
@@ -41,24 +78,11 @@ class Worker:
         """Do a job. What it raises is given back: Ray would wrap it, and do the job once more."""
         started, self._progress = time.monotonic(), 0
         try:
-            self._do = self._do or self._open()
+            self._do = self._do or self._opening.doer(self._add_progress)
             result = self._do(_unpacked(packed))
         except Exception as error:
             return Outcome(error=_portable(error))
         return Outcome(result=result, progress=self._progress, seconds=time.monotonic() - started)
-
-    def _open(self) -> Callable[[Any], Any]:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes of a node share its cores
-        open_doer, places, folder = _unpacked(self._opening)
-        with suppress(OSError):  # relative paths are of the folder in which the command runs
-            os.chdir(folder)
-        for place in places:
-            if not os.path.exists(place):
-                raise UsageError(
-                    f"{place}: is not seen by {platform.node()}, a node of the cluster; expected a disk that "
-                    "all nodes see. Give a folder on one, or --engine local"
-                )
-        return open_doer(self._add_progress)
 
     def _add_progress(self, amount: int) -> None:
         self._progress += amount
