@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # it is run as a script too
 from speechrows.builds.place import Place
 from speechrows.errors import SpeechRowsError
 from toys.building import build_rows
+from toys.building import build_some_rows
 
 ENDED_WITH_AN_ERROR = 3
 _TESTS = Path(__file__).parents[1]
@@ -82,6 +83,9 @@ def _main(data_dir: str, out: str, options: str) -> int:
     if limit := keywords.pop("largest_file", None):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
+        if numbers := keywords.pop("numbers", None):
+            build_some_rows(Path(data_dir), Path(out), range(*numbers), **keywords)
+            return 0
         if address := keywords.pop("ray_address", None):
             _build_on_ray(address, data_dir, out, keywords)
             return 0

@@ -13,6 +13,7 @@ from speechrows.builder.builder import SpeechBuilder
 from speechrows.builder.builder import load_builder
 from speechrows.builds.place import Place
 from speechrows.builds.run import build
+from speechrows.builds.run import build_some
 from speechrows.builds.sharding import SHARD_BYTES
 from speechrows.codec import CODECS
 from speechrows.codec import num_frames
@@ -25,6 +26,7 @@ from speechrows.rows.schema import ARROW_SCHEMA
 from speechrows.storage.parquet_file import footer_digest
 from speechrows.types import Dialogue
 from speechrows.types import UnreadableFile
+from speechrows.workers.local import LocalEngine
 from speechrows.workers.work import Engine
 
 
@@ -49,6 +51,14 @@ def build_rows(
         for job in made.jobs()
     ]
     return summary
+
+
+def build_some_rows(data_dir: Path, out: Path, numbers: range, shard_bytes: int, **options: Any) -> None:
+    """Build the shards of some numbers of a config, as other runs may at the same time."""
+    made = load_builder("deepdialogue_ttt")(config_name="ttt", data_dir=str(data_dir), **options)
+    made.config.shard_bytes = shard_bytes
+    for job in made.jobs():
+        build_some(job, out, numbers, LocalEngine())
 
 
 def open_reader(
