@@ -21,7 +21,10 @@ from toys.corpus import write_corpus
 from toys.jobs import SQUARES
 from toys.jobs import Job
 from toys.jobs import tried
+from toys.s3 import BUCKET
+from toys.s3 import S3Server
 
+from speechrows.builds.place import Place
 from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
@@ -39,7 +42,16 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def store() -> Iterator[S3Server]:
+    """A store that the cluster's workers know, too."""
+    with S3Server() as server, pytest.MonkeyPatch.context() as environment:
+        server.use(environment)
+        server.empty()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(store: S3Server) -> Iterator[Any]:
     """A head without CPUs, so that whatever is done is done by the two others."""
     before = dict(os.environ)
     os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
@@ -250,6 +262,36 @@ def test_a_build_whose_worker_is_killed_in_a_shard_ends_in_the_bytes_of_one_proc
     assert published_files(tmp_path / "out") == undisturbed
     assert [line for line in lines if "its worker was lost" in line]
     assert not (tmp_path / "out/.build/tmp").exists()
+
+
+def test_a_build_into_a_store_whose_worker_is_killed_ends_in_the_same_bytes_and_leaves_nothing_here(
+    corpus: Path,
+    undisturbed: dict[str, bytes],
+    engine: RayEngine,
+    lines: list[str],
+    store: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    store.holds = lambda path: path.endswith("/00003.json")
+
+    def kill() -> None:
+        assert store.held.wait(60)
+        (worker,) = {
+            path.name.split("-")[-2] for path in tmp_path.rglob("tmp/*-*") if any(path.rglob("00003*"))
+        }
+        os.kill(int(worker), signal.SIGKILL)
+        store.holds = None
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    build_rows(corpus, Place.at(f"s3://{BUCKET}/rows"), engine=engine, **OPTIONS)
+    killer.join()
+    files = store.files("rows")
+    assert {path: data for path, data in files.items() if ".build" not in path} == undisturbed
+    assert [line for line in lines if "its worker was lost" in line]
+    assert not [*tmp_path.rglob("data/**/*.parquet")]
 
 
 @pytest.mark.soak
