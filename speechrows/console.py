@@ -13,6 +13,8 @@ from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing.context import BaseContext
 from types import FrameType
 from typing import Any
 from typing import NoReturn
@@ -120,6 +122,27 @@ def _noting_interrupts() -> Generator[Sequence[int]]:
         if is_ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.unraisablehook = previous_hook
+
+
+def worker_context(opener: object) -> BaseContext:
+    """How workers are started: forked from a process that has imported the module of what they will call.
+
+    Spawned, each would import it anew, for seconds; forked from this process, it would have a copy of locks
+    that its threads hold.
+    """
+    if sys.platform == "darwin":  # whose own libraries do not survive a fork
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_modules(opener))
+    return context
+
+
+def _modules(called: object) -> list[str]:
+    """The modules of a callable; of a partial, of what it calls, and of what it calls that with."""
+    if isinstance(called, partial):
+        return [name for each in (called.func, *called.args) for name in _modules(each)]
+    name = getattr(called, "__module__", None)
+    return [name] if isinstance(name, str) else []
 
 
 @contextmanager

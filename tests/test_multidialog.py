@@ -4,8 +4,6 @@ import gzip
 import io
 import json
 import random
-import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterable
@@ -26,6 +24,7 @@ from toys.building import published_files
 from toys.building import read_rows
 from toys.building import read_skipped
 from toys.examples import FEW
+from toys.processes import run_python
 from toys.samples import SAMPLES
 
 import multidialog_ttt
@@ -724,9 +723,7 @@ def test_memory_grows_by_the_metadata_alone(tmp_path: Path) -> None:
         lines = [line(f"t_{i:05}", n) for i in range(number // 10) for n in range(10)]
         zeros = wav(bytes(50_000), 16000)  # 200 MB of them, packed to nothing
         folder = write(tmp_path / str(number), ([(entry["audpath"], zeros) for entry in lines], lines))
-        code = [sys.executable, "-c", _PEAK, str(folder), str(Path(BUILDER).parent)]
-        ran = subprocess.run(code, check=True, capture_output=True, text=True, timeout=60)
-        turns, peak = map(int, ran.stdout.split())
+        turns, peak = map(int, run_python(_PEAK, folder, Path(BUILDER).parent).split())
         assert turns == number
         peaks.append(peak)
     assert peaks[1] - peaks[0] < 12_000  # KiB

@@ -23,6 +23,7 @@ from typing import Any
 
 from speechrows.console import ending_workers
 from speechrows.console import starting_workers
+from speechrows.console import worker_context
 from speechrows.errors import SpeechRowsError
 from speechrows.workers.results import results_of
 from speechrows.workers.work import Progress
@@ -96,11 +97,9 @@ class _Processes:
 
 @contextmanager
 def _processes(work: Work[Any, Any], num_proc: int, progress: Progress) -> Generator[_Processes]:
-    # Spawned, not forked: a fork would copy the locks of threads, held, and not the threads of the
-    # tokenizer and of stores.
-    spawn = multiprocessing.get_context("spawn")
-    done = spawn.Value("q", 0)
-    pool = ProcessPoolExecutor(num_proc, spawn, _begin, (work.open, done))
+    context = worker_context(work.open)
+    done = context.Value("q", 0)
+    pool = ProcessPoolExecutor(num_proc, context, _begin, (work.open, done, dict(os.environ)))
     try:
         with ending_workers():
             yield _Processes(pool, _A_PROCESS * num_proc, done, progress)
@@ -116,9 +115,13 @@ _opening: tuple[Callable[[Progress], Callable[[Any], Any]], Any] | None = (
 _doer: Callable[[Any], Any] | None = None  # made for its first job, whose error what it raises is
 
 
-def _begin(open_doer: Callable[[Progress], Callable[[Any], Any]], done: Any) -> None:
+def _begin(
+    open_doer: Callable[[Progress], Callable[[Any], Any]], done: Any, environment: dict[str, str]
+) -> None:
     global _opening
     _opening = open_doer, done
+    os.environ.clear()  # which is that of the process it was forked from: older than what a notebook has set
+    os.environ.update(environment)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

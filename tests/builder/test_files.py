@@ -2,7 +2,6 @@
 
 import pickle
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from toys.building import read_rows
 from toys.endpoint import Said
 from toys.endpoint import ToyEndpoint
 from toys.mini_hub import MiniHub
+from toys.processes import run_python
 from toys.publishing import files_of
 from toys.samples import SAMPLES
 from toys.samples import XTTS
@@ -127,8 +127,7 @@ def test_a_process_that_never_loaded_its_file_makes_its_rows(file: Path, tmp_pat
     builder: SpeechBuilder = load_builder(str(file))(config_name="ttt", data_dir=str(XTTS))
     [split] = builder._split_generators(None)
     (tmp_path / "work").write_bytes(pickle.dumps((builder._generate_tables, split.gen_kwargs)))
-    code = [sys.executable, "-c", IN_A_FRESH_PROCESS, str(tmp_path / "work")]
-    assert subprocess.run(code, check=True, capture_output=True, text=True).stdout.split() == ["17"]
+    assert run_python(IN_A_FRESH_PROCESS, tmp_path / "work").split() == ["17"]
 
 
 def test_answers_are_generated_for_it_and_joined(

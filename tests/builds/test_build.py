@@ -1,24 +1,23 @@
 """What a build promises of its folder: the same bytes anywhere, one builder, its tasks side by side."""
 
+import ctypes
 import datetime
 import getpass
-import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
-from toys import build_process
 from toys.building import build_rows
 from toys.building import published_files
 from toys.building import read_rows
 from toys.corpus import write_corpus
+from toys.processes import Forked
 from toys.templates import TEMPLATES
 
 import speechrows
@@ -30,6 +29,7 @@ from speechrows.text import tokenizers
 from speechrows.validation.validate import validate
 
 SMALL_SHARDS = 400_000  # bytes: three dialogues each
+NEW_USERS, NEW_HOST_NAME = 0x10000000, 0x04000000  # of a process: <linux/sched.h>
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +71,18 @@ def test_place_time_host_and_folder_change_no_byte(corpus: Path, tmp_path: Path)
 
 def _build_on_another_host(data_dir: Path, out: Path, **options: Any) -> None:
     """In another working directory, time zone, home and, where it is allowed, under another host name."""
-    script = Path(build_process.__file__)
-    command = [sys.executable, str(script), str(data_dir), os.path.relpath(out, "/usr"), json.dumps(options)]
-    renamed = ["unshare", "-r", "--uts", "sh", "-c", 'hostname zebra-host && exec "$@"', "sh"]
-    allowed = (
-        shutil.which("unshare")
-        and subprocess.run([*renamed, "true"], check=False, capture_output=True).returncode == 0
-    )
-    environment = {**os.environ, "USER": "zebra-user", "HOME": "/nowhere/zebra", "TZ": "Asia/Tokyo"}
-    subprocess.run([*(renamed if allowed else []), *command], check=True, cwd="/usr", env=environment)
+    process = Forked(_build_elsewhere, data_dir, os.path.relpath(out, "/usr"), options)
+    _, errors = process.communicate(60)
+    assert process.returncode == 0, errors
+
+
+def _build_elsewhere(data_dir: Path, out: str, options: dict[str, Any]) -> None:
+    if ctypes.CDLL(None).unshare(NEW_USERS | NEW_HOST_NAME) == 0:
+        socket.sethostname("zebra-host")
+    os.environ.update(USER="zebra-user", HOME="/nowhere/zebra", TZ="Asia/Tokyo")
+    time.tzset()
+    os.chdir("/usr")
+    build_rows(data_dir, Path(out), **options)
 
 
 def test_ids_are_unique_and_do_not_depend_on_options(corpus: Path, tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
 """A build's memory does not grow with the corpus: peaks of processes that do nothing else."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
-from toys.build_process import start
+from toys.build_process import ForkedBuild
 from toys.corpus import write_corpus
 
 LIMIT_MB = 600
@@ -37,12 +36,12 @@ def test_a_build_of_4_000_tiny_clips_stays_small(tmp_path: Path) -> None:
     assert _peak_mb(_start(corpus)) < LIMIT_MB
 
 
-def _start(corpus: Path, **options: int) -> subprocess.Popen[str]:
+def _start(corpus: Path, **options: int) -> ForkedBuild:
     out = corpus.with_name(f"{corpus.name}-rows-{len(options)}")
-    return start(corpus, out, **options)
+    return ForkedBuild(corpus, out, **options)
 
 
-def _peak_mb(build: subprocess.Popen[str]) -> float:
+def _peak_mb(build: ForkedBuild) -> float:
     """The peak of a build's largest process."""
     output, errors = build.communicate(timeout=120)
     assert build.returncode == 0, errors

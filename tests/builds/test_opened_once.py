@@ -1,10 +1,9 @@
 """What a build reads is opened once: the corpus is listed once, the tokenizer loaded once."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+from toys.processes import run_python
 from toys.samples import XTTS
 
 from speechrows.text import tokenizers
@@ -66,8 +65,7 @@ def test_a_build_lists_its_corpus_once_and_loads_its_tokenizer_once(tmp_path: Pa
     module = tmp_path / "counted_ttt.py"
     module.write_text(MODULE, "utf-8")
     tokenizers.save(tokenizers.byte_level(), tmp_path / "tokenizer")
-    command = [sys.executable, "-c", RUN, module, XTTS, tmp_path / "tokenizer", tmp_path / "rows"]
-    ended = subprocess.run([*map(str, command), "ttt", "transcription"], capture_output=True, check=False)
-    assert ended.returncode == 0, ended.stderr.decode()
+    arguments = [module, XTTS, tmp_path / "tokenizer", tmp_path / "rows", "ttt", "transcription"]
+    printed = run_python(RUN, *arguments)
     once = {"listings": 1, "tokenizers": 1}
-    assert json.loads(ended.stdout.splitlines()[-1]) == [once, once]
+    assert json.loads(printed.splitlines()[-1]) == [once, once]

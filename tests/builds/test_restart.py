@@ -1,5 +1,6 @@
 """A build that is killed at any moment, by anything, ends in the same bytes when it is run again."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -7,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import build_process
 from toys.build_process import ENDED_WITH_AN_ERROR
 from toys.build_process import ForkedBuild
 from toys.building import build_rows
@@ -27,6 +26,7 @@ from speechrows.builder.builder import load_builder
 from speechrows.builds import locks
 from speechrows.builds import state
 from speechrows.builds.run import build
+from speechrows.errors import FullDiskError
 from speechrows.errors import ShortfallError
 from speechrows.errors import UsageError
 
@@ -152,14 +152,18 @@ def _check_that_no_orphan_writes(process: ForkedBuild, out: Path) -> None:
 
 def _alive_in_group(group: int) -> list[int]:
     pids = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            status, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(pgrp) == group and status != "Z":
-            pids.append(int(stat.parent.name))
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            status, _, pgrp = _stat(int(folder.name))
+            if pgrp == group and status != "Z":
+                pids.append(int(folder.name))
     return pids
+
+
+def _stat(pid: int) -> tuple[str, int, int]:
+    """A process's status, parent and group."""
+    status, parent, group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+    return status, int(parent), int(group)
 
 
 def _stamps(out: Path) -> dict[str, tuple[int, int, int]]:
@@ -190,11 +194,9 @@ def test_a_worker_that_is_killed_ends_the_build_with_advice(
 
 
 def _workers(process: ForkedBuild) -> list[int]:
-    return [
-        pid
-        for pid in _alive_in_group(process.pid)
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    """Those that its server of workers has forked."""
+    parents = {pid: _stat(pid)[1] for pid in _alive_in_group(process.pid)}
+    return [pid for pid, parent in parents.items() if parent in parents and parent != process.pid]
 
 
 def test_a_second_build_is_refused_or_waits(
@@ -297,16 +299,16 @@ def test_no_room_for_a_file_is_told_and_mended(
     out = tmp_path / "out"
     process = ForkedBuild(corpus, out, largest_file=300_000, **OPTIONS)
     _, errors = process.communicate(timeout=20)
-    _check_no_room(process.returncode, errors, out)
+    assert process.returncode == ENDED_WITH_AN_ERROR, errors
+    _check_no_room(errors.removeprefix("FullDiskError: "), out)
     assert not any((out / ".build").glob("tmp/*"))
     build_rows(corpus, out, **OPTIONS)
     assert published_files(out) == undisturbed
 
 
-def _check_no_room(returncode: int, errors: str, out: Path) -> None:
-    assert returncode == ENDED_WITH_AN_ERROR, errors
-    assert f"FullDiskError: {out}: no room to write" in errors
-    assert "run the same command again" in errors
+def _check_no_room(error: str, out: Path) -> None:
+    assert error.startswith(f"{out}: no room to write")
+    assert "run the same command again" in error
 
 
 _NAMESPACE = ("unshare", "-rm", "sh", "-c")
@@ -328,13 +330,16 @@ def test_a_full_disk_is_told_and_mended(corpus: Path, undisturbed: dict[str, byt
         pytest.skip("mounting a tmpfs in a user namespace is not allowed here")
     disk, copy = tmp_path / "disk", tmp_path / "copy"
     disk.mkdir()
-    build = f"{sys.executable} {Path(build_process.__file__)} {corpus} {disk}/out"
-    script = f"""
-        mount -t tmpfs -o size=3m none {disk} || exit 90
-        {build} '{json.dumps({"num_proc": 2, **OPTIONS})}'; code=$?
-        cp -r {disk}/out {copy} && exit $code"""
-    ran = subprocess.run([*_NAMESPACE, script], check=False, capture_output=True, text=True, timeout=120)
-    _check_no_room(ran.returncode, ran.stderr, disk / "out")
+    mount = f"mount -t tmpfs -o size=3m none {disk} && echo mounted && cat"
+    with subprocess.Popen([*_NAMESPACE, mount], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"mounted\n"
+        out = Path(f"/proc/{holder.pid}/root{disk}/out")  # as the process that has mounted it sees it
+        with pytest.raises(FullDiskError) as raised:
+            build_rows(corpus, out, num_proc=2, **OPTIONS)
+        shutil.copytree(out, copy)
+        holder.communicate()  # it ends, and the disk is gone
+    _check_no_room(str(raised.value), out)
     assert (copy / ".build/ttt/00000.json").exists()  # the first shards had room, and were kept
     kept = _finished_files(copy)
     build_rows(corpus, copy, **OPTIONS)

@@ -4,8 +4,6 @@ import gzip
 import io
 import json
 import random
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -18,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys.examples import FEW
 from toys.examples import MANY
+from toys.processes import run_python
 
 from speechrows.corpora import tar as tar_module
 from speechrows.corpora.folder import Corpus
@@ -300,9 +299,6 @@ def test_memory_does_not_grow_with_members_or_with_what_a_bomb_unpacks_to(tmp_pa
     packed = gzip.compress(tar(files)[:-10240], 1) + gzip.compress(bomb.tobuf(), 1)
     packed += gzip.compress(bytes(64 << 20), 1) * 20 + gzip.compress(bytes(1024))
     (tmp_path / "part_00").write_bytes(packed)
-    ran = subprocess.run(
-        [sys.executable, "-c", _PEAK, str(tmp_path)], check=True, capture_output=True, text=True, timeout=60
-    )
-    number, grown_kb = json.loads(ran.stdout)
+    number, grown_kb = json.loads(run_python(_PEAK, tmp_path))
     assert number == 40_001
     assert grown_kb < 8_000

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import config
+from toys.processes import run_python
 
 from speechrows.corpora.folder import Corpus
 from speechrows.corpora.text_index import TextIndex
@@ -173,9 +172,6 @@ def test_an_array_of_30_mb_is_indexed_in_little_memory(tmp_path: Path) -> None:
                 file.write(("," if i else "") + pattern.replace("000000", f"{i:06}"))
             file.write("\n]")
     assert (tmp_path / "large.json").stat().st_size > 30e6
-    command = [sys.executable, "-c", _MEASURE, str(tmp_path)]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    records, row, grown = done.stdout.split()
+    records, row, grown = run_python(_MEASURE, tmp_path).split()
     assert (records, row) == ("4500", "[15]")
     assert int(grown) < 25, grown

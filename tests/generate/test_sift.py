@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from toys.endpoint import DROP
 from toys.endpoint import Said
 from toys.endpoint import ToyEndpoint
 from toys.examples import MANY
+from toys.processes import start_python
 from toys.samples import XTTS
 from toys.tokenizer import toy_tokenizer
 
@@ -373,11 +373,11 @@ def test_a_run_that_is_killed_goes_on_and_asks_nothing_twice_that_was_kept(tmp_p
     code += "from speechrows.cli import main; sys.exit(main(sys.argv[1:]))"
     with ToyEndpoint(echo, pause_s=0.3) as server:
         arguments = command(server, tmp_path / "torn", "--concurrency", "1")
-        run = subprocess.Popen([sys.executable, "-c", code, *arguments])
+        run = start_python(code, *arguments)
         deadline = time.monotonic() + 120
         while len(rows(tmp_path / "torn")) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
-        run.send_signal(signal.SIGKILL)
+        run.kill()
         assert run.wait() == -signal.SIGKILL
         kept = [row["answer"].removeprefix("You say ") for row in rows(tmp_path / "torn")]
         assert 3 <= len(kept) < 17

@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toys.examples import FEW
+from toys.processes import start_python
 
 from speechrows.errors import UsageError
 from speechrows.generate import writer as writer_module
@@ -85,8 +83,7 @@ def test_a_killed_run_loses_nothing_that_was_brought_to_disk(tmp_path: Path) -> 
         os.kill(os.getpid(), signal.SIGKILL)
     """
     torn, whole = tmp_path / "torn", tmp_path / "whole"
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(torn)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert start_python(code, torn).wait(60) == -signal.SIGKILL
     assert len(rows(torn)) == 10, "two full parts; the third was being filled"
     assert fill(torn, range(13)) == ["clip/10", "clip/11", "clip/12"]
     fill(whole, range(13))
@@ -186,23 +183,20 @@ def test_a_full_disk_says_so_and_keeps_what_is_there(tmp_path: Path) -> None:
         from speechrows.errors import ShortfallError
         from speechrows.generate import writer
         writer.ROWS_PER_FILE = 5
+        no_limit = resource.RLIM_INFINITY
         try:
             recipe = {"kind": "sift_s", "model": "toy", "temperature": 0.8}
             with writer.SidecarWriter.open(Path(sys.argv[1]), recipe) as opened:
                 for i in range(7):
                     opened.add(f"clip/{i}", f"answer {i}", is_cut=i % 3 == 0)
                     if i == 5:
-                        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+                        resource.setrlimit(resource.RLIMIT_FSIZE, (100, no_limit))
         except ShortfallError as error:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (no_limit, no_limit))
             sys.exit(str(error))
     """
     folder = tmp_path / "answers"
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(folder)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert "part-00001.parquet: can not be written (File too large). Make room" in done.stderr
+    _, errors = start_python(code, folder).communicate(60)
+    assert "part-00001.parquet: can not be written (File too large). Make room" in errors
     assert len(rows(folder)) == 5
     assert fill(folder, range(7)) == ["clip/5", "clip/6"]

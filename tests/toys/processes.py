@@ -1,0 +1,82 @@
+"""A process of its own for a test, forked from one that has imported the package: it is there in no time.
+
+What it weighs begins with what it was forked with.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_TESTS = Path(__file__).parents[1]
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(["toys.building", "deepdialogue_ttt"])
+
+
+class Forked:
+    """A call of a function in a process group of its own; its methods are those of Popen."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self._printed = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115  # closed with it
+        names = [file.name for file in self._printed]
+        self._process = _server.Process(target=_begin, args=(names, function, *arguments))
+        before = os.environ.get("PYTHONPATH", "")
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(_TESTS), str(_TESTS.parent), before])
+        try:
+            self._process.start()  # the first starts the server, which finds its imports by the variable
+        finally:
+            os.environ["PYTHONPATH"] = before
+        self.pid: int = self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def kill(self, *, group: bool = False) -> None:
+        """Kill it, or all of its group; what has ended is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.pid, signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it printed, and what it said of an error."""
+        assert self.wait(timeout) is not None
+        output, errors = (file.read() for file in self._printed)
+        return output, errors
+
+
+def _begin(printed: list[str], function: Callable[..., Any], *arguments: Any) -> None:
+    os.setsid()
+    for fd, name in enumerate(printed, start=1):
+        os.dup2(os.open(name, os.O_WRONLY), fd)
+    sys.exit(function(*arguments))
+
+
+def start_python(code: str, *arguments: str | Path) -> Forked:
+    """Start `python -c code arguments`."""
+    return Forked(_execute, textwrap.dedent(code), *map(str, arguments))
+
+
+def run_python(code: str, *arguments: str | Path) -> str:
+    """What `python -c code arguments` prints; it has to end well."""
+    process = start_python(code, *arguments)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return output
+
+
+def _execute(code: str, *arguments: str) -> None:
+    sys.argv = ["-c", *arguments]
+    exec(compile(code, "<code of a test>", "exec"), {"__name__": "__main__"})
