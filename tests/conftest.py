@@ -25,6 +25,8 @@ yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.Saf
 # A small build waits for the disk longer than it computes; builds/test_on_disk.py sees that it asks it.
 os.fsync = lambda fd: None
 
+gc.disable()  # until all is imported, and no garbage
+
 _home = tempfile.mkdtemp(prefix="speechrows-tests-")
 HUB = MiniHub(orgs=("org", "SALT-Research", "MLCommons")).__enter__()
 assert "datasets" not in sys.modules, "datasets was imported before HF_ENDPOINT was set"
@@ -45,6 +47,7 @@ os.environ.update(
 def pytest_collection_finish() -> None:
     """What is imported by now stays: accelerate collects garbage after each run, a second of searching it."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 20)  # hypothesis and tokenizers make many objects that die by themselves
 
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from toys import ranks
 from toys.building import build_rows
 from toys.building import made_up
+from toys.processes import ForkedHere
 from toys.samples import XTTS
 from toys.training import MODES
 from toys.training import QUICK
@@ -21,8 +21,6 @@ from toys.training import metrics
 from toys.training import run
 
 import speechrows
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +34,9 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def launch(*runs: list[str]) -> subprocess.Popen[str]:
+def launch(*runs: list[str]) -> ForkedHere:
     """Runs of train.py on two ranks, one after another."""
-    flags = [flag for run in runs for flag in ("--", *run)]
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, ranks.__file__, "2", *flags]
-    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return ForkedHere(ranks.launch, 2, *runs)
 
 
 PACK = ["--mode", "pack", "--context", "512", "--batch-size", "1"]
@@ -68,7 +63,7 @@ def test_two_ranks_have_the_loss_curve_of_one_each_with_the_model_or_with_a_shar
     each, shares = (["--data", str(rows), "--output-dir", str(tmp_path / out), *QUICK] for out in "ab")
     two = launch([*each, *flags], [*shares, *flags, "--shard"])
     alone = curve(run(rows, tmp_path / "alone", *flags))
-    output, _ = two.communicate(timeout=240)
+    output = "".join(two.communicate(timeout=240))
     assert two.returncode == 0, output[-3000:]
     ends = [line for line in output.splitlines() if line.startswith("at exit:")]
     assert len(ends) == 4, output[-3000:]
@@ -97,7 +92,7 @@ def test_a_checkpoint_of_shares_is_gone_on_from_by_one_rank_and_one_rank_s_by_sh
         for out in ("to share", "shared")
     }
     two = launch(of["shared"], [*of["to share"], "--resume"])
-    output, _ = two.communicate(timeout=240)
+    output = "".join(two.communicate(timeout=240))
     assert two.returncode == 0, output[-3000:]
     shutil.rmtree(tmp_path / "shared/checkpoint-00000003")
     run(rows, tmp_path / "shared", *flags, "--resume")
@@ -111,7 +106,7 @@ def test_a_loss_that_is_not_finite_stops_both_ranks_and_is_told_once_with_the_ro
 ) -> None:
     flags = ["--data", str(rows), "--output-dir", str(tmp_path), *QUICK, "--learning-rate", "1e30"]
     two = launch([*flags, "--steps", "8", "--micro-batches", "2", *MODES["bucket"]])
-    output, _ = two.communicate(timeout=120)
+    output = "".join(two.communicate(timeout=120))
     assert two.returncode != 0
     assert output.count("step 3: found a loss of nan") == 1, output[-3000:]
     told = [line for line in output.splitlines() if line.startswith("  deepdialogue_ttt/train/")]
@@ -134,7 +129,7 @@ def test_a_rank_that_dies_stops_the_run_with_a_clear_error_and_one_rank_goes_on(
         time.sleep(0.1)
     children = subprocess.run(["pgrep", "-P", str(two.pid)], capture_output=True, text=True, check=True)
     os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-    output, _ = two.communicate(timeout=120)
+    output = "".join(two.communicate(timeout=120))
     assert two.returncode != 0
     # What is told is how the rank died, or that the other one lost it, whichever was seen first.
     assert any(words in output for words in ("SIGKILL", "Signal 9", "remote worker", "Connection closed"))

@@ -1,4 +1,4 @@
-"""A process of its own for a test, forked from one that has imported the package: it is there in no time.
+"""A process of its own for a test, forked from one that has imported what it needs: it is there in no time.
 
 What it weighs begins with what it was forked with.
 """
@@ -22,10 +22,12 @@ _server.set_forkserver_preload(["toys.building", "deepdialogue_ttt"])
 class Forked:
     """A call of a function in a process group of its own; its methods are those of Popen."""
 
+    context: Any = _server  # which has imported the package, and not torch
+
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._printed = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115  # closed with it
         names = [file.name for file in self._printed]
-        self._process = _server.Process(target=_begin, args=(names, function, *arguments))
+        self._process = self.context.Process(target=_begin, args=(names, function, *arguments))
         before = os.environ.get("PYTHONPATH", "")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(_TESTS), str(_TESTS.parent), before])
         try:
@@ -61,7 +63,14 @@ def _begin(printed: list[str], function: Callable[..., Any], *arguments: Any) ->
     os.setsid()
     for fd, name in enumerate(printed, start=1):
         os.dup2(os.open(name, os.O_WRONLY), fd)
+    sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))  # noqa: SIM115
     sys.exit(function(*arguments))
+
+
+class ForkedHere(Forked):
+    """The same, forked from the test's process: torch is there, and what has been imported with it."""
+
+    context = multiprocessing.get_context("fork")
 
 
 def start_python(code: str, *arguments: str | Path) -> Forked:

@@ -3,7 +3,7 @@
 A rank of torchrun's own imports torch before it trains, which takes longer than a test's few steps.
 """
 
-import itertools
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +14,9 @@ from torch.distributed.launcher import elastic_launch
 import train
 
 
-def launch(num_ranks: int, flags: Sequence[str]) -> None:
-    """Train on so many ranks; raises where one of them fails."""
+def launch(num_ranks: int, *runs: Sequence[str]) -> None:
+    """Train on so many ranks, one run after another; raises where a rank fails."""
+    os.environ["ACCELERATE_USE_CPU"] = "true"
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -27,7 +28,8 @@ def launch(num_ranks: int, flags: Sequence[str]) -> None:
         monitor_interval=0.1,
         start_method="fork",
     )
-    elastic_launch(config, _train)(flags)
+    for flags in runs:
+        elastic_launch(config, _train)(flags)
 
 
 def _train(flags: Sequence[str]) -> None:
@@ -38,9 +40,3 @@ def _train(flags: Sequence[str]) -> None:
     sys.stdout.flush()
     if code:
         sys.exit(code)
-
-
-if __name__ == "__main__":  # with `--` between the flags of one run and the next
-    for _, flags in itertools.groupby(sys.argv[2:], lambda flag: flag == "--"):
-        if (of_run := [*flags]) != ["--"]:
-            launch(int(sys.argv[1]), of_run)
