@@ -129,28 +129,26 @@ def test_a_corpus_with_too_many_faults_exits_with_1_and_the_table(
     assert main([*arguments, "--max-skipped", "0.5"]) == 0
 
 
-def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
-    heavy = {"torch", "datasets", "transformers", "pyarrow", "huggingface_hub"}
-    assert not heavy & imported_by("--help")
+def test_help_imports_nothing_heavy_and_looking_at_a_folder_neither_torch_nor_datasets(built: Path) -> None:
+    after_help, after_stats, after_show = imported_by(["--help"], ["stats", str(built)], ["show", str(built)])
+    assert not {"transformers", "pyarrow", "huggingface_hub"} & after_help
+    assert "transformers" not in after_stats  # show writes tokens
+    assert not {"torch", "datasets", "speechrows.builder"} & after_show
 
 
-@pytest.mark.parametrize("command", ["show", "stats"])
-def test_looking_at_a_built_folder_imports_neither_torch_nor_datasets(command: str, built: Path) -> None:
-    modules = imported_by(command, str(built))
-    assert not {"torch", "datasets", "speechrows.builder"} & modules
-    assert "transformers" not in modules or command == "show"  # which writes tokens
-
-
-def imported_by(*arguments: str) -> set[str]:
-    """The modules that a process has imported when a command has run."""
+def imported_by(*commands: list[str]) -> list[set[str]]:
+    """The modules that a process has imported when commands have run, after each."""
     code = (
         "import json, sys; from speechrows.cli import main\n"
-        "try: assert main(sys.argv[1:]) == 0\n"
-        "except SystemExit as end: assert not end.code\n"
-        "print(json.dumps([*sys.modules]))"
+        "for command in json.loads(sys.argv[1]):\n"
+        " try: assert main(command) == 0\n"
+        " except SystemExit as end: assert not end.code\n"
+        " print('\\nimported', json.dumps([*sys.modules]))"
     )
-    process = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
-    return set(json.loads(process.stdout.splitlines()[-1]))
+    call = [sys.executable, "-c", code, json.dumps(commands)]
+    process = subprocess.run(call, check=True, capture_output=True, text=True)
+    lines = [line.removeprefix("imported ") for line in process.stdout.splitlines()]
+    return [set(json.loads(line)) for line in lines if line.startswith("[")]
 
 
 def test_a_refused_template_leaves_the_folder_as_it_was(

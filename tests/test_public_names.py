@@ -69,10 +69,10 @@ def test_what_needs_torch_says_without_it_what_to_install(tmp_path: Path) -> Non
 def test_a_script_beside_the_checkout_imports_the_package(tmp_path: Path) -> None:
     """An import hook, as editable installs may be, would be found after the folder, and never asked."""
     (tmp_path / "speechrows").symlink_to(Path(__file__).parents[1])
-    (tmp_path / "script.py").write_text("import speechrows; print(speechrows.validate.__name__)")
+    (tmp_path / "script.py").write_text("import speechrows; print(speechrows.SpeechRowsError.__name__)")
     call = [sys.executable, str(tmp_path / "script.py")]
     process = subprocess.run(call, check=False, capture_output=True, text=True)
-    assert process.stdout == "validate\n", process.stderr
+    assert process.stdout == "SpeechRowsError\n", process.stderr
 
 
 def test_a_checkout_that_is_not_installed_has_a_version_too(tmp_path: Path) -> None:

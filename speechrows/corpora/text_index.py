@@ -143,7 +143,8 @@ class TextIndex:
         shared = {
             row: shared_parts(path, clip) for row, clip in clips if clip and basename(clip) == basename(path)
         }
-        return sorted(row for row, parts in shared.items() if parts == max(shared.values()))
+        most = max(shared.values(), default=0)
+        return sorted(row for row, parts in shared.items() if parts == most)
 
     def match(self, paths: Sequence[str]) -> npt.NDArray[np.int32]:
         """Which of `paths` is each turn's clip, int32 [num_rows]; -1 where none is."""

@@ -406,12 +406,13 @@ def test_a_loader_is_pickled_where_it_stands_and_goes_on_there(rows: Path) -> No
     for options in ({}, rate):
         loader = opened(rows, "pack", **options)
         before = [*islice(iter(loader), 2)]
-        copy = pickle.loads(pickle.dumps(loader))
+        copy = pickle.loads(pickle.dumps(RowsDataset(loader))).loader
         assert copy.state_dict() == loader.state_dict()
         assert [batch.row_ids for batch in copy] == [batch.row_ids for batch in loader]
         assert before
 
 
+@pytest.mark.soak
 def test_a_worker_that_is_spawned_gives_the_same_batches(rows: Path) -> None:
     loader = opened(rows, "pack")
     expected = [batch.row_ids for batch in loader]

@@ -174,7 +174,12 @@ def test_another_codecs_codes_are_refused() -> None:
 # --- learning and generation ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", SPECS)
+SHORT = ("as Mimi", "one codebook")
+
+
+@pytest.mark.parametrize(
+    "which", [which if which in SHORT else pytest.param(which, marks=pytest.mark.soak) for which in SPECS]
+)
 def test_rows_learnt_by_heart_are_generated_code_by_code_up_to_their_ends(which: str) -> None:
     of = SPECS[which]
     model, all_rows = head(of), rows(of)

@@ -201,11 +201,10 @@ def test_a_run_with_adapters_goes_on_bit_for_bit_and_is_merged_into_a_model_with
 ) -> None:
     flags = ["--lora-rank", "4", "--dtype", "bfloat16", "--gradient-checkpointing", *MODES["lanes with TTT"]]
     flags += ["--freeze-encoder"]
-    whole = curve(run(rows, tmp_path / "whole", *flags, "--steps", "3"))
-    run(rows, tmp_path / "cut", *flags, "--steps", "3", "--save-every", "2")
-    last, cut = (tmp_path / "cut" / f"checkpoint-0000000{step}" for step in (3, 2))
+    whole = curve(run(rows, tmp_path / "cut", *flags, "--steps", "2", "--save-every", "1"))
+    last, cut = (tmp_path / "cut" / f"checkpoint-0000000{step}" for step in (2, 1))
     last.rename(tmp_path / "later")
-    assert curve(run(rows, tmp_path / "cut", *flags, "--steps", "3", "--resume"))[-1] == whole[-1]
+    assert curve(run(rows, tmp_path / "cut", *flags, "--steps", "2", "--resume")) == whole
     assert cut.exists()
     model = Omni.load(tmp_path / "cut")
     model.save(tmp_path / "model")

@@ -5,8 +5,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -34,6 +32,7 @@ from toys.examples import FEW
 from toys.examples import MANY
 from toys.preview_corpus import ATTACK
 from toys.preview_corpus import hostile_corpus
+from toys.processes import start_python
 from toys.samples import SAMPLE_OF
 from toys.samples import XTTS
 from toys.timed_talks import EXACT
@@ -812,11 +811,10 @@ def test_a_space_shows_it_under_its_own_name_and_in_a_frame(folder):
 
 def test_without_gradio_the_command_says_what_to_install(folder):
     script = "import sys; sys.modules['gradio'] = None; from speechrows.cli import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "preview", str(folder)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 2
-    assert done.stderr.startswith("opening ")  # before gradio, which takes long
-    assert "pip install 'speechrows[preview]'" in done.stderr
+    process = start_python(script, "preview", folder)
+    output, errors = process.communicate(60)
+    assert process.returncode == 2
+    assert output == ""
+    assert errors.count("\n") == 2
+    assert errors.startswith("opening ")  # before gradio, which takes long
+    assert "pip install 'speechrows[preview]'" in errors

@@ -6,11 +6,11 @@ from typing import Any
 
 import train
 
-QUICK = ["--learning-rate", "1e-3", "--warmup-steps", "2", "--log-every", "1"]
+QUICK = ["--learning-rate", "1e-3", "--warmup-steps", "2", "--log-every", "1", "--budget-seconds", "12"]
 MODES = {
     "bucket": ["--budget-seconds", "12"],
     "lanes with TTT": [
-        *("--mode", "lanes", "--context", "512", "--batch-size", "2", "--attention-span", "turn"),
+        *("--mode", "lanes", "--context", "256", "--batch-size", "2", "--attention-span", "turn"),
         *("--ttt-layers", "1", "--ttt-at", "1", "--ttt-mini-batch", "16", "--unroll", "2"),
     ],
 }
