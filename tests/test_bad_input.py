@@ -586,9 +586,7 @@ def test_a_corpus_of_which_nothing_remains_fails_even_if_all_may_be_skipped(
         build_rows(xtts, tmp_path / "out", max_skipped=1.0)
 
 
-def test_metadata_with_stray_quotes_and_a_field_beyond_csv_s_limit_costs_nothing(
-    xtts: Path, tmp_path: Path
-) -> None:
+def test_metadata_with_stray_quotes_and_150_kb_of_text_costs_nothing(xtts: Path, tmp_path: Path) -> None:
     folder = xtts / "data" / PUBLISHED
     said = {"Mitosis": '"Mitosis', "Exactly": "Exactly " + "so " * 50_000}
     for path in (folder.with_suffix(".json"), folder / "metadata.tsv"):

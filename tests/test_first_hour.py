@@ -367,12 +367,12 @@ def test_a_builder_s_file_with_a_slip_is_named_with_its_line(tmp_path: Path, sai
 
 
 def test_a_terminal_of_ascii_is_written_to(built: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    printed = io.BytesIO()
-    with monkeypatch.context() as terminal:
-        terminal.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", terminal)
         assert main(["show", built]) == 0
-        sys.stdout.flush()
-    assert rb"\u27e6" in printed.getvalue()
+    terminal.seek(0)
+    assert "\\u27e6" in terminal.read()
 
 
 SLOW = """

@@ -40,7 +40,9 @@ def render_chats(
     A template comes from whoever published the tokenizer: one that never ends, or writes without end, is
     stopped. That takes a process: nothing ends a loop in this one.
     """
-    template = _strftime_macro(date) + str(tokenizer.get_chat_template())
+    template = str(tokenizer.get_chat_template())
+    if "strftime_now" in template:
+        template = _strftime_macro(date) + template
     words = {**tokenizer.special_tokens_map, "date_string": date.strftime("%d %b %Y")}
     request = json.dumps([template, words, chats], default=str).encode("utf-8", "surrogatepass")
     answer, code = _process.ask(request)
