@@ -1,5 +1,6 @@
 """Speech corpora in, training rows out. The map is docs/design.md."""
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 from typing import Any
@@ -72,6 +73,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+@cache
 def _version() -> str:
     """The version that is installed; of a checkout that is not, 0.0.0."""
     from importlib.metadata import PackageNotFoundError  # noqa: PLC0415

@@ -203,7 +203,7 @@ def test_a_second_build_is_refused_or_waits(
     corpus: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    first = ForkedBuild(corpus, out, num_proc=2, **OPTIONS)
+    first = ForkedBuild(corpus, out, **OPTIONS)
     assert _wait_for(lambda: _commits(out) > 1, first)
     os.killpg(first.pid, signal.SIGSTOP)
     before = _stamps(out)

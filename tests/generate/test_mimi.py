@@ -120,7 +120,7 @@ def test_a_clip_has_the_codes_that_the_model_gives_to_its_whole_frames(model, en
     assert np.array_equal(encoder.encode([wave])[0], expected)
 
 
-@pytest.mark.parametrize("batch_seconds", [0.08, 0.5, 2.0])
+@pytest.mark.parametrize("batch_seconds", [0.08, pytest.param(0.5, marks=pytest.mark.soak), 2.0])
 def test_a_long_clip_goes_in_steps_and_has_the_same_codes(model, encoder, batch_seconds):
     wave = np.concatenate(list(speech().values()))[: 24_000 * 5 + 7]
     stepped = MimiEncoder(load_model(model), CPU, batch_seconds=batch_seconds)

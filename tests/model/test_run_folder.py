@@ -54,12 +54,13 @@ def names(folder: RunFolder) -> list[str]:
     return sorted(path.name for path in folder.path.iterdir())
 
 
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.soak)])  # of events
 def test_whenever_a_save_is_killed_the_latest_checkpoint_is_whole_and_the_next_start_tidies_up(
-    tmp_path: Path,
+    tmp_path: Path, step: int
 ) -> None:
     number, latest = 0, set[int]()
     while True:
-        number += 1
+        number += step
         folder = RunFolder(tmp_path / str(number))
         folder.claim(resume=False, overwrite=False)
         save(folder, 2)
@@ -69,11 +70,11 @@ def test_whenever_a_save_is_killed_the_latest_checkpoint_is_whole_and_the_next_s
         assert not any(map(checkpoint.damage, folder.checkpoints()))
         model, optimizer = trained(0)
         checkpoint.load_weights(folder.latest(), model)
-        step = checkpoint.load(folder.latest(), model, optimizer, rank=0).position["done"]
-        assert all((weight == step).all() for weight in model.parameters())
-        folder.begin(step)
+        done = checkpoint.load(folder.latest(), model, optimizer, rank=0).position["done"]
+        assert all((weight == done).all() for weight in model.parameters())
+        folder.begin(done)
         assert not [name for name in names(folder) if name.endswith(".partial")]
-        latest.add(step)
+        latest.add(done)
     assert latest == {2, 4}
     assert number > 10
     assert names(folder) == ["checkpoint-00000004"]

@@ -15,4 +15,4 @@ def _tries(num_examples: int) -> settings:
 
 
 FEW = _tries(6)
-MANY = _tries(30)
+MANY = _tries(16)

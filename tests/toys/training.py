@@ -1,5 +1,6 @@
 """Runs of train.py, and what they log."""
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ MODES = {
 
 def run(rows: Path, out: Path, *flags: str) -> list[dict[str, Any]]:
     """A run in this process; the lines of its metrics."""
+    gc.freeze()  # accelerate collects garbage after each run, and searches what there was before
     assert train.main(["--data", str(rows), "--output-dir", str(out), *QUICK, *flags]) == 0
     return metrics(out)
 
