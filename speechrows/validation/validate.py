@@ -50,7 +50,7 @@ def validate(
     """Check a built folder, or a Hub dataset `org/name` by range reads, row by row.
 
     `allow` names checks that are reported but do not fail the report ("silence", "clipping"). Shards are
-    shared among `num_proc` processes, which are spawned: a script that asks for more than one has to guard
+    shared among `num_proc` processes, which import its script: one that asks for more than one has to guard
     its own start by `if __name__ == "__main__"`. An `engine` has them checked elsewhere. The report depends
     on neither.
 

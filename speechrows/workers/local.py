@@ -37,7 +37,7 @@ _A_PROCESS = 2  # jobs: the one that it does, and the next
 class LocalEngine:
     """An Engine of `num_proc` processes; with one, or for a single job, all is done in this one.
 
-    The processes are spawned: a script that asks for more than one has to guard its own start by
+    The processes import the script that asks for more than one: it has to guard its own start by
     `if __name__ == "__main__"`. They end with this one, and do not hear Ctrl-C.
     """
 

@@ -27,7 +27,7 @@ class Forked:
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._printed = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115  # closed with it
         names = [file.name for file in self._printed]
-        self._process = self.context.Process(target=_begin, args=(names, function, *arguments))
+        self._process = self.context.Process(target=_begin, args=(names, {**os.environ}, function, *arguments))
         before = os.environ.get("PYTHONPATH", "")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(_TESTS), str(_TESTS.parent), before])
         try:
@@ -59,8 +59,12 @@ class Forked:
         return output, errors
 
 
-def _begin(printed: list[str], function: Callable[..., Any], *arguments: Any) -> None:
+def _begin(
+    printed: list[str], environment: dict[str, str], function: Callable[..., Any], *arguments: Any
+) -> None:
     os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
     for fd, name in enumerate(printed, start=1):
         os.dup2(os.open(name, os.O_WRONLY), fd)
     sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))  # noqa: SIM115
