@@ -27,7 +27,9 @@ class Forked:
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._printed = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115  # closed with it
         names = [file.name for file in self._printed]
-        self._process = self.context.Process(target=_begin, args=(names, {**os.environ}, function, *arguments))
+        self._process = self.context.Process(
+            target=_begin, args=(names, {**os.environ}, function, *arguments)
+        )
         before = os.environ.get("PYTHONPATH", "")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(_TESTS), str(_TESTS.parent), before])
         try:

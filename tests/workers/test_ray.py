@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import build_process
+from toys.build_process import ForkedBuild
 from toys.building import build_rows
 from toys.building import published_files
 from toys.corpus import write_corpus
@@ -299,7 +299,7 @@ def test_a_build_whose_driver_is_killed_goes_on_when_it_is_started_again(
     cluster: Any, corpus: Path, undisturbed: dict[str, bytes], engine: RayEngine, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    driver = build_process.start(corpus, out, ray_address=cluster.address, **OPTIONS)
+    driver = ForkedBuild(corpus, out, ray_address=cluster.address, **OPTIONS)
     wait_for(lambda: [*(out / ".build/ttt").glob("*.json")])
     driver.kill()
     driver.communicate()
