@@ -70,6 +70,11 @@ class Place:
         # Absolute: pyarrow would take "a::b" for the address of a store.
         return Place(here=Path(address).expanduser().absolute())
 
+    @staticmethod
+    def of(out: "Path | Place") -> "Place":
+        """A place as it is, or that of a folder here."""
+        return out if isinstance(out, Place) else Place.at(str(out))
+
     def __str__(self) -> str:
         return str(self.here) if self.remote is None else self.remote.address
 

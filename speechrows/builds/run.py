@@ -94,7 +94,7 @@ def build(
         FullDiskError: there was no room; finished shards are kept.
         ShortfallError: faults above `max_skipped` of the items; finished shards are kept.
     """
-    place = Place.at(str(out)) if isinstance(out, Path) else out
+    place = Place.of(out)
     with state.locked(place.here, tell):
         _claim(job, place, overwrite=overwrite)
         _build_missing(job, job.shards, place, engine or LocalEngine(num_proc=num_proc), tell)
@@ -116,7 +116,7 @@ def _merge(job: BuildJob, place: Place, max_skipped: float) -> LedgerSummary:
 
 
 def build_some(
-    job: BuildJob, place: Place, numbers: range, engine: Engine, tell: Callable[[str], object] = str
+    job: BuildJob, out: Path | Place, numbers: range, engine: Engine, tell: Callable[[str], object] = str
 ) -> LedgerSummary:
     """Build a task's shards of some numbers, while other runs may build others into the same folder.
 
@@ -127,7 +127,7 @@ def build_some(
         UsageError: the folder holds something else, or a build of all shards holds it; or there is no such
             shard.
     """
-    shards = [shard for shard in job.shards if shard.number in numbers]
+    place, shards = Place.of(out), [shard for shard in job.shards if shard.number in numbers]
     if not shards:
         raise UsageError(
             f"--shards {numbers.start}-{numbers.stop - 1}: found {len(job.shards)} shards of "
