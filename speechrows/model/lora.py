@@ -1,5 +1,6 @@
 """LoRA adapters in a language model (peft's), and weights with adapters as those of a model without."""
 
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -39,16 +40,7 @@ def add_adapters(lm: PreTrainedModel, *, rank: int, alpha: int, targets: Sequenc
             f"--lora-rank: found no linear layer (torch.nn.Linear) in {type(lm).__name__}, expected some: "
             "train it without adapters, all of it or what --train names"
         )
-    for target in targets:
-        if not any(f".{name}".endswith(f".{target}") for name in linear):
-            kinds = sorted({name.rpartition(".")[2] for name in linear})
-            raise UsageError(
-                f"--lora-target {target}: found no such linear layer of {type(lm).__name__}, expected some "
-                f"of {', '.join(kinds)}"
-            )
-    chosen = [
-        name for name in linear if not targets or any(f".{name}".endswith(f".{end}") for end in targets)
-    ]
+    chosen = _chosen(linear, targets, type(lm).__name__)
     most = max(linear[name] for name in chosen)
     if rank > most:
         raise UsageError(
@@ -56,6 +48,18 @@ def add_adapters(lm: PreTrainedModel, *, rank: int, alpha: int, targets: Sequenc
             "adapter: 8 to 128 is usual, and more is no smaller than to train the layers themselves"
         )
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=chosen), lm)
+
+
+def _chosen(linear: Collection[str], targets: Sequence[str], kind: str) -> list[str]:
+    """The linear layers whose names end as targets say, or all."""
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in linear):
+            kinds = sorted({name.rpartition(".")[2] for name in linear})
+            raise UsageError(
+                f"--lora-target {target}: found no such linear layer of {kind}, expected some "
+                f"of {', '.join(kinds)}"
+            )
+    return [name for name in linear if not targets or any(f".{name}".endswith(f".{end}") for end in targets)]
 
 
 def merged(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
