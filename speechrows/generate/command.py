@@ -4,10 +4,13 @@ import argparse
 import importlib
 import os
 
+from speechrows.console import tell_on_stderr
 from speechrows.errors import UsageError
 from speechrows.errors import printable
 from speechrows.flags import path
 from speechrows.rows.tasks import SIFT
+from speechrows.workers.engines import add_engine_flags
+from speechrows.workers.engines import engine_of
 
 
 def add_generate_flags(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +136,7 @@ def _add_out(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--out", type=path, required=True, metavar="DIR", help="output folder; an unfinished run resumes")
     add("--overwrite", action="store_true", help="delete what earlier runs wrote there, and start anew")
+    add_engine_flags(command, "of --engine ray alone (default: this process works")
 
 
 def _add_encoder(command: argparse.ArgumentParser) -> None:
@@ -158,6 +162,11 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(
             f"found {error}; generate {options.kind} needs: pip install 'speechrows[codec]'"
         ) from error
-    report = getattr(module, f"run_{options.kind}")(options)
+    with engine_of(options, tell_on_stderr) as engine:
+        if options.num_proc and engine.cluster_gpus is None:
+            raise UsageError(
+                "--num-proc: one process generates here; expected --engine ray with it. Leave it out"
+            )
+        report = getattr(module, f"run_{options.kind}")(options, engine)
     print(printable(report))
     return 1 if report.faults and not report.num_made else 0

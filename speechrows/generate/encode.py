@@ -3,10 +3,13 @@
 import math
 import time
 from collections import Counter
+from collections import deque
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from functools import partial
 from typing import Any
 from typing import Protocol
 
@@ -16,6 +19,7 @@ from tqdm import tqdm
 from speechrows.errors import UsageError
 from speechrows.errors import printable
 from speechrows.generate.clip import InputClip
+from speechrows.generate.placing import Each
 from speechrows.generate.waves import FaultyClip
 from speechrows.generate.waves import Float32
 from speechrows.generate.waves import Prefetch
@@ -95,37 +99,98 @@ def run(
     num_threads: int,
     verify: int = 0,
     window_seconds: float = 60.0,
+    each: Each | None = None,
 ) -> EncodeReport:
     """Encode every clip that the sidecar lacks; encode the first `verify` once more, each alone.
 
     Clips are sorted by length within a window of `window_seconds` of audio (or 8 batches). A run that is
-    killed loses its window, besides what was not yet on disk. Raises UsageError for bad `batch_seconds`.
+    killed loses its window, besides what was not yet on disk. `each` has batches encoded elsewhere, as
+    `encoder` encodes them here. Raises UsageError for bad `batch_seconds`.
     """
     if not 0 < batch_seconds < math.inf:
         raise UsageError(f"--batch-seconds: found {batch_seconds}, expected a number above 0")
     report = EncodeReport(folder=str(writer.folder), num_earlier=len(writer))
     rate = encoder.sampling_rate
     budget = math.ceil(batch_seconds * rate)
-    window = max(_BATCHES_A_WINDOW * budget, int(window_seconds * rate))
+    most = max(_BATCHES_A_WINDOW * budget, int(window_seconds * rate))
     missing = (clip for clip in clips if clip.clip_id not in writer)
-    prefetch = Prefetch(missing, rate, num_samples=window, num_threads=num_threads)
-    started = time.monotonic()
+    prefetch = Prefetch(missing, rate, num_samples=most, num_threads=num_threads)
+    encoding, started = _Encoding(writer, report, rate), time.monotonic()
+    batches_of_all = encoding.batches(windows(prefetch, most), budget, max(verify, 0))
     with tqdm(desc=printable(writer.recipe["kind"]), unit="clip", disable=None) as bar:
-        for decoded in windows(prefetch, window):
-            waves = [clip for clip in decoded if isinstance(clip, Wave)]
-            values: dict[str, Int16 | Int32] = {}
-            for indices in batches([len(wave.samples) for wave in waves], budget):
-                batch = [waves[i] for i in indices]
-                encoded = encoder.encode([wave.samples for wave in batch])
-                values |= {wave.clip_id: value for wave, value in zip(batch, encoded, strict=True)}
-                report.audio_s += sum(len(wave.samples) for wave in batch) / rate
-                bar.update(len(batch))
-            _add(decoded, values, writer, report)
-            _verify(waves[: max(verify, 0)], values, encoder, report)
-            verify -= len(waves)
-            _show(bar, report, decoded[-1].share, time.monotonic() - started)
+        for values in (each or partial(map, encoder.encode))(batches_of_all):
+            bar.update(encoding.take(values))
+            _show(bar, report, encoding.share, time.monotonic() - started)
+        encoding.finish()
     report.wall_s, report.waited_s = time.monotonic() - started, prefetch.waited_s
     return report
+
+
+@dataclass(kw_only=True)
+class _Window:
+    """Clips of a window, whose batches are being encoded; those `alone` once more, each by itself."""
+
+    decoded: Sequence[Wave | FaultyClip]
+    batches: Sequence[Sequence[Wave]]
+    alone: Sequence[Wave]
+    num_encoded: int = 0  # batches, of one clip each at last
+    values: dict[str, Int16 | Int32] = field(default_factory=dict[str, "Int16 | Int32"])
+
+    @property
+    def is_encoded(self) -> bool:
+        return self.num_encoded == len(self.batches) + len(self.alone)
+
+
+class _Encoding:
+    """Windows on their way through the model into the writer, in order."""
+
+    def __init__(self, writer: SidecarWriter, report: EncodeReport, sampling_rate: int) -> None:
+        self.share: float | None = None  # of all clips, that were written
+        self._writer, self._report, self._rate = writer, report, sampling_rate
+        self._windows: deque[_Window] = deque()
+
+    def batches(
+        self, decoded_windows: Iterable[Sequence[Wave | FaultyClip]], budget: int, verify: int
+    ) -> Iterator[Sequence[Float32]]:
+        """Yield the samples of each batch; keep what they are of for `take`."""
+        for decoded in decoded_windows:
+            waves = [clip for clip in decoded if isinstance(clip, Wave)]
+            indices = batches([len(wave.samples) for wave in waves], budget)
+            batched = [[waves[i] for i in batch] for batch in indices]
+            self._windows.append(_Window(decoded=decoded, batches=batched, alone=waves[:verify]))
+            verify -= len(waves[:verify])
+            for batch in (*batched, *([wave] for wave in self._windows[-1].alone)):
+                yield [wave.samples for wave in batch]
+
+    def take(self, values: Sequence[Int16 | Int32]) -> int:
+        """Take the values of the next batch; return how many clips have theirs for the first time."""
+        while self._windows[0].is_encoded:  # no clip of it could be decoded
+            self._write(self._windows.popleft())
+        window = self._windows[0]
+        at = window.num_encoded
+        window.num_encoded += 1
+        num_clips = 0
+        if at < len(window.batches):
+            batch = window.batches[at]
+            window.values |= {wave.clip_id: value for wave, value in zip(batch, values, strict=True)}
+            self._report.audio_s += sum(len(wave.samples) for wave in batch) / self._rate
+            num_clips = len(batch)
+        else:
+            batched = window.values[window.alone[at - len(window.batches)].clip_id]
+            self._report.num_verified += batched.size
+            self._report.num_differing += int(np.count_nonzero(values[0] != batched))
+        if window.is_encoded:
+            self._write(self._windows.popleft())
+        return num_clips
+
+    def finish(self) -> None:
+        """Write what is left: windows of which no clip could be decoded."""
+        while self._windows:
+            self._write(self._windows.popleft())
+
+    def _write(self, window: _Window) -> None:
+        _add(window.decoded, window.values, self._writer, self._report)
+        self.share = window.decoded[-1].share
 
 
 def _add(
@@ -148,15 +213,6 @@ def _add(
         report.faults[reason] += 1
         if len(report.examples) < _MAX_EXAMPLES:
             report.examples.append(f"{clip.clip_id}: {detail}")
-
-
-def _verify(
-    waves: Sequence[Wave], values: dict[str, Int16 | Int32], encoder: Encoder, report: EncodeReport
-) -> None:
-    for wave in waves:
-        alone, batched = encoder.encode([wave.samples])[0], values[wave.clip_id]
-        report.num_verified += batched.size
-        report.num_differing += int(np.count_nonzero(alone != batched))
 
 
 def _show(bar: Any, report: EncodeReport, share: float | None, passed_s: float) -> None:

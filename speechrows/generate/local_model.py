@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import TemplateError
 
 from speechrows.errors import UsageError
 from speechrows.errors import first_line
+from speechrows.generate.answering import Answered
+from speechrows.generate.answering import Judge
+from speechrows.generate.answering import Window
+from speechrows.generate.answering import WindowedModel
 from speechrows.generate.asking import TIMES_AGAIN
 from speechrows.generate.asking import Answer
 from speechrows.generate.asking import Prompt
@@ -22,13 +27,12 @@ from speechrows.generate.asking import Reply
 from speechrows.generate.asking import Sampling
 from speechrows.storage.models import is_from_cache
 
-_BATCHES = 8  # sorted by length together
-_BATCH_SIZE = {"cuda": 256, "cpu": 16}
+BATCH_SIZE = {"cuda": 256, "cpu": 16}
 _NEXT_TURN = re.compile("\n(User|Assistant|System):")  # where a model without a template goes on by itself
 _NEXT_TURN_TOKENS = 12  # that hold the longest of them: a token is a letter or more
 
 
-class LocalModel:
+class LocalModel(WindowedModel):
     """A ChatModel in this process: a causal language model of the Hub, a folder, or a .gguf file."""
 
     def __init__(
@@ -39,25 +43,28 @@ class LocalModel:
         Raises:
             UsageError: there is no such model or device, or no torch.
         """
-        self.num_tokens = self.num_asked = 0
-        self.busy_s = 0.0
         self._sampling = sampling
         self._tokenizer, self._model = _load(model, device)
-        self._batch_size = batch_size or _BATCH_SIZE.get(self._model.device.type, 16)
+        self._batch_size = batch_size or BATCH_SIZE.get(self._model.device.type, 16)
         self._ends = _ends(self._tokenizer, self._model)
-        self._seed = itertools.count(sampling.seed or 0)
+        self._seeds: Iterator[int] = iter(())  # of the batches of a window
+        self._asked, self._tokens, self._busy_s = 0, 0, 0.0  # of a window
+        super().__init__(self._answer_each, self._batch_size)
 
-    def answers(self, prompts: Iterable[Prompt | None], judge: Callable[[Reply], Answer]) -> Iterator[Answer]:
-        """An answer to each prompt, in order."""
-        window: list[str] = []
-        for prompt in itertools.chain(prompts, [None]):
-            if prompt is not None:
-                window.append(render(self._tokenizer, prompt))
-            if window and (prompt is None or len(window) == self._batch_size * _BATCHES):
-                yield from self._answer_window(window, judge)
-                window = []
+    def _answer_each(self, windows: Iterable[Window | None]) -> Iterator[Answered]:
+        return map(self.answer, (window for window in windows if window is not None))
 
-    def _answer_window(self, texts: Sequence[str], judge: Callable[[Reply], Answer]) -> list[Answer]:
+    def answer(self, window: Window) -> Answered:
+        """Answer a window; what is drawn follows from the seed and the window's number."""
+        self._seeds = (_seed(self._sampling.seed or 0, window.number, n) for n in itertools.count())
+        self._asked, self._tokens, self._busy_s = 0, 0, 0.0
+        texts = [render(self._tokenizer, prompt) for prompt in window.prompts]
+        answers = self._answers(texts, window.judge)
+        return Answered(
+            answers=tuple(answers), num_asked=self._asked, num_tokens=self._tokens, busy_s=self._busy_s
+        )
+
+    def _answers(self, texts: Sequence[str], judge: Judge) -> list[Answer]:
         answers = [Answer()] * len(texts)
         # The longest first: it fits the device or not.
         pending = sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i))
@@ -76,7 +83,7 @@ class LocalModel:
         tokens = self._tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
         began = time.monotonic()
         try:
-            torch.manual_seed(next(self._seed))
+            torch.manual_seed(next(self._seeds))
             written = self._generate(tokens.to(self._model.device))
         except torch.cuda.OutOfMemoryError:
             if len(texts) == 1:
@@ -87,7 +94,7 @@ class LocalModel:
             half = len(texts) // 2
             return self._reply(texts[:half]) + self._reply(texts[half:])
         finally:
-            self.busy_s += time.monotonic() - began
+            self._busy_s += time.monotonic() - began
         return [self._read(row) for row in written]
 
     def _generate(self, tokens: Any) -> list[list[int]]:
@@ -110,12 +117,18 @@ class LocalModel:
     def _read(self, row: Sequence[int]) -> Reply:
         """A reply up to its end; cut where none came."""
         end = next((i for i, token in enumerate(row) if token in self._ends), None)
-        self.num_asked += 1
-        self.num_tokens += len(row) if end is None else end + 1
+        self._asked += 1
+        self._tokens += len(row) if end is None else end + 1
         text = self._tokenizer.decode(row[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
         if self._tokenizer.chat_template is None and (turn := _NEXT_TURN.search(text)):
             return Reply(text=text[: turn.start()], is_cut=False, num_tokens=len(row))
         return Reply(text=text, is_cut=end is None, num_tokens=len(row))
+
+
+def _seed(*numbers: int) -> int:
+    """A seed that follows from some numbers."""
+    entropy = [number % (1 << 64) for number in numbers]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0])
 
 
 def render(tokenizer: Any, prompt: Prompt) -> str:

@@ -10,7 +10,9 @@ the same codes, memory that does not grow with the clip, and on a CPU faster tha
 import argparse
 import hashlib
 import os
+from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from speechrows.errors import UsageError
 from speechrows.errors import first_line
 from speechrows.generate.encode import EncodeReport
 from speechrows.generate.encode import run
+from speechrows.generate.placing import by_workers
+from speechrows.generate.placing import device_of_workers
 from speechrows.generate.selection import ClipSelection
 from speechrows.generate.waves import RESAMPLER
 from speechrows.generate.waves import Float32
@@ -28,6 +32,9 @@ from speechrows.generate.writer import SidecarWriter
 from speechrows.storage.models import is_from_cache
 from speechrows.types import Int16
 from speechrows.types import Samples
+from speechrows.workers.local import HERE
+from speechrows.workers.work import Engine
+from speechrows.workers.work import Progress
 
 try:
     import torch
@@ -166,14 +173,32 @@ def exact_floats() -> Any:
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
-def run_mimi(options: argparse.Namespace) -> EncodeReport:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Opening:
+    """Opens an encoder in any process."""
+
+    model: str
+    device: str
+    batch_seconds: float
+
+    def __call__(self, _: Progress) -> Callable[[Sequence[Float32]], list[Int16]]:
+        device = pick_device(self.device)
+        return MimiEncoder(load_model(self.model), device, batch_seconds=self.batch_seconds).encode
+
+
+def run_mimi(options: argparse.Namespace, engine: Engine = HERE) -> EncodeReport:
     """Run `speechrows generate mimi`: the codes of every clip that --source names."""
-    device = pick_device(options.device)
+    elsewhere = device_of_workers(options.device, engine)
+    device = pick_device("cpu" if elsewhere else options.device)
     batch_seconds = options.batch_seconds
     if batch_seconds is None:
-        batch_seconds = BATCH_SECONDS[device.type]
+        batch_seconds = BATCH_SECONDS[elsewhere or device.type]
     clips = ClipSelection.of(options).clips(audio=True)  # what is wrong with them is said before models load
     encoder = MimiEncoder(load_model(options.model), device, batch_seconds=batch_seconds)
+    each = None
+    if elsewhere:
+        opening = _Opening(model=options.model, device=elsewhere, batch_seconds=batch_seconds)
+        each = by_workers(engine, opening, options.model, elsewhere)
     recipe = {
         "kind": "mimi",
         "codec": SPEC.name,
@@ -189,4 +214,5 @@ def run_mimi(options: argparse.Namespace) -> EncodeReport:
             batch_seconds=batch_seconds,
             num_threads=min(16, os.cpu_count() or 1),
             verify=options.verify,
+            each=each,
         )

@@ -10,12 +10,16 @@ import os
 import time
 from collections import Counter
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,7 +29,9 @@ from speechrows.audio.levels import FLOOR_DB
 from speechrows.audio.levels import levels_of
 from speechrows.audio.pitch import RATE_HZ
 from speechrows.audio.pitch import pitch_of
+from speechrows.errors import BadClipError
 from speechrows.generate.clip import InputClip
+from speechrows.generate.clip import LazyAudio
 from speechrows.generate.selection import ClipSelection
 from speechrows.generate.waves import RESAMPLER
 from speechrows.generate.waves import FaultyClip
@@ -34,8 +40,14 @@ from speechrows.generate.waves import load
 from speechrows.generate.writer import SidecarWriter
 from speechrows.sidecar.heard_traits import TraitLimits
 from speechrows.text.letters import num_letters
+from speechrows.types import AudioRef
+from speechrows.workers.local import HERE
+from speechrows.workers.work import Engine
+from speechrows.workers.work import Progress
+from speechrows.workers.work import Work
 
 _VERSION = 1  # of how clips are measured
+_CHUNK = 32  # clips that go to another process together
 _AHEAD = 4  # clips a thread, measured or waiting
 _LEAST_S = 0.1  # of speech: of less, no rate is told
 _MAX_EXAMPLES = 5
@@ -52,6 +64,9 @@ class _Measured:
     seconds: float
     reason: str | None = None
     detail: str = ""
+
+
+_Chunk = Sequence[InputClip | _Measured]
 
 
 @dataclass(kw_only=True)
@@ -82,12 +97,15 @@ class TraitsReport:
         return "\n".join(lines)
 
 
-def run_traits(options: argparse.Namespace) -> TraitsReport:
+def run_traits(options: argparse.Namespace, engine: Engine = HERE) -> TraitsReport:
     """Run `speechrows generate traits`: the traits of every clip that --source names."""
     clips = ClipSelection.of(options).clips(audio=True)
     recipe = {"kind": "traits", "version": _VERSION, "resampled": RESAMPLER}
     with SidecarWriter.open(options.out, recipe, overwrite=options.overwrite) as writer:
-        report = make(clips, writer, num_threads=min(16, os.cpu_count() or 1))
+        here = engine.cluster_gpus is None
+        report = make(
+            clips, writer, num_threads=min(16, os.cpu_count() or 1), engine=None if here else engine
+        )
     paths = sorted(options.out.glob("part-*.parquet"))
     columns = [pq.read_table(path, columns=["speaking_rate", "relative_db"]) for path in paths]
     report.limits = TraitLimits.of(
@@ -96,13 +114,19 @@ def run_traits(options: argparse.Namespace) -> TraitsReport:
     return report
 
 
-def make(clips: Iterable[InputClip], writer: SidecarWriter, *, num_threads: int) -> TraitsReport:
-    """Measure every clip that the sidecar lacks, in threads; they are written in the order of the clips."""
+def make(
+    clips: Iterable[InputClip], writer: SidecarWriter, *, num_threads: int, engine: Engine | None = None
+) -> TraitsReport:
+    """Measure every clip that the sidecar lacks; they are written in the order of the clips.
+
+    They are measured in threads of this process, or where an `engine` has it done.
+    """
     report = TraitsReport(folder=str(writer.folder), num_earlier=len(writer))
     started = time.monotonic()
     missing = (clip for clip in clips if clip.clip_id not in writer)
     with tqdm(desc="traits", unit="clip", disable=None) as bar:
-        for clip in _in_threads(missing, num_threads):
+        measured = _by_workers(missing, engine) if engine else _in_threads(missing, num_threads)
+        for clip in measured:
             reason = None if clip.reason is None else f"{clip.reason}: {clip.detail}"
             writer.add(clip.clip_id, clip.numbers, reason=reason)
             report.audio_s += clip.seconds
@@ -131,15 +155,45 @@ def _in_threads(clips: Iterable[InputClip], num_threads: int) -> Iterator[_Measu
             pool.shutdown(cancel_futures=True)
 
 
+def _by_workers(clips: Iterable[InputClip], engine: Engine) -> Iterator[_Measured]:
+    """Measure clips elsewhere, a chunk at a time; this process reads them."""
+    work = Work[_Chunk, list[_Measured]](
+        open=_open_measuring,
+        died="a process that measured clips died, killed or out of memory",
+        name=lambda chunk: f"{chunk[0].clip_id} and the clips behind it",
+    )
+    remaining = iter(clips)
+    chunks = iter(lambda: [_with_bytes(clip) for clip in islice(remaining, _CHUNK)], [])
+    for measured in engine.run(work, chunks):
+        yield from measured
+
+
+def _with_bytes(clip: InputClip) -> InputClip | _Measured:
+    """A clip with its bytes in hand: its corpus, which stays here, is asked for them once."""
+    if clip.audio is None:
+        return clip
+    try:
+        data = bytes(clip.audio.load())
+    except BadClipError as error:
+        return _faulty(clip.clip_id, error.reason, error.detail)
+    return replace(clip, audio=LazyAudio(ref=AudioRef(path=clip.audio.ref.path, data=data)))
+
+
+def _open_measuring(_: Progress) -> Callable[[_Chunk], list[_Measured]]:
+    return lambda chunk: [clip if isinstance(clip, _Measured) else _measure(clip) for clip in chunk]
+
+
 def _measure(clip: InputClip) -> _Measured:
     wave = load(clip, RATE_HZ)
     if isinstance(wave, FaultyClip):
-        return _Measured(
-            clip_id=clip.clip_id, numbers=None, seconds=0.0, reason=wave.reason, detail=wave.detail
-        )
+        return _faulty(clip.clip_id, wave.reason, wave.detail)
     return _Measured(
         clip_id=clip.clip_id, numbers=measure(wave.samples, clip.text), seconds=len(wave.samples) / RATE_HZ
     )
+
+
+def _faulty(clip_id: str, reason: str, detail: str) -> _Measured:
+    return _Measured(clip_id=clip_id, numbers=None, seconds=0.0, reason=reason, detail=detail)
 
 
 def measure(samples: Float32, text: str) -> Numbers:

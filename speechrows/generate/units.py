@@ -10,6 +10,7 @@ and unit variance, where it says nothing: so does seamless_communication).
 
 import argparse
 import os
+from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,12 +28,17 @@ from speechrows.generate.encode import run
 from speechrows.generate.mimi import digest
 from speechrows.generate.mimi import exact_floats
 from speechrows.generate.mimi import pick_device
+from speechrows.generate.placing import by_workers
+from speechrows.generate.placing import device_of_workers
 from speechrows.generate.selection import ClipSelection
 from speechrows.generate.waves import RESAMPLER
 from speechrows.generate.waves import Float32
 from speechrows.generate.writer import SidecarWriter
 from speechrows.storage.models import is_from_cache
 from speechrows.types import Int32
+from speechrows.workers.local import HERE
+from speechrows.workers.work import Engine
+from speechrows.workers.work import Progress
 
 try:
     import torch
@@ -219,15 +225,33 @@ class UnitEncoder:
         return self.extractor.units(waves)
 
 
-def run_units(options: argparse.Namespace) -> EncodeReport:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Opening:
+    """Opens an extractor in any process."""
+
+    model: str
+    centroids: npt.NDArray[np.float32]
+    layer: int
+    device: str
+
+    def __call__(self, _: Progress) -> Callable[[Sequence[Float32]], list[Int32]]:
+        return KMeansUnits(self.model, self.centroids, self.layer, pick_device(self.device)).units
+
+
+def run_units(options: argparse.Namespace, engine: Engine = HERE) -> EncodeReport:
     """Run `speechrows generate units`: the units of every clip that --source names."""
-    device = pick_device(options.device)
+    elsewhere = device_of_workers(options.device, engine)
+    device = pick_device("cpu" if elsewhere else options.device)
     batch_seconds = options.batch_seconds
     if batch_seconds is None:
-        batch_seconds = BATCH_SECONDS[device.type]
+        batch_seconds = BATCH_SECONDS[elsewhere or device.type]
     centroids = load_centroids(options.kmeans)
     clips = ClipSelection.of(options).clips(audio=True)  # what is wrong with them is said before models load
     extractor = KMeansUnits(options.model, centroids, options.layer, device)
+    each = None
+    if elsewhere:
+        opening = _Opening(model=options.model, centroids=centroids, layer=options.layer, device=elsewhere)
+        each = by_workers(engine, opening, options.model, elsewhere)
     recipe = {
         "kind": "units",
         "codec": extractor.name,
@@ -244,4 +268,5 @@ def run_units(options: argparse.Namespace) -> EncodeReport:
             UnitEncoder(extractor),
             batch_seconds=batch_seconds,
             num_threads=min(16, os.cpu_count() or 1),
+            each=each,
         )

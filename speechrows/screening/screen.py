@@ -38,7 +38,7 @@ from speechrows.screening.shard import Earlier
 from speechrows.screening.shard import Screener
 from speechrows.storage.card_head import parse_head
 from speechrows.storage.disk import sync
-from speechrows.workers.local import LocalEngine
+from speechrows.workers.local import HERE
 from speechrows.workers.work import Engine
 from speechrows.workers.work import Progress
 from speechrows.workers.work import Work
@@ -58,7 +58,7 @@ def screen(
     out: Path | None = None,
     languages: Sequence[str] = (),
     asr: str | None = None,
-    engine: Engine | None = None,
+    engine: Engine = HERE,
     num_worst: int = 20,
     overwrite: bool = False,
     tell: Tell = str,
@@ -87,7 +87,7 @@ def screen(
         earlier = _earlier(files)
         choices = _keeping(folder.address, choices, earlier, targets)
         screener = Screener(folder, choices, parts, earlier)
-        num_rows, num_kept = _screen(screener, targets, engine or LocalEngine())
+        num_rows, num_kept = _screen(screener, targets, engine)
         paths = [target.path for target in targets]
         return ScreenReport.of(folder.address, paths, num_rows, num_kept, num_worst)
 

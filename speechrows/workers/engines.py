@@ -19,7 +19,7 @@ def add_engine_flags(parser: argparse.ArgumentParser, processes: str = "processe
         "--num-proc",
         type=int,
         metavar="N",
-        help=f"{processes}; under --engine ray workers, by default one a CPU or GPU of the cluster)",
+        help=f"{processes}; with --engine ray workers, one for each CPU or GPU of the cluster)",
     )
     add(
         "--engine",

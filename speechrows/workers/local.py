@@ -69,6 +69,9 @@ class LocalEngine:
             yield from map(work.open(progress), (job for job in jobs if job is not None))
 
 
+HERE = LocalEngine()
+
+
 class _Processes:
     """The processes of a pool as Places."""
 
