@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections import Counter
 from collections import deque
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -22,11 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from speechrows.errors import StoreError
 from speechrows.errors import UsageError
-from speechrows.generate.answering import Answered
-from speechrows.generate.answering import Window
-from speechrows.generate.answering import WindowedModel
 from speechrows.generate.asking import SYSTEM
 from speechrows.generate.asking import Answer
 from speechrows.generate.asking import ChatModel
@@ -34,17 +29,14 @@ from speechrows.generate.asking import Prompt
 from speechrows.generate.asking import Sampling
 from speechrows.generate.asking import judge_of
 from speechrows.generate.asking import prompt_of
+from speechrows.generate.chat_models import open_model
 from speechrows.generate.clip import InputClip
-from speechrows.generate.placing import by_workers
-from speechrows.generate.placing import device_of_workers
 from speechrows.generate.selection import ClipSelection
 from speechrows.generate.writer import SidecarWriter
 from speechrows.sidecar.join import GeneratedColumns
-from speechrows.storage.hub import no_way_to
 from speechrows.text.normalise import is_blank
 from speechrows.workers.local import HERE
 from speechrows.workers.work import Engine
-from speechrows.workers.work import Progress
 
 _MAX_PENDING = 1 << 16  # clips that may wait for an answer, most of them for the same
 
@@ -96,10 +88,6 @@ def run_sift(options: argparse.Namespace, engine: Engine = HERE) -> SiftReport:
         seed=options.seed,
     )
     _check(options)
-    if options.endpoint and engine.cluster_gpus is not None:
-        raise UsageError(
-            "--endpoint: found --engine ray; the model runs at the endpoint: leave one of them out"
-        )
     clips = ClipSelection.of(options).clips(audio=False)
     recipe = recipe_of(options.mode, options.model, sampling)
     if options.generated:
@@ -107,7 +95,7 @@ def run_sift(options: argparse.Namespace, engine: Engine = HERE) -> SiftReport:
         clips = (replace(clip, traits=joined.traits(clip.clip_id, clip.traits)) for clip in clips)
         recipe["traits"] = joined.digest()
     with SidecarWriter.open(options.out, recipe, overwrite=options.overwrite) as writer:
-        return make(clips, writer, options.mode, _open_model(options, sampling, engine))
+        return make(clips, writer, options.mode, open_model(options, sampling, engine))
 
 
 def recipe_of(mode: str, model: str, sampling: Sampling) -> dict[str, Any]:
@@ -153,50 +141,6 @@ def _check(options: argparse.Namespace) -> None:
     ]:
         if not is_right:
             raise UsageError(f"{flag}: found {value}, expected {expected}")
-
-
-def _open_model(options: argparse.Namespace, sampling: Sampling, engine: Engine) -> ChatModel:
-    if options.endpoint:
-        from speechrows.generate.endpoint import Endpoint  # noqa: PLC0415  # only one of the two is needed
-
-        endpoint = Endpoint(
-            options.endpoint,
-            options.model,
-            sampling,
-            concurrency=options.concurrency,
-            requests_per_second=options.requests_per_second,
-            api_key_env=options.api_key_env,
-        )
-        if why := no_way_to(options.endpoint):
-            raise StoreError(
-                f"--endpoint {options.endpoint}: nobody answers ({why}). Start the server, or mend it"
-            )
-        return endpoint
-    from speechrows.generate.local_model import BATCH_SIZE  # noqa: PLC0415  # it needs torch
-    from speechrows.generate.local_model import LocalModel  # noqa: PLC0415
-
-    elsewhere = device_of_workers(options.device, engine)
-    if elsewhere:
-        batch_size = options.batch_size or BATCH_SIZE[elsewhere]
-        opening = _Opening(model=options.model, sampling=sampling, device=elsewhere, batch_size=batch_size)
-        return WindowedModel(by_workers(engine, opening, options.model, elsewhere), batch_size)
-    return LocalModel(options.model, sampling, device=options.device, batch_size=options.batch_size)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Opening:
-    """Opens a model in any process."""
-
-    model: str
-    sampling: Sampling
-    device: str
-    batch_size: int
-
-    def __call__(self, _: Progress) -> Callable[[Window], Answered]:
-        from speechrows.generate.local_model import LocalModel  # noqa: PLC0415  # it needs torch
-
-        model = LocalModel(self.model, self.sampling, device=self.device, batch_size=self.batch_size)
-        return model.answer
 
 
 def make(clips: Iterable[InputClip], writer: SidecarWriter, mode: str, model: ChatModel) -> SiftReport:

@@ -21,10 +21,14 @@ from toys.corpus import write_corpus
 from toys.jobs import SQUARES
 from toys.jobs import Job
 from toys.jobs import tried
+from toys.mimi import tiny_mimi
 from toys.s3 import BUCKET
 from toys.s3 import S3Server
+from toys.samples import XTTS
+from toys.tokenizer import toy_tokenizer
 
 from speechrows.builds.place import Place
+from speechrows.cli import main
 from speechrows.errors import ShortfallError
 from speechrows.errors import SpeechRowsError
 from speechrows.errors import UsageError
@@ -324,3 +328,41 @@ def test_a_build_that_loses_a_node_ends_in_the_same_bytes(
     build_rows(corpus, tmp_path / "out", engine=replace(engine, num_proc=3), **OPTIONS)
     remover.join()
     assert published_files(tmp_path / "out") == undisturbed
+
+
+# --- generated columns ----------------------------------------------------------------------
+
+
+def tiny_chat_model(folder: Path) -> str:
+    """A Llama that says anything."""
+    import torch  # noqa: PLC0415
+    from transformers import LlamaConfig  # noqa: PLC0415
+    from transformers import LlamaForCausalLM  # noqa: PLC0415
+
+    tokenizer = toy_tokenizer("bpe")
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=32, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=512,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )
+    ).save_pretrained(folder)  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", ["mimi", "sift", "traits"])
+def test_generated_columns_are_the_bytes_of_one_process(cluster: Any, tmp_path: Path, kind: str) -> None:
+    words = ["generate", kind, "--source", "deepdialogue_ttt", "--data-dir", str(XTTS)]
+    if kind == "mimi":
+        words += ["--model", tiny_mimi(tmp_path / "mimi"), "--batch-seconds", "4", "--verify", "3"]
+    if kind == "sift":
+        words += ["--model", tiny_chat_model(tmp_path / "chat"), "--mode", "sift_s", "--batch-size", "1"]
+        words += ["--max-new-tokens", "8", "--seed", "3"]
+    if kind != "traits":
+        words += ["--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "here")]) == 0
+    assert main([*words, "--out", str(tmp_path / "cluster"), "--engine", "ray", "--num-proc", "2"]) == 0
+    assert published_files(tmp_path / "cluster") == published_files(tmp_path / "here")
