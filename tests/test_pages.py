@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
     *(f"docs/{name}.md" for name in ("building", "your-data", "loading", "mixes", "duplex", "interleaved")),
-    *(f"docs/{name}.md" for name in ("publishing", "exports", "quality", "training")),
+    *(f"docs/{name}.md" for name in ("publishing", "exports", "quality", "scale", "training")),
 )
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 REAL = "real"  # it needs a real corpus, a repository of one's own, or another version of datasets
