@@ -147,7 +147,8 @@ def _named(path: str, number: int) -> str:
 
 def reading(stage: str, *arguments: str) -> dict[str, float]:
     figures = run([sys.executable, str(HERE / "scale.py"), "--measure", stage, *arguments])
-    print(f"  {stage:12} {figures['seconds']:8.2f} s   {figures['peak_mb']:6.0f} MB", flush=True)
+    seconds, cpu, peak = (figures[name] for name in ("seconds", "cpu_s", "peak_mb"))
+    print(f"  {stage:12} {seconds:8.2f} s {cpu:8.2f} s of CPU {peak:6.0f} MB", flush=True)
     return figures
 
 
@@ -159,13 +160,13 @@ def sizes(least: int, most: int) -> list[int]:
 def chart(figures: dict[str, dict[str, dict[str, float]]]) -> Chart:
     places = [int(size) for size in figures]
     lines = {
-        stage: [math.log10(figures[str(size)][stage]["seconds"]) if stage in figures[str(size)] else None
+        stage: [math.log10(figures[str(size)][stage]["cpu_s"]) if stage in figures[str(size)] else None
                 for size in places]
         for stage in STAGES
     }  # fmt: skip
     values = [value for line in lines.values() for value in line if value is not None]
     return Chart(
-        title="Seconds by rows, each stage in a process of its own",
+        title="CPU seconds by rows, each stage in a process of its own",
         across="rows",
         places=places,
         lines=lines,
