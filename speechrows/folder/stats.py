@@ -3,15 +3,18 @@
 Reads the index alone, a few small columns, from disk or the Hub.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 import pyarrow.compute as pc
 
+from speechrows.folder.index_file import check_whole
 from speechrows.folder.rows_folder import RowsFolder
 from speechrows.rows.curriculum import STAGE_LIMITS
 from speechrows.rows.curriculum import configs_of
@@ -25,6 +28,7 @@ _COLUMNS = [
     "num_samples",
     "sampling_rate",
 ]
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,44 +55,81 @@ def stats(address: str | Path) -> list[Stats]:
         UsageError: nothing that speechrows built is there.
     """
     folder = RowsFolder.open(address)
-    sums: list[Stats] = []
-    for task, split in folder.splits():
-        table = folder.index(task, split, _COLUMNS)
-        before = 0
-        for config in configs_of(task_of(task)):
-            limit = STAGE_LIMITS.get(config)
-            if limit is None:
-                sums.append(_sum(config, split, table, None))
-                continue
-            stage = table.filter(pc.less_equal(table["conversation_tokens"], pa.scalar(limit, pa.int32())))
-            sums.append(_sum(config, split, stage, before))
-            before = sums[-1].conversations
-    return sums
+    return [stat for task, split in folder.splits() for stat in _stats(folder, task, split)]
 
 
-def _sum(config: str, split: str, table: pa.Table, before: int | None) -> Stats:
-    columns = {name: table[name].to_numpy() for name in _COLUMNS[1:]}
-    seconds = (columns["num_samples"] / columns["sampling_rate"]).sum()
-    # Conversations are contiguous: one begins wherever the id changes.
-    ids = table["conversation_id"].combine_chunks().dictionary_encode()
-    codes = ids.indices.to_numpy()
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    tokens = columns["conversation_tokens"][starts]
-    padded = int(columns["padded_tokens"].sum())
-    quantile = np.quantile(tokens, [0.5, 0.95]) if len(tokens) else (0, 0)
-    return Stats(
-        config=config,
-        split=split,
-        conversations=len(starts),
-        turns=len(table),
-        hours=float(seconds) / 3600,
-        tokens_mean=float(tokens.mean()) if len(tokens) else 0.0,
-        tokens_p50=int(quantile[0]),
-        tokens_p95=int(quantile[1]),
-        tokens_max=int(tokens.max(initial=0)),
-        padding=1 - int(columns["num_tokens"].sum()) / padded if padded else 0.0,
-        adds=None if before is None else len(starts) - before,
-    )
+def _stats(folder: RowsFolder, task: str, split: str) -> list[Stats]:
+    sums = {config: _Sums(STAGE_LIMITS.get(config)) for config in configs_of(task_of(task))}
+    last: str | None = None
+    with folder.open_index(task, split) as index:
+        # In batches: the ids of a large corpus weigh more than all that is summed of it.
+        for batch in index.iter_batches(_ROWS_AT_ONCE, columns=_COLUMNS, use_threads=False):
+            check_whole(batch)
+            ids = batch["conversation_id"]
+            changes: Any = pc.not_equal(ids[1:], ids[:-1])  # conversations are contiguous
+            is_first = np.concatenate([[ids[0].as_py() != last], changes.to_numpy(zero_copy_only=False)])
+            columns = {name: batch[name].to_numpy() for name in _COLUMNS[1:]}
+            for each in sums.values():
+                each.add(columns, is_first)
+            last = ids[-1].as_py()
+    finished: list[Stats] = []
+    before = 0
+    for config, each in sums.items():
+        finished.append(each.finished(config, split, None if each.limit is None else before))
+        before = 0 if each.limit is None else finished[-1].conversations
+    return finished
+
+
+class _Sums:
+    """Sums of the rows that a config shows: of a stage, those whose conversation is within its limit."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self._turns = self._tokens = self._padded = 0
+        self._samples = Counter[int]()  # by rate
+        self._lengths = Counter[int]()  # conversations by their tokens
+
+    def add(self, columns: Mapping[str, npt.NDArray[Any]], is_first: npt.NDArray[np.bool_]) -> None:
+        """Add rows; a conversation begins at each that `is_first`."""
+        if self.limit is not None:
+            is_shown = columns["conversation_tokens"] <= self.limit
+            columns = {name: column[is_shown] for name, column in columns.items()}
+            is_first = is_first[is_shown]
+        self._turns += len(is_first)
+        self._tokens += int(columns["num_tokens"].sum())
+        self._padded += int(columns["padded_tokens"].sum())
+        rates = columns["sampling_rate"]
+        for rate in np.unique(rates).tolist():
+            self._samples[rate] += int(columns["num_samples"][rates == rate].sum(dtype=np.int64))
+        lengths, counts = np.unique(columns["conversation_tokens"][is_first], return_counts=True)
+        self._lengths.update(dict(zip(lengths.tolist(), counts.tolist(), strict=True)))
+
+    def finished(self, config: str, split: str, before: int | None) -> Stats:
+        """The sums, of a config and split; `before` is how many conversations the stage before holds."""
+        lengths = np.array(sorted(self._lengths), np.int64)
+        counts = np.array([self._lengths[length] for length in lengths.tolist()], np.int64)
+        number = int(counts.sum())
+        p50, p95 = (_percentile(lengths, counts, percent) if number else 0 for percent in (50, 95))
+        return Stats(
+            config=config,
+            split=split,
+            conversations=number,
+            turns=self._turns,
+            hours=sum(samples / rate for rate, samples in sorted(self._samples.items())) / 3600,
+            tokens_mean=int((lengths * counts).sum()) / number if number else 0.0,
+            tokens_p50=p50,
+            tokens_p95=p95,
+            tokens_max=int(lengths.max(initial=0)),
+            padding=1 - self._tokens / self._padded if self._padded else 0.0,
+            adds=None if before is None else number - before,
+        )
+
+
+def _percentile(values: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], percent: int) -> int:
+    """The percentile of values that come so often, between two of them in proportion, rounded down."""
+    place, rest = divmod(percent * (int(counts.sum()) - 1), 100)
+    below, above = values[np.searchsorted(counts.cumsum(), [place, place + (rest > 0)], side="right")]
+    return int(below + rest * (above - below) // 100)
 
 
 def to_json(sums: list[Stats]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names
@@ -68,6 +69,8 @@ def test_stats_are_the_sums_of_the_rows_and_say_which_stage_adds_nothing(built: 
         )
         assert stat.tokens_mean == pytest.approx(sum(tokens.values()) / len(tokens))
         assert stat.tokens_max == max(tokens.values())
+        quantiles = np.quantile([*tokens.values()], [0.5, 0.95])
+        assert [stat.tokens_p50, stat.tokens_p95] == [int(quantile) for quantile in quantiles]
     assert [stat.adds for stat in stats(str(built))] == [None, 2, 2, 0, 2]
     text = to_text(str(built), stats(str(built)))
     assert "train: stage_3 add nothing: no conversation lies between" in text
