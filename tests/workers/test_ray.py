@@ -61,7 +61,7 @@ def cluster(store: S3Server) -> Iterator[Any]:
     os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
     head = {"num_cpus": 0, "object_store_memory": 80 << 20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(**NODE)
+    cluster.add_node(**NODE, num_gpus=1)  # of which nobody looks whether it is there
     cluster.add_node(**NODE)
     with connected(cluster.address):
         yield cluster
@@ -124,6 +124,14 @@ def test_results_come_in_order_and_jobs_are_taken_as_they_can_be_done(kind: str,
         assert len(taken) - len(results) <= 24
     assert results == [n**2 for n in range(60)]
     assert sum(done) == 60
+
+
+def test_a_model_that_asks_for_a_gpu_is_held_by_as_many_actors_as_there_are(
+    engine: RayEngine, tmp_path: Path
+) -> None:
+    work = replace(SQUARES, holds_model=True, num_gpus=1)
+    assert list(engine.run(work, jobs(tmp_path, 4))) == [0, 1, 4, 9]
+    assert len({pid for job in jobs(tmp_path, 4) for pid in tried(job)}) == engine.cluster_gpus == 1
 
 
 def test_what_a_job_raises_comes_as_it_is_and_a_bug_with_its_traceback(
