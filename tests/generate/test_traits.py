@@ -154,7 +154,7 @@ def test_answers_are_asked_for_with_what_was_heard(tmp_path: Path, monkeypatch: 
                 asked.append(prompt.user)
                 yield Answer(text="I hear you.")
 
-    monkeypatch.setattr("speechrows.generate.sift._open_model", lambda *_: Echo())
+    monkeypatch.setattr("speechrows.generate.sift.open_model", lambda *_: Echo())
     sift = ["generate", "sift", *SOURCE, "--model", str(tmp_path), "--mode", "sift_ssp"]
     assert main([*sift, "--out", str(tmp_path / "sift"), "--with", traits]) == 0
     assert len(asked) == 17
