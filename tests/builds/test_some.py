@@ -77,3 +77,13 @@ def test_the_command_builds_some_and_says_how_the_folder_is_finished(
         assert said in capsys.readouterr().err
     assert main([*BUILD, str(tmp_path)]) == 0
     assert (tmp_path / "README.md").exists()
+
+
+def test_two_copies_of_the_same_shards_at_the_same_time_are_harmless(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    runs = [ForkedBuild(corpus, out, numbers=(0, SHARDS), **OPTIONS) for _ in range(2)]
+    assert [run.wait(30) for run in runs] == [0, 0]
+    assert not list((out / ".build/tmp").glob("*.parquet"))
+    build_rows(corpus, out, **OPTIONS)
+    build_rows(corpus, tmp_path / "once", **OPTIONS)
+    assert published_files(out) == published_files(tmp_path / "once")
