@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import textwrap
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Forked:
         finally:
             os.environ["PYTHONPATH"] = before
         self.pid: int = self._process.pid or 0
+        weakref.finalize(self, _end, self._process)  # a test that fails may leave it stopped
 
     @property
     def returncode(self) -> int | None:
@@ -59,6 +61,11 @@ class Forked:
         assert self.wait(timeout) is not None
         output, errors = (file.read() for file in self._printed)
         return output, errors
+
+
+def _end(process: Any) -> None:
+    if process.is_alive():
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _begin(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from accelerate.state import AcceleratorState
 from torch.distributed.launcher import LaunchConfig
 from torch.distributed.launcher import elastic_launch
 
@@ -34,6 +35,7 @@ def launch(num_ranks: int, *runs: Sequence[str]) -> None:
 
 def _train(flags: Sequence[str]) -> None:
     """Train, then name the threads that the rank still has."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # of runs of the process that was forked
     code = train.main(flags)
     names = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm") if name.exists()]
     sys.stdout.write(f"at exit: {' '.join(names)}\n")
