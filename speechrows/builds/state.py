@@ -6,6 +6,7 @@ is merged from commits. So a build that is killed at any moment goes on from its
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Generator
 from collections.abc import Mapping
@@ -78,7 +79,7 @@ def replace_folder(temporary: Path, path: Path) -> None:
 
 def write_text(path: Path, text: str, out: Path) -> None:
     """Write a small file so that it is there whole or not at all."""
-    temporary = temporary_folder(out) / f"{os.getpid()}-{path.name}"
+    temporary = temporary_folder(out) / f"{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
     temporary.write_text(text, "utf-8")
     publish(temporary, path)
 
