@@ -206,6 +206,7 @@ def test_a_second_build_is_refused_or_waits(
     first = ForkedBuild(corpus, out, **OPTIONS)
     assert _wait_for(lambda: _commits(out) > 1, first)
     os.killpg(first.pid, signal.SIGSTOP)
+    assert _wait_for(lambda: _stat(first.pid)[0] == "T", first)
     before = _stamps(out)
     monkeypatch.setattr(locks, "_ORPHANS_END_WITHIN", 0.3)
     with pytest.raises(UsageError, match="another build is writing here"):
