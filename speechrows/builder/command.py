@@ -91,13 +91,13 @@ def _run(options: argparse.Namespace, engine: Engine) -> int:
         config = builder.tasks(config)[0].name
         why = "one task alone has rows" if builder.UNIONS else "every conversation is longer than its limit"
         print(printable(f"{options.config} is {'not listed' if builder.UNIONS else 'empty'}: {why}"))
-    print(printable(f"open it with: {_opening(place, config)}"))
+    print(printable(f"open it with: {_opening(options.out, config)}"))
     return 0
 
 
-def _opening(place: Place, config: str) -> str:
+def _opening(out: str, config: str) -> str:
     """The call that opens what was built: datasets reads folders and the Hub, other stores we do."""
-    address = str(place).removeprefix("hf://datasets/")
+    address = out.removeprefix("hf://datasets/")
     return f'{"speechrows.load" if "://" in address else "load_dataset"}("{address}", "{config}")'
 
 
@@ -137,7 +137,7 @@ def _build_some(
         print(printable(f"{source}: {job.contents}"))
         summary = build_some(job, place, numbers, engine, tell_at_once)
         some = f"{job.task.name}, shards {options.shards} of 0-{len(job.shards) - 1}"
-        print(printable(f"{place}: {job.builder}, {some}\n{summary.describe()}"))
+        print(printable(f"{options.out}: {job.builder}, {some}\n{summary.describe()}"))
     print("once all shards are built, the same command without --shards finishes the folder")
 
 
@@ -160,7 +160,7 @@ def _build_each(
         except ShortfallError as error:
             shortfalls.append(_of_others(speech, job, place.here) or error)
             continue
-        print(printable(f"{place}: {job.builder}, {job.task.name} rows\n{summary.describe()}"))
+        print(printable(f"{options.out}: {job.builder}, {job.task.name} rows\n{summary.describe()}"))
     if shortfalls:
         raise ShortfallError("\n".join(map(str, shortfalls)))
 
