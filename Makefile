@@ -52,11 +52,12 @@ soak: install
 fuzz: install
 	SPEECHROWS_FUZZ=50 $(BIN)/python -m pytest -n auto -m hypothesis
 
-# What the suite is too short for: the preview in a browser, where there is one; two ranks in every mode; the
-# ways in, the Hub and back, under the other versions of datasets, decoding where there is ffmpeg.
+# What the suite is too short for: the preview in a browser, where there is one; two ranks in every mode; a Ray
+# cluster that loses all it can; the ways in, the Hub and back, under the other versions of datasets, decoding
+# where there is ffmpeg.
 test-compat: install $(COMPAT:%=.venv-compat/%/installed)
 	$(BIN)/python -m pytest -rs tests/preview/test_browser.py
-	$(BIN)/python -m pytest -m soak tests/test_train_ranks.py -k 'curve or shares'
+	$(BIN)/python -m pytest -m soak tests/test_train_ranks.py tests/workers -k 'curve or shares or test_ray'
 	for version in $(COMPAT); do \
 	  PYTHONPATH=. .venv-compat/$$version/bin/python -m pytest -rs $(COMPAT_TESTS:%=tests/%) || exit 1; \
 	done

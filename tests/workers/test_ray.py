@@ -1,4 +1,7 @@
-"""A Ray cluster as an engine: a head and two workers on loopback, whose processes and nodes are killed."""
+"""A Ray cluster as an engine: a head and two workers on loopback, whose processes and nodes are killed.
+
+The suite has the short form; make test-compat has all of it.
+"""
 
 import contextlib
 import os
@@ -126,6 +129,7 @@ def test_results_come_in_order_and_jobs_are_taken_as_they_can_be_done(kind: str,
     assert sum(done) == 60
 
 
+@pytest.mark.soak
 def test_a_model_that_asks_for_a_gpu_is_held_by_as_many_actors_as_there_are(
     engine: RayEngine, tmp_path: Path
 ) -> None:
@@ -155,7 +159,7 @@ def test_a_worker_that_does_not_see_a_folder_says_so_in_a_line(engine: RayEngine
 # --- what is lost ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("holds_model", [False, True])
+@pytest.mark.parametrize("holds_model", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_job_whose_worker_is_killed_is_done_once_more(
     engine: RayEngine, lines: list[str], tmp_path: Path, holds_model: bool
 ) -> None:
@@ -164,6 +168,7 @@ def test_a_job_whose_worker_is_killed_is_done_once_more(
     assert any(line.startswith("job 2: its worker was lost") for line in lines)
 
 
+@pytest.mark.soak
 def test_a_job_that_kills_every_worker_ends_all_with_a_line_that_names_it(
     engine: RayEngine, tmp_path: Path
 ) -> None:
@@ -172,6 +177,7 @@ def test_a_job_that_kills_every_worker_ends_all_with_a_line_that_names_it(
     assert len(tried(Job(1, marks=str(tmp_path)))) == places.TRIES
 
 
+@pytest.mark.soak
 def test_a_slow_job_is_told_and_its_second_copy_wins_and_ends_the_first(
     engine: RayEngine, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +194,7 @@ def test_a_slow_job_is_told_and_its_second_copy_wins_and_ends_the_first(
     wait_for(lambda: not is_alive(first))
 
 
+@pytest.mark.soak
 def test_a_node_that_is_lost_costs_its_jobs_another_try_alone(
     cluster: Any, engine: RayEngine, tmp_path: Path
 ) -> None:
@@ -225,6 +232,7 @@ with connected(sys.argv[1]):
 """
 
 
+@pytest.mark.soak
 def test_what_a_killed_driver_had_at_work_ends_with_it(cluster: Any, tmp_path: Path) -> None:
     tests = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, str(Path(tests).parent)])}
