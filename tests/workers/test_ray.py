@@ -220,7 +220,7 @@ def test_who_stops_early_leaves_nobody_at_work(engine: RayEngine, tmp_path: Path
     assert next(results) == 0
     (pid,) = wait_for(lambda: tried(Job(1, marks=str(tmp_path))))
     results.close()
-    assert not is_alive(pid)
+    wait_for(lambda: not is_alive(pid))
 
 
 DRIVER = """
