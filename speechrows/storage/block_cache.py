@@ -93,8 +93,10 @@ class BlockCache:
         except OSError:
             return None
         block = data[:-_CHECKSUM]
+        if len(block) != size:
+            return None
         if name not in self._checked:
-            if len(block) != size or zlib.crc32(block) != int.from_bytes(data[-_CHECKSUM:]):
+            if zlib.crc32(block) != int.from_bytes(data[-_CHECKSUM:]):
                 return None  # spoilt by a power cut
             self._checked.add(name)
         with suppress(OSError):
@@ -111,8 +113,9 @@ class BlockCache:
                 file.write(zlib.crc32(block).to_bytes(_CHECKSUM))
             with _locked(self.folder / "lock"):  # who counts files sees each under one name
                 path.replace(self.folder / name)
-        except OSError:  # the disk is full
-            path.unlink(missing_ok=True)
+        except OSError:  # the disk is full, or the folder has been deleted
+            with suppress(OSError):
+                path.unlink()
         else:
             self._checked.add(name)
 
@@ -162,6 +165,7 @@ def _locked(path: Path) -> Generator[int]:
                 yield fd
                 return
         finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # a process that was forked meanwhile has the file open, too
             os.close(fd)
 
 

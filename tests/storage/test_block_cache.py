@@ -113,6 +113,25 @@ def test_processes_share_it(tmp_path: Path) -> None:
     assert fetched.value < 150  # of 180 reads
 
 
+def test_a_process_that_was_forked_while_a_block_was_fetched_holds_up_no_other(tmp_path: Path) -> None:
+    cache, forked = BlockCache.open(tmp_path, 9 * BLOCK), list[Any]()
+
+    def fetch(start: int, stop: int) -> bytes:
+        forked.append(get_context("fork").Process(target=time.sleep, args=(60,)))
+        forked[0].start()
+        return CONTENT[start:stop]
+
+    _read(cache, 0, BLOCK, fetch)
+    with ThreadPoolExecutor(1) as pool:
+        (tmp_path / "digest-000000000000").rename(tmp_path / "digest-000000000000.tmp")  # what it has open
+        reading = pool.submit(_read, cache, 0, BLOCK, Far())
+        try:
+            assert reading.result(timeout=5) == CONTENT[:BLOCK]
+        finally:
+            forked[0].kill()
+            forked[0].join()
+
+
 def test_what_a_killed_process_left_is_collected_and_what_another_writes_is_not(tmp_path: Path) -> None:
     cache = BlockCache.open(tmp_path, 4 * BLOCK)
     (tmp_path / "killed-000000000000.tmp").write_bytes(b"half a block")
