@@ -89,6 +89,8 @@ def parsed(kind: type[Config], description: str | None, arguments: Sequence[str]
 
 def path(text: str) -> Path:
     """Parse a path; its ~ is the home folder: shells leave that of `--out=~/rows` as it is."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"found {text}, an address; expected a path on this machine")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

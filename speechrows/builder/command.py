@@ -65,8 +65,7 @@ def _run(options: argparse.Namespace, engine: Engine) -> int:
     if not 0 <= options.max_skipped <= 1:
         raise UsageError(f"--max-skipped: found {options.max_skipped}, expected a share from 0 to 1")
     place = Place.at(options.out, options.scratch, part=options.shards or "")
-    out, corpus = (Path(os.path.realpath(folder or ".")) for folder in (options.out, options.data_dir))
-    if options.data_dir and out.is_relative_to(corpus):
+    if options.data_dir and _is_below(options.out, options.data_dir):
         raise UsageError(f"{options.out}: lies in the corpus; give a folder beside it")
     chosen = {field.name: getattr(options, field.name) for field in _choices(options.builder)}
     try:
@@ -95,10 +94,18 @@ def _run(options: argparse.Namespace, engine: Engine) -> int:
     return 0
 
 
+def _is_below(out: str, corpus: str) -> bool:
+    """Whether a folder is below another, or the same; a store's is below none that is here."""
+    if ("://" in out) != ("://" in corpus):
+        return False
+    return Path(os.path.realpath(out)).is_relative_to(os.path.realpath(corpus))
+
+
 def _opening(out: str, config: str) -> str:
-    """The call that opens what was built: datasets reads folders and the Hub, other stores we do."""
-    address = out.removeprefix("hf://datasets/")
-    return f'{"speechrows.load" if "://" in address else "load_dataset"}("{address}", "{config}")'
+    """The call that opens what was built: datasets reads folders and the Hub's datasets, all else we do."""
+    dataset = re.fullmatch("hf://datasets/([^/@]+/[^/@]+)", out)
+    opener = "load_dataset" if dataset or "://" not in out else "speechrows.load"
+    return f'{opener}("{dataset[1] if dataset else out}", "{config}")'
 
 
 def _describe_audio_token(config: SpeechConfig) -> str:

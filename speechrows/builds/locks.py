@@ -28,10 +28,12 @@ def lock(
     flags: int = os.O_RDWR | os.O_CREAT,
     tell: Tell = str,
     kind: int = fcntl.LOCK_EX,
+    address: str = "",
 ) -> Generator[None]:
     """Hold a lock of a folder, alone or shared (LOCK_SH); what a killed build left running is waited for.
 
-    `tell` gets a line where it has to be waited for. The lock's file names the process that holds it.
+    `tell` gets a line where it has to be waited for, which calls the folder by its `address`, if it has one.
+    The lock's file names the process that holds it.
 
     Raises:
         UsageError: another build, or who publishes the folder, holds it.
@@ -40,11 +42,11 @@ def lock(
     try:
         if not _acquire(fd, kind):
             who = f"another build is writing here{_holder(fd)}, or it is being published"
-            tell(printable(f"{out}: {who}: waiting {_ORPHANS_END_WITHIN} s for it to end"))
+            tell(printable(f"{address or out}: {who}: waiting {_ORPHANS_END_WITHIN} s for it to end"))
             deadline = time.monotonic() + _ORPHANS_END_WITHIN
             while not _acquire(fd, kind):
                 if time.monotonic() > deadline:
-                    raise UsageError(f"{out}: {who}; wait for it to end")
+                    raise UsageError(f"{address or out}: {who}; wait for it to end")
                 time.sleep(0.1)
         if flags & os.O_RDWR:
             os.ftruncate(fd, 0)
@@ -70,7 +72,7 @@ def _holder(fd: int) -> str:
 
 
 @contextmanager
-def build_lock(out: Path, tell: Tell, *, is_shared: bool) -> Generator[None]:
+def build_lock(out: Path, tell: Tell, *, is_shared: bool, address: str) -> Generator[None]:
     """Hold the lock of a build, alone or with others that build shards of their own.
 
     There are two locks: the build's, and one that its workers share. A build of all shards takes the second
@@ -81,9 +83,10 @@ def build_lock(out: Path, tell: Tell, *, is_shared: bool) -> Generator[None]:
     Raises:
         UsageError: another build holds it.
     """
-    with lock(out, "lock", tell=tell, kind=fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX):
+    kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+    with lock(out, "lock", tell=tell, kind=kind, address=address):
         if not is_shared:
-            with lock(out, "workers", tell=tell):
+            with lock(out, "workers", tell=tell, address=address):
                 pass
         yield
 

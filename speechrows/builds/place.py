@@ -5,8 +5,10 @@ is killed at any moment goes on from what the store has, on this machine or anot
 """
 
 import hashlib
+import math
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Generator
@@ -21,6 +23,7 @@ import pyarrow.parquet as pq
 
 from speechrows.builds import state
 from speechrows.builds.commit import Commit
+from speechrows.builds.locks import Tell
 from speechrows.builds.locks import worker_lock
 from speechrows.corpora.reader import Shard
 from speechrows.errors import UsageError
@@ -57,8 +60,11 @@ class Place:
             UsageError: nothing can be written at such an address, or a scratch of a folder here.
             StoreError: the Hub can not be reached.
         """
+        if scratch is not None and not 0 < scratch < math.inf:
+            raise UsageError(f"--scratch: found {scratch:g}, expected GB, more than 0")
         if "://" in address:
-            name = hashlib.sha256(f"{address.rstrip('/')} {part}".encode()).hexdigest()[:16]
+            address = re.sub("(?<=[^:/])/+$", "", address)
+            name = hashlib.sha256(f"{address} {part}".encode()).hexdigest()[:16]
             here = cache_folder() / "builds" / name
             return Place(
                 here=here, remote=RemoteFolder.open(address), scratch_bytes=scratch and scratch * _GB
@@ -81,6 +87,12 @@ class Place:
     def open_shard(self, path: str) -> AbstractContextManager[pq.ParquetFile]:
         """Open a shard's parquet file, wherever it is."""
         return pq.ParquetFile(self.here / path) if self.remote is None else self.remote.open_parquet(path)
+
+    def locked(self, tell: Tell, *, is_shared: bool = False) -> AbstractContextManager[None]:
+        """As state.locked; of a store, runs of other shards have a folder here each, and nothing is shared."""
+        if self.remote is None:
+            return state.locked(self.here, tell, is_shared=is_shared)
+        return state.locked(self.here, tell, address=self.remote.address)
 
     def begin(self) -> None:
         """Bring what is small of a folder in a store here; the caller holds the lock.
@@ -123,7 +135,7 @@ class Place:
             return
         folder = state.temporary_folder(self.here)
         for path in folder.glob(f"{platform.node()}-*"):
-            if not Path("/proc", path.name.split("-")[-2]).exists():  # it was killed
+            if not _is_alive(int(path.name.split("-")[-2])):  # it was killed
                 shutil.rmtree(path, ignore_errors=True)
         own = folder / f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
         state.temporary_folder(own).mkdir(parents=True)
@@ -136,8 +148,8 @@ class Place:
         """Bring the commits, and lines of the index, that workers brought to the store."""
         if self.remote is not None:
             state_folder = f"{STATE}/{task}/"
-            paths = [path for path in self.remote.sizes() if path.startswith(state_folder)]
-            self.remote.read([path for path in paths if not (self.here / path).exists()], self.here)
+            sizes = {path: n for path, n in self.remote.sizes().items() if path.startswith(state_folder)}
+            self.remote.read([path for path, n in sizes.items() if _size(self.here / path) != n], self.here)
 
     def write_claim(self) -> None:
         """Tell the store what is built there, before the first shard is."""
@@ -186,8 +198,10 @@ class Place:
         paths = [path for part in parts for path in self._files(part)]
         self.remote.write([*paths, SKIPPED, CARD], self.here, f"Add the index of {task}, and the card")
         named = {file.path for commit in commits for file in commit.files}
-        strays = [path for path in self.remote.sizes() if path.startswith(f"data/{task}/")]
-        self.remote.remove([path for path in strays if path not in named], f"Drop strays of {task}")
+        rooms = tuple(f"{room}/" for room in (f"data/{task}", *parts))
+        strays = [path for path in self.remote.sizes() if path.startswith(rooms)]
+        strays = [path for path in strays if path not in named.union(paths)]
+        self.remote.remove(strays, f"Drop strays of {task}")
         for path in (self.here / "index", *state.task_folder(self.here, task).glob("*.parquet")):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -195,6 +209,21 @@ class Place:
         """The paths of the files below a folder here, sorted."""
         paths = (path for path in (self.here / folder).rglob("*") if path.is_file())
         return sorted(path.relative_to(self.here).as_posix() for path in paths)
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of a file; None where it is not there."""
+    return path.stat().st_size if path.exists() else None
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
 
 
 def _clear(here: Path) -> None:

@@ -95,7 +95,7 @@ def build(
         ShortfallError: faults above `max_skipped` of the items; finished shards are kept.
     """
     place = Place.of(out)
-    with state.locked(place.here, tell):
+    with place.locked(tell):
         _claim(job, place, overwrite=overwrite)
         _build_missing(job, job.shards, place, engine or LocalEngine(num_proc=num_proc), tell)
         return _merge(job, place, max_skipped)
@@ -133,7 +133,7 @@ def build_some(
             f"--shards {numbers.start}-{numbers.stop - 1}: found {len(job.shards)} shards of "
             f"{job.task.name}, expected some of 0-{len(job.shards) - 1}"
         )
-    with state.locked(place.here, tell, is_shared=True):
+    with place.locked(tell, is_shared=True):
         with one_after_another(place.here):
             _claim(job, place, overwrite=False)
         _build_missing(job, shards, place, engine, tell)

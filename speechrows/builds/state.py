@@ -131,10 +131,11 @@ def _is_whole(out: Path, task: str, file: BuiltShard, sizes: Mapping[str, int] |
 
 
 @contextmanager
-def locked(out: Path, tell: Tell = str, *, is_shared: bool = False) -> Generator[None]:
+def locked(out: Path, tell: Tell = str, *, is_shared: bool = False, address: str = "") -> Generator[None]:
     """Lock the folder for this build, which may use `temporary_folder` meanwhile.
 
-    `tell` gets a line where another build has to be waited for. With `is_shared` the build's lock is shared
+    `tell` gets a line where another build has to be waited for, which calls the folder by its `address`, if
+    it is that of one in a store. With `is_shared` the build's lock is shared
     among runs that build shards of their own; what they leave in `temporary_folder`, the next one removes
     that is alone.
 
@@ -145,7 +146,7 @@ def locked(out: Path, tell: Tell = str, *, is_shared: bool = False) -> Generator
     try:
         _refuse_strangers(out)
         _make(out / STATE)
-        with build_lock(out, tell, is_shared=is_shared):
+        with build_lock(out, tell, is_shared=is_shared, address=address):
             try:
                 if not is_shared and temporary_folder(out).exists():  # what a killed build left
                     shutil.rmtree(temporary_folder(out))

@@ -1,5 +1,6 @@
 """A folder in a store (s3://, gs://, hf://), which files are written to, each whole or not at all."""
 
+import re
 import time
 from collections.abc import Generator
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ from speechrows.storage.retry import QUOTA
 from speechrows.storage.retry import retry
 
 _CONNECTIONS = 16  # at once, for many small files
+_NOBODY = ("NoCredentialsError", "PartialCredentialsError")  # of S3's client, an extra
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,13 @@ class RemoteFolder:
             UsageError: no store that is known has such addresses, or it is on this machine.
             StoreError: it is on the Hub, which can not be reached.
         """
-        fs, root = open_store(address.rstrip("/"))
-        if is_local(fs):
-            raise UsageError(f"{address}: is on this machine; give the folder's path")
+        if set(address) & set("*?[]") or ".." in address.split("/"):
+            raise UsageError(f"{address}: stores take * ? [ ] for a pattern, and .. for a name; give another")
+        if address.startswith("hf://") and not re.match("hf://(datasets|buckets)/[^/]+/[^/]", address):
+            raise UsageError(f"{address}: found no dataset of the Hub; expected hf://datasets/org/name")
+        fs, root = open_store(address)
+        if is_local(fs) or not root or "memory" in fs.protocol:
+            raise UsageError(f"{address}: found no folder in a store; expected such as s3://bucket/rows")
         if isinstance(fs, HfFileSystem) and root.startswith("datasets/"):
             return _HubRepository(address, fs, root)
         return RemoteFolder(address, fs, root)
@@ -83,7 +89,9 @@ class RemoteFolder:
             return {}
         except Exception as error:  # each store has errors of its own
             raise self._failed(error) from error
-        return {path[len(self.root) + 1 :]: int(info["size"] or 0) for path, info in infos.items()}
+        below = {path[len(self.root) + 1 :]: int(info["size"] or 0) for path, info in infos.items()}
+        # A store's own pages make an empty object, whose name ends with a slash, for a folder.
+        return {path: size for path, size in below.items() if path and not path.endswith("/")}
 
     def read(self, paths: Sequence[str], here: Path) -> None:
         """Copy files into a folder on this machine, below which they have the same paths."""
@@ -125,9 +133,10 @@ class RemoteFolder:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> UsageError | StoreError:
-        if is_refusal(error):
+        if is_refusal(error) or type(error).__name__ in _NOBODY:
+            log_in = LOG_IN if isinstance(self.fs, HfFileSystem) else "Give the store's own credentials"
             return UsageError(
-                f"{self.address}: found {first_line(error)}; expected a place that can be written. {LOG_IN}"
+                f"{self.address}: found {first_line(error)}; expected a place that can be written. {log_in}"
             )
         return StoreError(
             f"{self.address}: the store did not answer ({first_line(error)}). Run the same command again: "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,12 +165,57 @@ def test_a_scratch_that_holds_no_shard_is_refused_and_a_small_one_takes_fewer_pr
     s3: S3Server, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["build", "deepdialogue_ttt", "ttt", "--data-dir", str(corpus), "--out", ADDRESS]
+    for scratch in ("nan", "inf", "-1", "0"):
+        with pytest.raises(UsageError, match=r"--scratch: found .*expected GB, more than 0"):
+            Place.at(ADDRESS, float(scratch))
     assert main([*command, "--scratch", "0.000001"]) == 2
     assert "--scratch: found 1e-06 GB, expected at least" in capsys.readouterr().err
     assert main([*command, "--scratch", "1"]) == 0
     assert f'open it with: speechrows.load("{ADDRESS}", "ttt")' in capsys.readouterr().out
     assert main([*command[:-1], "rows-here", "--scratch", "1"]) == 2
     assert "a folder here; expected --out s3://" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["s3://", "s3://rows/../up", "s3://rows/a[1]", "memory://rows", "hf://org/name", "hf://datasets/a"],
+)
+def test_an_address_at_which_no_folder_can_be_read_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match=rf"^{re.escape(address)}: "):
+        Place.at(address)
+
+
+def test_a_folder_here_in_which_the_command_runs_is_no_folder_of_a_store(
+    s3: S3Server, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(corpus)
+    assert main(["build", "deepdialogue_ttt", "ttt", "--data-dir", ".", "--out", f"{ADDRESS}/"]) == 0
+    assert "README.md" in s3.files("rows")
+
+
+def test_what_a_stores_own_page_or_an_earlier_tokenizer_left_is_in_no_folder(
+    s3: S3Server, corpus: Path, tmp_path: Path
+) -> None:
+    for path in ("", "tokenizer/chat_template.jinja", "assets/ttt/old.png"):
+        s3.put(f"rows/{path}", b"")
+    s3.put("rows/.build/recipe.json", b'{"builder": "deepdialogue_ttt", "tokenizer": "", "tasks": {}}')
+    build_rows(corpus, Place.at(ADDRESS))
+    build_rows(corpus, tmp_path / "expected")
+    files = {path: data for path, data in _published(s3.files("rows")).items() if path}
+    assert files == published_files(tmp_path / "expected")
+
+
+def test_two_builds_of_one_address_at_once_are_refused_by_it_and_so_are_two_of_the_same_shards(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speechrows.builds.locks._ORPHANS_END_WITHIN", 0)
+    for part in ("", "0-1"):
+        places = [Place.at(ADDRESS, part=part) for _ in range(2)]
+        with places[0].locked(str, is_shared=bool(part)):
+            with pytest.raises(UsageError, match=rf"^{ADDRESS}: another build is writing here"):
+                places[1].locked(str, is_shared=bool(part)).__enter__()
+            with Place.at(ADDRESS, part="2-3").locked(str, is_shared=True):
+                pass
 
 
 def test_rows_are_built_straight_into_a_dataset_of_the_hub(

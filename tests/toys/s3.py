@@ -86,6 +86,10 @@ class S3Server:
             client.delete_object(Bucket=BUCKET, Key=item["Key"])
         self.requests.clear()
 
+    def put(self, key: str, data: bytes) -> None:
+        """Put an object there."""
+        boto3.client("s3", endpoint_url=self.endpoint).put_object(Bucket=BUCKET, Key=key, Body=data)
+
     def files(self, prefix: str) -> dict[str, bytes]:
         """The bytes of every object below a prefix, by the rest of its key."""
         client = boto3.client("s3", endpoint_url=self.endpoint)
