@@ -154,7 +154,8 @@ class Place:
     def write_claim(self) -> None:
         """Tell the store what is built there, before the first shard is."""
         if self.remote is not None:
-            self.remote.write([*self._files(TOKENIZER), RECIPE], self.here, "Begin rows")
+            # The recipe is first: without it, whatever else a killed build leaves would be a stranger's.
+            self.remote.write([RECIPE, *self._files(TOKENIZER)], self.here, "Begin rows")
 
     def missing(self, task: str, shards: Sequence[Shard]) -> list[Shard]:
         """The shards that are not built, or whose files are not as they were built."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from huggingface_hub import HfFileSystem
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
@@ -35,6 +36,7 @@ from speechrows.storage.card_head import parse_head
 from speechrows.storage.filesystem import LOG_IN
 from speechrows.storage.filesystem import absent_here
 from speechrows.storage.filesystem import check_link
+from speechrows.storage.filesystem import how_to_log_in
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.filesystem import locate
@@ -76,6 +78,11 @@ class RowsFolder:
             folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs, revision=revision)
             splits = folder.splits()
         except Exception as error:
+            if is_refusal(error) and not isinstance(fs, HfFileSystem):
+                raise UsageError(
+                    f"{address}: found {first_line(error)}; expected a folder that can be read. "
+                    f"{how_to_log_in(fs)}"
+                ) from error
             if is_refusal(error):
                 here = "" if "://" in address else f"{absent_here(address)}, and "
                 raise UsageError(

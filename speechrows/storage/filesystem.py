@@ -11,6 +11,7 @@ from huggingface_hub import HfFileSystem
 from speechrows.errors import UsageError
 from speechrows.errors import first_line
 from speechrows.storage.hub import check_reachable
+from speechrows.storage.retry import is_nobody
 
 LOG_IN = "If it is private, log in with `hf auth login` or set HF_TOKEN, as someone who may read it"
 
@@ -96,9 +97,15 @@ def is_local(fs: Any) -> bool:
 
 
 def is_refusal(error: Exception) -> bool:
-    """True for not-found and forbidden, which the Hub does not tell apart."""
+    """True for not-found and forbidden, which the Hub does not tell apart, and where nobody asks."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    return isinstance(error, FileNotFoundError | PermissionError) or status in (401, 403, 404)
+    is_one = isinstance(error, FileNotFoundError | PermissionError) or is_nobody(error)
+    return is_one or status in (401, 403, 404)
+
+
+def how_to_log_in(fs: Any) -> str:
+    """What to do where a store refuses, in a sentence."""
+    return LOG_IN if isinstance(fs, HfFileSystem) else "Give its client credentials, of someone who may"
 
 
 def check_link(root: str, path: str, address: str) -> None:

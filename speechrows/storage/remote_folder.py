@@ -6,13 +6,13 @@ from collections.abc import Generator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import CommitOperationAdd
 from huggingface_hub import CommitOperationDelete
@@ -27,6 +27,7 @@ from speechrows.errors import StoreError
 from speechrows.errors import UsageError
 from speechrows.errors import first_line
 from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import how_to_log_in
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.filesystem import open_store
@@ -38,7 +39,6 @@ from speechrows.storage.retry import QUOTA
 from speechrows.storage.retry import retry
 
 _CONNECTIONS = 16  # at once, for many small files
-_NOBODY = ("NoCredentialsError", "PartialCredentialsError")  # of S3's client, an extra
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,20 @@ class RemoteFolder:
         if paths:
             self._call(lambda: self.fs.rm([f"{self.root}/{path}" for path in paths]))
 
-    def open_parquet(self, path: str) -> AbstractContextManager[pq.ParquetFile]:
-        """Open a parquet file, of which only what is asked for is read."""
-        return open_parquet(self.fs, f"{self.root}/{path}", block_size=AHEAD, cache_type="readahead")
+    @contextmanager
+    def open_parquet(self, path: str) -> Generator[pq.ParquetFile]:
+        """Open a parquet file, of which only what is asked for is read.
+
+        Raises:
+            UsageError: whoever asks may not read it.
+            StoreError: the store did not answer, then or while the file is read.
+        """
+        options = {"block_size": AHEAD, "cache_type": "readahead"}
+        try:
+            with open_parquet(self.fs, f"{self.root}/{path}", **options) as file:
+                yield file
+        except (OSError, pa.ArrowException) as error:
+            raise self._failed(error) from error
 
     def _call(self, call: Any) -> None:
         try:
@@ -133,10 +144,10 @@ class RemoteFolder:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> UsageError | StoreError:
-        if is_refusal(error) or type(error).__name__ in _NOBODY:
-            log_in = LOG_IN if isinstance(self.fs, HfFileSystem) else "Give the store's own credentials"
+        if is_refusal(error):
             return UsageError(
-                f"{self.address}: found {first_line(error)}; expected a place that can be written. {log_in}"
+                f"{self.address}: found {first_line(error)}; expected a place that can be written. "
+                f"{how_to_log_in(self.fs)}"
             )
         return StoreError(
             f"{self.address}: the store did not answer ({first_line(error)}). Run the same command again: "

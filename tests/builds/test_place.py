@@ -136,6 +136,18 @@ def test_a_store_at_its_limit_is_waited_for_and_one_that_never_answers_ends_the_
         build_rows(corpus, Place.at(f"{ADDRESS}/other"), **OPTIONS)
 
 
+def test_a_store_that_fails_while_a_shard_is_read_for_the_card_ends_the_build_in_a_line(
+    s3: S3Server, corpus: Path, expected: Path
+) -> None:
+    (shard, *_), remote = expected.rglob("*.parquet"), RemoteFolder.open(ADDRESS)
+    s3.put("rows/a.parquet", shard.read_bytes())
+    with (
+        pytest.raises(StoreError, match=f"^{ADDRESS}: the store did not answer"),
+        remote.open_parquet("a.parquet"),
+    ):
+        raise OSError(16, "Reduce your rate.")
+
+
 def test_what_a_store_holds_is_built_over_only_when_it_is_asked_for(
     s3: S3Server, corpus: Path, expected: Path
 ) -> None:
@@ -200,6 +212,10 @@ def test_what_a_stores_own_page_or_an_earlier_tokenizer_left_is_in_no_folder(
         s3.put(f"rows/{path}", b"")
     s3.put("rows/.build/recipe.json", b'{"builder": "deepdialogue_ttt", "tokenizer": "", "tasks": {}}')
     build_rows(corpus, Place.at(ADDRESS))
+    written = [
+        path for method, path in s3.requests if method == "PUT" and path.startswith(f"/{BUCKET}/rows/")
+    ]
+    assert written[3].endswith("/.build/recipe.json")  # without it, the rest would be a stranger's
     build_rows(corpus, tmp_path / "expected")
     files = {path: data for path, data in _published(s3.files("rows")).items() if path}
     assert files == published_files(tmp_path / "expected")

@@ -24,7 +24,7 @@ from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
 from speechrows.storage.block_cache import BlockCache
-from speechrows.storage.filesystem import LOG_IN
+from speechrows.storage.filesystem import how_to_log_in
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.retry import retry
 from speechrows.types import Int32
@@ -204,9 +204,10 @@ class RemoteClips:
             raise
         except Exception as error:
             message = " ".join(str(error).split())
-            store = f"{self._index.folder_of(shard).address}: {self._index.shards[shard].path}: the store"
+            folder = self._index.folder_of(shard)
+            store = f"{folder.address}: {self._index.shards[shard].path}: the store"
             if is_refusal(error):
-                raise StoreError(f"{store} refused ({message}). {LOG_IN}") from error
+                raise StoreError(f"{store} refused ({message}). {how_to_log_in(folder.fs)}") from error
             raise StoreError(
                 f"{store} did not answer, asked again and again ({message}). Go on from the last saved "
                 "state: no row is lost or doubled"
