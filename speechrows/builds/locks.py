@@ -72,7 +72,7 @@ def _holder(fd: int) -> str:
 
 
 @contextmanager
-def build_lock(out: Path, tell: Tell, *, is_shared: bool, address: str) -> Generator[None]:
+def build_lock(out: Path, tell: Tell, *, is_shared: bool, address: str = "") -> Generator[None]:
     """Hold the lock of a build, alone or with others that build shards of their own.
 
     There are two locks: the build's, and one that its workers share. A build of all shards takes the second

@@ -89,7 +89,7 @@ class Place:
         return pq.ParquetFile(self.here / path) if self.remote is None else self.remote.open_parquet(path)
 
     def locked(self, tell: Tell, *, is_shared: bool = False) -> AbstractContextManager[None]:
-        """As state.locked; of a store, runs of other shards have a folder here each, and nothing is shared."""
+        """As state.locked; of a store, runs of other shards have each a folder here, and share nothing."""
         if self.remote is None:
             return state.locked(self.here, tell, is_shared=is_shared)
         return state.locked(self.here, tell, address=self.remote.address)
