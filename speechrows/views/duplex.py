@@ -87,6 +87,7 @@ def load_duplex(  # noqa: PLR0913
     num_threads: int = 2,
     prefetch: int = 4,
     window_bytes: int | None = None,
+    cache_bytes: int | None = None,
     verify_checksums: bool = False,
 ) -> ConversationLoader[DuplexBatch]:
     """Load conversations, both sides in time, as NeMo's DuplexS2SDataset does: its keys, shapes, dtypes.
@@ -123,6 +124,7 @@ def load_duplex(  # noqa: PLR0913
         num_threads: threads that read and decode.
         prefetch: micro-batches read ahead.
         window_bytes: shuffle inside windows of so many bytes of audio, as for `speechrows.load`.
+        cache_bytes: keep so many bytes of a store's shards on this machine's disk, as for `speechrows.load`.
         verify_checksums: compare the checksums of pages before their first row is used.
 
     Raises:
@@ -162,6 +164,7 @@ def load_duplex(  # noqa: PLR0913
         num_threads=num_threads,
         prefetch=prefetch,
         window_bytes=window_bytes,
+        cache_bytes=cache_bytes,
         verify_checksums=verify_checksums,
     )
 

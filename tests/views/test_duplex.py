@@ -313,11 +313,14 @@ def test_without_shuffle_conversations_come_in_file_order_and_epochs_differ_with
     assert contents(shuffled) == first
 
 
-def test_rows_on_the_hub_give_the_same_batches(
-    timed: str, hub: MiniHub, monkeypatch: pytest.MonkeyPatch
+def test_rows_on_the_hub_give_the_same_batches_and_are_kept_by_a_cache(
+    timed: str, hub: MiniHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(Path(timed), "org/duplex")
-    assert contents(opened("org/duplex")) == contents(opened(timed, window_bytes=512 << 20))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    for options in ({}, {"cache_bytes": 64 << 20}):
+        assert contents(opened("org/duplex", **options)) == contents(opened(timed, window_bytes=512 << 20))
+        assert any(tmp_path.rglob("shards/*-*")) == bool(options)
 
 
 def test_memory_of_batches_that_are_gone_is_used_again_and_of_those_kept_never(talks: str) -> None:

@@ -52,7 +52,8 @@ def connected(address: str | None) -> Generator[None]:
         where = address or os.environ.get("RAY_ADDRESS") or "none, so a cluster of this machine"
         raise UsageError(
             f"--ray-address {where}: found {first_line(error):.200}; expected a cluster that runs. Start one "
-            "(ray start --head), or give its address"
+            "(ray start --head), or give its address; where it said that it asks for a token, set "
+            "RAY_AUTH_MODE=token"
         ) from error
     try:
         yield
