@@ -167,9 +167,9 @@ def _ends_and_data(values: "pa.Array[Any]") -> tuple[list[int], memoryview]:
     offsets = values.buffers()[1]
     if offsets is None:
         return [0], memoryview(b"")
-    ends = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
-    data = memoryview(values.buffers()[2] or b"")[int(ends[0]) : int(ends[-1])]
-    return (ends - ends[0]).tolist(), data
+    ends = memoryview(offsets).cast("i")[values.offset : values.offset + len(values) + 1].tolist()
+    data = memoryview(values.buffers()[2] or b"")[ends[0] : ends[-1]]
+    return [end - ends[0] for end in ends], data
 
 
 def _heads(values: "pa.Array[Any]") -> list[bytes | None]:

@@ -130,9 +130,9 @@ class RemoteFolder:
             UsageError: whoever asks may not read it.
             StoreError: the store did not answer, then or while the file is read.
         """
-        options = {"block_size": AHEAD, "cache_type": "readahead"}
+        place = f"{self.root}/{path}"
         try:
-            with open_parquet(self.fs, f"{self.root}/{path}", **options) as file:
+            with open_parquet(self.fs, place, block_size=AHEAD, cache_type="readahead") as file:
                 yield file
         except (OSError, pa.ArrowException) as error:
             raise self._failed(error) from error
@@ -176,13 +176,15 @@ class _HubRepository(RemoteFolder):
     def _place(self) -> Any:
         """The repository, revision and path of the folder."""
         try:
-            return self.fs.resolve_path(self.root)
+            return retry(lambda: self.fs.resolve_path(self.root), patient=True)
         except FileNotFoundError as error:
             raise UsageError(
                 f"{self.address}: no such dataset on the Hub, or none that this token may see. Make it: "
                 "`hf repos create org/name --type dataset`, with --private where it is nobody else's. "
                 f"{LOG_IN}"
             ) from error
+        except Exception as error:
+            raise self._failed(error) from error
 
     def _commit(self, operations: Sequence[Any], why: str) -> None:
         """Commit operations, whose paths are of this folder; other processes commit meanwhile."""

@@ -258,6 +258,17 @@ def test_rows_are_built_straight_into_a_dataset_of_the_hub(
     api.delete_repo(HUB_DATASET, repo_type="dataset")
 
 
+def test_a_token_that_the_hub_does_not_know_is_told_in_a_line(
+    hub: MiniHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speechrows.storage.retry.PATIENT", (0.0,))
+    address = f"hf://datasets/{HUB_DATASET}"
+    remote = RemoteFolder.open(address)
+    hub.hub.fail_next = 9 * [(401, "Invalid credentials")]
+    with pytest.raises(UsageError, match=rf"^{address}: found .*401.*HF_TOKEN"):
+        remote.sizes()
+
+
 def test_a_quota_of_the_hub_that_is_used_up_is_waited_for(
     hub: MiniHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
