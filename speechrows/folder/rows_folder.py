@@ -105,6 +105,13 @@ class RowsFolder:
         """Whether its files are on this machine."""
         return is_local(self.fs)
 
+    @property
+    def _fs(self) -> Any:
+        """The file system, as a process that was forked may use it: a client of a store is of one process."""
+        if getattr(self.fs, "_pid", os.getpid()) == os.getpid():
+            return self.fs
+        return type(self.fs)(*self.fs.storage_args, **self.fs.storage_options)  # fsspec makes one a process
+
     def splits(self) -> list[tuple[str, str]]:
         """(task, split) of everything in the folder, sorted."""
         return [*self._splits]
@@ -270,14 +277,14 @@ class RowsFolder:
 
     def open_file(self, path: str) -> Any:
         """Open a file of the folder for reading."""
-        return self.fs.open(self.place(path), "rb", **_ahead(path))
+        return self._fs.open(self.place(path), "rb", **_ahead(path))
 
     def open_parquet(
         self, path: str, metadata: pq.FileMetaData | None = None, *, verify_checksums: bool = False
     ) -> AbstractContextManager[pq.ParquetFile]:
         """Open a parquet file of the folder; `metadata` is its footer, if that was parsed before."""
         options = {"verify_checksums": verify_checksums, **_ahead(path)}
-        return open_parquet(self.fs, self.place(path), metadata=metadata, **options)
+        return open_parquet(self._fs, self.place(path), metadata=metadata, **options)
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
         """Read exactly the bytes from `start` to `stop` of a file, in one request.
@@ -285,7 +292,7 @@ class RowsFolder:
         Raises:
             OSError: they can not be read, or end early; stores have other errors of their own.
         """
-        with self.fs.open(self.place(path), "rb", cache_type="none") as file:
+        with self._fs.open(self.place(path), "rb", cache_type="none") as file:
             file.seek(start)
             data = file.read(stop - start)
         if len(data) != stop - start:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
+from typing import cast
 
 from speechrows.errors import UsageError
 
@@ -47,8 +48,9 @@ class BlockCache:
         Raises:
             UsageError: it can not be made, or would not hold a block.
         """
-        if max_bytes < 2 * BLOCK_BYTES:
-            raise UsageError(f"cache: found {max_bytes} bytes, expected at least {2 * BLOCK_BYTES:,}")
+        is_number = isinstance(cast(object, max_bytes), int | float)
+        if not is_number or not max_bytes >= 2 * BLOCK_BYTES:
+            raise UsageError(f"cache: found {max_bytes!r} bytes, expected at least {2 * BLOCK_BYTES:,}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

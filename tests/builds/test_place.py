@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from speechrows.builds.place import Place
 from speechrows.cli import main
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
+from speechrows.folder.rows_folder import RowsFolder
 from speechrows.storage.remote_folder import RemoteFolder
 
 SHARDS = 6
@@ -283,6 +285,15 @@ def test_a_quota_of_the_hub_that_is_used_up_is_waited_for(
     assert remote.sizes() == {"a.txt": 1}
     assert pauses.count(60.0) == 1  # the client asks six times itself
     HfApi().delete_repo(HUB_DATASET, repo_type="dataset")
+
+
+def test_a_process_that_is_forked_reads_a_folder_in_a_store(s3: S3Server, corpus: Path) -> None:
+    build_rows(corpus, Place.at(ADDRESS))
+    folder = RowsFolder.open(ADDRESS)
+    process = get_context("fork").Process(target=folder.read_range, args=("README.md", 0, 3))
+    process.start()
+    process.join(10)
+    assert process.exitcode == 0
 
 
 def test_what_is_told_of_a_store_holds_nothing_of_this_machine(s3: S3Server, corpus: Path) -> None:
