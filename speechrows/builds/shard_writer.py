@@ -3,14 +3,10 @@
 Audio columns are uncompressed and PLAIN, so a clip's bytes lie in the file as they are, behind
 four bytes of length. Their offsets are found after closing by searching for exactly these bytes,
 from the last clip on: no parquet internals are needed.
-
-The footer holds a checksum of all clips: shards are told apart by it, and those of two channels of the same
-clips would differ in nothing else that a footer says.
 """
 
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
@@ -71,7 +67,6 @@ class ShardFile:
     num_rows: int = 0
     num_bytes: int = 0
     num_groups: int = 0
-    audio_crc: int = 0
     pending: list[pa.Table] = field(default_factory=list[pa.Table])
     pending_bytes: int = 0
     index: list[pa.Table] = field(default_factory=list[pa.Table])
@@ -109,7 +104,6 @@ class ShardWriter:
         """Write what is pending and close every file."""
         for file in self._files.values():
             self._flush(file)
-            file.writer.add_key_value_metadata({"audio_crc32": f"{file.audio_crc:08x}"})
             file.writer.close()
         return sorted(self._files.values(), key=lambda file: file.destination)
 
@@ -129,10 +123,8 @@ class ShardWriter:
     def _write_group(self, file: ShardFile, table: pa.Table) -> None:
         file.writer.write_table(table, row_group_size=len(table))
         file.index.append(_index(table, file.num_groups))
-        clips, answers = (_clips(table, column) for column in schema.AUDIO_COLUMNS)
-        file.heads.append([head for chunk in clips for head in _heads(chunk)])
-        for chunk in (*clips, *answers):
-            file.audio_crc = zlib.crc32(_ends_and_data(chunk)[1], file.audio_crc)
+        clips: pa.ChunkedArray[Any] = pc.struct_field(table["audio"], "bytes")
+        file.heads.append([head for chunk in clips.chunks for head in _heads(chunk)])
         file.num_rows += len(table)
         file.num_bytes += table.nbytes
         file.num_groups += 1
@@ -156,30 +148,17 @@ def _cut(table: pa.Table, num_bytes: int) -> int:
     return min(row, len(ids))
 
 
-def _clips(table: pa.Table, column: str) -> list["pa.Array[Any]"]:
-    """The bytes of a column's clips, in arrays as they lie."""
-    clips: pa.ChunkedArray[Any] = pc.struct_field(table[column], "bytes")
-    return clips.chunks
-
-
-def _ends_and_data(values: "pa.Array[Any]") -> tuple[list[int], memoryview]:
-    """Where each clip ends in the bytes of all, after where the first begins, which is 0; and these bytes."""
-    offsets = values.buffers()[1]
-    if offsets is None:
-        return [0], memoryview(b"")
-    ends = memoryview(offsets).cast("i")[values.offset : values.offset + len(values) + 1].tolist()
-    data = memoryview(values.buffers()[2] or b"")[ends[0] : ends[-1]]
-    return [end - ends[0] for end in ends], data
-
-
 def _heads(values: "pa.Array[Any]") -> list[bytes | None]:
     """Length and first bytes of each clip, as the file has them; None for a row without sound."""
-    ends, data = _ends_and_data(values)
+    offsets = values.buffers()[1]
+    assert offsets is not None
+    ends = memoryview(offsets).cast("i")[values.offset : values.offset + len(values) + 1]
+    data = memoryview(values.buffers()[2] or b"")
     return [
         struct.pack("<I", stop - start) + bytes(data[start : min(stop, start + _HEAD)])
         if stop > start
         else None
-        for start, stop in pairwise(ends)
+        for start, stop in pairwise(ends.tolist())
     ]
 
 

@@ -1,8 +1,6 @@
 """Files of a corpus as they are listed, and their paths."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
 from typing import NamedTuple
 
 
@@ -34,14 +32,6 @@ def basename(path: str) -> str:
 def folder_of(path: str) -> str:
     """A path without its last part."""
     return path.rpartition("/")[0]
-
-
-def stamp_of(info: Mapping[str, Any]) -> str:
-    """What a store tells of a file that changes with its content; "" where it tells nothing of the kind."""
-    for key in ("blob_id", "ETag", "etag", "LastModified", "mtime", "created"):
-        if info.get(key) is not None:
-            return str(info[key])
-    return ""
 
 
 def listing_digest(entries: list[Entry]) -> str:

@@ -24,7 +24,6 @@ from fsspec.core import url_to_fs
 
 from speechrows.corpora.entries import Entry
 from speechrows.corpora.entries import folder_of
-from speechrows.corpora.entries import stamp_of
 from speechrows.errors import BadClipError
 from speechrows.errors import StoreError
 from speechrows.errors import UsageError
@@ -33,6 +32,7 @@ from speechrows.storage.filesystem import LOG_IN
 from speechrows.storage.filesystem import absent_here
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.filesystem import open_store
+from speechrows.storage.filesystem import stamp_of
 from speechrows.storage.retry import retry
 from speechrows.types import Reason
 

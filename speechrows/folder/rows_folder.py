@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import HfFileSystem
 
 from speechrows.errors import ShortfallError
 from speechrows.errors import StoreError
@@ -33,15 +32,14 @@ from speechrows.folder.layout import is_built
 from speechrows.folder.manifest import TaskFacts
 from speechrows.folder.unfinished import without_index
 from speechrows.storage.card_head import parse_head
-from speechrows.storage.filesystem import LOG_IN
-from speechrows.storage.filesystem import absent_here
 from speechrows.storage.filesystem import check_link
-from speechrows.storage.filesystem import how_to_log_in
 from speechrows.storage.filesystem import is_local
 from speechrows.storage.filesystem import is_refusal
 from speechrows.storage.filesystem import locate
+from speechrows.storage.filesystem import of_this_process
 from speechrows.storage.filesystem import path_text
 from speechrows.storage.filesystem import pinned
+from speechrows.storage.filesystem import refused
 from speechrows.storage.parquet_file import AHEAD
 from speechrows.storage.parquet_file import open_parquet
 from speechrows.storage.retry import retry
@@ -78,16 +76,8 @@ class RowsFolder:
             folder = RowsFolder(address=address, root=root.rstrip("/"), fs=fs, revision=revision)
             splits = folder.splits()
         except Exception as error:
-            if is_refusal(error) and not isinstance(fs, HfFileSystem):
-                raise UsageError(
-                    f"{address}: found {first_line(error)}; expected a folder that can be read. "
-                    f"{how_to_log_in(fs)}"
-                ) from error
             if is_refusal(error):
-                here = "" if "://" in address else f"{absent_here(address)}, and "
-                raise UsageError(
-                    f"{address}: {here}no such dataset on the Hub ({first_line(error)}). {LOG_IN}"
-                ) from error
+                raise UsageError(refused(fs, address, error)) from error
             raise StoreError(
                 f"{address}: the store did not answer ({first_line(error)}); try again"
             ) from error
@@ -107,10 +97,8 @@ class RowsFolder:
 
     @property
     def _fs(self) -> Any:
-        """The file system, as a process that was forked may use it: a client of a store is of one process."""
-        if getattr(self.fs, "_pid", os.getpid()) == os.getpid():
-            return self.fs
-        return type(self.fs)(*self.fs.storage_args, **self.fs.storage_options)  # fsspec makes one a process
+        """The file system, as a process that was forked may use it."""
+        return of_this_process(self.fs)
 
     def splits(self) -> list[tuple[str, str]]:
         """(task, split) of everything in the folder, sorted."""

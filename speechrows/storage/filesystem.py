@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from fsspec.core import url_to_fs
@@ -123,3 +124,27 @@ def check_link(root: str, path: str, address: str) -> None:
             f"{address}: {path} is, or lies behind, a symlink that leads out of the folder; put the file "
             "itself in its place"
         )
+
+
+def refused(fs: Any, address: str, error: Exception) -> str:
+    """In words: that an address can not be read by whoever asks, or is nowhere."""
+    if not isinstance(fs, HfFileSystem):
+        found = f"found {first_line(error)}; expected a folder that can be read"
+        return f"{address}: {found}. {how_to_log_in(fs)}"
+    here = "" if "://" in address else f"{absent_here(address)}, and "
+    return f"{address}: {here}no such dataset on the Hub ({first_line(error)}). {LOG_IN}"
+
+
+def of_this_process(fs: Any) -> Any:
+    """A file system, as a process that was forked may use it: a client of a store is of one process."""
+    if getattr(fs, "_pid", os.getpid()) == os.getpid():
+        return fs
+    return type(fs)(*fs.storage_args, **fs.storage_options)  # fsspec makes one a process
+
+
+def stamp_of(info: Mapping[str, Any]) -> str:
+    """What a store tells of a file that changes with its content; "" where it tells nothing of the kind."""
+    for key in ("blob_id", "ETag", "etag", "LastModified", "mtime", "created"):
+        if info.get(key) is not None:
+            return str(info[key])
+    return ""

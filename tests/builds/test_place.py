@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
@@ -302,3 +303,19 @@ def test_what_is_told_of_a_store_holds_nothing_of_this_machine(s3: S3Server, cor
     assert json.loads(s3.files("rows")[".build/recipe.json"])["builder"] == "deepdialogue_ttt"
     for word in (os.uname().nodename, str(corpus.parent), str(os.getpid())):
         assert not [data for data in state if word.encode() in data]
+
+
+def test_a_cache_tells_shards_apart_that_differ_in_sound_alone(
+    s3: S3Server, tmp_path: Path, corpus: Path
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    heard = list[Any]()
+    for out in ("one", "two"):
+        build_rows(copy, Place.at(f"s3://{BUCKET}/{out}"))
+        options: dict[str, Any] = {"budget_seconds": 900.0, "cache_bytes": 1 << 30}
+        heard.append(next(iter(speechrows.load(f"s3://{BUCKET}/{out}", "ttt", **options))).speech)
+        clip = next(iter(sorted(copy.rglob("001*.wav"))))
+        clip.write_bytes(clip.read_bytes()[:-1] + b"\x55")
+        assert heard[-1].equal(next(iter(speechrows.load(f"s3://{BUCKET}/{out}", "ttt", **options))).speech)
+    assert heard[0].shape == heard[1].shape
+    assert not heard[0].equal(heard[1])

@@ -5,6 +5,7 @@ once: their clips in file order, neighbours in one request, many requests in par
 is used, the next is read, so at most two are in memory.
 """
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from typing import Any
 from typing import Protocol
 from typing import TypeVar
 
@@ -26,6 +28,8 @@ from speechrows.loader.read.cells import PREFIX
 from speechrows.storage.block_cache import BlockCache
 from speechrows.storage.filesystem import how_to_log_in
 from speechrows.storage.filesystem import is_refusal
+from speechrows.storage.filesystem import of_this_process
+from speechrows.storage.filesystem import stamp_of
 from speechrows.storage.retry import retry
 from speechrows.types import Int32
 
@@ -71,6 +75,7 @@ class RemoteClips:
         self._pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="speechrows-remote")
         self._closing = threading.Event()
         self._checks: dict[int, Future[None]] = {}  # by shard
+        self._contents: dict[int, str] = {}  # by shard
         # By row, as often as it comes: where its bytes are or will be, and whether it comes there once.
         self._coming: dict[int, deque[tuple[Future[BytesByRow], bool]]] = {}
         self._taking = threading.Lock()
@@ -195,7 +200,17 @@ class RemoteClips:
 
         if self._cache is None:
             return fetch(start, stop)
-        return self._cache.read(entry.footer_sha256, entry.size, start, stop, fetch)
+        return self._cache.read(self._content(shard), entry.size, start, stop, fetch)
+
+    def _content(self, shard: int) -> str:
+        """A name of what a shard holds: its footer does not tell one sound from another as long."""
+        if shard not in self._contents:
+            folder, entry = self._index.folder_of(shard), self._index.shards[shard]
+            place = folder.place(entry.path)
+            info: Any = self._retry(shard, lambda: of_this_process(folder.fs).info(place))
+            told = f"{entry.footer_sha256} {stamp_of(info) or place}"
+            self._contents[shard] = hashlib.sha256(told.encode()).hexdigest()
+        return self._contents[shard]
 
     def _retry(self, shard: int, read: Callable[[], T]) -> T:
         try:
