@@ -38,7 +38,7 @@ class Chart:
         brush = ImageDraw.Draw(picture)
         self._frame(brush)
         for number, values in enumerate(self.lines.values()):
-            colour, above = _COLOURS[number], len(self.lines) - number - 1
+            colour, above = _COLOURS[number], min(2, len(self.lines) - number - 1)
             points = [self._point(i, value) for i, value in enumerate(values) if value is not None]
             for start, stop in pairwise(points):
                 brush.line([start, stop], colour, (3 + 3 * above) * _SCALE)  # those below show on both sides
@@ -60,11 +60,12 @@ class Chart:
         font, title = (ImageFont.load_default(size * _SCALE) for size in (15, 19))
         brush.text((16 * _SCALE, 14 * _SCALE), self.title, _INK, title)
         left, right = _LEFT * _SCALE, (_WIDTH - _RIGHT) * _SCALE
-        for tick in range(5):
-            value = self.least + (self.most - self.least) * tick / 4
+        steps = round(self.most - self.least) if self.by_tens else 4
+        for tick in range(steps + 1):
+            value = self.least + (self.most - self.least) * tick / steps
             _, y = self._point(0, value)
             brush.line([(left, y), (right, y)], _SHADE, _SCALE)
-            number = f"{10**value:.2g}" if self.by_tens else f"{value:g}"
+            number = f"{10**value:g}" if self.by_tens else f"{value:g}"
             brush.text((left - 10 * _SCALE, y), number, _INK, font, anchor="rm")
         for i, place in enumerate(self.places):
             x, y = self._point(i, self.least)
