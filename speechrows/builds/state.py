@@ -225,8 +225,8 @@ class _Content:
     recipes: Mapping[str, Mapping[str, Any]]
 
 
-def _content(out: Path) -> _Content | None:
-    """What the folder holds; None before its first build."""
+def _content(out: Path, name: str = "") -> _Content | None:
+    """What the folder holds; None before its first build. Errors call it by its path, or a `name`."""
     path = recipe_file(out)
     if not path.exists():
         return None
@@ -236,8 +236,8 @@ def _content(out: Path) -> _Content | None:
         return _Content(builder=str(content["builder"]), tokenizer=str(content["tokenizer"]), recipes=recipes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"{path}: found {type(error).__name__}: {error!s:.200}; expected what a build wrote there. Give "
-            "another folder, or delete this one and build again"
+            f"{name or out}/{RECIPE}: found {type(error).__name__}: {error!s:.200}; expected what a build "
+            "wrote there. Give another folder, or delete this one and build again"
         ) from error
 
 
@@ -256,7 +256,7 @@ def claim(out: Path, new: Claim, *, overwrite: bool, name: str) -> bool:
         UsageError: the folder holds another builder, another tokenizer, the same task under
             another recipe (without `overwrite`).
     """
-    content = _content(out) or _Content(builder=new.builder, tokenizer=new.tokenizer, recipes={})
+    content = _content(out, name) or _Content(builder=new.builder, tokenizer=new.tokenizer, recipes={})
     _refuse_another(out, content, new, overwrite=overwrite, name=name)
     is_another = content.tokenizer != new.tokenizer or content.recipes.get(new.task) != new.recipe
     is_dropped = overwrite and is_another and new.task in content.recipes

@@ -158,6 +158,9 @@ def test_what_a_store_holds_is_built_over_only_when_it_is_asked_for(
     with pytest.raises(UsageError, match=rf"{ADDRESS}: holds ttt rows of another build \(swap_roles"):
         build_rows(corpus, Place.at(ADDRESS), **OPTIONS)
     build_rows(corpus, Place.at(ADDRESS), overwrite=True, **OPTIONS)
+    s3.put("rows-spoilt/.build/recipe.json", b"{")
+    with pytest.raises(UsageError, match=rf"^{ADDRESS}-spoilt/.build/recipe.json: found JSONDecodeError"):
+        build_rows(corpus, Place.at(f"{ADDRESS}-spoilt"), **OPTIONS)
     assert _published(s3.files("rows")) == published_files(expected)
     remote = Place.at(ADDRESS).remote
     assert remote is not None
