@@ -5,7 +5,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,9 @@ def _read(cache: BlockCache, start: int, stop: int, far: Any, name: str = "diges
 
 
 def _size(folder: Path) -> int:
-    """The bytes of all that is there; other processes delete meanwhile."""
-    sizes = list[int]()
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):
-            sizes += [path.stat().st_size] if path.name != "lock" else []
-    return sum(sizes)
+    """The bytes of all that is there, while nobody writes or deletes."""
+    with block_cache._locked(folder / "lock"):
+        return sum(path.stat().st_size for path in folder.iterdir() if path.name != "lock")
 
 
 @settings(max_examples=40, deadline=None)
