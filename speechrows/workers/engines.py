@@ -1,9 +1,11 @@
 """The engines by name, and the flags that choose one."""
 
 import argparse
+import os
 from collections.abc import Callable
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 from speechrows.errors import UsageError
 from speechrows.workers.local import LocalEngine
@@ -48,6 +50,10 @@ def engine_of(options: argparse.Namespace, tell: Callable[[str], object]) -> Gen
             raise UsageError(f"--ray-address {options.ray_address}: found --engine local; give --engine ray")
         yield LocalEngine(num_proc=options.num_proc or 1)
         return
+    if Path("~/.ray/auth_token").expanduser().exists():
+        # `ray start` asks for this token as soon as there is one; who connects has to be told before it is
+        # imported that he is to give it.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         from speechrows.workers.ray import engine  # noqa: PLC0415  # an extra
     except ImportError as error:
