@@ -25,6 +25,9 @@ yaml.safe_load = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.Saf
 # A small build waits for the disk longer than it computes; builds/test_on_disk.py sees that it asks it.
 os.fsync = lambda fd: None
 
+# Run in the background of a shell, it would be ignored, here and in whatever is started: tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 gc.disable()  # until all is imported, and no garbage
 
 _home = tempfile.mkdtemp(prefix="speechrows-tests-")
