@@ -105,8 +105,8 @@ def find(page: Page, text: str) -> None:
 def plays(page: Page, player: str) -> None:
     """Start a player with a click of the mouse, where the browser draws its button; it must go on."""
     audio = page.locator(player).first
-    box = audio.bounding_box()
-    page.mouse.click(box["x"] + 25, box["y"] + box["height"] / 2)
+    height = audio.bounding_box()["height"]
+    audio.click(position={"x": 25, "y": height / 2})  # once it stands still: pages scroll smoothly
     page.wait_for_function("a => document.querySelector(a).currentTime > 0.2", arg=player)
 
 
