@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,7 @@ def test_a_build_that_was_killed_goes_on_from_the_store_on_another_machine(
     process.kill(group=True)
     process.wait()
     commits = [path for path in s3.files("rows") if path.startswith(".build/ttt/") and path.endswith(".json")]
+    assert any(path.endswith("-00002.parquet") for path in s3.files("rows"))  # a commit comes last
     s3.holds = None
     assert [*map(os.path.basename, commits)] == ["00000.json", "00001.json"]
     assert "README.md" not in s3.files("rows")
@@ -112,6 +115,20 @@ def test_a_build_that_was_killed_goes_on_from_the_store_on_another_machine(
     written = {path for method, path in s3.requests if method == "PUT"}
     assert not [commit for commit in commits if any(path.endswith(commit) for path in written)]
     assert _published(s3.files("rows")) == published_files(expected)
+
+
+def test_one_shard_at_most_lies_here_while_the_next_ones_wait(
+    s3: S3Server, corpus: Path, tmp_path: Path
+) -> None:
+    s3.holds = lambda path: path.endswith("/00003.json")
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(build_rows, corpus, Place.at(ADDRESS), **OPTIONS)
+        assert s3.held.wait(60)
+        time.sleep(0.2)  # in which the next one would begin
+        here = {path.stem[-5:] for path in _shards_here(tmp_path)}, [*tmp_path.rglob("tmp/*.parquet")]
+        s3.holds = None
+        building.result()
+    assert here == ({"00003"}, [])
 
 
 def test_a_shard_that_the_store_lost_or_cut_is_built_again(
