@@ -130,8 +130,8 @@ def main() -> None:
         for _ in range(options.rounds):
             for name in names:
                 command = [sys.executable, str(HERE / "views.py"), "--repeats", str(options.repeats)]
-                told = run([*command, "--measure", name, rows])
-                rates[name].append(told["audio_s"] / told["cpu_s"])
+                figures = run([*command, "--measure", name, rows])
+                rates[name].append(figures["audio_s"] / figures["cpu_s"])
     print("| | audio-s a CPU second (median, min to max) | of bucket's |\n|---|---:|---:|")
     base = statistics.median(rates["bucket"])
     for name, values in rates.items():

@@ -115,7 +115,7 @@ class Place:
 
     def claim(self, claim: state.Claim, *, overwrite: bool) -> None:
         """As state.claim; what it drops is dropped in the store too."""
-        is_dropped = state.claim(self.here, claim, overwrite=overwrite, name=str(self))
+        is_dropped = state.claim(self.here, claim, overwrite=overwrite, address=str(self))
         if is_dropped and self.remote is not None:
             rooms = tuple(f"{room}/{claim.task}/" for room in (STATE, "data", "index", "screen"))
             paths = [path for path in self.remote.sizes() if path.startswith(rooms) or path == CARD]

@@ -134,10 +134,9 @@ def _is_whole(out: Path, task: str, file: BuiltShard, sizes: Mapping[str, int] |
 def locked(out: Path, tell: Tell = str, *, is_shared: bool = False, address: str = "") -> Generator[None]:
     """Lock the folder for this build, which may use `temporary_folder` meanwhile.
 
-    `tell` gets a line where another build has to be waited for, which calls the folder by its `address`, if
-    it is that of one in a store. With `is_shared` the build's lock is shared
-    among runs that build shards of their own; what they leave in `temporary_folder`, the next one removes
-    that is alone.
+    `tell` gets a line where another build has to be waited for; it names the `address`, where the folder is
+    that of one in a store. With `is_shared` the build's lock is shared among runs that build shards of their
+    own; what they leave in `temporary_folder`, the next one removes that is alone.
 
     Raises:
         UsageError: another build holds it, or something else lies there.
@@ -225,8 +224,8 @@ class _Content:
     recipes: Mapping[str, Mapping[str, Any]]
 
 
-def _content(out: Path, name: str = "") -> _Content | None:
-    """What the folder holds; None before its first build. Errors call it by its path, or a `name`."""
+def _content(out: Path, address: str = "") -> _Content | None:
+    """What the folder holds; None before its first build. Errors name the `address`, or its path."""
     path = recipe_file(out)
     if not path.exists():
         return None
@@ -236,7 +235,7 @@ def _content(out: Path, name: str = "") -> _Content | None:
         return _Content(builder=str(content["builder"]), tokenizer=str(content["tokenizer"]), recipes=recipes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"{name or out}/{RECIPE}: found {type(error).__name__}: {error!s:.200}; expected what a build "
+            f"{address or out}/{RECIPE}: found {type(error).__name__}: {error!s:.200}; expected what a build "
             "wrote there. Give another folder, or delete this one and build again"
         ) from error
 
@@ -247,17 +246,18 @@ def recipes(out: Path) -> Mapping[str, Mapping[str, Any]]:
     return {} if content is None else content.recipes
 
 
-def claim(out: Path, new: Claim, *, overwrite: bool, name: str) -> bool:
+def claim(out: Path, new: Claim, *, overwrite: bool, address: str = "") -> bool:
     """Record in the folder what is built there, or refuse a folder that holds something else.
 
-    Returns whether rows of the task by another recipe were dropped for it. Errors call the folder `name`.
+    Returns whether rows of the task by another recipe were dropped for it. Errors name the
+    `address`, where the folder is that of one in a store.
 
     Raises:
         UsageError: the folder holds another builder, another tokenizer, the same task under
             another recipe (without `overwrite`).
     """
-    content = _content(out, name) or _Content(builder=new.builder, tokenizer=new.tokenizer, recipes={})
-    _refuse_another(out, content, new, overwrite=overwrite, name=name)
+    content = _content(out, address) or _Content(builder=new.builder, tokenizer=new.tokenizer, recipes={})
+    _refuse_another(out, content, new, overwrite=overwrite, name=address or str(out))
     is_another = content.tokenizer != new.tokenizer or content.recipes.get(new.task) != new.recipe
     is_dropped = overwrite and is_another and new.task in content.recipes
     if is_dropped:  # else the same build goes on where it was

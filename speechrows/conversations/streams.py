@@ -75,11 +75,11 @@ def text_stream(
         UsageError: a word has the id of padding.
     """
     stream = np.full(num_frames, ids.text_padding, np.int32)
-    said = sorted((word for word in words if word.start_s < word.stop_s), key=lambda word: word.start_s)
-    firsts = [max(0, math.floor(word.start_s * frames_per_second)) for word in said]
-    limits = [num_frames] * len(said) if keep_all else [*firsts[1:], num_frames]
+    spoken = sorted((word for word in words if word.start_s < word.stop_s), key=lambda word: word.start_s)
+    firsts = [max(0, math.floor(word.start_s * frames_per_second)) for word in spoken]
+    limits = [num_frames] * len(spoken) if keep_all else [*firsts[1:], num_frames]
     free = num_lost = 0  # the frame after the last id
-    for word, first, limit in zip(said, firsts, limits, strict=False):
+    for word, first, limit in zip(spoken, firsts, limits, strict=False):
         text = encode(word.text)
         if ids.text_padding in text:
             raise UsageError(

@@ -7,17 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from typing import TypeVar
 
-Made = TypeVar("Made")
+Item = TypeVar("Item")
 _END: Any = object()
 
 
-def ahead(making: Iterator[Made], count: int) -> Generator[Made]:
-    """The same, in order: a thread, which ends with this generator, makes up to `count` ahead of use."""
+def ahead(items: Iterator[Item], count: int) -> Generator[Item]:
+    """The same items, in order: a thread, which ends with this generator, makes up to `count` ahead."""
     with ThreadPoolExecutor(1) as pool:
-        coming = deque(pool.submit(next, making, _END) for _ in range(count))
+        coming = deque(pool.submit(next, items, _END) for _ in range(count))
         try:
-            while (made := coming.popleft().result()) is not _END:
-                coming.append(pool.submit(next, making, _END))
-                yield made
+            while (item := coming.popleft().result()) is not _END:
+                coming.append(pool.submit(next, items, _END))
+                yield item
         finally:
             pool.shutdown(cancel_futures=True)

@@ -129,8 +129,9 @@ def check_link(root: str, path: str, address: str) -> None:
 def refused(fs: Any, address: str, error: Exception) -> str:
     """In words: that an address can not be read by whoever asks, or is nowhere."""
     if not isinstance(fs, HfFileSystem):
-        found = f"found {first_line(error)}; expected a folder that can be read"
-        return f"{address}: {found}. {how_to_log_in(fs)}"
+        return (
+            f"{address}: found {first_line(error)}; expected a folder that can be read. {how_to_log_in(fs)}"
+        )
     here = "" if "://" in address else f"{absent_here(address)}, and "
     return f"{address}: {here}no such dataset on the Hub ({first_line(error)}). {LOG_IN}"
 

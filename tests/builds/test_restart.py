@@ -249,7 +249,7 @@ def test_a_build_that_dies_between_overwriting_and_its_tokenizer_goes_on_with_th
     another = state.Claim(
         builder=recipe["builder"], tokenizer="another", task="ttt", recipe={"tokenizer": "another"}
     )
-    state.claim(out, another, overwrite=True, name="rows")
+    state.claim(out, another, overwrite=True)
     assert not (out / "tokenizer").exists()
 
 

@@ -68,8 +68,8 @@ def parse_chat(record: Any) -> Chat:
     """
     key = next((key for key in LISTS if isinstance(record, dict) and record.get(key)), None)
     if key is None or not isinstance(record[key], list):
-        found = f"the keys {', '.join(map(ascii, record))}" if isinstance(record, dict) else f"{record!a}"
-        raise ChatError(f"found {found:.200}, expected a list of {' or '.join(LISTS[:2])}")
+        content = f"the keys {', '.join(map(ascii, record))}" if isinstance(record, dict) else f"{record!a}"
+        raise ChatError(f"found {content:.200}, expected a list of {' or '.join(LISTS[:2])}")
     given = next((record[name] for name in _AUDIOS if record.get(name)), [])
     given = given if isinstance(given, list) else [given]
     written = [_written(row, number) for number, row in enumerate(record[key])]

@@ -172,23 +172,23 @@ class CutStream:
         self, records: Sequence[Record | UnreadableFile], runs: Sequence[RecordRun]
     ) -> Iterator[Record | UnreadableFile]:
         """Recordings as cuts, with their supervisions."""
-        said: dict[str, list[Any]] = {
+        supervisions: dict[str, list[Any]] = {
             str(record.cells.get("id")): [] for record in records if isinstance(record, Record)
         }
         for run in runs:
             if run.rows == ALL:
-                for name, lines in said.items():
+                for name, lines in supervisions.items():
                     lines.extend(self._gathered_lines(run.file).of(name))
                 continue
             stream = self._supervisions.setdefault(run.file.path, RecordStream(self._corpus))
             for record in stream.read(run):
                 if isinstance(record, Record):
-                    said.get(str(record.cells.get("recording_id")), []).append(record.cells)
+                    supervisions.get(str(record.cells.get("recording_id")), []).append(record.cells)
         for record in records:
             if not isinstance(record, Record) or record.fault is not None or not is_recording(record.cells):
                 yield record
                 continue
-            own = said[str(record.cells["id"])]
+            own = supervisions[str(record.cells["id"])]
             yield record._replace(cells=of_recording(record.cells, own))
 
     def _gathered_lines(self, file: TableFile) -> GatheredLines:

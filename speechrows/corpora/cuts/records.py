@@ -87,8 +87,8 @@ def parse_cut(record: Any) -> Cut:
         CutError: it is none.
     """
     if not isinstance(record, dict) or record.get("type") not in (*_DATA, "MixedCut"):
-        found = f"type {record.get('type')!a:.80}" if isinstance(record, dict) else f"{record!a:.80}"
-        raise CutError(f"found {found}, expected a cut: {', '.join(_DATA[:2])} or MixedCut")
+        content = f"type {record.get('type')!a:.80}" if isinstance(record, dict) else f"{record!a:.80}"
+        raise CutError(f"found {content}, expected a cut: {', '.join(_DATA[:2])} or MixedCut")
     name = record.get("id")
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
         raise CutError(f"found id {name!a:.80}, expected the cut's name")

@@ -208,8 +208,8 @@ class RemoteClips:
             folder, entry = self._index.folder_of(shard), self._index.shards[shard]
             place = folder.place(entry.path)
             info: Any = self._retry(shard, lambda: of_this_process(folder.fs).info(place))
-            told = f"{entry.footer_sha256} {stamp_of(info) or place}"
-            self._contents[shard] = hashlib.sha256(told.encode()).hexdigest()
+            content = f"{entry.footer_sha256} {stamp_of(info) or place}"
+            self._contents[shard] = hashlib.sha256(content.encode()).hexdigest()
         return self._contents[shard]
 
     def _retry(self, shard: int, read: Callable[[], T]) -> T:
