@@ -158,7 +158,7 @@ def build_shards(
         died=f"{place}: a worker process died (killed, out of memory, or started by a script without "
         '`if __name__ == "__main__":`). Run the same command again: finished shards are kept',
         name=lambda shard: f"{place}: shard {shard.number} ({shard.units[0].file})",
-        places=(*place.seen_by_workers, *([root] if os.path.isdir(root) else [])),
+        paths=(*place.seen_by_workers, *([root] if os.path.isdir(root) else [])),
     )
     for _ in engine.run(work, shards, ordered=False, progress=progress):
         pass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from speechrows.generate.asking import Answer
 from speechrows.generate.asking import Prompt
 from speechrows.generate.asking import Reply
-from speechrows.generate.placing import Each
+from speechrows.generate.workers import Each
 
 WINDOW = 8  # batches, sorted by length together
 Judge = Callable[[Reply], Answer]

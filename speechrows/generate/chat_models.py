@@ -11,8 +11,8 @@ from speechrows.generate.answering import Window
 from speechrows.generate.answering import WindowedModel
 from speechrows.generate.asking import ChatModel
 from speechrows.generate.asking import Sampling
-from speechrows.generate.placing import by_workers
-from speechrows.generate.placing import device_of_workers
+from speechrows.generate.workers import by_workers
+from speechrows.generate.workers import device_of_workers
 from speechrows.storage.hub import no_way_to
 from speechrows.workers.work import Engine
 from speechrows.workers.work import Progress

@@ -19,13 +19,13 @@ from tqdm import tqdm
 from speechrows.errors import UsageError
 from speechrows.errors import printable
 from speechrows.generate.clip import InputClip
-from speechrows.generate.placing import Each
 from speechrows.generate.waves import FaultyClip
 from speechrows.generate.waves import Float32
 from speechrows.generate.waves import Prefetch
 from speechrows.generate.waves import Wave
 from speechrows.generate.waves import batches
 from speechrows.generate.waves import windows
+from speechrows.generate.workers import Each
 from speechrows.generate.writer import SidecarWriter
 from speechrows.types import Int16
 from speechrows.types import Int32

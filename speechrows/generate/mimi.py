@@ -23,11 +23,11 @@ from speechrows.errors import UsageError
 from speechrows.errors import first_line
 from speechrows.generate.encode import EncodeReport
 from speechrows.generate.encode import run
-from speechrows.generate.placing import by_workers
-from speechrows.generate.placing import device_of_workers
 from speechrows.generate.selection import ClipSelection
 from speechrows.generate.waves import RESAMPLER
 from speechrows.generate.waves import Float32
+from speechrows.generate.workers import by_workers
+from speechrows.generate.workers import device_of_workers
 from speechrows.generate.writer import SidecarWriter
 from speechrows.storage.models import is_from_cache
 from speechrows.types import Int16

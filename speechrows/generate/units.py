@@ -28,11 +28,11 @@ from speechrows.generate.encode import run
 from speechrows.generate.mimi import digest
 from speechrows.generate.mimi import exact_floats
 from speechrows.generate.mimi import pick_device
-from speechrows.generate.placing import by_workers
-from speechrows.generate.placing import device_of_workers
 from speechrows.generate.selection import ClipSelection
 from speechrows.generate.waves import RESAMPLER
 from speechrows.generate.waves import Float32
+from speechrows.generate.workers import by_workers
+from speechrows.generate.workers import device_of_workers
 from speechrows.generate.writer import SidecarWriter
 from speechrows.storage.models import is_from_cache
 from speechrows.types import Int32

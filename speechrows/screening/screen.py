@@ -190,7 +190,7 @@ def _work(screener: Screener) -> Work[ShardEntry, int]:
         died=f"{folder.address}: a process that screened it died, killed or out of memory; run it again with "
         "fewer processes: shards that were screened are kept",
         name=lambda shard: f"{folder.address}: {shard.path}",
-        places=[str(screener.parts), *([folder.root] if folder.is_local else []), *([asr] if asr else [])],
+        paths=[str(screener.parts), *([folder.root] if folder.is_local else []), *([asr] if asr else [])],
     )
 
 

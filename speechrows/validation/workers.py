@@ -32,7 +32,7 @@ def checked(
         open=partial(_open_checker, folder, tokenizer),
         died=died,
         name=lambda shard: f"{folder.address}: {shard.entry.path}",
-        places=(folder.root,) if folder.is_local else (),
+        paths=(folder.root,) if folder.is_local else (),
     )
     return engine.run(work, shards)
 

@@ -63,8 +63,8 @@ class LocalEngine:
         """See Engine."""
         most = len(jobs) if isinstance(jobs, Sized) else self.num_proc
         if not self.is_here(most):
-            with _processes(work, min(self.num_proc, most), progress) as places:
-                yield from results_of(places, jobs, ordered=ordered)
+            with _processes(work, min(self.num_proc, most), progress) as workers:
+                yield from results_of(workers, jobs, ordered=ordered)
         elif most:
             yield from map(work.open(progress), (job for job in jobs if job is not None))
 
@@ -73,7 +73,7 @@ HERE = LocalEngine()
 
 
 class _Processes:
-    """The processes of a pool as Places."""
+    """The processes of a pool, as Workers of results.py."""
 
     def __init__(self, pool: ProcessPoolExecutor, number: int, done: Any, progress: Progress) -> None:
         self.number = number

@@ -8,20 +8,20 @@ from itertools import takewhile
 from typing import Any
 from typing import Protocol
 
-_HELD_BACK = 4  # times as many results as there are places may wait for one before them
+_HELD_BACK = 4  # times as many results as are done at a time may wait for one before them
 
 
-class Places(Protocol):
-    """Workers, as places for jobs."""
+class Workers(Protocol):
+    """Workers that jobs are given to, a bounded number at a time."""
 
     @property
     def number(self) -> int:
-        """How many jobs there is place for."""
+        """How many jobs they take at a time."""
         ...
 
     @property
     def num_taken(self) -> int:
-        """How many of the places are taken."""
+        """How many jobs they have."""
         ...
 
     def start(self, number: int, job: Any) -> None:
@@ -33,10 +33,10 @@ class Places(Protocol):
         ...
 
 
-def results_of(places: Places, jobs: Iterable[Any], *, ordered: bool) -> Iterator[Any]:
+def results_of(workers: Workers, jobs: Iterable[Any], *, ordered: bool) -> Iterator[Any]:
     """Have jobs done, and yield their results, as `work.Engine.run` promises it."""
     for run in _runs(jobs):
-        yield from _results(places, run, ordered=ordered)
+        yield from _results(workers, run, ordered=ordered)
 
 
 def _runs(jobs: Iterable[Any]) -> Iterator[Iterator[Any]]:
@@ -47,18 +47,18 @@ def _runs(jobs: Iterable[Any]) -> Iterator[Iterator[Any]]:
             yield chain([first], takewhile(lambda job: job is not None, remaining))
 
 
-def _results(places: Places, jobs: Iterator[Any], *, ordered: bool) -> Iterator[Any]:
+def _results(workers: Workers, jobs: Iterator[Any], *, ordered: bool) -> Iterator[Any]:
     numbered, is_more = enumerate(jobs), True
     ended: dict[int, Any] = {}  # results that are not yielded yet
     num_yielded = 0
-    while is_more or places.num_taken:
-        while is_more and places.num_taken < places.number and len(ended) < _HELD_BACK * places.number:
+    while is_more or workers.num_taken:
+        while is_more and workers.num_taken < workers.number and len(ended) < _HELD_BACK * workers.number:
             numbered_job = next(numbered, None)
             is_more = numbered_job is not None
             if numbered_job is not None:
-                places.start(*numbered_job)
-        if places.num_taken:
-            ended.update(places.finished())
+                workers.start(*numbered_job)
+        if workers.num_taken:
+            ended.update(workers.finished())
         while ended and (num_yielded in ended or not ordered):
             yield ended.pop(num_yielded if ordered else next(iter(ended)))
             num_yielded += 1

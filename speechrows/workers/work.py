@@ -28,14 +28,14 @@ class Work(Generic[Job, Result]):
             called with what was done of a job since its last call, in the unit of a progress bar.
         died: what is said where a process of this machine dies.
         name: what a job is called in a line.
-        places: local files and folders that every worker has to see.
+        paths: local files and folders that every worker has to see.
         holds_model: on a cluster, it is opened by actors, each of which holds `num_gpus` GPUs.
     """
 
     open: Callable[[Progress], Callable[[Job], Result]]
     died: str
     name: Callable[[Job], str] = str
-    places: Sequence[str] = ()
+    paths: Sequence[str] = ()
     holds_model: bool = False
     num_gpus: int = 0
 

@@ -9,7 +9,7 @@ from toys.samples import XTTS
 
 from speechrows.cli import main
 from speechrows.errors import UsageError
-from speechrows.generate.placing import device_of_workers
+from speechrows.generate.workers import device_of_workers
 from speechrows.workers.local import HERE
 
 CLIPS = ["--source", "deepdialogue_ttt", "--data-dir", str(XTTS)]

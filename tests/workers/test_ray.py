@@ -41,7 +41,7 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster
 
-from speechrows.workers.ray import places
+from speechrows.workers.ray import cluster as of_ray
 from speechrows.workers.ray.engine import RayEngine
 from speechrows.workers.ray.engine import connected
 
@@ -149,7 +149,7 @@ def test_what_a_job_raises_comes_as_it_is_and_a_bug_with_its_traceback(
 
 
 def test_a_worker_that_does_not_see_a_folder_says_so_in_a_line(engine: RayEngine) -> None:
-    work = replace(SQUARES, places=("/nowhere/rows",))
+    work = replace(SQUARES, paths=("/nowhere/rows",))
     with pytest.raises(
         UsageError, match=r"^/nowhere/rows: is not seen by .*expected a disk that all nodes see"
     ):
@@ -174,14 +174,14 @@ def test_a_job_that_kills_every_worker_ends_all_with_a_line_that_names_it(
 ) -> None:
     with pytest.raises(SpeechRowsError, match=r"^job 1: its worker died 4 times, killed or out of memory"):
         list(engine.run(SQUARES, jobs(tmp_path, 3, job_1="kills")))
-    assert len(tried(Job(1, marks=str(tmp_path)))) == places.TRIES
+    assert len(tried(Job(1, marks=str(tmp_path)))) == of_ray.TRIES
 
 
 @pytest.mark.soak
 def test_a_slow_job_is_told_and_its_second_copy_wins_and_ends_the_first(
     engine: RayEngine, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "SLOW_S", 0.5)
+    monkeypatch.setattr(of_ray, "SLOW_S", 0.5)
     assert sorted(engine.run(SQUARES, jobs(tmp_path, 5, job_0="waits once"), ordered=False)) == [
         0,
         1,

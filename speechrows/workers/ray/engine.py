@@ -16,10 +16,10 @@ import ray
 
 from speechrows.errors import UsageError
 from speechrows.errors import first_line
-from speechrows.workers.ray.places import Actors
-from speechrows.workers.ray.places import Tasks
-from speechrows.workers.ray.places import Tell
-from speechrows.workers.ray.places import number_of
+from speechrows.workers.ray.cluster import Actors
+from speechrows.workers.ray.cluster import Tasks
+from speechrows.workers.ray.cluster import Tell
+from speechrows.workers.ray.cluster import number_of
 from speechrows.workers.results import results_of
 from speechrows.workers.work import Progress
 from speechrows.workers.work import Work
@@ -115,8 +115,8 @@ class RayEngine:
     ) -> Iterator[Any]:
         """See Engine."""
         kind = Actors if work.holds_model else Tasks
-        places = kind(work, self.num_proc, progress, self.tell)
+        workers = kind(work, self.num_proc, progress, self.tell)
         try:
-            yield from results_of(places, jobs, ordered=ordered)
+            yield from results_of(workers, jobs, ordered=ordered)
         finally:
-            places.close()
+            workers.close()

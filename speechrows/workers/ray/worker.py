@@ -28,28 +28,28 @@ class Opening:
 
     modules: Sequence[str]
     folder: str
-    places: Sequence[str]
+    paths: Sequence[str]
     open: bytes
 
     @staticmethod
     def of(work: Work[Any, Any]) -> "Opening":
         """The opening of a work, in the driver."""
         packed = bytes(ForkingPickler.dumps(work.open))
-        return Opening(modules=[*sys.path], folder=os.getcwd(), places=[*work.places], open=packed)
+        return Opening(modules=[*sys.path], folder=os.getcwd(), paths=[*work.paths], open=packed)
 
     def doer(self, progress: Progress) -> Callable[[Any], Any]:
         """Open the work in this process.
 
         Raises:
-            UsageError: a place is not seen here.
+            UsageError: a path is not seen here.
         """
-        sys.path += [place for place in self.modules if place not in sys.path]
+        sys.path += [folder for folder in self.modules if folder not in sys.path]
         with suppress(OSError):  # relative paths are of the folder in which the command runs
             os.chdir(self.folder)
-        for place in self.places:
-            if not os.path.exists(place):
+        for path in self.paths:
+            if not os.path.exists(path):
                 raise UsageError(
-                    f"{place}: is not seen by {platform.node()}, a node of the cluster; expected a disk that "
+                    f"{path}: is not seen by {platform.node()}, a node of the cluster; expected a disk that "
                     "all nodes see. Give a folder on one, or --engine local"
                 )
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes of a node share its cores

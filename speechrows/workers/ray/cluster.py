@@ -59,7 +59,7 @@ class _Running:
 
 
 class _Cluster(ABC):
-    """The workers of a cluster as Places."""
+    """The workers of a cluster, as Workers of results.py."""
 
     def __init__(self, work: Work[Any, Any], progress: Progress, tell: Tell) -> None:
         self._work, self._progress, self._tell = work, progress, tell
@@ -72,7 +72,7 @@ class _Cluster(ABC):
     @property
     @abstractmethod
     def number(self) -> int:
-        """See Places."""
+        """See Workers."""
 
     @abstractmethod
     def _submit(self, running: _Running) -> Any:
@@ -164,7 +164,7 @@ class _Cluster(ABC):
         self._start_copy(number)
 
     def _double_slow_jobs(self) -> None:
-        """Start copies of slow jobs in places that are free: there is nothing else to do."""
+        """Start copies of slow jobs where workers are free: there is nothing else to do."""
         if len(self._seconds) < _ENOUGH or self.num_taken >= self.number:
             return
         usual, now = statistics.median(self._seconds), time.monotonic()
@@ -211,7 +211,7 @@ class Tasks(_Cluster):
         ray.cancel(copy, force=True)
 
     def _free(self, copy: Any, *, is_lost: bool) -> None:
-        """Nothing: Ray has a place for the next task."""
+        """Nothing: Ray gives its worker the next task."""
 
 
 class Actors(_Cluster):
@@ -231,7 +231,7 @@ class Actors(_Cluster):
 
     @property
     def number(self) -> int:
-        """See Places."""
+        """See Workers."""
         return _AN_ACTOR * len(self._loads)
 
     def _submit(self, running: _Running) -> Any:

@@ -43,7 +43,7 @@ def by_workers(
         open=open_model,
         died=f"--model {model}: a process that held it died, killed or out of memory",
         name=lambda _: f"--model {model}, a batch",
-        places=[os.path.abspath(model)] if os.path.exists(model) else [],
+        paths=[os.path.abspath(model)] if os.path.exists(model) else [],
         holds_model=True,
         num_gpus=int(device == "cuda"),
     )
