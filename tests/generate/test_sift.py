@@ -58,7 +58,10 @@ def clips(texts: Iterable[str]) -> list[InputClip]:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    # Opened once a file, as a run may put another in its place meanwhile.
+    return [
+        row for path in sorted(folder.glob("*.parquet")) for row in pq.ParquetFile(path).read().to_pylist()
+    ]
 
 
 def sift(
