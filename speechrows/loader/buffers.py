@@ -1,6 +1,7 @@
 """Buffers of samples that are used again: memory that was mapped once is not mapped for every batch."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 from typing import Generic
@@ -17,25 +18,29 @@ class Buffers(Generic[A]):
 
     def __init__(self, allocate: Callable[[int], A]) -> None:
         self._allocate = allocate
-        self._free: list[A] = []
+        self._free: list[A] = []  # the one used last at the end
         # Apart, and without the lock: what is given back while memory is collected may find it taken.
-        self._returned: list[A] = []
+        self._returned = deque[A]()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._allocate,)
 
     def take(self, num_samples: int) -> A:
-        """A buffer of `num_samples` or more; where all are too small, a new one replaces the smallest."""
+        """The buffer of `num_samples` or more that was used last: the processor may have it in its cache.
+
+        Where all are too small, a new one replaces the smallest.
+        """
         with self._lock:
             while self._returned:
-                self._free.append(self._returned.pop())
-            self._free.sort(key=len)
+                self._free.append(self._returned.popleft())
             del self._free[:-_UNUSED]
-            for place, buffer in enumerate(self._free):
-                if len(buffer) >= num_samples:
+            for place in reversed(range(len(self._free))):
+                if len(self._free[place]) >= num_samples:
                     return self._free.pop(place)
-            del self._free[:1]
+            if self._free:
+                sizes = [*map(len, self._free)]
+                del self._free[sizes.index(min(sizes))]
         return self._allocate(num_samples + num_samples // 8)
 
     def lend(self, buffer: A) -> Callable[[], None]:

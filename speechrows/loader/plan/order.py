@@ -1,11 +1,14 @@
 """Shuffling and sorting that give the same order under every version of numpy."""
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
 from speechrows.types import Int32
 
 Int64 = npt.NDArray[np.int64]
+N = TypeVar("N", np.int32, np.int64)
 
 # What is shuffled: each has random numbers of its own.
 OF_ROWS = 0
@@ -41,11 +44,10 @@ def stable_argsort(keys: npt.NDArray[np.integer]) -> Int64:
     return order
 
 
-def expanded(firsts: Int32, counts: Int32) -> Int32:
-    """The ranges first..first+count-1, one after another."""
-    offsets = np.cumsum(counts, dtype=np.int32)
-    places = np.arange(offsets[-1] if len(offsets) else 0, dtype=np.int32)
-    offsets -= counts
-    np.subtract(firsts, offsets, out=offsets)
-    places += np.repeat(offsets, counts)
+def expanded(firsts: npt.NDArray[N], counts: npt.NDArray[np.integer]) -> npt.NDArray[N]:
+    """The ranges first..first+count-1, one after another, in the type of `firsts`."""
+    before = np.cumsum(counts, dtype=firsts.dtype)
+    before -= counts
+    places = np.repeat(np.subtract(firsts, before, out=before), counts)
+    places += np.arange(len(places), dtype=firsts.dtype)
     return places

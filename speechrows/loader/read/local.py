@@ -16,6 +16,7 @@ from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
 from speechrows.loader.read.cells import cell_samples
 from speechrows.loader.read.pcm import LONGEST_HEAD
+from speechrows.loader.read.pcm import SHORTEST_HEAD
 from speechrows.loader.read.pcm import Bools
 from speechrows.loader.read.pcm import are_plain
 from speechrows.loader.read.pcm import may_be_plain
@@ -24,7 +25,9 @@ from speechrows.types import Int32
 
 Int64 = npt.NDArray[np.int64]
 
-_SLOT = PREFIX + LONGEST_HEAD
+_Read = tuple[int, Sequence[memoryview], int]  # of a file, into buffers, from an offset on
+
+_IF_CACHED = getattr(os, "RWF_NOWAIT", 0)
 _MAX_OPEN = 256  # files; a process may have 1024 as a rule
 
 
@@ -56,40 +59,44 @@ class LocalClips:
         """
         if not len(rows):
             return
-        shards = self._index.shard[rows].tolist()
+        index = self._index
+        shards = index.shard.take(rows).tolist()
         files = {shard: self._open(shard) for shard in set(shards)}
-        fds = np.array([files[shard].fd for shard in shards])
-        ends = np.cumsum(self._index.num_samples[rows])
+        fds = [files[shard].fd for shard in shards]
+        ends = np.cumsum(index.num_samples.take(rows))
         plain = self._read_plain(rows, fds, ends, samples)
         for i in np.flatnonzero(~plain).tolist():
             row = int(rows[i])
-            length, offset = int(self._index.audio_length[row]), int(self._index.audio_offset[row])
-            clip = cell_samples(self._index, row, os.pread(int(fds[i]), PREFIX + length, offset - PREFIX))
+            length, offset = int(index.audio_length[row]), int(index.audio_offset[row])
+            clip = cell_samples(index, row, os.pread(fds[i], PREFIX + length, offset - PREFIX))
             samples[ends[i] - len(clip) : ends[i]] = clip
 
-    def _read_plain(self, rows: Int32, fds: Int64, ends: Int64, samples: Int16) -> Bools:
-        """Read what may be mono PCM 16 WAV, head and samples apart, in one call; return which clips were."""
+    def _read_plain(self, rows: Int32, fds: Sequence[int], ends: Int64, samples: Int16) -> Bools:
+        """Read what may be mono PCM 16 WAV, head and samples apart, in one call; return which clips were.
+
+        Arrays here are short, or read by `take`: numpy lets go of Python's lock for a longer one, to have it
+        back at once, but a thread that waits for it is woken each time, for nothing.
+        """
         index = self._index
-        lengths, num_samples = index.audio_length[rows], index.num_samples[rows]
+        lengths, num_samples = index.audio_length.take(rows), index.num_samples.take(rows)
         plain = may_be_plain(lengths, num_samples)
-        heads = np.zeros((len(rows), _SLOT), np.uint8)
-        slots, into = heads.data.cast("B"), samples.data.cast("B")
-        sizes = PREFIX + lengths - 2 * num_samples
-        begins = np.arange(len(rows)) * _SLOT
-        places = begins, begins + sizes, 2 * (ends - num_samples), 2 * ends, index.audio_offset[rows], fds
+        sizes = np.where(plain, lengths - 2 * num_samples, SHORTEST_HEAD)
+        prefixes, heads = np.zeros(len(rows), "<u4"), np.zeros((len(rows), LONGEST_HEAD), np.uint8)
+        prefix, head, into = prefixes.data, heads.data.cast("B"), samples.data.cast("B")
+        offsets, stops = index.audio_offset.take(rows) - PREFIX, np.arange(len(rows)) * LONGEST_HEAD + sizes
+        places = offsets, stops - sizes, stops, 2 * (ends - num_samples), 2 * ends
+        reads = [
+            (fd, (prefix[i : i + 1], head[start:stop], into[begin:end]), offset)
+            for i, (fd, offset, start, stop, begin, end) in enumerate(
+                zip(fds, *[place.tolist() for place in places], strict=True)
+            )
+            if plain[i]
+        ]
         num_read = np.zeros(len(rows), np.int64)
-        num_read[plain] = _preadv(
-            [
-                (fd, (slots[begin:end], into[first:stop]), offset - PREFIX)
-                for begin, end, first, stop, offset, fd in np.stack(places, 1)[plain].tolist()
-            ]
-        )
+        num_read[plain] = _preadv(reads, (PREFIX + lengths[plain]).tolist())
         plain &= num_read == PREFIX + lengths
-        plain &= heads[:, :PREFIX].copy().view("<u4")[:, 0] == lengths
-        rates = index.sampling_rate[rows]
-        plain[plain] = are_plain(
-            heads[plain, PREFIX:], sizes[plain] - PREFIX, num_samples[plain], rates[plain]
-        )
+        plain &= prefixes == lengths
+        plain &= are_plain(heads, sizes, num_samples, index.sampling_rate.take(rows))
         return plain
 
     def close(self) -> None:
@@ -119,25 +126,26 @@ class LocalClips:
         return file
 
 
-def _preadv(reads: Sequence[tuple[int, tuple[memoryview, memoryview], int]]) -> list[int]:
-    """Make reads (file, buffers, offset), first those in the page cache; return the bytes that each gave.
+def _preadv(reads: Sequence[_Read], sizes: Sequence[int]) -> list[int]:
+    """Make reads of so many bytes, first those in the page cache; return the bytes that each gave.
 
     All others are announced at once, so that a cold disk has a full queue. To announce what is in memory
     would cost about a tenth of reading it. Systems other than Linux do not say what is in memory: there,
     all is read in turn.
     """
     num_read = [_cached(*read) for read in reads]
-    cold = [i for i, (_, buffers, _) in enumerate(reads) if num_read[i] < sum(map(len, buffers))]
+    cold = [i for i, (count, size) in enumerate(zip(num_read, sizes, strict=True)) if count < size]
     if hasattr(os, "posix_fadvise"):
-        for fd, buffers, offset in (reads[i] for i in cold):
-            os.posix_fadvise(fd, offset, sum(map(len, buffers)), os.POSIX_FADV_WILLNEED)
+        for i in cold:
+            fd, _, offset = reads[i]
+            os.posix_fadvise(fd, offset, sizes[i], os.POSIX_FADV_WILLNEED)
     for i in cold:
         num_read[i] = os.preadv(*reads[i])
     return num_read
 
 
-def _cached(fd: int, buffers: tuple[memoryview, memoryview], offset: int) -> int:
+def _cached(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
     try:
-        return os.preadv(fd, buffers, offset, getattr(os, "RWF_NOWAIT", 0))
+        return os.preadv(fd, buffers, offset, _IF_CACHED)
     except OSError:  # nothing of it is cached, or the file system can not say
         return 0

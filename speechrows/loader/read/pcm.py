@@ -34,17 +34,19 @@ def are_plain(heads: UInt8, sizes: Ints, num_samples: Ints, sampling_rates: Ints
     `heads` [N, W] are the first bytes of each clip; `sizes` [N], from 44 to W, of them precede the samples.
     Between `fmt ` and `data` a head may have one other chunk, as ffmpeg writes it.
     """
-    first = np.ascontiguousarray(heads[:, :36]).view("<u4")
-    expected = np.tile(_HEAD, (len(heads), 1))
-    expected[:, 1] = first[:, 1]  # the size of the whole: programs that stream leave it open
+    words = heads[:, :SHORTEST_HEAD].view("<u4")
+    expected = np.empty((len(heads), 9), "<u4")
+    expected[:] = _HEAD
+    expected[:, 1] = words[:, 1]  # the size of the whole: programs that stream leave it open
     expected[:, 6], expected[:, 7] = sampling_rates, 2 * sampling_rates
-    plain = (first == expected).all(axis=1)
-    at = (sizes - 8)[:, None] + np.arange(8)
-    data = heads[np.arange(len(heads))[:, None], at].view("<u4")
-    plain &= (data[:, 0] == _DATA) & (data[:, 1] == 2 * num_samples)
-    chunk = np.ascontiguousarray(heads[:, 40:44]).view("<u4")[:, 0]
-    plain &= (sizes == SHORTEST_HEAD) | (chunk + (chunk & 1) == sizes - SHORTEST_HEAD - 8)
-    return plain
+    plain = (words[:, :9] == expected).all(axis=1)
+    data = words[:, 9:]
+    if (sizes > SHORTEST_HEAD).any():
+        ends = np.arange(len(heads)) * heads.shape[1] + sizes
+        data = heads.ravel().take(ends[:, None] + np.arange(-8, 0)).view("<u4")
+        chunk = words[:, 10]
+        plain &= (sizes == SHORTEST_HEAD) | (chunk + (chunk & 1) == sizes - SHORTEST_HEAD - 8)
+    return plain & (data[:, 0] == _DATA) & (data[:, 1] == 2 * num_samples)
 
 
 def to_samples(data: memoryview, num_samples: int, sampling_rate: int) -> Int16:

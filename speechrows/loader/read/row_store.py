@@ -1,12 +1,10 @@
 """Rows' tokens and codes in a temporary file of this process, where any row is one read.
 
 A plan asks for rows in random order, and parquet gives row groups. So the first time that a row of a
-row group is needed, all rows of the group are written to a temporary file that has no name. In memory a
-row takes 12 bytes: offset and size of its record in that file.
+row group is needed, all rows of the group are written to a temporary file (disk_blocks.py). In memory a
+row takes 12 bytes: place and size of its record in that file.
 """
 
-import os
-import tempfile
 import threading
 from collections.abc import Sequence
 
@@ -16,6 +14,7 @@ import numpy.typing as npt
 from speechrows.errors import ShortfallError
 from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.folder.placeholders import Placeholders
+from speechrows.loader.read.disk_blocks import DiskBlocks
 from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.records import from_records
 from speechrows.loader.read.records import to_records
@@ -47,19 +46,17 @@ class RowStore:
         self._audio_id = audio_id
         self._placeholders = Placeholders.of(index)
         self._groups = np.append(index.group_starts, len(index))
-        self._offsets = np.zeros(len(index), np.int64)
-        self._sizes = np.zeros(len(index), np.int32)  # bytes; 0 where a row was not read yet
+        self._records = DiskBlocks()
+        self._begins = np.zeros(len(index), np.int64)
+        self._sizes = np.zeros(len(index), np.int32)  # blocks; 0 where a row was not read yet
         self._filling = [threading.Lock() for _ in range(_LOCKS)]  # a row group's is its number, modulo
-        self._appending = threading.Lock()
-        self._end = 0
-        self._file = tempfile.TemporaryFile(prefix="speechrows-", buffering=0)  # noqa: SIM115
 
     def close(self) -> None:
         """Close the temporary file, which deletes it."""
-        self._file.close()
+        self._records.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_file"):
+        if hasattr(self, "_records"):
             self.close()
 
     def read(self, rows: Int32) -> RowTokens:
@@ -68,11 +65,12 @@ class RowStore:
         Raises:
             ShortfallError: a shard, or a row in it, is not what the index says.
         """
-        missing = rows[self._sizes[rows] == 0]
-        self._fill_groups(np.unique(np.searchsorted(self._groups, missing, "right") - 1).tolist())
-        places = zip(self._sizes[rows].tolist(), self._offsets[rows].tolist(), strict=True)
-        file = self._file.fileno()
-        return from_records([os.pread(file, size, offset) for size, offset in places])
+        sizes = self._sizes.take(rows)
+        if not sizes.all():
+            groups = np.searchsorted(self._groups, rows[sizes == 0], "right") - 1
+            self._fill_groups(np.unique(groups).tolist())
+            sizes = self._sizes.take(rows)
+        return from_records(self._records.take(self._begins.take(rows), sizes), sizes)
 
     def _fill_groups(self, groups: Sequence[int]) -> None:
         """Read row groups, last those that other threads are reading: so each reads another one."""
@@ -99,24 +97,9 @@ class RowStore:
         self._index.check_shard(shard)
         tokens = self._read_row_group(self._index, shard, int(self._index.row_group[first]))
         self._check(tokens, first, end)
-        records = to_records(tokens)
-        sizes = np.fromiter(map(len, records), np.int32, len(records))
-        self._offsets[first:end] = self._append(b"".join(records)) + np.cumsum(sizes) - sizes
+        values, sizes = to_records(tokens)
+        self._begins[first:end] = self._records.append(values) + np.cumsum(sizes) - sizes
         self._sizes[first:end] = sizes  # last: a size tells other threads that the row is there
-
-    def _append(self, data: bytes) -> int:
-        with self._appending:
-            begin, self._end = self._end, self._end + len(data)
-        try:
-            written = os.pwrite(self._file.fileno(), data, begin)
-        except OSError:
-            written = 0
-        if written < len(data):
-            raise ShortfallError(
-                f"{tempfile.gettempdir()}: found no room for what rows say, after {begin} bytes; expected "
-                "about 4 a token and 100 a row. Set TMPDIR to a larger place"
-            )
-        return begin
 
     def _check(self, tokens: RowTokens, first: int, end: int) -> None:
         """Check that a row group has the rows and lengths of the index, and labels that records can hold."""

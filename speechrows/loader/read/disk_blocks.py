@@ -1,0 +1,76 @@
+"""Blocks of int32 in a temporary file: appended, and taken in any order."""
+
+import mmap
+import os
+import tempfile
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from speechrows.errors import ShortfallError
+from speechrows.loader.plan.order import expanded
+from speechrows.types import Int32
+
+Int64 = npt.NDArray[np.int64]
+
+BLOCK = 16  # values: 64 bytes
+_SMALLEST = 1 << 22  # bytes of the map
+_MAPPED = 64 << 20  # bytes of a file that may stay mapped, which counts as memory of this process
+_TAKEN = 1024  # ranges of a larger one that may: the page of each maps 15 around it
+
+
+class DiskBlocks:
+    """Blocks of BLOCK values int32, in a file without a name in `TMPDIR`; for several threads of one process.
+
+    It is mapped: so any ranges are gathered by one call of numpy, during which other threads of Python go
+    on. To read each by a call of its own had them wait for one another.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="speechrows-", buffering=0)  # noqa: SIM115
+        self._end = 0  # in bytes
+        self._lock = threading.Lock()
+        self._num_taken = 0
+        self._map_bytes(_SMALLEST)
+
+    def close(self) -> None:
+        """Close the file, which deletes it."""
+        self._file.close()
+
+    def append(self, values: Int32) -> int:
+        """Append values [B x BLOCK]; return the number of the first block.
+
+        Raises:
+            ShortfallError: there is no room on the disk.
+        """
+        with self._lock:
+            begin, self._end = self._end, self._end + values.nbytes
+        try:
+            written = os.pwrite(self._file.fileno(), values.data, begin)
+            with self._lock:
+                if begin + written > len(self._map):
+                    self._map_bytes(2 * self._end)
+        except OSError:
+            written = 0
+        if written < values.nbytes:
+            raise ShortfallError(
+                f"{tempfile.gettempdir()}: found no room for what rows say, after {begin} bytes; expected "
+                "about 4 a token and 100 a row. Set TMPDIR to a larger place"
+            )
+        return begin // (BLOCK * values.itemsize)
+
+    def take(self, begins: Int64, sizes: Int32) -> Int32:
+        """The values of `sizes` [R] blocks from those numbered `begins` [R] on, one after another."""
+        self._num_taken += len(begins)
+        if self._num_taken > _TAKEN and self._end > _MAPPED:
+            self._num_taken = 0
+            self._map.madvise(mmap.MADV_DONTNEED)  # what is taken again is mapped again
+        return self._blocks.take(expanded(begins, sizes), axis=0).ravel()
+
+    def _map_bytes(self, num_bytes: int) -> None:
+        """Map so much of the file, most of it yet to be written: a hole takes no disk."""
+        os.ftruncate(self._file.fileno(), num_bytes)
+        self._map = mmap.mmap(self._file.fileno(), num_bytes, prot=mmap.PROT_READ)
+        self._map.madvise(mmap.MADV_RANDOM)  # what lies around a range is not what is taken next
+        self._blocks = np.frombuffer(self._map, np.int32).reshape(-1, BLOCK)
