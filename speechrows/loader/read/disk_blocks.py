@@ -17,7 +17,6 @@ Int64 = npt.NDArray[np.int64]
 BLOCK = 16  # values: 64 bytes
 _SMALLEST = 1 << 22  # bytes of the map
 _MAPPED = 64 << 20  # bytes of a file that may stay mapped, which counts as memory of this process
-_TAKEN = 1024  # ranges of a larger one that may: the page of each maps 15 around it
 
 
 class DiskBlocks:
@@ -31,7 +30,6 @@ class DiskBlocks:
         self._file = tempfile.TemporaryFile(prefix="speechrows-", buffering=0)  # noqa: SIM115
         self._end = 0  # in bytes
         self._lock = threading.Lock()
-        self._num_taken = 0
         self._map_bytes(_SMALLEST)
 
     def close(self) -> None:
@@ -62,10 +60,8 @@ class DiskBlocks:
 
     def take(self, begins: Int64, sizes: Int32) -> Int32:
         """The values of `sizes` [R] blocks from those numbered `begins` [R] on, one after another."""
-        self._num_taken += len(begins)
-        if self._num_taken > _TAKEN and self._end > _MAPPED:
-            self._num_taken = 0
-            self._map.madvise(mmap.MADV_DONTNEED)  # what is taken again is mapped again
+        if self._end > _MAPPED:
+            self._map.madvise(mmap.MADV_DONTNEED)  # a page that is touched may map a megabyte around it
         return self._blocks.take(expanded(begins, sizes), axis=0).ravel()
 
     def _map_bytes(self, num_bytes: int) -> None:
