@@ -11,7 +11,7 @@ from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.clips import open_clips
 from speechrows.loader.read.remote import WINDOW_BYTES
 from speechrows.loader.read.row_store import RowStore
-from speechrows.loader.read.rowgroup import ReadRowGroup
+from speechrows.loader.read.rowgroup import ReadRowGroups
 from speechrows.loader.read.rowgroup import verified
 from speechrows.loader.read.stream import Stream
 from speechrows.loader.read.stream import pageable
@@ -24,7 +24,7 @@ def stream_opener(
     index: IndexedRows,
     device: torch.device,
     *,
-    read: ReadRowGroup,
+    read: ReadRowGroups,
     audio_id: int | None = None,
     window_bytes: int | None = None,
     cache_bytes: int | None = None,
@@ -53,8 +53,8 @@ def stream_opener(
     )
 
 
-def _open(index: IndexedRows, *, read: ReadRowGroup, audio_id: int | None, **options: Any) -> Stream:
-    store = RowStore(index, read_row_group=read, audio_id=audio_id)
+def _open(index: IndexedRows, *, read: ReadRowGroups, audio_id: int | None, **options: Any) -> Stream:
+    store = RowStore(index, read_row_groups=read, audio_id=audio_id)
     return Stream(index, store=store, **options)
 
 

@@ -24,7 +24,7 @@ from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.order import Int64
 from speechrows.loader.read.codecs import codecs_of
 from speechrows.loader.read.records import RowTokens
-from speechrows.loader.read.rowgroup import ReadRowGroup
+from speechrows.loader.read.rowgroup import ReadRowGroups
 from speechrows.loader.rendered import Rendered
 from speechrows.loader.rendered import rate_of
 from speechrows.loader.rendered import rendered
@@ -104,7 +104,7 @@ class OpenedMix:
         keys = {key: source for source in reversed(self._resolved.sources) for key in _keys(source)}
         places = {key: number for number, key in enumerate(reversed(keys))}
         joining = Joining(sum(self._of(keys[key], self._folders[key[0]].count, *key[1:]) for key in places))
-        reads, rows = list[ReadRowGroup](), [list[Int32]() for _ in self._resolved.sources]
+        reads, rows = list[ReadRowGroups](), [list[Int32]() for _ in self._resolved.sources]
         first_row = 0
         given: str | None = None if rate is None else str(rate)
         for path, config, split in places:
@@ -219,8 +219,10 @@ def _numbered(codecs: Sequence[str | None], of_sources: Set[str]) -> Int32 | Non
     return np.array([numbers.get(name or "", 0) for name in codecs], np.int32)
 
 
-def _read(reads: Sequence[ReadRowGroup], index: IndexedRows, shard: int, row_group: int) -> RowTokens:
-    """Read a row group of a joined index as its part is read."""
+def _read(
+    reads: Sequence[ReadRowGroups], index: IndexedRows, shard: int, row_groups: Sequence[int]
+) -> RowTokens:
+    """Read row groups of a joined index as those of its part are read."""
     assert isinstance(index, JoinedIndex)
     part = index.part_of(shard)
-    return reads[part](index.parts[part], shard - index.first_shards[part], row_group)
+    return reads[part](index.parts[part], shard - index.first_shards[part], row_groups)

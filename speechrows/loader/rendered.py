@@ -10,8 +10,8 @@ from speechrows.errors import UsageError
 from speechrows.folder.index import Index
 from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.mix_rows import MixRows
-from speechrows.loader.read.rowgroup import ReadRowGroup
-from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.rowgroup import ReadRowGroups
+from speechrows.loader.read.rowgroup import read_row_groups
 from speechrows.loader.retokenize import Retokenizer
 from speechrows.loader.retokenize import retokenized
 from speechrows.text.tokenizers import fingerprint
@@ -23,7 +23,7 @@ class Rendered:
 
     index: IndexedRows
     tokenizer: PreTrainedTokenizerFast
-    read: ReadRowGroup
+    read: ReadRowGroups
     mix: MixRows | None = None
 
 
@@ -32,7 +32,7 @@ def rendered(
     built_with: PreTrainedTokenizerFast,
     tokenizer: PreTrainedTokenizerFast,
     audio_tokens_per_second: str | float | None,
-) -> tuple[Index, ReadRowGroup]:
+) -> tuple[Index, ReadRowGroups]:
     """The index, and what reads its row groups: as they are stored, or retokenised where anything differs.
 
     Raises:
@@ -40,9 +40,9 @@ def rendered(
     """
     is_other = tokenizer is not built_with and fingerprint(tokenizer) != fingerprint(built_with)
     if not is_other and not _is_other_rate(audio_tokens_per_second, index):
-        return index, read_row_group
+        return index, read_row_groups
     retokenizer = Retokenizer.of(index, built_with, tokenizer, audio_tokens_per_second)
-    return retokenized(index, retokenizer), retokenizer.read_row_group
+    return retokenized(index, retokenizer), retokenizer.read_row_groups
 
 
 def rate_of(index: IndexedRows) -> Fraction:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from fractions import Fraction
@@ -27,7 +28,7 @@ from speechrows.folder.index import Index
 from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.rowgroup import read_columns
-from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.rowgroup import read_row_groups
 from speechrows.rows.conversation import ClipCount
 from speechrows.rows.tasks import TASKS
 from speechrows.storage.cache import cached
@@ -106,14 +107,14 @@ class Retokenizer:
             audio = num_audio_tokens(row["num_samples"], row["sampling_rate"], rate) if has_clip else 0
             yield text.assemble(audio, length=text.num_tokens(audio))
 
-    def read_row_group(self, index: IndexedRows, shard: int, row_group: int) -> RowTokens:
+    def read_row_groups(self, index: IndexedRows, shard: int, row_groups: Sequence[int]) -> RowTokens:
         """Read the retokenised rows of a row group; codes as they are stored.
 
         Raises:
             ShortfallError: see rows; or it can not be read.
         """
-        stored = read_row_group(index, shard, row_group)
-        table = read_columns(index, shard, row_group, COLUMNS)
+        stored = read_row_groups(index, shard, row_groups)
+        table = read_columns(index, shard, row_groups, COLUMNS)
         rows = [*self.rows(index.shards[shard].task, table, ClipCount())]
         return replace(
             stored,

@@ -25,7 +25,7 @@ from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.values import TooLong
 from speechrows.loader.read.row_codes import RowCodes
 from speechrows.loader.read.row_codes import how_to_make
-from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.rowgroup import read_row_groups
 from speechrows.rows.tasks import TASKS
 from speechrows.types import Role
 from speechrows.views.conversations import ConversationCollator
@@ -124,7 +124,7 @@ def load_interleaved(  # noqa: PLR0913
         )
     folder, index = open_conversations(path, config, split)
     chosen = pattern_of(pattern)
-    read = read_row_group
+    read = read_row_groups
     if codes is not None:
         places = [codes] if isinstance(codes, str | Path) else codes
         read = RowCodes.open([*map(str, places)], codec)

@@ -19,8 +19,8 @@ from speechrows.loader.opened_folder import OpenedFolder
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.read.notes import with_notes
 from speechrows.loader.read.remote import WINDOW_BYTES
-from speechrows.loader.read.rowgroup import ReadRowGroup
-from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.rowgroup import ReadRowGroups
+from speechrows.loader.read.rowgroup import read_row_groups
 from speechrows.views.conversations import COLUMNS
 from speechrows.views.conversations import ConversationCollator
 
@@ -77,7 +77,7 @@ def conversation_loader(  # noqa: PLR0913
     cache_bytes: int | None = None,
     verify_checksums: bool = False,
     with_clips: bool = True,
-    read: ReadRowGroup = read_row_group,
+    read: ReadRowGroups = read_row_groups,
 ) -> ConversationLoader[B]:
     """A loader whose batches `collator(device)` makes of whole conversations.
 

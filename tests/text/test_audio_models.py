@@ -215,7 +215,7 @@ def test_a_clip_has_its_own_number_behind_turns_of_text_in_builds_checks_and_ret
     ] * 3
     assert validate(str(out)).ok
     index, tokenizer = Index.open(str(out), "chat"), open_tokenizer(str(out / "tokenizer"))
-    anew = Retokenizer.of(index, tokenizer, tokenizer, None).read_row_group(index, 0, 0)
+    anew = Retokenizer.of(index, tokenizer, tokenizer, None).read_row_groups(index, 0, [0])
     assert anew.input_ids.tolist() == [one for row in rows for one in row["input_ids"][: row["num_tokens"]]]
 
 

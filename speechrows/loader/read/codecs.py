@@ -18,7 +18,7 @@ def codecs_of(index: IndexedRows) -> list[str | None]:
     codecs: dict[str, str | None] = {}
     for task in index.facts:
         if task in _WITH_CODES and task in firsts:
-            names = read_columns(index, firsts[task], 0, ("codec",))["codec"].to_pylist()
+            names = read_columns(index, firsts[task], [0], ("codec",))["codec"].to_pylist()
             codecs[task] = next((name for name in names if name), None)
     return [codecs.get(shard.task) for shard in index.shards]
 

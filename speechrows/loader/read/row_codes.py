@@ -14,7 +14,7 @@ from speechrows.errors import UsageError
 from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.rowgroup import read_columns
-from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.rowgroup import read_row_groups
 from speechrows.sidecar.join import GeneratedColumns
 from speechrows.types import Codes
 
@@ -52,15 +52,15 @@ class RowCodes:
             )
         return RowCodes(columns, kind, codec)
 
-    def __call__(self, index: IndexedRows, shard: int, row_group: int) -> RowTokens:
+    def __call__(self, index: IndexedRows, shard: int, row_groups: Sequence[int]) -> RowTokens:
         """The rows of a row group, with codes of the sidecar in place of their own.
 
         Raises:
             UsageError: a clip has none there, or of an unknown codec.
             ShortfallError: the row group can not be read.
         """
-        tokens = read_row_group(index, shard, row_group)
-        ids = [*map(str, read_columns(index, shard, row_group, ("clip_id",))["clip_id"].to_pylist())]
+        tokens = read_row_groups(index, shard, row_groups)
+        ids = [*map(str, read_columns(index, shard, row_groups, ("clip_id",))["clip_id"].to_pylist())]
         with self._lock:
             by_clip = [self._columns.codes(self._kind, clip_id) for clip_id in ids]
         codes = [self._checked(index, clip_id, joined) for clip_id, joined in zip(ids, by_clip, strict=True)]

@@ -1,6 +1,7 @@
-"""The small columns of a row group of parquet: tokens and codes. Audio is never read here."""
+"""The small columns of row groups of parquet: tokens and codes. Audio is never read here."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,25 +20,26 @@ from speechrows.types import Int16
 from speechrows.types import Int32
 
 AGAIN = "Build or download the folder again"
-ReadRowGroup = Callable[[IndexedRows, int, int], RowTokens]  # of an index, the number of a shard, a row group
+# Of an index, the number of a shard, row groups of it
+ReadRowGroups = Callable[[IndexedRows, int, Sequence[int]], RowTokens]
 _NO_CODES = None, np.empty(0, np.int16), np.empty(0, np.int32), np.empty(0, np.int32)
 _VERIFIED_ROWS = 64  # at once
 _COLUMNS = ("row_id", "input_ids", "labels", "num_tokens")
 _OF_CODES = ("codec", "codec_targets")
 
 
-def read_row_group(index: IndexedRows, shard: int, row_group: int) -> RowTokens:
-    """Read the tokens and codes of a row group of a shard, as they are stored.
+def read_row_groups(index: IndexedRows, shard: int, row_groups: Sequence[int]) -> RowTokens:
+    """Read the tokens and codes of row groups of a shard, as they are stored.
 
     Raises:
-        ShortfallError: the row group can not be read, or contradicts itself.
+        ShortfallError: a row group can not be read, or contradicts itself.
     """
     has_codes = TASKS[index.shards[shard].task].codec_targets is not None
-    table = read_columns(index, shard, row_group, (*_COLUMNS, *_OF_CODES) if has_codes else _COLUMNS)
+    table = read_columns(index, shard, row_groups, (*_COLUMNS, *_OF_CODES) if has_codes else _COLUMNS)
     path = index.shards[shard].path
     sizes = _lengths(table["input_ids"])
     if not np.array_equal(sizes, _lengths(table["labels"])):
-        raise ShortfallError(f"{path}: row group {row_group} has more ids than labels, or less. {AGAIN}")
+        raise ShortfallError(f"{path}: {named(row_groups)}: more ids than labels, or less. {AGAIN}")
     num_tokens = table["num_tokens"].to_numpy()
     begins = np.cumsum(sizes) - sizes
     is_token = np.arange(sizes.sum(), dtype=np.int32) < np.repeat(begins + num_tokens, sizes)
@@ -54,14 +56,22 @@ def read_row_group(index: IndexedRows, shard: int, row_group: int) -> RowTokens:
     )
 
 
-def verified(read: ReadRowGroup) -> ReadRowGroup:
+def named(row_groups: Sequence[int]) -> str:
+    """Row groups, for messages."""
+    return f"row group{'s' * (len(row_groups) > 1)} {', '.join(map(str, row_groups))}"
+
+
+def verified(read: ReadRowGroups) -> ReadRowGroups:
     """The same reading, of row groups whose pages' checksums were verified before, those of clips too."""
     return partial(_read_verified, read)  # not a function of its own: those can not be pickled
 
 
-def _read_verified(read: ReadRowGroup, index: IndexedRows, shard: int, row_group: int) -> RowTokens:
-    _verify(index, shard, row_group)
-    return read(index, shard, row_group)
+def _read_verified(
+    read: ReadRowGroups, index: IndexedRows, shard: int, row_groups: Sequence[int]
+) -> RowTokens:
+    for row_group in row_groups:
+        _verify(index, shard, row_group)
+    return read(index, shard, row_groups)
 
 
 def _verify(index: IndexedRows, shard: int, row_group: int) -> None:
@@ -84,17 +94,19 @@ def _verify(index: IndexedRows, shard: int, row_group: int) -> None:
         ) from error
 
 
-def read_columns(index: IndexedRows, shard: int, row_group: int, columns: tuple[str, ...]) -> pa.Table:
-    """Read some columns of a row group of a shard.
+def read_columns(
+    index: IndexedRows, shard: int, row_groups: Sequence[int], columns: tuple[str, ...]
+) -> pa.Table:
+    """Read some columns of row groups of a shard.
 
     Raises:
         ShortfallError: it can not be read.
     """
     try:
         with index.open_shard(shard) as parquet:
-            return parquet.read_row_group(row_group, list(columns), use_threads=False)
+            return parquet.read_row_groups(list(row_groups), list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        place = f"{index.folder_of(shard).address}: {index.shards[shard].path}: row group {row_group}"
+        place = f"{index.folder_of(shard).address}: {index.shards[shard].path}: {named(row_groups)}"
         raise ShortfallError(f"{place} can not be read ({error}). {AGAIN}") from error
 
 

@@ -9,6 +9,7 @@ import resource
 import shutil
 import threading
 from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -45,12 +46,13 @@ from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.plan_rows import plan_rows
 from speechrows.loader.ragged import Ragged
 from speechrows.loader.read import local
+from speechrows.loader.read import row_store
 from speechrows.loader.read.clips import ByteClips
 from speechrows.loader.read.records import RowTokens
 from speechrows.loader.read.records import from_records
 from speechrows.loader.read.records import to_records
 from speechrows.loader.read.row_store import RowStore
-from speechrows.loader.read.rowgroup import read_row_group
+from speechrows.loader.read.rowgroup import read_row_groups
 from speechrows.loader.read.stream import Stream
 from speechrows.text import tokenizers
 from speechrows.types import AUDIO_TOKEN
@@ -332,11 +334,11 @@ def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> 
     index = Index.open(str(many), "ttt")
     read: list[tuple[int, int]] = []
 
-    def counted(index: Index, shard: int, row_group: int) -> RowTokens:
-        read.append((shard, row_group))
-        return read_row_group(index, shard, row_group)
+    def counted(index: Index, shard: int, row_groups: Sequence[int]) -> RowTokens:
+        read.extend((shard, row_group) for row_group in row_groups)
+        return read_row_groups(index, shard, row_groups)
 
-    store = RowStore(index, read_row_group=counted)
+    store = RowStore(index, read_row_groups=counted)
     rows = np.arange(len(index), dtype=np.int32)
     with ThreadPoolExecutor(6) as pool:
         of_threads = list(pool.map(store.read, [np.roll(rows, 7 * i) for i in range(6)]))
@@ -344,14 +346,17 @@ def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> 
     assert all(sorted(tokens.row_ids) == sorted(of_threads[0].row_ids) for tokens in of_threads)
 
 
-def test_threads_that_need_the_same_row_groups_read_each_another_one(many: Path) -> None:
+def test_threads_that_need_the_same_row_groups_read_each_another_one(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_store, "_ROWS_AT_ONCE", 1)
     index, both = Index.open(str(many), "ttt"), threading.Barrier(2, timeout=5)
 
-    def together(index: Index, shard: int, row_group: int) -> RowTokens:
+    def together(index: Index, shard: int, row_groups: Sequence[int]) -> RowTokens:
         both.wait()  # breaks unless two row groups are being read at once
-        return read_row_group(index, shard, row_group)
+        return read_row_groups(index, shard, row_groups)
 
-    store = RowStore(index, read_row_group=together)
+    store = RowStore(index, read_row_groups=together)
     rows = index.group_starts[:2].astype(np.int32)
     with ThreadPoolExecutor(2) as pool:
         names = [tokens.row_ids for tokens in pool.map(store.read, [rows, rows])]
@@ -439,10 +444,10 @@ def test_texts_that_contradict_the_index_are_refused(many: Path, spoil, message:
     audio_id = tokenizers.open_tokenizer(f"{many}/tokenizer").get_vocab()[AUDIO_TOKEN]
 
     def spoiled(*place) -> RowTokens:
-        tokens = read_row_group(*place)
+        tokens = read_row_groups(*place)
         return replace(tokens, **spoil(tokens))
 
-    store = RowStore(index, read_row_group=spoiled, audio_id=audio_id)
+    store = RowStore(index, read_row_groups=spoiled, audio_id=audio_id)
     with pytest.raises(ShortfallError, match=message) as caught:
         store.read(np.array([1]))
     assert str(caught.value).startswith(("deepdialogue_ttt/train/", index.shards[0].path))
@@ -451,7 +456,7 @@ def test_texts_that_contradict_the_index_are_refused(many: Path, spoil, message:
 def test_a_row_group_that_can_not_be_read_is_named(many: Path) -> None:
     index = Index.open(str(many), "ttt")
     with pytest.raises(ShortfallError, match=f"{index.shards[0].path}: row group 9 can not be read"):
-        read_row_group(index, 0, 9)
+        read_row_groups(index, 0, [9])
 
 
 def test_no_room_for_texts_is_told(many: Path) -> None:
