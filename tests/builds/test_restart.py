@@ -189,7 +189,9 @@ def test_a_worker_that_is_killed_ends_the_build_with_advice(
 ) -> None:
     process = ForkedBuild(corpus, tmp_path / "out", num_proc=2, **OPTIONS)
     assert _wait_for(lambda: _writes(tmp_path / "out"), process)
+    os.killpg(process.pid, signal.SIGSTOP)  # on a busy machine, it could end before its workers are known
     os.kill(_workers(process)[0], signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGCONT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == ENDED_WITH_AN_ERROR
     assert "a worker process died" in errors
