@@ -43,8 +43,14 @@ os.environ.update(
     NO_PROXY="127.0.0.1,127.0.0.2",
     no_proxy="127.0.0.1,127.0.0.2",
     TOKENIZERS_PARALLELISM="false",
+    LANGUAGE="C",  # argparse looks for a translation of every word of a command's flags, in four files each
     OMP_NUM_THREADS="1",  # the suite runs a process a core; torch's threads would wait for each other
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest begins: at the end, one core would be done and wait for the other."""
+    items.sort(key=lambda item: item.path.name != "test_ray.py")
 
 
 def pytest_collection_finish() -> None:
@@ -52,6 +58,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
     gc.set_threshold(20_000, 20, 20)  # hypothesis and tokenizers make many objects that die by themselves
+
+
+def pytest_sessionfinish() -> None:
+    """Pytest collects garbage five times as it ends: nothing that the suite holds is worth the search."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
