@@ -70,6 +70,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    monkeypatch.setattr("speechrows.storage.hub._PAUSE_S", 0.01)  # before the second attempt
 
 
 PLACES = [

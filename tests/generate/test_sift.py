@@ -67,7 +67,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def sift(
     folder: Path, server: ToyEndpoint, texts: Iterable[str], mode: str = "sift_s", **options: Any
 ) -> SiftReport:
-    model = Endpoint(server.url, "toy", SAMPLING, first_pause_s=0.001, **options)
+    model = Endpoint(server.url, "toy", SAMPLING, first_pause_s=0.0001, **options)
     with SidecarWriter.open(folder, recipe_of(mode, "toy", SAMPLING)) as writer:
         return make(clips(texts), writer, mode, model)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
+from functools import cache
 from threading import Event
 from threading import Thread
 from typing import Any
@@ -10,11 +11,15 @@ from typing import Self
 
 import boto3
 import pytest
+from botocore.loaders import JSONFileLoader
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.moto_server.werkzeug_app import create_backend_app
 from s3fs import S3FileSystem
 from werkzeug.serving import WSGIRequestHandler
 from werkzeug.serving import make_server
+
+# What describes S3 to a client is 2 MB, which each session of clients would parse anew.
+JSONFileLoader.load_file = staticmethod(cache(JSONFileLoader().load_file))
 
 BUCKET = "speech-rows"
 _BUSY = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your rate.</Message></Error>'
@@ -40,7 +45,8 @@ class S3Server:
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = Thread(target=self._server.serve_forever, daemon=True)
+        # It looks so often whether it has to end.
+        self._thread = Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -82,8 +88,9 @@ class S3Server:
         self.held.clear()
         client = boto3.client("s3", endpoint_url=self.endpoint)
         client.create_bucket(Bucket=BUCKET)
-        for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
-            client.delete_object(Bucket=BUCKET, Key=item["Key"])
+        keys = [{"Key": item["Key"]} for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+        if keys:
+            client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys, "Quiet": True})
         self.requests.clear()
 
     def put(self, key: str, data: bytes) -> None:
