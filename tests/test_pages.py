@@ -1,5 +1,6 @@
 """What README and the guides print is run as printed, in the order of each page, beside the samples."""
 
+import gc
 import re
 import shlex
 import sys
@@ -48,6 +49,7 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(webbrowser, "open", lambda address: True)
         monkeypatch.setattr("speechrows.preview.command.Event.wait", lambda event, timeout=None: True)
     if arguments[0] == "train":  # as a program, which ends with its exit code
+        gc.freeze()  # accelerate collects garbage after each run, and searches what there was before
         monkeypatch.setattr(sys, "argv", ["speechrows"])
         with pytest.raises(SystemExit, match="0"):
             main(arguments)

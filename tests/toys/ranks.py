@@ -3,6 +3,7 @@
 A rank of torchrun's own imports torch before it trains, which takes longer than a test's few steps.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ def launch(num_ranks: int, *runs: Sequence[str]) -> None:
 def _train(flags: Sequence[str]) -> None:
     """Train, then name the threads that the rank still has."""
     AcceleratorState._reset_state(reset_partial_state=True)  # of runs of the process that was forked
+    gc.freeze()  # accelerate collects garbage after each run, and searches what was forked with it
     code = train.main(flags)
     names = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm") if name.exists()]
     sys.stdout.write(f"at exit: {' '.join(names)}\n")

@@ -235,6 +235,7 @@ def test_an_iterator_that_is_left_leaves_no_thread_and_no_file_and_its_stream_go
     index = Index.open(str(many), "ttt")
     batches = list(planned(index, 9).for_rank(0, 1))
     gc.collect()  # of tests before; nothing of this one waits for it
+    gc.freeze()  # nor is the next one's search as long
     threads = threading.active_count()
     before = open_files()
     stream = Stream(index, num_threads=3, prefetch=5)
