@@ -94,9 +94,14 @@ class ChatTemplate:
             places = [i for i, row in enumerate(rows) if row.last == is_last]
             stretches = ending.encode([f"{self.lead}{targets[i]}{ending.gap}" for i in places])
             for i, stretch in zip(places, stretches, strict=True):
-                is_target = (stretch.spans[:, 1] > first) & (stretch.spans[:, 0] < start + len(targets[i]))
                 rendered[i] = RenderedChat(
-                    template=self, fields=rows[i], target=targets[i], ids=stretch.ids, is_target=is_target
+                    template=self,
+                    fields=rows[i],
+                    target=targets[i],
+                    ids=stretch.ids,
+                    is_target=stretch.within(first, start + len(targets[i])),
+                    head=self.heads.of(rows[i]),
+                    ending=ending,
                 )
         return self._those_that_come_back(rendered)
 
@@ -119,30 +124,24 @@ class RenderedChat:
     target: str
     ids: Int32
     is_target: npt.NDArray[np.bool_]
-
-    @property
-    def _ending(self) -> Ending:
-        return self.template.last if self.fields.last else self.template.inner
-
-    @property
-    def _head(self) -> Head:
-        return self.template.heads.of(self.fields)
+    head: Head
+    ending: Ending
 
     def num_tokens(self, num_audio_tokens: int) -> int:
         """The length of the row before padding."""
-        constant = (self._head.ids, self.template.between_ids, self._ending.end_ids, self._ending.tail_ids)
-        return num_audio_tokens + len(self.ids) + sum(map(len, constant))
+        before, after = len(self.head.ids) + len(self.template.between_ids), self.ending
+        return before + num_audio_tokens + len(self.ids) + len(after.end_ids) + len(after.tail_ids)
 
     def assemble(self, num_audio_tokens: int, *, length: int) -> tuple[Int32, Int32]:
         """`input_ids` and `labels`, int32 [length], padded on the right.
 
         Where a target does not end, but was cut, its end token takes no loss.
         """
-        template, ending = self.template, self._ending
+        template, ending = self.template, self.ending
         input_ids = np.full(length, template.pad_id, np.int32)
         labels = np.full(length, IGNORE_INDEX, np.int32)
-        at = len(self._head.ids)
-        input_ids[:at] = self._head.ids
+        at = len(self.head.ids)
+        input_ids[:at] = self.head.ids
         input_ids[at : at + num_audio_tokens] = template.audio_id
         at += num_audio_tokens
         for ids, supervised in (
@@ -153,15 +152,16 @@ class RenderedChat:
         ):
             stop = at + len(ids)
             input_ids[at:stop] = ids
-            labels[at:stop] = np.where(supervised, ids, IGNORE_INDEX)
+            if supervised is not False:
+                labels[at:stop] = np.where(supervised, ids, IGNORE_INDEX)
             at = stop
         return input_ids, labels
 
     def text(self) -> str:
         """The text of the row, with one audio token."""
-        between, ending = self.template.shape.between, self._ending
+        between, ending = self.template.shape.between, self.ending
         token = audio_token(self.template.tokenizer)
-        return f"{self._head.text}{token}{between}{self.target}{ending.gap}{ending.end}{ending.tail}"
+        return f"{self.head.text}{token}{between}{self.target}{ending.gap}{ending.end}{ending.tail}"
 
 
 def compile_chat(

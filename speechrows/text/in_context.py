@@ -8,6 +8,8 @@ spells `<|im_end|>` or `<audio>` stays text.
 """
 
 import itertools
+from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 from tokenizers import AddedToken
+from tokenizers import Encoding
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -23,10 +26,31 @@ from speechrows.types import Int32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stretch:
-    """The tokens of a stretch: `ids` int32 [T], and the characters that each stands for, `spans` [T, 2]."""
+    """The tokens of a stretch, `ids` int32 [T]: those of an encoding, between its sentinels."""
 
     ids: Int32
-    spans: npt.NDArray[np.int64]
+    encoding: Encoding
+    opening: int  # characters of the sentinel before the stretch, which is one token; 0 without one
+
+    def within(self, start: int, stop: int) -> npt.NDArray[np.bool_]:
+        """Which tokens stand for a character from `start` to before `stop`, bool [T].
+
+        They are found by halves, as tokens have the order of their characters: a list of all places takes
+        longer to make than the tokens.
+        """
+        first = 1 if self.opening else 0
+        places = range(first, first + len(self.ids))
+        begin = bisect_right(places, start + self.opening, key=lambda i: self._characters(i)[1])
+        end = bisect_left(places, stop + self.opening, key=lambda i: self._characters(i)[0])
+        is_within = np.zeros(len(self.ids), np.bool_)
+        is_within[begin:end] = True
+        return is_within
+
+    def _characters(self, token: int) -> tuple[int, int]:
+        """The first character of a token of the encoding, and the one behind its last."""
+        span = self.encoding.token_to_chars(token)
+        assert span is not None  # which is that of tokens that a post-processor adds
+        return span
 
 
 class StretchEncoder:
@@ -58,13 +82,14 @@ class StretchEncoder:
             [f"{opening}{text}{closing}" for text in texts], add_special_tokens=False
         )
         inner = slice(1 if opening else 0, -1 if closing else None)
-        chain = itertools.chain.from_iterable  # of all texts at once: an array of each takes longer
-        ids = np.fromiter(chain(encoding.ids[inner] for encoding in encodings), np.int32)
-        places = chain(chain(encoding.offsets[inner] for encoding in encodings))
-        spans = np.fromiter(places, np.int64).reshape(-1, 2) - len(opening)
-        ends = np.cumsum([len(encoding.ids[inner]) for encoding in encodings]).tolist()
-        ids = self._in_tokenizer(ids, core)
-        return [Stretch(ids=ids[i:j], spans=spans[i:j]) for i, j in pairwise([0, *ends])]
+        ids_of = [encoding.ids[inner] for encoding in encodings]
+        # Of all texts at once: an array of each takes longer.
+        ids = self._in_tokenizer(np.fromiter(itertools.chain.from_iterable(ids_of), np.int32), core)
+        ends = itertools.accumulate(map(len, ids_of), initial=0)
+        return [
+            Stretch(ids=ids[i:j], encoding=encoding, opening=len(opening))
+            for encoding, (i, j) in zip(encodings, pairwise(ends), strict=True)
+        ]
 
     def _in_tokenizer(self, ids: Int32, core: Tokenizer) -> Int32:
         """The tokenizer's own ids for a core's: special tokens, which come between others, are not there."""

@@ -116,4 +116,4 @@ def _is_of_target(part: _Stretch, tokens: Stretch) -> npt.NDArray[np.bool_]:
         return np.zeros(len(tokens.ids), bool)
     start, stop = part.target
     first = start - part.text[:start].endswith(" ")
-    return (tokens.spans[:, 1] > first) & (tokens.spans[:, 0] < stop)
+    return tokens.within(first, stop)
