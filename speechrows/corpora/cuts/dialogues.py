@@ -22,7 +22,7 @@ from speechrows.corpora.tables.records import Record
 from speechrows.corpora.tables.records import TableFile
 from speechrows.corpora.tables.roles import RoleRule
 from speechrows.corpora.tables.roles import are_roles
-from speechrows.corpora.tables.roles import with_roles
+from speechrows.corpora.tables.roles import roles_of
 from speechrows.corpora.turns import checked_text
 from speechrows.corpora.turns import fault_of
 from speechrows.errors import BadClipError
@@ -248,16 +248,22 @@ def _with_roles(turns: Sequence[Turn], place: str, rule: RoleRule) -> list[Turn]
     """The turns of a cut with their roles: by speakers' names, where these are roles, else by the rule."""
     speakers = [turn.speaker for turn in turns]
     cast = list(dict.fromkeys(filter(None, speakers)))
-    places = [place] * len(turns)
+    words: Sequence[str] | None = None
     if not cast:  # one voice, whose name is not known
-        return with_roles(turns, places, ["user"] * len(turns), rule)
-    if rule.assistant is None and "" not in speakers and are_roles(cast):
-        return with_roles(turns, places, speakers, rule)
-    if rule.assistant is None and len(cast) > 1 and any(map(str.isdecimal, cast)):
+        words = ["user"] * len(turns)
+    elif rule.assistant is None and "" not in speakers and are_roles(cast):
+        words = speakers
+    elif rule.assistant is None and len(cast) > 1 and any(map(str.isdecimal, cast)):
         detail = (
             f"found the speakers {', '.join(map(ascii, cast))!s:.200}, of whom a number tells no role; say "
             "who is the assistant: --assistant SPEAKER, second or last"
         )
         fault = Fault(reason=Reason.BAD_SPEAKER, detail=detail, file=place)
         return [replace(turn, fault=turn.fault or fault) for turn in turns]
-    return with_roles(turns, places, None, rule)
+    roles = roles_of(speakers, [place] * len(turns), words, rule)
+    return [
+        replace(turn, role=None, fault=turn.fault or role)
+        if isinstance(role, Fault)
+        else replace(turn, role=role)
+        for turn, role in zip(turns, roles, strict=True)
+    ]

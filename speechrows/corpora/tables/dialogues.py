@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from speechrows.corpora.tables.gather import Row
 from speechrows.corpora.tables.names import ClipNames
 from speechrows.corpora.tables.roles import BY_TURNS
 from speechrows.corpora.tables.roles import RoleRule
-from speechrows.corpora.tables.roles import with_roles
+from speechrows.corpora.tables.roles import roles_of
 from speechrows.corpora.tables.survey import Run
 from speechrows.corpora.tables.survey import split_of
 from speechrows.corpora.tables.survey import text_of
@@ -31,8 +32,10 @@ from speechrows.types import Codes
 from speechrows.types import Dialogue
 from speechrows.types import Fault
 from speechrows.types import Reason
+from speechrows.types import Role
 from speechrows.types import Span
 from speechrows.types import Task
+from speechrows.types import Traits
 from speechrows.types import Turn
 
 CODEC = CODECS["mimi"]  # of a column of codes
@@ -53,10 +56,9 @@ class DialogueMaker:
         conversation = _first(rows, columns.conversation, text_of)
         name = self._name(rows[0], columns, conversation)
         is_joined = conversation is not None or len(rows) > 1
-        spoken = [self._turn(row, columns, is_joined=is_joined) for row in rows]
-        if is_joined:
-            spoken = self._in_order(spoken, rows, run)
-        elif self.task.pairing == "exchange" and (spoken[0].fault or spoken[0].answer):
+        places = self._in_order(rows, run) if is_joined else [_Place(rows[0])]
+        spoken = [self._turn(place, columns, is_joined=is_joined) for place in places]
+        if not is_joined and self.task.pairing == "exchange" and (spoken[0].fault or spoken[0].answer):
             spoken += [_answer(spoken[0])]
         speaker = None if is_joined else spoken[0].speaker
         return Dialogue(
@@ -77,8 +79,9 @@ class DialogueMaker:
         )
         return conversation or own or f"{row.file.stem}:{row.record.place.removeprefix(f'{row.file.path}:')}"
 
-    def _turn(self, row: Row, columns: Columns, *, is_joined: bool) -> Turn:
-        """A row as turn 0 of the user; of a conversation, number and role follow."""
+    def _turn(self, place: "_Place", columns: Columns, *, is_joined: bool) -> Turn:
+        """A row as a turn; a fault of its own goes before one of its place in the conversation."""
+        row, number, role, misplaced = place
         record, cells = row.record, row.record.cells
         text, answer = cells.get(columns.text), first_answer(cells.get(columns.answer or ""))
         audio, codes, fault = None, None, record.fault
@@ -91,13 +94,13 @@ class DialogueMaker:
             fault = turns.fault_of(error, record.place)
         raw: dict[str, Any] = {trait: cells.get(column) for trait, column in columns.traits.items()}
         return Turn(
-            number=0,
-            speaker=text_of(cells.get(columns.speaker or "")) or "",
-            role="user",
+            number=number,
+            speaker=_speaker(row, columns),
+            role=role,
             text=text if isinstance(text, str) else "",
             audio=audio,
-            traits=traits.normalise(**raw),
-            fault=fault,
+            traits=traits.normalise(**raw) if raw else Traits(),
+            fault=fault or misplaced,
             answer=answer if isinstance(answer, str) and answer else None,
             codes=codes,
             start_s=start if math.isfinite(start := _seconds(cells.get(columns.start or ""))) else None,
@@ -128,14 +131,14 @@ class DialogueMaker:
             raise BadClipError(Reason.BAD_CODES, wrong)
         return Codes(codec=CODEC.name, values=np.array(lists, np.int16))
 
-    def _in_order(self, spoken: Sequence[Turn], rows: Sequence[Row], run: Run) -> list[Turn]:
-        """The turns of a conversation by number, else by when they start, else as the tables have them."""
-        columns, faults = run.columns, list[str | None]()
+    def _in_order(self, rows: Sequence[Row], run: Run) -> list["_Place"]:
+        """The places of a conversation's rows: by number, else by when they start, else as they come."""
+        columns, wrong = run.columns, list[str | None]([None] * len(rows))
         if columns.turn:
             cells = [row.record.cells.get(columns.turn) for row in rows]
             known = [turns.turn_number(whole_number(cell), first=run.first_turn) for cell in cells]
             expected = f"a whole number from {run.first_turn}"
-            faults = [
+            wrong = [
                 None if number is not None else f"found turn {cell!a:.80}, expected {expected}"
                 for number, cell in zip(known, cells, strict=True)
             ]
@@ -143,22 +146,34 @@ class DialogueMaker:
         else:
             starts = [_seconds(row.record.cells.get(columns.start or "")) for row in rows]
             if columns.start:
-                faults = [None if math.isfinite(at) else "found no start, expected seconds" for at in starts]
+                wrong = [None if math.isfinite(at) else "found no start, expected seconds" for at in starts]
             order = sorted(range(len(rows)), key=starts.__getitem__)
             numbers = np.argsort(order).tolist()
-        placed = [replace(turn, number=number) for turn, number in zip(spoken, numbers, strict=True)]
-        for i, wrong in enumerate(faults):
-            if wrong is not None and placed[i].fault is None:
-                fault = Fault(reason=Reason.BAD_NUMBER, detail=wrong, file=rows[i].record.place)
-                placed[i] = replace(placed[i], fault=fault)
+        order = sorted(range(len(rows)), key=numbers.__getitem__)
+        rows = [rows[i] for i in order]
         words = [_word(row.record.cells.get(columns.role or "")) for row in rows] if columns.role else None
-        order = sorted(range(len(rows)), key=lambda i: placed[i].number)
-        return with_roles(
-            [placed[i] for i in order],
-            [rows[i].record.place for i in order],
-            words and [words[i] for i in order],
-            self.rule if columns.speaker else replace(self.rule, assistant=BY_TURNS),
-        )
+        rule = self.rule if columns.speaker else replace(self.rule, assistant=BY_TURNS)
+        speakers, places = [_speaker(row, columns) for row in rows], [row.record.place for row in rows]
+        placed = list[_Place]()
+        for i, row, role in zip(order, rows, roles_of(speakers, places, words, rule), strict=True):
+            fault = role if isinstance(role, Fault) else None
+            if (detail := wrong[i]) is not None:
+                fault = Fault(reason=Reason.BAD_NUMBER, detail=detail, file=row.record.place)
+            placed.append(_Place(row, numbers[i], None if isinstance(role, Fault) else role, fault))
+        return placed
+
+
+class _Place(NamedTuple):
+    """A row's place in its conversation: the turn's number and role; `fault` is what is wrong with these."""
+
+    row: Row
+    number: int = 0
+    role: Role | None = "user"
+    fault: Fault | None = None
+
+
+def _speaker(row: Row, columns: Columns) -> str:
+    return text_of(row.record.cells.get(columns.speaker or "")) or ""
 
 
 def _answer(turn: Turn) -> Turn:

@@ -4,13 +4,11 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import replace
 
 from speechrows.corpora.turns import role_of
 from speechrows.types import Fault
 from speechrows.types import Reason
 from speechrows.types import Role
-from speechrows.types import Turn
 
 SECOND, LAST = "second", "last"  # rules by which a speaker is the assistant
 BY_TURNS = ""  # where no column tells speakers: user and assistant by turns
@@ -37,28 +35,28 @@ def are_roles(words: Iterable[str]) -> bool:
     return all(word.strip().lower() in _ROLES for word in words)
 
 
-def with_roles(
-    spoken: Sequence[Turn], places: Sequence[str], words: Sequence[str | None] | None, rule: RoleRule
-) -> list[Turn]:
-    """The turns of a conversation, in order, with their roles, or the fault that there is none.
+def roles_of(
+    speakers: Sequence[str], places: Sequence[str], words: Sequence[str | None] | None, rule: RoleRule
+) -> list[Role | Fault]:
+    """The roles of a conversation's turns, in order, or the fault that there is none.
 
     `words` are what a column of roles has; with it, speakers do not matter. `places` say where turns stand.
     """
+    roles: list[Role | None]
+    wrong: Sequence[str]
     if words is not None:
         expected = ", ".join(_ROLES)
         roles = [_ROLES.get((word or "").strip().lower()) for word in words]
         wrong = [f"found role {word!a:.80}, expected one of {expected}" for word in words]
     elif rule.assistant == BY_TURNS:
-        roles, wrong = [role_of(str(i % 2), "0", swap_roles=rule.swap) for i in range(len(spoken))], places
+        roles = [role_of(str(i % 2), "0", swap_roles=rule.swap) for i in range(len(places))]
+        wrong = places
     else:
-        roles, wrong = _by_speakers([turn.speaker for turn in spoken], rule)
-    turns: list[Turn] = []
-    for turn, role, detail, place in zip(spoken, roles, wrong, places, strict=True):
-        fault = turn.fault
-        if role is None and fault is None:
-            fault = Fault(reason=Reason.BAD_SPEAKER, detail=detail, file=place)
-        turns.append(replace(turn, role=role, fault=fault))
-    return turns
+        roles, wrong = _by_speakers(speakers, rule)
+    return [
+        role or Fault(reason=Reason.BAD_SPEAKER, detail=detail, file=place)
+        for role, detail, place in zip(roles, wrong, places, strict=True)
+    ]
 
 
 def _by_speakers(speakers: Sequence[str], rule: RoleRule) -> tuple[list[Role | None], list[str]]:
