@@ -135,6 +135,8 @@ def _traits(file: SourceFile, row: _Row) -> Traits:
     votes = {name: row[name] for name in file.source.votes if isinstance(row.get(name), float)}
     if votes:  # a tie has no emotion, whatever the publisher made of it
         raw["emotion"] = traits.top_vote(votes)
+    if not raw:
+        return Traits()
     return traits.normalise(**raw, pace_limits=file.pace_limits, volume_limits=file.volume_limits)
 
 
