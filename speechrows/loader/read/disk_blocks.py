@@ -15,7 +15,7 @@ from speechrows.types import Int32
 Int64 = npt.NDArray[np.int64]
 
 BLOCK = 16  # values: 64 bytes
-_SMALLEST = 1 << 22  # bytes of the map
+_SMALLEST = 1 << 16  # bytes of the map
 _MAPPED = 64 << 20  # bytes of a file that may stay mapped, which counts as memory of this process
 
 
