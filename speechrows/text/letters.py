@@ -63,5 +63,5 @@ def _weight(character: str) -> int:
 
 @lru_cache(1 << 16)
 def _script(character: str) -> str:
-    """The script of a letter; "" of anything else."""
-    return unicodedata.name(character, "").partition(" ")[0] if character.isalpha() else ""
+    """The script of a letter, UNKNOWN where Python knows no name of it; "" of anything else."""
+    return unicodedata.name(character, "UNKNOWN").partition(" ")[0] if character.isalpha() else ""

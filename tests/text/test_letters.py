@@ -1,6 +1,7 @@
 """Letters and scripts of a text."""
 
 import pytest
+from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
 from toys.examples import MANY
@@ -30,6 +31,7 @@ def test_letters_are_counted_as_they_take_time_to_say(text: str, number: int) ->
 
 @MANY
 @given(text=st.text(), more=st.text())
+@example(text="", more="\U00017000")  # Tangut, whose ideographs have no names
 def test_letters_of_two_texts_add_up(text: str, more: str) -> None:
     assert num_letters(text + " " + more) == num_letters(text) + num_letters(more)
     assert scripts(text + more).total() == sum(character.isalpha() for character in text + more)
