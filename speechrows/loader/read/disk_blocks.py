@@ -16,7 +16,8 @@ Int64 = npt.NDArray[np.int64]
 
 BLOCK = 16  # values: 64 bytes
 _SMALLEST = 1 << 16  # bytes of the map
-_MAPPED = 64 << 20  # bytes of a file that may stay mapped, which counts as memory of this process
+_PIECE = 1 << 16  # bytes written at once
+_MAPPED = 64 << 20  # bytes that may stay mapped: they count as memory of this process
 
 
 class DiskBlocks:
@@ -30,6 +31,7 @@ class DiskBlocks:
         self._file = tempfile.TemporaryFile(prefix="speechrows-", buffering=0)  # noqa: SIM115
         self._end = 0  # in bytes
         self._lock = threading.Lock()
+        self._num_taken = 0
         self._map_bytes(_SMALLEST)
 
     def close(self) -> None:
@@ -45,7 +47,7 @@ class DiskBlocks:
         with self._lock:
             begin, self._end = self._end, self._end + values.nbytes
         try:
-            written = os.pwrite(self._file.fileno(), values.data, begin)
+            written = self._write(values.data.cast("B"), begin)
             with self._lock:
                 if begin + written > len(self._map):
                     self._map_bytes(2 * self._end)
@@ -60,9 +62,21 @@ class DiskBlocks:
 
     def take(self, begins: Int64, sizes: Int32) -> Int32:
         """The values of `sizes` [R] blocks from those numbered `begins` [R] on, one after another."""
-        if self._end > _MAPPED:
-            self._map.madvise(mmap.MADV_DONTNEED)  # a page that is touched may map a megabyte around it
+        self._num_taken += len(begins)
+        if self._num_taken * _PIECE > _MAPPED:
+            self._num_taken = 0
+            self._map.madvise(mmap.MADV_DONTNEED)  # what is touched again is mapped again, and its piece
         return self._blocks.take(expanded(begins, sizes), axis=0).ravel()
+
+    def _write(self, data: memoryview, begin: int) -> int:
+        """Write bytes from a place on, and return how many were written.
+
+        Linux caches what is written at once as one piece, and maps all of it where any of it is touched.
+        """
+        written = 0
+        for at in range(0, len(data), _PIECE):
+            written += os.pwrite(self._file.fileno(), data[at : at + _PIECE], begin + at)
+        return written
 
     def _map_bytes(self, num_bytes: int) -> None:
         """Map so much of the file, most of it yet to be written: a hole takes no disk."""
