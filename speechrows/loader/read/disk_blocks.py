@@ -63,7 +63,7 @@ class DiskBlocks:
     def take(self, begins: Int64, sizes: Int32) -> Int32:
         """The values of `sizes` [R] blocks from those numbered `begins` [R] on, one after another."""
         self._num_taken += len(begins)
-        if self._num_taken * _PIECE > _MAPPED:
+        if min(self._num_taken * _PIECE, self._end) > _MAPPED:
             self._num_taken = 0
             self._map.madvise(mmap.MADV_DONTNEED)  # what is touched again is mapped again, and its piece
         return self._blocks.take(expanded(begins, sizes), axis=0).ravel()
