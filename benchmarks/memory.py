@@ -93,9 +93,9 @@ def needed(preset: str, tuning: Tuning, load: Load, ranks: int = 8) -> Memory:
 def lines(preset: str, load: Load) -> Iterator[str]:
     """A line of the table for each way to train a preset."""
     for trained, tuning in TRAINED.items():
-        held = needed(preset, tuning, load)
-        activations = held.kept + held.passing
-        columns = (held.weights, held.gradients, held.moments, held.copies, activations, held.peak)
+        needs = needed(preset, tuning, load)
+        activations = needs.kept + needs.passing
+        columns = (needs.weights, needs.gradients, needs.moments, needs.copies, activations, needs.peak)
         yield f"| `{preset}` | {trained} | {' | '.join(f'{bytes_ / 2**30:.1f}' for bytes_ in columns)} |"
 
 

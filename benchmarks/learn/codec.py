@@ -54,17 +54,17 @@ def write(work: Path, num_trained: int, num_held_out: int) -> None:
     """Write the corpora, their codes, and build them."""
     generator = np.random.default_rng(0)
     trained, held_out = ([clip(generator) for _ in range(n)] for n in (num_trained, num_held_out))
-    heard_and_said = {
+    questions_and_answers = {
         "trained": (trained, trained),
         "held-out": (held_out, held_out),
         "shuffled": (held_out[1:] + held_out[:1], held_out),
     }
-    for name, (heard, said) in heard_and_said.items():
+    for name, (questions, answers) in questions_and_answers.items():
         folder, codes = work / f"{name}-corpus", work / f"{name}-codes"
-        corpus.write_corpus(folder, [[(TEXT, samples)] for samples in heard], RATE)
+        corpus.write_corpus(folder, [[(TEXT, samples)] for samples in questions], RATE)
         recipe = {"kind": "mimi", "codec": "mimi", "model": "bands of benchmarks/learn/codec.py"}
         with SidecarWriter.open(codes, recipe, overwrite=True) as writer:
-            for i, samples in enumerate(said):
+            for i, samples in enumerate(answers):
                 writer.add(corpus.clip_id(folder, i, num_turns=1), quantised(samples))
         flags = ("--validation-fraction", "0", "--with", str(codes))
         corpus.build(folder, work / f"{name}-rows", "s2s_mimi", *flags)

@@ -1,7 +1,6 @@
 """Buffers of samples that are used again: memory that was mapped once is not mapped for every batch."""
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 from typing import Generic
@@ -18,29 +17,25 @@ class Buffers(Generic[A]):
 
     def __init__(self, allocate: Callable[[int], A]) -> None:
         self._allocate = allocate
-        self._free: list[A] = []  # the one used last at the end
+        self._free: list[A] = []
         # Apart, and without the lock: what is given back while memory is collected may find it taken.
-        self._returned = deque[A]()
+        self._returned: list[A] = []
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._allocate,)
 
     def take(self, num_samples: int) -> A:
-        """The buffer of `num_samples` or more that was used last: the processor may have it in its cache.
-
-        Where all are too small, a new one replaces the smallest.
-        """
+        """A buffer of `num_samples` or more; where all are too small, a new one replaces the smallest."""
         with self._lock:
             while self._returned:
-                self._free.append(self._returned.popleft())
+                self._free.append(self._returned.pop())
+            self._free.sort(key=len)
             del self._free[:-_UNUSED]
-            for place in reversed(range(len(self._free))):
-                if len(self._free[place]) >= num_samples:
+            for place, buffer in enumerate(self._free):
+                if len(buffer) >= num_samples:
                     return self._free.pop(place)
-            if self._free:
-                sizes = [*map(len, self._free)]
-                del self._free[sizes.index(min(sizes))]
+            del self._free[:1]
         return self._allocate(num_samples + num_samples // 8)
 
     def lend(self, buffer: A) -> Callable[[], None]:

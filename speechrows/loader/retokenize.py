@@ -108,7 +108,7 @@ class Retokenizer:
             yield text.assemble(audio, length=text.num_tokens(audio))
 
     def read_row_groups(self, index: IndexedRows, shard: int, row_groups: Sequence[int]) -> RowTokens:
-        """Read the retokenised rows of a row group; codes as they are stored.
+        """Read the retokenised rows of row groups; codes as they are stored.
 
         Raises:
             ShortfallError: see rows; or it can not be read.

@@ -56,8 +56,8 @@ class DialogueMaker:
         conversation = _first(rows, columns.conversation, text_of)
         name = self._name(rows[0], columns, conversation)
         is_joined = conversation is not None or len(rows) > 1
-        places = self._in_order(rows, run) if is_joined else [_Place(rows[0])]
-        spoken = [self._turn(place, columns, is_joined=is_joined) for place in places]
+        positions = self._in_order(rows, run) if is_joined else [_Position(rows[0])]
+        spoken = [self._turn(position, columns, is_joined=is_joined) for position in positions]
         if not is_joined and self.task.pairing == "exchange" and (spoken[0].fault or spoken[0].answer):
             spoken += [_answer(spoken[0])]
         speaker = None if is_joined else spoken[0].speaker
@@ -79,9 +79,9 @@ class DialogueMaker:
         )
         return conversation or own or f"{row.file.stem}:{row.record.place.removeprefix(f'{row.file.path}:')}"
 
-    def _turn(self, place: "_Place", columns: Columns, *, is_joined: bool) -> Turn:
-        """A row as a turn; a fault of its own goes before one of its place in the conversation."""
-        row, number, role, misplaced = place
+    def _turn(self, position: "_Position", columns: Columns, *, is_joined: bool) -> Turn:
+        """A row as a turn; a fault of its own goes before one of its position."""
+        row, number, role, misplaced = position
         record, cells = row.record, row.record.cells
         text, answer = cells.get(columns.text), first_answer(cells.get(columns.answer or ""))
         audio, codes, fault = None, None, record.fault
@@ -131,8 +131,8 @@ class DialogueMaker:
             raise BadClipError(Reason.BAD_CODES, wrong)
         return Codes(codec=CODEC.name, values=np.array(lists, np.int16))
 
-    def _in_order(self, rows: Sequence[Row], run: Run) -> list["_Place"]:
-        """The places of a conversation's rows: by number, else by when they start, else as they come."""
+    def _in_order(self, rows: Sequence[Row], run: Run) -> list["_Position"]:
+        """The positions of a conversation's rows: by number, else by when they start, else as they come."""
         columns, wrong = run.columns, list[str | None]([None] * len(rows))
         if columns.turn:
             cells = [row.record.cells.get(columns.turn) for row in rows]
@@ -154,17 +154,17 @@ class DialogueMaker:
         words = [_word(row.record.cells.get(columns.role or "")) for row in rows] if columns.role else None
         rule = self.rule if columns.speaker else replace(self.rule, assistant=BY_TURNS)
         speakers, places = [_speaker(row, columns) for row in rows], [row.record.place for row in rows]
-        placed = list[_Place]()
+        positions = list[_Position]()
         for i, row, role in zip(order, rows, roles_of(speakers, places, words, rule), strict=True):
             fault = role if isinstance(role, Fault) else None
             if (detail := wrong[i]) is not None:
                 fault = Fault(reason=Reason.BAD_NUMBER, detail=detail, file=row.record.place)
-            placed.append(_Place(row, numbers[i], None if isinstance(role, Fault) else role, fault))
-        return placed
+            positions.append(_Position(row, numbers[i], None if isinstance(role, Fault) else role, fault))
+        return positions
 
 
-class _Place(NamedTuple):
-    """A row's place in its conversation: the turn's number and role; `fault` is what is wrong with these."""
+class _Position(NamedTuple):
+    """A row's position in its conversation, the turn's number and role, and what is wrong with these."""
 
     row: Row
     number: int = 0

@@ -29,11 +29,11 @@ from speechrows.loader.collate.mel import log_mel
 from speechrows.loader.collate.room import Room
 from speechrows.loader.collate.slots import filled
 from speechrows.loader.collate.slots import lay_out
-from speechrows.loader.collate.slots import ranges
 from speechrows.loader.collate.speech import ClipLengths
 from speechrows.loader.collate.speech import clip_lengths
 from speechrows.loader.collate.speech import padded_speech
 from speechrows.loader.plan.order import Int64
+from speechrows.loader.plan.order import expanded
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.ragged import Ragged
 from speechrows.types import IGNORE_INDEX
@@ -184,8 +184,8 @@ class Collator:
             return None
         num_codebooks = CODECS[ragged.codec].num_codebooks
         shape = (len(ragged.num_frames), num_codebooks, int(ragged.num_frames.max(initial=0)))
-        lines = np.arange(shape[0] * num_codebooks) * shape[2]
-        places, _ = ranges(lines, np.repeat(ragged.num_frames, num_codebooks).astype(np.int64))
+        lines: Int64 = np.arange(shape[0] * num_codebooks) * shape[2]
+        places = expanded(lines, np.repeat(ragged.num_frames, num_codebooks))
         return self._moved(torch.from_numpy(filled(shape, IGNORE_INDEX, places, ragged.codes)))
 
     @cached_property

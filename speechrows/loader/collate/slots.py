@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from speechrows.loader.plan.order import Int64
+from speechrows.loader.plan.order import expanded
 from speechrows.loader.plan.values import PlanOptions
 from speechrows.loader.ragged import Ragged
 from speechrows.rows.curriculum import padded_length
@@ -36,13 +37,13 @@ def lay_out(ragged: Ragged, options: PlanOptions, pad_id: int) -> Slots:
     micro_batch, num_tokens = ragged.micro_batch, ragged.num_tokens.astype(np.int64)
     num_slots = _num_slots(ragged, options)
     shape = micro_batch.num_sequences, num_slots
-    starts = micro_batch.sequence.astype(np.int64) * num_slots + micro_batch.start
+    starts: Int64 = micro_batch.sequence.astype(np.int64) * num_slots + micro_batch.start
     is_first = (micro_batch.position == 0) | (np.diff(micro_batch.sequence, prepend=-1) != 0)
     segments = np.cumsum(is_first) - 1
     goes_on = np.append(~is_first[1:], np.zeros(min(1, len(is_first)), bool))
     extents = np.where(goes_on, np.append(starts[1:], 0)[: len(starts)] - starts, num_tokens)
-    row_slots, offsets = ranges(starts, extents)
-    token_slots, _ = ranges(starts, num_tokens)
+    row_slots, token_slots = expanded(starts, extents), expanded(starts, num_tokens)
+    offsets = row_slots - np.repeat(starts, extents)
     firsts = starts[is_first]
     labels = filled(shape, IGNORE_INDEX, token_slots, ragged.labels)
     labels.reshape(-1)[firsts] = IGNORE_INDEX
@@ -63,13 +64,6 @@ def _num_slots(ragged: Ragged, options: PlanOptions) -> int:
     if options.mode != "bucket":
         return options.num_slots
     return padded_length(int(ragged.num_tokens.max(initial=0)), options.pad_to_multiple_of)
-
-
-def ranges(starts: Int64, lengths: Int64) -> tuple[Int64, Int64]:
-    """Ranges one after another, and the distance of each entry from the start of its range."""
-    ends = np.cumsum(lengths)
-    offsets = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-    return np.repeat(starts, lengths) + offsets, offsets
 
 
 def filled(shape: tuple[int, ...], empty: int, places: Int64, values: npt.ArrayLike) -> Int64:

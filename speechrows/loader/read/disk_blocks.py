@@ -4,6 +4,7 @@ import mmap
 import os
 import tempfile
 import threading
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -15,28 +16,25 @@ from speechrows.types import Int32
 Int64 = npt.NDArray[np.int64]
 
 BLOCK = 16  # values: 64 bytes
-_SMALLEST = 1 << 16  # bytes of the map
+_SMALLEST = 1 << 16  # bytes that are mapped at first
 _PIECE = 1 << 16  # bytes written at once
-_MAPPED = 64 << 20  # bytes that may stay mapped: they count as memory of this process
+_MAX_MAPPED = 64 << 20  # bytes that stay mapped: they count as memory of this process
 
 
 class DiskBlocks:
     """Blocks of BLOCK values int32, in a file without a name in `TMPDIR`; for several threads of one process.
 
     It is mapped: so any ranges are gathered by one call of numpy, during which other threads of Python go
-    on. To read each by a call of its own had them wait for one another.
+    on. To read each by a call of its own had them wait for one another. The file is gone with the object.
     """
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="speechrows-", buffering=0)  # noqa: SIM115
+        finalize(self, self._file.close)
         self._end = 0  # in bytes
         self._lock = threading.Lock()
-        self._num_taken = 0
+        self._num_taken = 0  # ranges since the last time that nothing was mapped
         self._map_bytes(_SMALLEST)
-
-    def close(self) -> None:
-        """Close the file, which deletes it."""
-        self._file.close()
 
     def append(self, values: Int32) -> int:
         """Append values [B x BLOCK]; return the number of the first block.
@@ -63,9 +61,9 @@ class DiskBlocks:
     def take(self, begins: Int64, sizes: Int32) -> Int32:
         """The values of `sizes` [R] blocks from those numbered `begins` [R] on, one after another."""
         self._num_taken += len(begins)
-        if min(self._num_taken * _PIECE, self._end) > _MAPPED:
+        if min(self._num_taken * _PIECE, self._end) > _MAX_MAPPED:  # what is touched maps its piece
             self._num_taken = 0
-            self._map.madvise(mmap.MADV_DONTNEED)  # what is touched again is mapped again, and its piece
+            self._map.madvise(mmap.MADV_DONTNEED)
         return self._blocks.take(expanded(begins, sizes), axis=0).ravel()
 
     def _write(self, data: memoryview, begin: int) -> int:

@@ -22,7 +22,7 @@ from speechrows.loader.read.records import from_records
 from speechrows.loader.read.records import to_records
 from speechrows.loader.read.rowgroup import AGAIN
 from speechrows.loader.read.rowgroup import ReadRowGroups
-from speechrows.loader.read.rowgroup import named
+from speechrows.loader.read.rowgroup import in_words
 from speechrows.loader.read.rowgroup import read_row_groups
 from speechrows.types import IGNORE_INDEX
 from speechrows.types import Int32
@@ -56,14 +56,6 @@ class RowStore:
         self._begins = np.zeros(len(index), np.int64)
         self._sizes = np.zeros(len(index), np.int32)  # blocks; 0 where a row was not read yet
         self._filling = [threading.Lock() for _ in range(_LOCKS)]  # a row group's is its number, modulo
-
-    def close(self) -> None:
-        """Close the temporary file, which deletes it."""
-        self._records.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_records"):
-            self.close()
 
     def read(self, rows: Int32) -> RowTokens:
         """The tokens and codes of these rows, in this order.
@@ -126,7 +118,7 @@ class RowStore:
         index, path = self._index, self._index.shards[self._index.shard[rows[0]]].path
         num_rows, num_ids = len(tokens.row_ids), len(tokens.input_ids)
         if (num_rows, num_ids) != (len(rows), tokens.num_tokens.sum()):
-            groups = named(np.unique(index.row_group[rows]).tolist())
+            groups = in_words(np.unique(index.row_group[rows]).tolist())
             raise ShortfallError(
                 f"{path}: found {num_rows} rows and {num_ids} ids in {groups}, "
                 f"expected {len(rows)} and {tokens.num_tokens.sum()}. {AGAIN}"

@@ -36,14 +36,17 @@ def read_row_groups(index: IndexedRows, shard: int, row_groups: Sequence[int]) -
     """
     has_codes = TASKS[index.shards[shard].task].codec_targets is not None
     table = read_columns(index, shard, row_groups, (*_COLUMNS, *_OF_CODES) if has_codes else _COLUMNS)
-    path = index.shards[shard].path
-    sizes = _lengths(table["input_ids"])
-    if not np.array_equal(sizes, _lengths(table["labels"])):
-        raise ShortfallError(f"{path}: {named(row_groups)}: more ids than labels, or less. {AGAIN}")
+    sizes, num_labels = _lengths(table["input_ids"]), _lengths(table["labels"])
+    if not np.array_equal(sizes, num_labels):
+        row = int((sizes != num_labels).argmax())
+        raise ShortfallError(
+            f"{table['row_id'][row]}: found {num_labels[row]} labels, expected {sizes[row]}, one for "
+            f"each of its input_ids. {AGAIN}"
+        )
     num_tokens = table["num_tokens"].to_numpy()
     begins = np.cumsum(sizes) - sizes
     is_token = np.arange(sizes.sum(), dtype=np.int32) < np.repeat(begins + num_tokens, sizes)
-    codec, codes, num_frames, code_rows = _codes(table, path) if has_codes else _NO_CODES
+    codec, codes, num_frames, code_rows = _codes(table, index.shards[shard].path) if has_codes else _NO_CODES
     return RowTokens(
         row_ids=tuple(map(str, table["row_id"].to_pylist())),
         num_tokens=num_tokens,
@@ -56,8 +59,8 @@ def read_row_groups(index: IndexedRows, shard: int, row_groups: Sequence[int]) -
     )
 
 
-def named(row_groups: Sequence[int]) -> str:
-    """Row groups, for messages."""
+def in_words(row_groups: Sequence[int]) -> str:
+    """The numbers of row groups, for messages."""
     return f"row group{'s' * (len(row_groups) > 1)} {', '.join(map(str, row_groups))}"
 
 
@@ -100,13 +103,13 @@ def read_columns(
     """Read some columns of row groups of a shard.
 
     Raises:
-        ShortfallError: it can not be read.
+        ShortfallError: one can not be read.
     """
     try:
         with index.open_shard(shard) as parquet:
             return parquet.read_row_groups(list(row_groups), list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        place = f"{index.folder_of(shard).address}: {index.shards[shard].path}: {named(row_groups)}"
+        place = f"{index.folder_of(shard).address}: {index.shards[shard].path}: {in_words(row_groups)}"
         raise ShortfallError(f"{place} can not be read ({error}). {AGAIN}") from error
 
 

@@ -28,7 +28,6 @@ def test_any_ranges_of_blocks_are_taken_as_they_were_appended(sizes: list[int], 
     values = blocks.take(np.array(begins, np.int64)[asked], np.array(sizes, np.int32)[asked])
     expected = [numbered(sum(sizes[:i]), sizes[i]) for i in asked]
     assert np.array_equal(values, np.concatenate([np.empty(0, np.int32), *expected]))
-    blocks.close()
 
 
 def test_threads_append_and_take_while_the_map_grows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +46,6 @@ def test_threads_append_and_take_while_the_map_grows(monkeypatch: pytest.MonkeyP
         thread.start()
     for thread in threads:
         thread.join()
-    blocks.close()
     assert not wrong
 
 
@@ -58,7 +56,7 @@ def mapped_mb() -> float:
 
 
 def test_of_a_large_file_little_stays_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_blocks, "_MAPPED", 4 << 20)
+    monkeypatch.setattr(disk_blocks, "_MAX_MAPPED", 4 << 20)
     blocks, num_blocks = DiskBlocks(), 1 << 12
     for part in range(256):
         blocks.append(numbered(part * num_blocks, num_blocks))
@@ -67,4 +65,3 @@ def test_of_a_large_file_little_stays_mapped(monkeypatch: pytest.MonkeyPatch) ->
         values = blocks.take(begins, np.ones(16, np.int32)).reshape(-1, BLOCK)
         assert np.array_equal(values[:, 0], begins)
     assert mapped_mb() - before <= 16, "of 64 MB, for 64 ranges and those taken last"
-    blocks.close()

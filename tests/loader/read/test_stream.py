@@ -16,6 +16,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from hypothesis import given
@@ -458,6 +460,20 @@ def test_a_row_group_that_can_not_be_read_is_named(many: Path) -> None:
     index = Index.open(str(many), "ttt")
     with pytest.raises(ShortfallError, match=f"{index.shards[0].path}: row group 9 can not be read"):
         read_row_groups(index, 0, [9])
+
+
+def test_a_row_of_fewer_labels_than_ids_is_named(spoiled: Path) -> None:
+    index = Index.open(str(spoiled), "ttt")
+    path = spoiled / index.shards[0].path
+    table = pq.read_table(path, partitioning=None)
+    field, labels = table.schema.field("labels"), table["labels"].to_pylist()
+    num_ids = len(labels[1])
+    labels[1].pop()
+    place = table.schema.get_field_index("labels")
+    pq.write_table(table.set_column(place, field, pa.array(labels, field.type)), path)
+    expected = f"^{index.row_id(1)}: found {num_ids - 1} labels, expected {num_ids}, one for each"
+    with pytest.raises(ShortfallError, match=expected):
+        read_row_groups(index, 0, [0])
 
 
 def test_no_room_for_texts_is_told(many: Path) -> None:
