@@ -335,10 +335,11 @@ def test_where_the_system_can_not_tell_what_is_in_memory_clips_are_the_same(
 
 def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> None:
     index = Index.open(str(many), "ttt")
-    read: list[tuple[int, int]] = []
+    read, at_once = list[tuple[int, int]](), list[int]()
 
     def counted(index: Index, shard: int, row_groups: Sequence[int]) -> RowTokens:
         read.extend((shard, row_group) for row_group in row_groups)
+        at_once.append(len(row_groups))
         return read_row_groups(index, shard, row_groups)
 
     store = RowStore(index, read_row_groups=counted)
@@ -346,6 +347,7 @@ def test_a_row_group_is_read_once_though_threads_need_it_at_once(many: Path) -> 
     with ThreadPoolExecutor(6) as pool:
         of_threads = list(pool.map(store.read, [np.roll(rows, 7 * i) for i in range(6)]))
     assert sorted(read) == sorted({*zip(index.shard.tolist(), index.row_group.tolist(), strict=True)})
+    assert max(at_once) > 1, "several row groups of a shard are read by one call"
     assert all(sorted(tokens.row_ids) == sorted(of_threads[0].row_ids) for tokens in of_threads)
 
 
