@@ -12,7 +12,7 @@ import pytest
 from toys import ranks
 from toys.building import build_rows
 from toys.building import made_up
-from toys.processes import ForkedHere
+from toys.processes import Forked
 from toys.samples import XTTS
 from toys.training import MODES
 from toys.training import QUICK
@@ -34,9 +34,9 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def launch(*runs: list[str]) -> ForkedHere:
+def launch(*runs: list[str]) -> Forked:
     """Runs of train.py on two ranks, one after another."""
-    return ForkedHere(ranks.launch, 2, *runs)
+    return Forked(ranks.launch, 2, *runs)
 
 
 PACK = ["--mode", "pack", "--context", "512", "--batch-size", "1"]

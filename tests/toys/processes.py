@@ -23,14 +23,10 @@ _server.set_forkserver_preload(["toys.building", "deepdialogue_ttt"])
 class Forked:
     """A call of a function in a process group of its own; its methods are those of Popen."""
 
-    context: Any = _server  # which has imported the package, and not torch
-
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._printed = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115  # closed with it
         names = [file.name for file in self._printed]
-        self._process = self.context.Process(
-            target=_begin, args=(names, {**os.environ}, function, *arguments)
-        )
+        self._process = _server.Process(target=_begin, args=(names, {**os.environ}, function, *arguments))
         before = os.environ.get("PYTHONPATH", "")
         os.environ["PYTHONPATH"] = os.pathsep.join([str(_TESTS), str(_TESTS.parent), before])
         try:
@@ -57,9 +53,12 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it printed, and what it said of an error."""
-        assert self.wait(timeout) is not None
+        """What it printed, and what it said of an error; one that does not end in time is killed."""
+        ended = self.wait(timeout) is not None
+        if not ended:
+            self.kill(group=True)
         output, errors = (file.read() for file in self._printed)
+        assert ended, f"it goes on after {timeout} s. It has printed: {output}{errors}"
         return output, errors
 
 
@@ -78,12 +77,6 @@ def _begin(
         os.dup2(os.open(name, os.O_WRONLY), fd)
     sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))  # noqa: SIM115
     sys.exit(function(*arguments))
-
-
-class ForkedHere(Forked):
-    """The same, forked from the test's process: torch is there, and what has been imported with it."""
-
-    context = multiprocessing.get_context("fork")
 
 
 def start_python(code: str, *arguments: str | Path) -> Forked:

@@ -1,15 +1,17 @@
 """train.py on several ranks of one machine, as torchrun starts them, but forked from a process with torch.
 
-A rank of torchrun's own imports torch before it trains, which takes longer than a test's few steps.
+A rank of torchrun's own imports torch before it trains, which takes longer than a test's few steps. What they
+are forked from is not the tests' process: a thread that another test left there, Ray's say, may hold a lock
+that a rank waits for.
 """
 
+import contextlib
 import gc
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from accelerate.state import AcceleratorState
 from torch.distributed.launcher import LaunchConfig
 from torch.distributed.launcher import elastic_launch
 
@@ -36,10 +38,12 @@ def launch(num_ranks: int, *runs: Sequence[str]) -> None:
 
 def _train(flags: Sequence[str]) -> None:
     """Train, then name the threads that the rank still has."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # of runs of the process that was forked
     gc.freeze()  # accelerate collects garbage after each run, and searches what was forked with it
     code = train.main(flags)
-    names = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm") if name.exists()]
+    names = []
+    for name in Path("/proc/self/task").glob("*/comm"):
+        with contextlib.suppress(OSError):  # it has just ended
+            names.append(name.read_text().strip())
     sys.stdout.write(f"at exit: {' '.join(names)}\n")
     sys.stdout.flush()
     if code:
