@@ -15,8 +15,9 @@ from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
 from speechrows.loader.read.cells import cell_samples
+from speechrows.loader.read.many_reads import Part
+from speechrows.loader.read.many_reads import read_many
 from speechrows.loader.read.pcm import LONGEST_HEAD
-from speechrows.loader.read.pcm import SHORTEST_HEAD
 from speechrows.loader.read.pcm import Bools
 from speechrows.loader.read.pcm import are_plain
 from speechrows.loader.read.pcm import may_be_plain
@@ -25,9 +26,6 @@ from speechrows.types import Int32
 
 Int64 = npt.NDArray[np.int64]
 
-_Read = tuple[int, Sequence[memoryview], int]  # of a file, into buffers, from an offset on
-
-_IF_CACHED = getattr(os, "RWF_NOWAIT", 0)
 _MAX_OPEN = 256  # files; a process may have 1024 as a rule
 
 
@@ -72,7 +70,7 @@ class LocalClips:
             samples[ends[i] - len(clip) : ends[i]] = clip
 
     def _read_plain(self, rows: Int32, fds: Sequence[int], ends: Int64, samples: Int16) -> Bools:
-        """Read what may be mono PCM 16 WAV, head and samples apart, in one call; return which clips were.
+        """Read what may be mono PCM 16 WAV, head and samples apart; return which clips were.
 
         Arrays here are short, or read by `take`: numpy lets go of Python's lock for a longer one, to have it
         back at once, but a thread that waits for it is woken each time, for nothing.
@@ -80,24 +78,20 @@ class LocalClips:
         index = self._index
         lengths, num_samples = index.audio_length.take(rows), index.num_samples.take(rows)
         plain = may_be_plain(lengths, num_samples)
-        sizes = np.where(plain, lengths - 2 * num_samples, SHORTEST_HEAD)
+        if not plain.all():
+            chosen = np.flatnonzero(plain)
+            plain[chosen] = self._read_plain(rows[chosen], [fds[i] for i in chosen], ends[chosen], samples)
+            return plain
         prefixes, heads = np.zeros(len(rows), "<u4"), np.zeros((len(rows), LONGEST_HEAD), np.uint8)
-        prefix, head, into = prefixes.data, heads.data.cast("B"), samples.data.cast("B")
-        offsets, stops = index.audio_offset.take(rows) - PREFIX, np.arange(len(rows)) * LONGEST_HEAD + sizes
-        places = offsets, stops - sizes, stops, 2 * (ends - num_samples), 2 * ends
-        reads = [
-            (fd, (prefix[i : i + 1], head[start:stop], into[begin:end]), offset)
-            for i, (fd, offset, start, stop, begin, end) in enumerate(
-                zip(fds, *[place.tolist() for place in places], strict=True)
-            )
-            if plain[i]
-        ]
-        num_read = np.zeros(len(rows), np.int64)
-        num_read[plain] = _preadv(reads, (PREFIX + lengths[plain]).tolist())
-        plain &= num_read == PREFIX + lengths
-        plain &= prefixes == lengths
-        plain &= are_plain(heads, sizes, num_samples, index.sampling_rate.take(rows))
-        return plain
+        places, sizes = np.arange(len(rows)), lengths - 2 * num_samples
+        parts = (
+            Part(prefixes, PREFIX * places, PREFIX * (places + 1)),
+            Part(heads, LONGEST_HEAD * places, LONGEST_HEAD * places + sizes),
+            Part(samples, 2 * (ends - num_samples), 2 * ends),
+        )
+        num_read = read_many(fds, index.audio_offset.take(rows) - PREFIX, parts)
+        read = (num_read == PREFIX + lengths) & (prefixes == lengths)
+        return read & are_plain(heads, sizes, num_samples, index.sampling_rate.take(rows))
 
     def close(self) -> None:
         """Close the files."""
@@ -124,28 +118,3 @@ class LocalClips:
             raise
         index.check_shard(shard)
         return file
-
-
-def _preadv(reads: Sequence[_Read], sizes: Sequence[int]) -> list[int]:
-    """Make reads of so many bytes, first those in the page cache; return the bytes that each gave.
-
-    All others are announced at once, so that a cold disk has a full queue. To announce what is in memory
-    would cost about a tenth of reading it. Systems other than Linux do not say what is in memory: there,
-    all is read in turn.
-    """
-    num_read = [_cached(*read) for read in reads]
-    cold = [i for i, (count, size) in enumerate(zip(num_read, sizes, strict=True)) if count < size]
-    if hasattr(os, "posix_fadvise"):
-        for i in cold:
-            fd, _, offset = reads[i]
-            os.posix_fadvise(fd, offset, sizes[i], os.POSIX_FADV_WILLNEED)
-    for i in cold:
-        num_read[i] = os.preadv(*reads[i])
-    return num_read
-
-
-def _cached(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
-    try:
-        return os.preadv(fd, buffers, offset, _IF_CACHED)
-    except OSError:  # nothing of it is cached, or the file system can not say
-        return 0

@@ -70,20 +70,17 @@ def from_records(values: Int32, sizes: Int32) -> RowTokens:
     """
     heads = values[BLOCK * (np.cumsum(sizes) - sizes) + _FIELDS]
     layout = _Layout.of(heads.astype(np.int64))
-    input_ids = _joined(values, layout.tokens, layout.num_tokens)
-    labels, is_input = input_ids.copy(), input_ids < 0
-    labels[is_input] = IGNORE_INDEX
-    input_ids[is_input] = ~input_ids[is_input]
+    coded = _joined(values, layout.tokens, layout.num_tokens)
     text, (num_tokens, num_frames, codecs, id_bytes, note_bytes) = values.tobytes(), heads
     row_ids = _texts(text, layout.texts, id_bytes)
     code_rows = np.flatnonzero(codecs).astype(np.int32)
     return RowTokens(
         row_ids=row_ids,
         num_tokens=num_tokens,
-        input_ids=input_ids,
-        labels=labels,
+        input_ids=np.maximum(coded, ~coded),
+        labels=np.where(coded < 0, IGNORE_INDEX, coded),
         codec=_one_codec(codecs[code_rows], code_rows, row_ids),
-        codes=_joined(values.view(np.int16), layout.codes, layout.num_codes),
+        codes=_joined(values.view(np.int16), layout.codes[code_rows], layout.num_codes[code_rows]),
         num_frames=num_frames[code_rows],
         code_rows=code_rows,
         notes=_texts(text, layout.texts + id_bytes, note_bytes) if note_bytes.any() else (),

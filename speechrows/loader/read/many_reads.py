@@ -1,0 +1,123 @@
+"""Many reads of files by one call of the system, during which other threads of Python go on."""
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+
+_AT_ONCE = 128  # reads
+_PREADV = 7  # IOCB_CMD_PREADV
+_IF_CACHED = getattr(os, "RWF_NOWAIT", 0)
+# struct iocb and struct io_event of linux/aio_abi.h
+_CALL = np.dtype(
+    [
+        ("data", "u8"), ("key", "u4"), ("flags", "u4"), ("opcode", "u2"), ("priority", "i2"), ("fd", "u4"),
+        ("vectors", "u8"), ("num_vectors", "u8"), ("offset", "i8"), ("unused", "u8", 2),
+    ]
+)  # fmt: skip
+_EVENT = np.dtype([("data", "u8"), ("call", "u8"), ("result", "i8"), ("result2", "i8")])
+# Of io_setup, io_submit and io_getevents, for which the C library has no functions
+_NUMBERS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4)}
+_SETUP, _SUBMIT, _GET_EVENTS = _NUMBERS.get(platform.machine(), (-1, -1, -1))  # -1 is refused
+
+_unused: list[int] = []  # contexts of the system: each is for one thread at a time
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unused.clear)  # they are the parent's
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where one part of each of N reads goes: to these bytes of memory."""
+
+    memory: npt.NDArray[Any]  # contiguous
+    begins: Int64  # [N]
+    ends: Int64  # [N]
+
+
+def read_many(fds: Sequence[int], offsets: Int64, parts: Sequence[Part]) -> Int64:
+    """Read from `offsets` [N] of files into the parts of each read, one after another; return bytes read [N].
+
+    First those in the page cache, by one call. All others are announced at once, so that a cold disk has a
+    full queue; to announce what is in memory would cost about a tenth of reading it. Where the system does
+    not say what is in memory, or refuses such calls, all is read in turn.
+
+    Raises:
+        OSError: a file can not be read.
+    """
+    sizes = np.zeros(len(fds), np.int64)
+    for part in parts:
+        if (
+            (part.begins < 0).any()
+            or (part.ends < part.begins).any()
+            or part.memory.nbytes < part.ends.max(initial=0)
+        ):
+            raise IndexError(f"found places out of the {part.memory.nbytes} bytes that are to be read into")
+        sizes += part.ends - part.begins
+    num_read = _read_cached(fds, offsets, parts)
+    cold = np.flatnonzero(num_read < sizes).tolist()
+    if hasattr(os, "posix_fadvise"):
+        for i in cold:
+            os.posix_fadvise(fds[i], int(offsets[i]), int(sizes[i]), os.POSIX_FADV_WILLNEED)
+    for i in cold:
+        into = [part.memory.data.cast("B")[part.begins[i] : part.ends[i]] for part in parts]
+        num_read[i] = os.preadv(fds[i], into, int(offsets[i]))
+    return num_read
+
+
+def _read_cached(fds: Sequence[int], offsets: Int64, parts: Sequence[Part]) -> Int64:
+    """Read what is in the page cache; return the bytes of each read, 0 where none of it is there."""
+    num_read = np.zeros(len(fds), np.int64)
+    context = _unused.pop() if _unused else _new_context()
+    if not context:
+        return num_read
+    vectors = np.empty((len(fds), len(parts), 2), np.int64)
+    for part, vector in zip(parts, vectors.swapaxes(0, 1), strict=True):
+        vector[:, 0] = part.memory.ctypes.data + part.begins
+        vector[:, 1] = part.ends - part.begins
+    calls = np.zeros(len(fds), _CALL)
+    calls["data"] = np.arange(len(fds))
+    calls["flags"], calls["opcode"] = _IF_CACHED, _PREADV
+    calls["fd"], calls["offset"] = fds, offsets
+    calls["vectors"] = vectors.ctypes.data + vectors.strides[0] * np.arange(len(fds))
+    calls["num_vectors"] = len(parts)
+    addresses = calls.ctypes.data + calls.itemsize * np.arange(len(fds))
+    for first in range(0, len(fds), _AT_ONCE):
+        some = addresses[first : first + _AT_ONCE]
+        submitted = _system(_SUBMIT, context, len(some), some.ctypes.data)
+        events = np.zeros(max(submitted, 0), _EVENT)
+        num_done = 0
+        while num_done < len(events):  # a signal ends a wait
+            rest = events[num_done:]
+            num_done += max(0, _system(_GET_EVENTS, context, len(rest), len(rest), rest.ctypes.data, 0))
+        num_read[events["data"].astype(np.int64)] = np.maximum(events["result"], 0)
+    _unused.append(context)
+    return num_read
+
+
+def _new_context() -> int:
+    """A context for so many reads at once; 0 where the system has none."""
+    context = ctypes.c_long(0)
+    _system(_SETUP, _AT_ONCE, ctypes.addressof(context))
+    return context.value
+
+
+def _system(number: int, *arguments: int) -> int:
+    """Call the system by number, without Python's lock; below 0 where it refuses."""
+    return _syscall(number, *arguments, *[0] * (5 - len(arguments)))
+
+
+if sys.platform == "linux":
+    _syscall = ctypes.CDLL(None).syscall
+    _syscall.argtypes, _syscall.restype = [ctypes.c_long] * 6, ctypes.c_long
+else:
+
+    def _syscall(*_: int) -> int:
+        return -1
