@@ -15,7 +15,6 @@ from speechrows.folder.indexed_rows import IndexedRows
 from speechrows.loader.plan.values import MicroBatch
 from speechrows.loader.read.cells import PREFIX
 from speechrows.loader.read.cells import cell_samples
-from speechrows.loader.read.many_reads import Part
 from speechrows.loader.read.many_reads import read_many
 from speechrows.loader.read.pcm import LONGEST_HEAD
 from speechrows.loader.read.pcm import Bools
@@ -83,15 +82,14 @@ class LocalClips:
             plain[chosen] = self._read_plain(rows[chosen], [fds[i] for i in chosen], ends[chosen], samples)
             return plain
         prefixes, heads = np.zeros(len(rows), "<u4"), np.zeros((len(rows), LONGEST_HEAD), np.uint8)
-        places, sizes = np.arange(len(rows)), lengths - 2 * num_samples
-        parts = (
-            Part(prefixes, PREFIX * places, PREFIX * (places + 1)),
-            Part(heads, LONGEST_HEAD * places, LONGEST_HEAD * places + sizes),
-            Part(samples, 2 * (ends - num_samples), 2 * ends),
-        )
-        num_read = read_many(fds, index.audio_offset.take(rows) - PREFIX, parts)
+        begins, sizes = np.empty((2, 3, len(rows)), np.int64)
+        begins[:2] = np.arange(len(rows)) * [[PREFIX], [LONGEST_HEAD]]
+        begins[2] = 2 * (ends - num_samples)
+        sizes[0], sizes[1], sizes[2] = PREFIX, lengths - 2 * num_samples, 2 * num_samples
+        offsets = index.audio_offset.take(rows) - PREFIX
+        num_read = read_many(fds, offsets, (prefixes, heads, samples), begins, sizes)
         read = (num_read == PREFIX + lengths) & (prefixes == lengths)
-        return read & are_plain(heads, sizes, num_samples, index.sampling_rate.take(rows))
+        return read & are_plain(heads, sizes[1], num_samples, index.sampling_rate.take(rows))
 
     def close(self) -> None:
         """Close the files."""

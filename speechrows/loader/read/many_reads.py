@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,62 +32,54 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unused.clear)  # they are the parent's
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Where one part of each of N reads goes: to these bytes of memory."""
+def read_many(
+    fds: Sequence[int], offsets: Int64, memories: Sequence[npt.NDArray[Any]], begins: Int64, sizes: Int64
+) -> Int64:
+    """Read N times from `offsets` [N] of files; return the bytes of each read [N].
 
-    memory: npt.NDArray[Any]  # contiguous
-    begins: Int64  # [N]
-    ends: Int64  # [N]
-
-
-def read_many(fds: Sequence[int], offsets: Int64, parts: Sequence[Part]) -> Int64:
-    """Read from `offsets` [N] of files into the parts of each read, one after another; return bytes read [N].
-
-    First those in the page cache, by one call. All others are announced at once, so that a cold disk has a
-    full queue; to announce what is in memory would cost about a tenth of reading it. Where the system does
-    not say what is in memory, or refuses such calls, all is read in turn.
+    A read fills `sizes` [P, N] bytes from `begins` [P, N] on of each of P memories, one after another. First
+    those in the page cache, by one call. All others are announced at once, so that a cold disk has a full
+    queue; to announce what is in memory would cost about a tenth of reading it. Where the system does not
+    say what is in memory, or refuses such calls, all is read in turn.
 
     Raises:
+        IndexError: a place is not in its memory.
         OSError: a file can not be read.
     """
-    sizes = np.zeros(len(fds), np.int64)
-    for part in parts:
-        if (
-            (part.begins < 0).any()
-            or (part.ends < part.begins).any()
-            or part.memory.nbytes < part.ends.max(initial=0)
-        ):
-            raise IndexError(f"found places out of the {part.memory.nbytes} bytes that are to be read into")
-        sizes += part.ends - part.begins
-    num_read = _read_cached(fds, offsets, parts)
-    cold = np.flatnonzero(num_read < sizes).tolist()
+    ends, limits = begins + sizes, np.array([[memory.nbytes] for memory in memories])
+    if ((begins < 0) | (sizes < 0) | (ends > limits)).any():
+        raise IndexError(f"found places that are not in memories of {limits.ravel().tolist()} bytes")
+    num_read, wanted = _read_cached(fds, offsets, memories, begins, sizes), sizes.sum(axis=0)
+    cold = np.flatnonzero(num_read < wanted).tolist()
     if hasattr(os, "posix_fadvise"):
         for i in cold:
-            os.posix_fadvise(fds[i], int(offsets[i]), int(sizes[i]), os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(fds[i], int(offsets[i]), int(wanted[i]), os.POSIX_FADV_WILLNEED)
     for i in cold:
-        into = [part.memory.data.cast("B")[part.begins[i] : part.ends[i]] for part in parts]
+        places = zip(memories, begins[:, i].tolist(), ends[:, i].tolist(), strict=True)
+        into = [memory.data.cast("B")[begin:end] for memory, begin, end in places]
         num_read[i] = os.preadv(fds[i], into, int(offsets[i]))
     return num_read
 
 
-def _read_cached(fds: Sequence[int], offsets: Int64, parts: Sequence[Part]) -> Int64:
+def _read_cached(
+    fds: Sequence[int], offsets: Int64, memories: Sequence[npt.NDArray[Any]], begins: Int64, sizes: Int64
+) -> Int64:
     """Read what is in the page cache; return the bytes of each read, 0 where none of it is there."""
     num_read = np.zeros(len(fds), np.int64)
     context = _unused.pop() if _unused else _new_context()
     if not context:
         return num_read
-    vectors = np.empty((len(fds), len(parts), 2), np.int64)
-    for part, vector in zip(parts, vectors.swapaxes(0, 1), strict=True):
-        vector[:, 0] = part.memory.ctypes.data + part.begins
-        vector[:, 1] = part.ends - part.begins
+    places = np.arange(len(fds))
+    vectors = np.empty((len(fds), len(memories), 2), np.int64)
+    vectors[:, :, 0] = np.transpose(begins) + [memory.ctypes.data for memory in memories]
+    vectors[:, :, 1] = np.transpose(sizes)
     calls = np.zeros(len(fds), _CALL)
-    calls["data"] = np.arange(len(fds))
+    calls["data"] = places
     calls["flags"], calls["opcode"] = _IF_CACHED, _PREADV
     calls["fd"], calls["offset"] = fds, offsets
-    calls["vectors"] = vectors.ctypes.data + vectors.strides[0] * np.arange(len(fds))
-    calls["num_vectors"] = len(parts)
-    addresses = calls.ctypes.data + calls.itemsize * np.arange(len(fds))
+    calls["vectors"] = vectors.ctypes.data + vectors.strides[0] * places
+    calls["num_vectors"] = len(memories)
+    addresses = calls.ctypes.data + calls.itemsize * places
     for first in range(0, len(fds), _AT_ONCE):
         some = addresses[first : first + _AT_ONCE]
         submitted = _system(_SUBMIT, context, len(some), some.ctypes.data)
@@ -96,7 +87,7 @@ def _read_cached(fds: Sequence[int], offsets: Int64, parts: Sequence[Part]) -> I
         num_done = 0
         while num_done < len(events):  # a signal ends a wait
             rest = events[num_done:]
-            num_done += max(0, _system(_GET_EVENTS, context, len(rest), len(rest), rest.ctypes.data, 0))
+            num_done += max(0, _system(_GET_EVENTS, context, len(rest), len(rest), rest.ctypes.data))
         num_read[events["data"].astype(np.int64)] = np.maximum(events["result"], 0)
     _unused.append(context)
     return num_read

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from toys.examples import MANY
 
 from speechrows.loader.read import many_reads
-from speechrows.loader.read.many_reads import Part
 from speechrows.loader.read.many_reads import read_many
 
 CONTENTS = [np.random.default_rng(size).bytes(size) for size in (1000, 70_000)]
@@ -34,16 +33,17 @@ def fds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
 
 def pieces(fds: list[int], reads: list[tuple[int, int, int, int]]) -> list[bytes]:
     """What is read by reads of a file's number, from an offset, so many bytes and so many more."""
-    files, offsets, firsts, seconds = np.array(reads, np.int64).reshape(-1, 4).T
-    heads, rests = (np.zeros(int(sizes.sum()) + 1, np.uint8) for sizes in (firsts, seconds))
-    ends, more = np.cumsum(firsts), np.cumsum(seconds)
-    parts = (Part(heads, ends - firsts, ends), Part(rests, more - seconds, more))
-    num_read = read_many([fds[file] for file in files], offsets, parts)
-    assert not heads[-1], "nothing is written after the places"
-    assert not rests[-1], "nothing is written after the places"
+    files, offsets, *sizes = np.array(reads, np.int64).reshape(-1, 4).T
+    ends = np.cumsum(sizes, axis=1)
+    memories = [np.zeros(int(each.sum()) + 1, np.uint8) for each in sizes]
+    num_read = read_many([fds[file] for file in files], offsets, memories, ends - sizes, np.array(sizes))
+    assert not any(memory[-1] for memory in memories), "nothing is written after the places"
+    begins, ends, num_read = (each.tolist() for each in ((ends - sizes).T, ends.T, num_read))
     return [
-        (heads[end - first : end].tobytes() + rests[stop - second : stop].tobytes())[:count]
-        for first, second, end, stop, count in zip(firsts, seconds, ends, more, num_read, strict=True)
+        b"".join(memory[start:end].tobytes() for memory, start, end in zip(memories, *places, strict=True))[
+            :size
+        ]
+        for *places, size in zip(begins, ends, num_read, strict=True)
     ]
 
 
@@ -110,6 +110,6 @@ def _read_all(fds: list[int], expected: list[bytes]) -> None:
 def test_places_that_are_not_in_the_memory_are_refused(fds: list[int]) -> None:
     memory = np.zeros(8, np.int16)
     for begin, end in ((0, 17), (-1, 4), (4, 3)):
-        with pytest.raises(IndexError, match="out of the 16 bytes"):
-            read_many(fds[:1], np.array([0]), [Part(memory, np.array([begin]), np.array([end]))])
+        with pytest.raises(IndexError, match=r"not in memories of \[16\] bytes"):
+            read_many(fds[:1], np.array([0]), [memory], np.array([[begin]]), np.array([[end - begin]]))
     assert not memory.any()
