@@ -52,14 +52,11 @@ def render_chats(
 
 
 class _Process:
-    """The process that runs templates: a fork of this one, made when it is needed, and kept for the next.
-
-    A fork of this process makes its own.
-    """
+    """The process that runs templates: a fork of this one, made when it is needed, and kept for the next."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._parent = self._pid = 0
+        self._pid = 0
         self._requests = self._answers = -1  # ends of pipes
 
     def ask(self, request: bytes) -> tuple[bytes | None, int]:
@@ -69,7 +66,7 @@ class _Process:
             return self._try_to_ask(request) if code == _RESTED else (answer, code)
 
     def _try_to_ask(self, request: bytes) -> tuple[bytes | None, int]:
-        if self._parent != os.getpid():
+        if not self._pid:
             self._start()
         deadline = time.monotonic() + DEADLINE_S
         with contextlib.suppress(BrokenPipeError):
@@ -82,7 +79,7 @@ class _Process:
         _, status = os.waitpid(self._pid, 0)
         os.close(self._requests)
         os.close(self._answers)
-        self._parent = 0
+        self._pid = 0
         return None, _TOO_LATE if is_late else os.waitstatus_to_exitcode(status)
 
     def _start(self) -> None:
@@ -102,10 +99,18 @@ class _Process:
                 os._exit(code)
         os.close(requests)
         os.close(answers)
-        self._parent = os.getpid()
 
 
 _process = _Process()
+
+
+def _begin_anew() -> None:
+    """In a fork, make a process of its own: another thread of the parent may have held the lock."""
+    global _process
+    _process = _Process()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _answer(requests: int, answers: int) -> int:

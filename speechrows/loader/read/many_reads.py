@@ -28,8 +28,7 @@ _NUMBERS = {"x86_64": (206, 209, 208), "aarch64": (0, 2, 4)}
 _SETUP, _SUBMIT, _GET_EVENTS = _NUMBERS.get(platform.machine(), (-1, -1, -1))  # -1 is refused
 
 _unused: list[int] = []  # contexts of the system: each is for one thread at a time
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unused.clear)  # they are the parent's
+os.register_at_fork(after_in_child=_unused.clear)  # they are the parent's
 
 
 def read_many(
