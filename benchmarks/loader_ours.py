@@ -61,23 +61,28 @@ class Sequential:
 
 
 class Alone(Ours):
-    """The clips' samples alone, in the plan's order: no tokens, no labels, no threads."""
+    """The clips' samples alone."""
 
     def __iter__(self) -> Iterator[Seen]:
-        import numpy as np
+        return read_alone(self.loader)
 
-        from speechrows.loader.read.local import LocalClips
 
-        index = self.loader.index
-        clips = LocalClips(index)
-        buffer = np.empty(0, np.int16)
-        for micro_batch in self.loader.plan.for_rank(0, 1):
-            samples = index.num_samples[micro_batch.rows]
-            size = int(samples.sum())
-            if size > len(buffer):
-                buffer = np.empty(size * 9 // 8, np.int16)
-            clips.read(micro_batch.rows, buffer[:size])
-            yield [""] * len(samples), samples.tolist()
+def read_alone(loader: Any) -> Iterator[Seen]:
+    """Read the clips' samples in the plan's order: no tokens, no labels, no threads."""
+    import numpy as np
+
+    from speechrows.loader.read.local import LocalClips
+
+    index = loader.index
+    clips = LocalClips(index)
+    buffer = np.empty(0, np.int16)
+    for micro_batch in loader.plan.for_rank(0, 1):
+        samples = index.num_samples[micro_batch.rows]
+        size = int(samples.sum())
+        if size > len(buffer):
+            buffer = np.empty(size * 9 // 8, np.int16)
+        clips.read(micro_batch.rows, buffer[:size])
+        yield [""] * len(samples), samples.tolist()
 
 
 READERS: dict[str, Any] = {"ragged": Ours, "padded": Ours, "alone": Alone, "sequential": Sequential}
