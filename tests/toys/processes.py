@@ -4,6 +4,7 @@ What it weighs begins with what it was forked with.
 """
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -53,10 +54,11 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it printed, and what it said of an error; one that does not end in time is killed."""
+        """What it printed, and what it said of an error; one that does not end in time says where it is."""
         ended = self.wait(timeout) is not None
         if not ended:
-            self.kill(group=True)
+            os.killpg(self.pid, signal.SIGABRT)  # each process of it tells its stacks, and ends
+            self.wait(10)
         output, errors = (file.read() for file in self._printed)
         assert ended, f"it goes on after {timeout} s. It has printed: {output}{errors}"
         return output, errors
@@ -73,6 +75,7 @@ def _begin(
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
+    faulthandler.enable(2)
     for fd, name in enumerate(printed, start=1):
         os.dup2(os.open(name, os.O_WRONLY), fd)
     sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))  # noqa: SIM115
