@@ -69,18 +69,30 @@ class _Process:
         if not self._pid:
             self._start()
         deadline = time.monotonic() + DEADLINE_S
-        with contextlib.suppress(BrokenPipeError):
-            _write(self._requests, request)
-        answer, is_late = _read(self._answers, deadline)
-        if answer is not None:
-            return answer, 0
-        if is_late:
-            os.kill(self._pid, signal.SIGKILL)
-        _, status = os.waitpid(self._pid, 0)
+        answer, is_late = None, True  # so where Ctrl-C ends this: the answer would be the next request's
+        code = 0
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                _write(self._requests, request)
+            answer, is_late = _read(self._answers, deadline)
+        finally:
+            if answer is None:
+                code = self._end(kill=is_late)
+        return answer, _TOO_LATE if is_late else code
+
+    def _end(self, *, kill: bool) -> int:
+        """See the process end; its exit code."""
+        if kill:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        except ChildProcessError:  # this program ignores SIGCHLD: nobody knows the code
+            code = _RESTED
         os.close(self._requests)
         os.close(self._answers)
         self._pid = 0
-        return None, _TOO_LATE if is_late else os.waitstatus_to_exitcode(status)
+        return code
 
     def _start(self) -> None:
         requests, self._requests = os.pipe()
@@ -91,6 +103,7 @@ class _Process:
             try:
                 os.close(self._requests)
                 os.close(self._answers)
+                _close_all_but(requests, answers)
                 _limit_memory()
                 code = _answer(requests, answers)
             except MemoryError:
@@ -146,6 +159,15 @@ def _read(pipe: int, deadline: float | None) -> tuple[bytes | None, bool]:
         if len(message) == size == _SIZE.size:
             size += _SIZE.unpack_from(message)[0]
     return bytes(message[_SIZE.size :]), False
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close the parent's files: a lock is held, and a pipe goes on, while any process has it open."""
+    with contextlib.suppress(FileNotFoundError):  # a system that does not tell
+        for fd in map(int, os.listdir("/dev/fd")):
+            if fd > 2 and fd not in kept:
+                with contextlib.suppress(OSError):  # it was that of the list
+                    os.close(fd)
 
 
 def _limit_memory() -> None:

@@ -4,9 +4,11 @@ Over 300 lines, because the promises of one module stand in one file.
 """
 
 import datetime
+import fcntl
 import itertools
 import os
 import signal
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -446,6 +448,43 @@ def test_a_process_that_runs_templates_is_kept_and_ends_when_none_comes(monkeypa
             os._exit(0 if is_right else 1)
     assert os.waitpid(fork, 0)[1] == 0
     assert render.render_chats(*asked) == expected
+
+
+def rendered(text: str) -> str:
+    chat = [{"role": "user", "content": text}]
+    return str(render.render_chats(toy_tokenizer("bpe", "chatml"), [chat], DEFAULT_DATE)[0])
+
+
+def test_after_ctrl_c_the_next_rendering_is_its_own(monkeypatch):
+    monkeypatch.setattr(render, "_process", render._Process())
+    expected = rendered("er")
+    with monkeypatch.context() as patch:
+        patch.setattr(render, "_read", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            rendered("you")
+    assert rendered("er") == expected
+
+
+def test_the_process_that_runs_templates_holds_no_lock_of_its_parent(monkeypatch, tmp_path):
+    monkeypatch.setattr(render, "_process", render._Process())
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        rendered("er")
+    with (tmp_path / "lock").open("w") as again:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_templates_are_rendered_where_ended_processes_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr(render, "_process", render._Process())
+    monkeypatch.setattr(render, "_REST_S", 0.1)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        expected, pid = rendered("er"), render._process._pid
+        while os.path.exists(f"/proc/{pid}"):
+            time.sleep(0.02)
+        assert rendered("er") == expected
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def test_each_feature_of_a_template_is_tested_with_each_of_a_tokenizer() -> None:
