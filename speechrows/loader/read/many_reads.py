@@ -45,11 +45,11 @@ def read_many(
         IndexError: a place is not in its memory.
         OSError: a file can not be read.
     """
-    ends, limits = begins + sizes, np.array([[memory.nbytes] for memory in memories])
-    if ((begins < 0) | (sizes < 0) | (ends > limits)).any():
+    limits = np.array([[memory.nbytes] for memory in memories])
+    if ((begins < 0) | (sizes < 0) | (begins > limits - sizes)).any():  # a sum of the two may overflow
         raise IndexError(f"found places that are not in memories of {limits.ravel().tolist()} bytes")
     num_read, wanted = _read_cached(fds, offsets, memories, begins, sizes), sizes.sum(axis=0)
-    cold = np.flatnonzero(num_read < wanted).tolist()
+    ends, cold = begins + sizes, np.flatnonzero(num_read < wanted).tolist()
     if hasattr(os, "posix_fadvise"):
         for i in cold:
             os.posix_fadvise(fds[i], int(offsets[i]), int(wanted[i]), os.POSIX_FADV_WILLNEED)

@@ -109,7 +109,7 @@ def _read_all(fds: list[int], expected: list[bytes]) -> None:
 
 def test_places_that_are_not_in_the_memory_are_refused(fds: list[int]) -> None:
     memory = np.zeros(8, np.int16)
-    for begin, end in ((0, 17), (-1, 4), (4, 3)):
+    for begin, end in ((0, 17), (-1, 4), (4, 3), (2, 1 << 63), (1 << 62, 1 << 63)):
         with pytest.raises(IndexError, match=r"not in memories of \[16\] bytes"):
             read_many(fds[:1], np.array([0]), [memory], np.array([[begin]]), np.array([[end - begin]]))
     assert not memory.any()
