@@ -1,6 +1,8 @@
 """Clips decoded by libsndfile, a block at a time: whatever a clip's length, memory stays flat."""
 
 import io
+import os
+import threading
 from collections.abc import Generator
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,14 @@ BLOCK = 1 << 18  # samples of a channel
 MAX_SAMPLES = 1 << 62
 LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_III")  # may decode beyond full scale
 _FULL_SCALE = 1 << 15
+
+
+def _unlock() -> None:
+    """In a fork, open clips though another thread of the parent was opening one."""
+    setattr(soundfile.SoundFile, "_sf_error_lock", threading.Lock())  # noqa: B010  # of soundfile 0.14
+
+
+os.register_at_fork(after_in_child=_unlock)
 
 
 def is_read_by_libsndfile(data: bytes | memoryview) -> bool:

@@ -2,7 +2,9 @@
 
 import io
 import os
+import signal
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -306,6 +308,32 @@ def test_a_damaged_header_is_refused_or_read_as_libsndfile_reads_it(
     if data[:4] == b"RIFF" and b"LIST" not in data[36:40]:
         return  # libsndfile refuses chunk names that are no letters; other readers pass over them
     agrees(bytes(data))
+
+
+def test_a_fork_decodes_though_another_thread_of_its_parent_was_opening_a_clip() -> None:
+    data = encode("FLAC", "PCM_16")
+    opening, opened = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def read(self, *size: int | None) -> bytes:
+            opening.set()
+            opened.wait(10)
+            return super().read(*size)
+
+        def readinto(self, buffer: bytearray) -> int:
+            opening.set()
+            opened.wait(10)
+            return super().readinto(buffer)
+
+    thread = threading.Thread(target=lambda: soundfile.info(Slow(data)))
+    thread.start()
+    opening.wait(10)
+    if not (fork := os.fork()):
+        signal.alarm(5)
+        os._exit(0 if len(audio.decode(data)[0]) == len(WAVE) else 1)
+    opened.set()
+    thread.join()
+    assert os.waitpid(fork, 0)[1] == 0
 
 
 def test_decode_refuses_garbage() -> None:
