@@ -47,7 +47,7 @@ class Forked:
     def kill(self, *, group: bool = False) -> None:
         """Kill it, or all of its group; what has ended is gone."""
         with contextlib.suppress(ProcessLookupError):
-            (os.killpg if group else os.kill)(self.pid, signal.SIGKILL)
+            (_signal_group if group else os.kill)(self.pid, signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int | None:
         self._process.join(timeout)
@@ -57,7 +57,7 @@ class Forked:
         """What it printed, and what it said of an error; one that does not end in time says where it is."""
         ended = self.wait(timeout) is not None
         if not ended:
-            os.killpg(self.pid, signal.SIGABRT)  # each process of it tells its stacks, and ends
+            _signal_group(self.pid, signal.SIGABRT)  # each process of it tells its stacks, and ends
             self.wait(10)
         output, errors = (file.read() for file in self._printed)
         assert ended, f"it goes on after {timeout} s. It has printed: {output}{errors}"
@@ -66,7 +66,14 @@ class Forked:
 
 def _end(process: Any) -> None:
     if process.is_alive():
-        os.killpg(process.pid, signal.SIGKILL)
+        _signal_group(process.pid, signal.SIGKILL)
+
+
+def _signal_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:  # it has not come to make a group yet
+        os.kill(pid, number)
 
 
 def _begin(
