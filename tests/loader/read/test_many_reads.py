@@ -70,14 +70,19 @@ def test_what_is_in_memory_takes_one_call_for_many_ranges(
     if not (context := many_reads._new_context()):
         pytest.skip("this system has no such call, or refuses it")
     many_reads._unused.append(context)
-    expected, calls = pieces(fds, spread(100)), list[int]()
+    calls, answers = list[int](), list[int]()
     system = many_reads._system
 
     def counted(number: int, *arguments: int) -> int:
         calls.append(number)
-        return system(number, *arguments)
+        answers.append(system(number, *arguments))
+        return answers[-1]
 
     monkeypatch.setattr(many_reads, "_system", counted)
+    expected = pieces(fds, spread(100))
+    if answers[0] < 0:
+        pytest.skip("this file system does not say what is in memory: tmpfs and overlayfs do not")
+    calls.clear()
     monkeypatch.setattr(os, "preadv", None)
     assert pieces(fds, spread(100)) == expected
     assert calls == [many_reads._SUBMIT, many_reads._GET_EVENTS]
