@@ -1,7 +1,8 @@
 """The loader beside the reading of its clips alone, epoch by epoch in turn in one process.
 
 Speed here drifts from minute to minute: a ratio is that of neighbours, and the median of many is told.
-What is alone reads the clips' samples in the plan's order; neither it nor ours is timed while it opens.
+What is alone reads the clips' samples in the plan's order; neither it nor ours is timed while it opens,
+but a later epoch makes its plan.
 
     python benchmarks/loader_ceiling.py [--rounds 40] [--dialogues 600] [--mean 5] [--work DIR]
 """

@@ -38,8 +38,8 @@ def read_many(
 
     A read fills `sizes` [P, N] bytes from `begins` [P, N] on of each of P memories, one after another. First
     those in the page cache, by one call. All others are announced at once, so that a cold disk has a full
-    queue; to announce what is in memory would cost about a tenth of reading it. Where the system does not
-    say what is in memory, or refuses such calls, all is read in turn.
+    queue, and read by another; to announce what is in memory would cost about a tenth of reading it. Where
+    the system refuses such calls, each is read by a call of its own.
 
     Raises:
         IndexError: a place is not in its memory.
@@ -48,22 +48,30 @@ def read_many(
     limits = np.array([[memory.nbytes] for memory in memories])
     if ((begins < 0) | (sizes < 0) | (begins > limits - sizes)).any():  # a sum of the two may overflow
         raise IndexError(f"found places that are not in memories of {limits.ravel().tolist()} bytes")
-    num_read, wanted = _read_cached(fds, offsets, memories, begins, sizes), sizes.sum(axis=0)
-    ends, cold = begins + sizes, np.flatnonzero(num_read < wanted).tolist()
-    if hasattr(os, "posix_fadvise"):
-        for i in cold:
-            os.posix_fadvise(fds[i], int(offsets[i]), int(wanted[i]), os.POSIX_FADV_WILLNEED)
-    for i in cold:
-        places = zip(memories, begins[:, i].tolist(), ends[:, i].tolist(), strict=True)
-        into = [memory.data.cast("B")[begin:end] for memory, begin, end in places]
+    wanted = sizes.sum(axis=0)
+    num_read = _read_at_once(fds, offsets, memories, begins, sizes, _IF_CACHED)
+    if len(cold := np.flatnonzero(num_read < wanted)):
+        if hasattr(os, "posix_fadvise"):
+            for i in cold.tolist():
+                os.posix_fadvise(fds[i], int(offsets[i]), int(wanted[i]), os.POSIX_FADV_WILLNEED)
+        of_cold = [fds[i] for i in cold.tolist()]
+        num_read[cold] = _read_at_once(of_cold, offsets[cold], memories, begins[:, cold], sizes[:, cold])
+    for i in np.flatnonzero(num_read < wanted).tolist():
+        places = zip(memories, begins[:, i].tolist(), sizes[:, i].tolist(), strict=True)
+        into = [memory.data.cast("B")[begin : begin + size] for memory, begin, size in places]
         num_read[i] = os.preadv(fds[i], into, int(offsets[i]))
     return num_read
 
 
-def _read_cached(
-    fds: Sequence[int], offsets: Int64, memories: Sequence[npt.NDArray[Any]], begins: Int64, sizes: Int64
+def _read_at_once(
+    fds: Sequence[int],
+    offsets: Int64,
+    memories: Sequence[npt.NDArray[Any]],
+    begins: Int64,
+    sizes: Int64,
+    flags: int = 0,
 ) -> Int64:
-    """Read what is in the page cache; return the bytes of each read, 0 where none of it is there."""
+    """Read by one call, as `read_many` does; return the bytes of each read, 0 where it was refused."""
     num_read = np.zeros(len(fds), np.int64)
     context = _unused.pop() if _unused else _new_context()
     if not context:
@@ -74,7 +82,7 @@ def _read_cached(
     vectors[:, :, 1] = np.transpose(sizes)
     calls = np.zeros(len(fds), _CALL)
     calls["data"] = places
-    calls["flags"], calls["opcode"] = _IF_CACHED, _PREADV
+    calls["flags"], calls["opcode"] = flags, _PREADV
     calls["fd"], calls["offset"] = fds, offsets
     calls["vectors"] = vectors.ctypes.data + vectors.strides[0] * places
     calls["num_vectors"] = len(memories)
