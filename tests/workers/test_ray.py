@@ -65,11 +65,13 @@ def cluster(store: S3Server) -> Iterator[Any]:
     head = {"num_cpus": 0, "object_store_memory": 80 << 20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=80 << 20)  # nobody looks for the GPU
+    at_sigterm = signal.getsignal(signal.SIGTERM)
     with connected(cluster.address):
         yield cluster
     cluster.shutdown()
     os.environ.clear()
     os.environ.update(before)
+    assert signal.getsignal(signal.SIGTERM) is at_sigterm, "what is forked later ends by SIGTERM as ever"
 
 
 @pytest.fixture

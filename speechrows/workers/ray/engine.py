@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Generator
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -41,6 +43,7 @@ def connected(address: str | None) -> Generator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a new one: it would report to its makers
+    at_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=_that_answers(address),
@@ -59,6 +62,10 @@ def connected(address: str | None) -> Generator[None]:
         yield
     finally:
         ray.shutdown()
+        # Ray leaves a handler of its own. With it, a fork may not end by SIGTERM: where another thread gets
+        # the signal, the one that would run the handler goes on to wait for whatever it waits for.
+        if at_sigterm is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, at_sigterm)
 
 
 def _that_answers(address: str | None) -> str:
