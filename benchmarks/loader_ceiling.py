@@ -1,6 +1,6 @@
 """The loader beside the reading of its clips alone, epoch by epoch in turn in one process.
 
-Speed here drifts from minute to minute: a ratio is that of neighbours, and the median of many is told.
+Speed here drifts from minute to minute: a ratio is that of neighbours, and the median of many is printed.
 What is alone reads the clips' samples in the plan's order; neither it nor ours is timed while it opens,
 but a later epoch makes its plan.
 
@@ -47,14 +47,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / ".work")
     options = parser.parse_args()
     folder = make_rows(options.work, f"rows{options.mean:g}", options.dialogues, "--mean", str(options.mean))
-    taken: dict[str, list[float]] = {"alone": [], "first epoch": [], "later epoch": []}
+    readings = {"alone": alone, "first epoch": epoch, "later epoch": epoch}
+    taken: dict[str, list[float]] = {name: [] for name in readings}
     for number in range(options.rounds + 1):
         loader = speechrows.load(str(folder), "ttt", mode="bucket", budget_seconds=200.0)
         loader.plan  # noqa: B018  # made now
-        times = seconds(alone, loader), seconds(epoch, loader), seconds(epoch, loader)
-        if number:  # the first finds neither code nor files in memory
-            for list_of, time_of in zip(taken.values(), times, strict=True):
-                list_of.append(time_of)
+        for name, read in readings.items():
+            taken[name].append(seconds(read, loader))
+        if not number:  # it finds neither code nor files in memory
+            taken = {name: [] for name in readings}
     index = loader.index
     audio = float((index.num_samples / index.sampling_rate).sum())
     print(f"{len(index)} rows, {audio:.0f} s of audio, {options.rounds} rounds in turn")

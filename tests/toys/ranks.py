@@ -1,8 +1,8 @@
 """train.py on several ranks of one machine, as torchrun starts them, but forked from a process with torch.
 
 A rank of torchrun's own imports torch before it trains, which takes longer than a test's few steps. What they
-are forked from is not the tests' process: a thread that another test left there, Ray's say, may hold a lock
-that a rank waits for.
+are forked from is not the tests' process: they would have what other tests left there, such as locks that
+threads held, or a handler of SIGTERM, with which a rank may never end.
 """
 
 import contextlib

@@ -88,8 +88,8 @@ class LocalClips:
         sizes[0], sizes[1], sizes[2] = PREFIX, lengths - 2 * num_samples, 2 * num_samples
         offsets = index.audio_offset.take(rows) - PREFIX
         num_read = read_many(fds, offsets, (prefixes, heads, samples), begins, sizes)
-        read = (num_read == PREFIX + lengths) & (prefixes == lengths)
-        return read & are_plain(heads, sizes[1], num_samples, index.sampling_rate.take(rows))
+        is_whole = (num_read == PREFIX + lengths) & (prefixes == lengths)
+        return is_whole & are_plain(heads, sizes[1], num_samples, index.sampling_rate.take(rows))
 
     def close(self) -> None:
         """Close the files."""

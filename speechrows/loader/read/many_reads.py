@@ -71,7 +71,10 @@ def _read_at_once(
     sizes: Int64,
     flags: int = 0,
 ) -> Int64:
-    """Read by one call, as `read_many` does; return the bytes of each read, 0 where it was refused."""
+    """Read as `read_many` does, by one call; return the bytes of each read, 0 where it was refused.
+
+    `flags` are those of `os.preadv`.
+    """
     num_read = np.zeros(len(fds), np.int64)
     context = _unused.pop() if _unused else _new_context()
     if not context:
